@@ -1,0 +1,76 @@
+//! Sets of rows as bits.
+
+use crate::id::Row;
+
+/// A set of rows: one bit a row, O(1) to ask, a word of 64 rows at a time to walk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RowSet {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl RowSet {
+    /// Adds a row; false when it was there.
+    pub(crate) fn insert(&mut self, row: Row) -> bool {
+        let word = row as usize / 64;
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        let bit = 1 << (row % 64);
+        let new = self.words[word] & bit == 0;
+        self.words[word] |= bit;
+        self.len += usize::from(new);
+        new
+    }
+
+    /// Takes a row out; false when it was not there.
+    pub(crate) fn remove(&mut self, row: Row) -> bool {
+        let Some(word) = self.words.get_mut(row as usize / 64) else { return false };
+        let bit = 1 << (row % 64);
+        let was = *word & bit != 0;
+        *word &= !bit;
+        self.len -= usize::from(was);
+        was
+    }
+
+    #[inline]
+    pub(crate) fn contains(&self, row: Row) -> bool {
+        self.words.get(row as usize / 64).is_some_and(|word| word & (1 << (row % 64)) != 0)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The rows, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Row> + '_ {
+        self.words.iter().enumerate().flat_map(|(index, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros())?;
+                rest &= rest - 1;
+                Some((index * 64) as Row + bit)
+            })
+        })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.words.capacity() * 8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn walks_its_rows_in_order_and_counts_them_once() {
+        let mut set = RowSet::default();
+        for row in [130, 3, 64, 63, 3] {
+            set.insert(row);
+        }
+        assert_eq!(set.iter().collect::<Vec<_>>(), [3, 63, 64, 130]);
+        assert!(set.remove(64) && !set.remove(64) && !set.remove(9_999));
+        assert_eq!((set.len(), set.contains(64), set.contains(130)), (3, false, true));
+    }
+}

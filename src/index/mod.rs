@@ -1,0 +1,159 @@
+//! Structures that find near rows, one shard each: the trait that they share.
+//!
+//! An index is *persistent* in the functional sense. What readers see is an
+//! [`IndexVersion`]: immutable, shared, kept for as long as anybody holds it.
+//! The writer's side is an [`Index`]. A change takes two steps: any thread
+//! computes a [`Plan`] against a frozen version (the expensive part, spread
+//! over an [`Executor`]), then the one writer commits it (the cheap part),
+//! which makes the next version. Plans depend on the version, the batch and
+//! the vectors alone, never on time or on the number of threads.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use crate::id::Row;
+use crate::neighbor::TopK;
+use crate::vector::{MatrixView, Space};
+
+mod scratch;
+
+pub(crate) use scratch::Scratch;
+
+/// A piece of work for an [`Executor`].
+pub(crate) type Task<'a> = Box<dyn FnOnce() + Send + 'a>;
+
+/// Runs tasks, perhaps in parallel. The floors up to the shards own no
+/// threads: they are handed one of these.
+pub(crate) trait Executor: Sync {
+    /// Tasks that can run at the same time.
+    fn width(&self) -> usize;
+
+    /// Runs all tasks and returns when the last has ended.
+    fn run<'a>(&self, tasks: Vec<Task<'a>>);
+
+    /// True when the result will not be used any more: long loops may end
+    /// early with whatever they have.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Runs every task on the calling thread, in order.
+#[derive(Debug)]
+pub(crate) struct Sequential;
+
+impl Executor for Sequential {
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn run<'a>(&self, tasks: Vec<Task<'a>>) {
+        tasks.into_iter().for_each(|task| task());
+    }
+}
+
+/// The stored vectors and how to measure them.
+#[derive(Clone, Copy)]
+pub(crate) struct Points<'a> {
+    pub(crate) space: &'a Space,
+    pub(crate) vectors: &'a MatrixView,
+}
+
+/// What to change: rows to take in, rows to let go.
+pub(crate) struct Batch<'a> {
+    /// Live rows that the version does not hold yet, oldest first.
+    pub(crate) absorb: &'a [Row],
+    /// For each row of `absorb` a number that no other row of the shard ever
+    /// had, counted up by the write log: the seed of its random choices.
+    pub(crate) ordinals: &'a [u64],
+    /// Dead rows that the version holds: no link may lead to them afterwards.
+    pub(crate) forget: &'a [Row],
+    /// True for rows that are dead; such rows may be walked through but must
+    /// not be linked anew.
+    pub(crate) dead: &'a (dyn Fn(Row) -> bool + Sync),
+}
+
+/// A computed change, private to the index that made it.
+pub(crate) struct Plan(pub(crate) Box<dyn Any + Send>);
+
+/// What to look for.
+pub(crate) struct Request<'a> {
+    /// The query in the form of [`Space::prepare`].
+    pub(crate) query: &'a [f32],
+    /// Rows wanted.
+    pub(crate) k: usize,
+    /// Breadth of the search: the list length of graph indexes (`ef_search`).
+    pub(crate) ef: usize,
+    /// A distance known to be among the k best already (from another shard):
+    /// rows beyond it are of no use. Infinite when nothing is known.
+    pub(crate) bound: f32,
+    /// Rows that may be in the answer; `None`: all. Others may be walked through.
+    pub(crate) admit: Option<&'a (dyn Fn(Row) -> bool + 'a)>,
+}
+
+/// What a search did, as plain counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effort {
+    /// Distances computed (also those that stopped early).
+    pub(crate) distances: u64,
+    /// Graph nodes whose neighbours were looked at.
+    pub(crate) hops: u64,
+}
+
+/// A defect that `audit` found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Defect {
+    /// A held row that no search can reach.
+    Unreachable(Row),
+    /// A link from one row to a row that the index does not hold.
+    Dangling { from: Row, to: Row },
+    /// The index does not hold a row that it should, or holds one that it should not.
+    Membership(Row),
+    /// A list is longer than its degree, or names a row twice.
+    Malformed(Row),
+}
+
+/// The immutable side: what readers and planners use.
+pub(crate) trait IndexVersion: Send + Sync {
+    /// Rows that the version holds, dead ones that are not forgotten yet included.
+    fn len(&self) -> usize;
+
+    /// Offers near admitted rows to `found` (already reset to k). Finds at
+    /// least `min(k, admitted rows)` of them unless `bound` excludes them.
+    fn search(
+        &self,
+        points: Points<'_>,
+        request: &Request<'_>,
+        scratch: &mut Scratch,
+        found: &mut TopK,
+    ) -> Effort;
+
+    /// Computes how to take in and let go the rows of a batch.
+    fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan;
+
+    /// Checks the whole structure: every row of `expected` (ascending) and no
+    /// other is held, all are reachable, nothing dangles. O(rows).
+    fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect>;
+
+    /// A number that is the same exactly when the structure is the same.
+    fn digest(&self) -> u64;
+
+    /// Bytes that the version keeps alive.
+    fn bytes(&self) -> usize;
+}
+
+/// The writer's side.
+pub(crate) trait Index: Send {
+    /// The newest version.
+    fn version(&self) -> Arc<dyn IndexVersion>;
+
+    /// Applies a plan that was made against the newest version; `version`
+    /// gives the next one afterwards.
+    fn commit(&mut self, plan: Plan);
+
+    /// Bytes of the whole index, with blocks that wait to be reused.
+    fn bytes(&self) -> usize;
+
+    /// The kind, for statistics: "flat", "hnsw".
+    fn kind(&self) -> &'static str;
+}

@@ -1,0 +1,16 @@
+//! vecino: an in-memory vector database that lives inside your process.
+//!
+//! The modules are declared from the ground floor up: a module uses only what
+//! is declared before it (`tests/architecture.rs` holds this).
+
+mod bits;
+mod id;
+mod metric;
+mod neighbor;
+
+mod index;
+mod kernel;
+mod vector;
+
+pub use id::{Generation, RecordId, Seq};
+pub use metric::Metric;

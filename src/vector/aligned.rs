@@ -1,0 +1,106 @@
+//! One zeroed, cache-line aligned allocation that many threads may read while
+//! one writes other parts of it: the only place that allocates by hand.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+/// A cache line: rows that start on one touch the fewest lines.
+const ALIGNMENT: usize = 64;
+
+/// `len` floats, zeroed, at a 64-byte boundary.
+#[derive(Debug)]
+pub(super) struct AlignedFloats {
+    start: NonNull<f32>,
+    len: usize,
+}
+
+// SAFETY: the buffer owns its allocation and floats have no thread affinity.
+// Concurrent use is governed by `write`: it is unsafe and demands that nobody
+// reads the range that it writes.
+unsafe impl Send for AlignedFloats {}
+// SAFETY: as above.
+unsafe impl Sync for AlignedFloats {}
+
+impl AlignedFloats {
+    /// Allocates `len` zeroed floats; `None` when the size overflows or the
+    /// allocator has no memory.
+    pub(super) fn zeroed(len: usize) -> Option<AlignedFloats> {
+        let layout = Self::layout(len)?;
+        // SAFETY: the layout is never of size 0.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) }.cast::<f32>())?;
+        Some(AlignedFloats { start, len })
+    }
+
+    fn layout(len: usize) -> Option<Layout> {
+        let bytes = len.max(1).checked_mul(size_of::<f32>())?;
+        Layout::from_size_align(bytes, ALIGNMENT).ok()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Where float `at` stands; for building pointer tables.
+    pub(super) fn start(&self) -> *const f32 {
+        self.start.as_ptr()
+    }
+
+    /// `count` floats from `at`.
+    ///
+    /// # Panics
+    /// When the range is not inside the buffer.
+    #[inline]
+    pub(super) fn read(&self, at: usize, count: usize) -> &[f32] {
+        assert!(at <= self.len && count <= self.len - at);
+        // SAFETY: the range is inside the allocation (asserted), which is
+        // initialised (zeroed) and lives as long as `self`. No write to it can
+        // run meanwhile: that is what `write` demands of its caller.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(at), count) }
+    }
+
+    /// Copies `values` to `at`.
+    ///
+    /// # Safety
+    /// From this call's start to its end no other thread reads or writes the
+    /// range, and no slice of it given out by `read` is alive; who reads it
+    /// later learns of it through a release/acquire pair.
+    ///
+    /// # Panics
+    /// When the range is not inside the buffer.
+    pub(super) unsafe fn write(&self, at: usize, values: &[f32]) {
+        assert!(at <= self.len && values.len() <= self.len - at);
+        // SAFETY: in bounds (asserted); exclusive by the caller's promise.
+        unsafe {
+            std::ptr::copy_nonoverlapping(values.as_ptr(), self.start.as_ptr().add(at), values.len());
+        }
+    }
+}
+
+impl Drop for AlignedFloats {
+    fn drop(&mut self) {
+        if let Some(layout) = Self::layout(self.len) {
+            // SAFETY: `zeroed` allocated `start` with this very layout.
+            unsafe { dealloc(self.start.as_ptr().cast(), layout) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_zeroed_aligned_and_writable() {
+        let floats = AlignedFloats::zeroed(100).unwrap();
+        assert_eq!(floats.start() as usize % ALIGNMENT, 0);
+        assert!(floats.read(0, 100).iter().all(|x| *x == 0.0));
+        // SAFETY: this thread alone knows the buffer.
+        unsafe { floats.write(98, &[1.0, 2.0]) };
+        assert_eq!(floats.read(97, 3), [0.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn a_size_that_overflows_is_refused() {
+        assert!(AlignedFloats::zeroed(usize::MAX / 2).is_none());
+    }
+}

@@ -1,0 +1,8 @@
+//! Vectors in memory: aligned chunks that never move, and distances over them.
+
+mod aligned;
+mod matrix;
+mod space;
+
+pub(crate) use matrix::{Matrix, MatrixView};
+pub(crate) use space::{BLOCK, Space, VectorFault};

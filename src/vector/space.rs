@@ -1,0 +1,207 @@
+//! Distances under a metric: what a query must look like, and how far rows are from it.
+
+use super::matrix::MatrixView;
+use crate::id::Row;
+use crate::kernel::{Kernels, kernels};
+use crate::metric::Metric;
+
+/// Rows whose distances are computed in one call: a graph node's neighbours.
+pub(crate) const BLOCK: usize = 64;
+
+/// The largest squared length that is let in: with both vectors below it no
+/// distance, and no partial sum of one, can overflow.
+const MAX_SQUARED_LENGTH: f64 = (f32::MAX / 8.0) as f64;
+
+/// Shorter vectors cannot be normalised in single precision.
+const MIN_COSINE_LENGTH: f64 = 1e-30;
+
+/// Why a vector cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum VectorFault {
+    Dimension { expected: usize, got: usize },
+    NotFinite { position: usize, value: f32 },
+    TooLong { length: f64 },
+    NoDirection { length: f64 },
+}
+
+/// A metric over vectors of one dimension, with the kernels to compute it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Space {
+    metric: Metric,
+    dim: usize,
+    kernels: Kernels,
+}
+
+impl Space {
+    pub(crate) fn new(metric: Metric, dim: usize) -> Space {
+        Space { metric, dim, kernels: kernels() }
+    }
+
+    pub(crate) fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    pub(crate) fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Checks a vector and gives the factor that is stored beside it: 1 /
+    /// length under cosine, else 1.
+    ///
+    /// # Errors
+    /// [`VectorFault`]: wrong dimension, a value that is not finite, a length
+    /// whose square overflows, or no direction under cosine.
+    pub(crate) fn check(&self, vector: &[f32]) -> Result<f32, VectorFault> {
+        if vector.len() != self.dim {
+            return Err(VectorFault::Dimension { expected: self.dim, got: vector.len() });
+        }
+        if let Some(position) = vector.iter().position(|x| !x.is_finite()) {
+            return Err(VectorFault::NotFinite { position, value: vector[position] });
+        }
+        let squared: f64 = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+        if squared > MAX_SQUARED_LENGTH {
+            return Err(VectorFault::TooLong { length: squared.sqrt() });
+        }
+        if self.metric != Metric::Cosine {
+            return Ok(1.0);
+        }
+        let length = squared.sqrt();
+        if length < MIN_COSINE_LENGTH {
+            return Err(VectorFault::NoDirection { length });
+        }
+        Ok((1.0 / length) as f32)
+    }
+
+    /// Writes the form of a checked query that the distance functions take:
+    /// normalised under cosine, else as it is.
+    pub(crate) fn prepare(&self, vector: &[f32], scale: f32, prepared: &mut Vec<f32>) {
+        prepared.clear();
+        match self.metric {
+            Metric::Cosine => prepared.extend(vector.iter().map(|x| x * scale)),
+            Metric::L2 | Metric::Dot => prepared.extend_from_slice(vector),
+        }
+    }
+
+    /// A stored row in the form of a query.
+    pub(crate) fn prepare_row(&self, vectors: &MatrixView, row: Row, prepared: &mut Vec<f32>) {
+        self.prepare(vectors.row(row), vectors.scale(row), prepared);
+    }
+
+    /// The distance of a prepared query to one row.
+    #[inline]
+    pub(crate) fn distance(&self, query: &[f32], vectors: &MatrixView, row: Row) -> f32 {
+        let stored = vectors.row(row);
+        match self.metric {
+            Metric::L2 => (self.kernels.l2)(query, stored),
+            Metric::Cosine => cosine_distance((self.kernels.dot)(query, stored), vectors.scale(row)),
+            Metric::Dot => -(self.kernels.dot)(query, stored),
+        }
+    }
+
+    /// The distances of a prepared query to at most [`BLOCK`] rows. A row that
+    /// is certainly farther than `bound` may get `f32::INFINITY`; every other
+    /// gets exactly what [`Space::distance`] gives.
+    ///
+    /// # Panics
+    /// When there are more than [`BLOCK`] rows or `distances` is shorter than `rows`.
+    #[inline]
+    pub(crate) fn distances(
+        &self,
+        query: &[f32],
+        vectors: &MatrixView,
+        rows: &[Row],
+        bound: f32,
+        distances: &mut [f32],
+    ) {
+        let mut stored: [&[f32]; BLOCK] = [&[]; BLOCK];
+        for (slot, row) in stored[..rows.len()].iter_mut().zip(rows) {
+            *slot = vectors.row(*row);
+        }
+        let stored = &stored[..rows.len()];
+        let distances = &mut distances[..rows.len()];
+        match self.metric {
+            Metric::L2 => (self.kernels.l2_many)(query, stored, bound, distances),
+            Metric::Cosine => {
+                (self.kernels.dot_many)(query, stored, distances);
+                for (distance, row) in distances.iter_mut().zip(rows) {
+                    *distance = cosine_distance(*distance, vectors.scale(*row));
+                }
+            }
+            Metric::Dot => {
+                (self.kernels.dot_many)(query, stored, distances);
+                distances.iter_mut().for_each(|distance| *distance = -*distance);
+            }
+        }
+    }
+}
+
+/// Rounding may carry a cosine past 1: a distance is never negative.
+#[inline]
+fn cosine_distance(dot: f32, scale: f32) -> f32 {
+    (1.0 - dot * scale).clamp(0.0, 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::matrix::Matrix;
+    use super::*;
+
+    fn stored(space: &Space, vectors: &[&[f32]]) -> Matrix {
+        let mut matrix = Matrix::new(space.dim());
+        for (row, vector) in vectors.iter().enumerate() {
+            let scale = space.check(vector).unwrap();
+            matrix.reserve(row as Row).unwrap();
+            // SAFETY: single thread, no view is read meanwhile.
+            unsafe { matrix.write(row as Row, vector, scale) };
+        }
+        matrix
+    }
+
+    fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
+        let space = Space::new(metric, a.len());
+        let matrix = stored(&space, &[b]);
+        let mut query = Vec::new();
+        space.prepare(a, space.check(a).unwrap(), &mut query);
+        let one = space.distance(&query, matrix.view(), 0);
+        let mut many = [0.0];
+        space.distances(&query, matrix.view(), &[0], f32::INFINITY, &mut many);
+        assert_eq!(one, many[0]);
+        one
+    }
+
+    #[test]
+    fn metrics_mean_what_they_say() {
+        let (a, b) = ([3.0, 0.0, 4.0], [0.0, 2.0, 4.0]);
+        assert_eq!(distance(Metric::L2, &a, &b), 13.0);
+        assert_eq!(distance(Metric::Dot, &a, &b), -16.0);
+        assert!((distance(Metric::Cosine, &a, &b) - (1.0 - 16.0 / (5.0 * 20f32.sqrt()))).abs() < 1e-6);
+    }
+
+    #[test]
+    fn cosine_is_never_negative_and_ignores_lengths() {
+        let a: Vec<f32> = (1..40).map(|i| (i as f32).sin()).collect();
+        for factor in [1e-20f32, 0.3, 7.0, 1e15] {
+            let b: Vec<f32> = a.iter().map(|x| x * factor).collect();
+            assert!((0.0..1e-6).contains(&distance(Metric::Cosine, &a, &b)));
+        }
+    }
+
+    #[test]
+    fn vectors_that_cannot_be_used_are_named() {
+        let cosine = Space::new(Metric::Cosine, 2);
+        assert_eq!(cosine.check(&[1.0]), Err(VectorFault::Dimension { expected: 2, got: 1 }));
+        assert!(matches!(cosine.check(&[1.0, f32::NAN]), Err(VectorFault::NotFinite { position: 1, .. })));
+        assert_eq!(cosine.check(&[0.0, 0.0]), Err(VectorFault::NoDirection { length: 0.0 }));
+        assert!(matches!(cosine.check(&[f32::MAX, 1.0]), Err(VectorFault::TooLong { .. })));
+        assert!(Space::new(Metric::L2, 2).check(&[0.0, 0.0]).is_ok());
+    }
+
+    #[test]
+    fn the_longest_vectors_allowed_have_finite_distances() {
+        let long = [(f32::MAX / 16.0).sqrt() * 0.9, 0.0];
+        let back = [-long[0], 0.0];
+        for metric in [Metric::L2, Metric::Dot, Metric::Cosine] {
+            assert!(distance(metric, &long, &back).is_finite());
+        }
+    }
+}
