@@ -14,3 +14,7 @@ mod vector;
 
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;
+
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
