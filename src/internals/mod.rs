@@ -1,0 +1,4 @@
+//! Inner floors for the benches of this crate. No part of the interface: may
+//! change in any version.
+
+pub mod kernel;
