@@ -15,6 +15,11 @@ use crate::id::Row;
 use crate::neighbor::TopK;
 use crate::vector::{MatrixView, Space};
 
+mod cow;
+mod flat;
+mod hnsw;
+mod parallel;
+mod pool;
 mod scratch;
 
 pub(crate) use scratch::Scratch;
