@@ -12,5 +12,9 @@ mod index;
 mod kernel;
 mod vector;
 
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
+
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;

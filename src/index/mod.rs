@@ -22,6 +22,8 @@ mod parallel;
 mod pool;
 mod scratch;
 
+pub(crate) use flat::Flat;
+pub(crate) use hnsw::{Hnsw, HnswOptions};
 pub(crate) use scratch::Scratch;
 
 /// A piece of work for an [`Executor`].
