@@ -1,7 +1,76 @@
-//! vecino: an in-memory vector database that lives inside your process.
+//! **vecino** (Spanish for neighbour) is an in-memory vector database that
+//! lives inside your process: put vectors in, find the nearest ones, from any
+//! thread, while others write.
 //!
-//! The modules are declared from the ground floor up: a module uses only what
-//! is declared before it (`tests/architecture.rs` holds this).
+//! # Contents
+//! - [`Engine`], made by [`Engine::builder`]: the threads and the collections.
+//! - [`Collection`]: writing ([`upsert`](Collection::upsert),
+//!   [`delete`](Collection::delete), ...) and reading
+//!   ([`search`](Collection::search), [`get`](Collection::get), ...).
+//! - [`Snapshot`]: a state that never changes, for repeatable reads and paging.
+//! - [`Query`] and [`Answer`], [`Record`], [`RecordId`], [`Metric`].
+//! - [`CollectionConfig`], [`IndexSpec`], [`HnswConfig`]: what a collection is made of.
+//! - Errors, one enum a kind of operation: [`WriteError`], [`SearchError`], ...
+//!
+//! # How it works, in short
+//! Each worker thread owns one shard of every collection and is its only
+//! writer. Writes travel to it over a bounded mailbox, numbered in their order
+//! ([`Seq`]). What it has applied is published as an immutable snapshot, one
+//! atomic swap for all shards ([`Generation`]). Readers take the newest
+//! snapshot and search it on their own thread: no lock, no waiting. `design.md`
+//! in the repository has the whole story, with the invariants.
+//!
+//! | call | where it runs | what it shows | what it waits for |
+//! |---|---|---|---|
+//! | [`Collection::search`] | the calling thread | the newest published snapshot | nothing |
+//! | ... with [`Query::at_least`] | the calling thread | that write and all before it | its publication |
+//! | [`Snapshot::search`] | the calling thread | the held state, always the same | nothing |
+//! | [`Collection::search_batch`] | the engine's pool and the calling thread | one snapshot for all | the batch |
+//! | [`Collection::search_async`] | the workers | every write accepted before the call | awaited, never blocks |
+//! | [`Collection::upsert`], `delete`, ... | the calling thread, then a worker | - | a place in the mailbox, if full |
+//! | [`Write::wait`], [`Collection::flush`] | the calling thread | - | publication |
+//!
+//! # A program
+//! ```
+//! use vecino::{CollectionConfig, Engine, Metric, Query, Record};
+//!
+//! let engine = Engine::builder().build()?;
+//! let songs = engine.create_collection("songs", CollectionConfig::new(3, Metric::Cosine))?;
+//!
+//! songs.upsert(Record::new("ballad", [0.9, 0.1, 0.0]))?;
+//! songs.upsert(Record::new("waltz", [0.7, 0.6, 0.1]))?;
+//! let write = songs.upsert(Record::new("march", [0.1, 0.2, 0.9]))?;
+//!
+//! let query = Query::new(&[1.0, 0.2, 0.0]).top(2).at_least(write.seq());
+//! for hit in &songs.search(&query)? {
+//!     println!("{} {:.3}", hit.id, hit.distance);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What it is not
+//! A server, a disk-resident index, or durable: records live in memory, and a
+//! process that ends takes them with it.
+//!
+//! # Limits
+//! Dimension 65,536; 2^31 - 2 rows a shard; 64 shards; a million records a
+//! batch; vectors up to a length of 6.5e18 (so that no distance overflows) and,
+//! under cosine, from 1e-30 (so that there is a direction).
+//!
+//! # Environment
+//! `VECINO_ISA` = `scalar`, `avx2`, `avx512` or `neon` forces the instruction
+//! set of the distance kernels; by default the best of the machine is used.
+//! Answers may differ in the last bits between instruction sets.
+//!
+//! # Events
+//! Through `tracing`, at the boundaries and never per query (unless
+//! [`EngineBuilder::slow_query`] asks for `slow query`): `publish`, `applied`,
+//! `absorbed` and the span `absorb`, `backpressure`, `shard failed`, `engine
+//! started`, `engine closed`, with the fields `collection`, `worker`, `shard`,
+//! `generation`, `seq`, `rows`, `elapsed_us`.
+//
+// The modules are declared from the ground floor up: a module uses only what
+// is declared before it (`tests/architecture.rs` holds this).
 
 mod bits;
 mod id;

@@ -51,10 +51,6 @@ impl TopK {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.heap.len()
-    }
-
     #[inline]
     pub(crate) fn offer(&mut self, candidate: Neighbor) {
         if self.heap.len() < self.k {
@@ -137,6 +133,6 @@ mod tests {
         let mut top = TopK::default();
         top.reset(0);
         top.offer(Neighbor { distance: 1.0, row: 0 });
-        assert_eq!((top.len(), top.bound()), (0, f32::NEG_INFINITY));
+        assert_eq!((rows(&mut top).len(), top.bound()), (0, f32::NEG_INFINITY));
     }
 }

@@ -20,6 +20,7 @@ pub struct EngineBuilder {
     pub(super) mailbox_capacity: usize,
     pub(super) pool_threads: usize,
     pub(super) publish_interval: Duration,
+    pub(super) slow_query: Option<Duration>,
 }
 
 impl Default for EngineBuilder {
@@ -30,6 +31,7 @@ impl Default for EngineBuilder {
             mailbox_capacity: defaults::MAILBOX_CAPACITY,
             pool_threads: cores.min(defaults::POOL_THREADS_MOST),
             publish_interval: defaults::PUBLISH_INTERVAL,
+            slow_query: None,
         }
     }
 }
@@ -62,6 +64,13 @@ impl EngineBuilder {
     /// most 10 seconds.
     pub fn publish_interval(mut self, interval: Duration) -> Self {
         self.publish_interval = interval;
+        self
+    }
+
+    /// Reports searches that take longer than this as `slow query` events
+    /// (level WARN). Default: never, and then searches are not timed.
+    pub fn slow_query(mut self, limit: Duration) -> Self {
+        self.slow_query = Some(limit);
         self
     }
 

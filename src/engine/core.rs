@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tracing::{error, info};
 
@@ -22,6 +23,7 @@ pub(super) struct Core {
     pub(super) writes: Vec<Mailbox<WriteCommand>>,
     pub(super) requests: Mailbox<Request>,
     pub(super) pool: Arc<Pool>,
+    pub(super) slow_query: Option<Duration>,
     worker_signals: Vec<Signals<Signal>>,
     reports: Signals<Report>,
     closed: AtomicBool,
@@ -74,6 +76,7 @@ impl Core {
             writes: lines.writes,
             requests,
             pool: Arc::clone(&pool),
+            slow_query: builder.slow_query,
             worker_signals: lines.signals,
             reports: reports.clone(),
             closed: AtomicBool::new(false),

@@ -1,6 +1,9 @@
 //! Reading: on the caller's thread from the newest snapshot, or through the workers.
 
 use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::warn;
 
 use super::collection::{Collection, CollectionShared};
 use super::defaults;
@@ -23,7 +26,10 @@ impl Collection {
     pub fn search(&self, query: &Query<'_>) -> Result<Answer, SearchError> {
         self.shared.check_open()?;
         self.shared.await_required(query)?;
-        search(&self.shared.cell.load(), query)
+        let clock = self.shared.start_clock();
+        let answer = search(&self.shared.cell.load(), query);
+        self.shared.report_slow(clock, query.k(), "caller");
+        answer
     }
 
     /// Answers many queries, in their order, from one snapshot, on the
@@ -76,6 +82,7 @@ impl Collection {
         let shared = &self.shared;
         shared.check_open()?;
         shared.context.space.check(query.vector())?;
+        let (clock, k) = (shared.start_clock(), query.k());
         let last = shared.admission.last();
         let required = query.required().unwrap_or(last);
         if required > last {
@@ -94,7 +101,9 @@ impl Collection {
             reply,
         };
         requests.send(permit, Request::Search(Arc::new(order))).map_err(|_| shared.gone())?;
-        waiting.wait().await.map_err(|_| shared.gone())?
+        let answer = waiting.wait().await.map_err(|_| shared.gone())?;
+        shared.report_slow(clock, k, "workers");
+        answer
     }
 
     /// The record with an id, as the newest snapshot shows it, its vector as
@@ -142,6 +151,22 @@ impl Collection {
 }
 
 impl CollectionShared {
+    /// The time, if slow searches are to be reported.
+    #[inline]
+    fn start_clock(&self) -> Option<Instant> {
+        self.core.slow_query.map(|_| Instant::now())
+    }
+
+    #[inline]
+    fn report_slow(&self, clock: Option<Instant>, k: usize, way: &'static str) {
+        let (Some(started), Some(limit)) = (clock, self.core.slow_query) else { return };
+        let elapsed = started.elapsed();
+        if elapsed > limit {
+            let collection = &self.context.name;
+            warn!(collection, k, way, elapsed_us = elapsed.as_micros() as u64, "slow query");
+        }
+    }
+
     /// Waits for the write that a query demands.
     fn await_required(&self, query: &Query<'_>) -> Result<(), SearchError> {
         let Some(required) = query.required() else { return Ok(()) };

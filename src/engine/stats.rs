@@ -30,6 +30,8 @@ impl Bytes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShardStats {
+    /// The kind of its index: "flat", "hnsw".
+    pub index: &'static str,
     /// Rows that every search scans because the index does not hold them yet.
     pub tail: usize,
     /// Rows in the index, dead ones that are not unlinked yet included.
@@ -78,6 +80,8 @@ pub struct CollectionStats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EngineStats {
+    /// The instruction set of the distance kernels: "avx512", "avx2", "neon", "scalar".
+    pub isa: &'static str,
     /// Requests in each worker's mailbox, or being worked on.
     pub mailbox_depths: Vec<usize>,
     /// Places in each mailbox.
@@ -103,6 +107,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         bytes.rows += measure.row_bytes;
         bytes.index += measure.index_bytes;
         shards.push(ShardStats {
+            index: measure.index_kind,
             tail: measure.tail,
             indexed: measure.indexed,
             dead: measure.dead,
@@ -129,6 +134,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
 
 pub(super) fn of_engine<'a>(core: &Core, collections: impl Iterator<Item = &'a Collection>) -> EngineStats {
     let mut stats = EngineStats {
+        isa: crate::kernel::kernels().isa.name(),
         mailbox_depths: core.writes.iter().map(crate::shard::Mailbox::depth).collect(),
         mailbox_capacity: core.writes.first().map_or(0, crate::shard::Mailbox::capacity),
         coordinator_depth: core.requests.depth(),

@@ -46,9 +46,11 @@ pub(crate) trait Executor: Sync {
 }
 
 /// Runs every task on the calling thread, in order.
+#[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct Sequential;
 
+#[cfg(test)]
 impl Executor for Sequential {
     fn width(&self) -> usize {
         1

@@ -23,6 +23,8 @@ pub(crate) struct ShardMeasure {
     pub(crate) vector_bytes: usize,
     pub(crate) row_bytes: usize,
     pub(crate) index_bytes: usize,
+    /// The kind of the index.
+    pub(crate) index_kind: &'static str,
 }
 
 /// What the writer hands over to make a view.

@@ -336,6 +336,7 @@ impl<T> ShardState<T> {
             vector_bytes: self.rows.vector_bytes(),
             row_bytes: self.rows.cell_bytes(),
             index_bytes: self.index.bytes(),
+            index_kind: self.index.kind(),
         }
     }
 }

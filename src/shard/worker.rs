@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tracing::{debug, error, trace};
+use tracing::{debug, debug_span, error, trace};
 
 use super::batch::AbsorbJob;
 use super::command::{Background, CollectionId, Keep, Report, ShardQuery, Signal, Width, WriteCommand};
@@ -138,6 +138,7 @@ impl Worker {
                 Some(plan) => {
                     hosted.state.absorbed(plan);
                     hosted.changed = true;
+                    debug!(collection = collection.0, "absorbed");
                     Ok(())
                 }
                 None => Err("a batch could not be absorbed".to_owned()),
@@ -260,10 +261,11 @@ impl Drop for JobAnswer {
 
 /// Absorbs a batch on the pool; the plan comes back as a signal.
 fn start(background: &dyn Background, signals: Signals<Signal>, collection: CollectionId, job: AbsorbJob) {
-    debug!(collection = collection.0, rows = job.rows(), bulk = job.is_bulk(), "absorb");
     let mut answer = JobAnswer { signals, collection, sent: false };
     let width = if job.is_bulk() { Width::All } else { Width::Half };
     let run = move |executor: &dyn Executor| {
+        let span = debug_span!("absorb", collection = collection.0, rows = job.rows(), bulk = job.is_bulk());
+        let _entered = span.enter();
         let plan = catch_unwind(AssertUnwindSafe(|| job.run(executor)));
         if let Err(defect) = &plan {
             error!(collection = collection.0, defect = describe(&**defect), "absorbing panicked");

@@ -234,8 +234,4 @@ impl Snapshot {
         let digests = self.published.shards.iter().map(|shard| shard.index().digest());
         digests.fold(0, |all, digest| crate::id::mix(all ^ digest))
     }
-
-    pub(crate) fn published(&self) -> &Published {
-        &self.published
-    }
 }

@@ -40,11 +40,6 @@ impl AlignedFloats {
         self.len
     }
 
-    /// Where float `at` stands; for building pointer tables.
-    pub(super) fn start(&self) -> *const f32 {
-        self.start.as_ptr()
-    }
-
     /// `count` floats from `at`.
     ///
     /// # Panics
@@ -92,7 +87,7 @@ mod tests {
     #[test]
     fn is_zeroed_aligned_and_writable() {
         let floats = AlignedFloats::zeroed(100).unwrap();
-        assert_eq!(floats.start() as usize % ALIGNMENT, 0);
+        assert_eq!(floats.read(0, 1).as_ptr() as usize % ALIGNMENT, 0);
         assert!(floats.read(0, 100).iter().all(|x| *x == 0.0));
         // SAFETY: this thread alone knows the buffer.
         unsafe { floats.write(98, &[1.0, 2.0]) };

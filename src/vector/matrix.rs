@@ -94,10 +94,6 @@ impl MatrixView {
         }
     }
 
-    pub(crate) fn dim(&self) -> usize {
-        self.shape.dim
-    }
-
     /// Bytes of all chunks.
     pub(crate) fn bytes(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.len() * size_of::<f32>()).sum()
