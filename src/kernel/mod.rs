@@ -25,8 +25,6 @@ pub(crate) use prefetch::prefetch;
 /// All of them panic when vectors that belong together differ in length.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels {
-    /// The instruction set.
-    pub(crate) isa: Isa,
     /// Squared Euclidean distance of two vectors of the same length.
     pub(crate) l2: fn(&[f32], &[f32]) -> f32,
     /// Inner product of two vectors of the same length.
