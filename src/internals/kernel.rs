@@ -3,6 +3,9 @@
 use crate::kernel::Kernels;
 use crate::kernel::isa::Isa;
 
+/// Distances of one query to many rows within a bound.
+pub type ManyWithin = fn(query: &[f32], rows: &[&[f32]], bound: f32, out: &mut [f32]);
+
 /// The kernels of one instruction set.
 #[derive(Clone, Copy, Debug)]
 pub struct Functions {
@@ -11,7 +14,7 @@ pub struct Functions {
     /// Inner product.
     pub dot: fn(&[f32], &[f32]) -> f32,
     /// Squared distances of a query to many rows, within a bound.
-    pub l2_many: fn(query: &[f32], rows: &[&[f32]], bound: f32, out: &mut [f32]),
+    pub l2_many: ManyWithin,
     /// Inner products of a query with many rows.
     pub dot_many: fn(query: &[f32], rows: &[&[f32]], out: &mut [f32]),
 }
