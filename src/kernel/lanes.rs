@@ -19,17 +19,18 @@ use super::prefetch::prefetch_bytes;
 /// Partial sums that are kept apart: enough to hide the latency of an addition.
 const SUMS: usize = 4;
 
-/// Dimensions between two looks at the bound. A look folds the sums and may
-/// surprise the processor: on Fashion-MNIST (784 dimensions) a look every 128
-/// abandons more rows and yet is slower.
+/// Dimensions between two looks at the bound. Measured on Fashion-MNIST (784
+/// dimensions, AVX-512, Zen 5): a look every 128 abandons more rows and yet is
+/// slower, also where no row is abandoned.
 const BLOCK: usize = 256;
 
 /// Dimensions that must remain for a look to pay: nothing shorter than
 /// `BLOCK + REST` is abandoned.
 const REST: usize = 64;
 
-/// Bytes that are asked for and not yet read, over all rows: what hides the
-/// latency of memory without driving out of the nearest cache what comes next.
+/// Bytes that are asked for and not yet read, over all rows. Tuned on random
+/// rows of 50 to 784 dimensions out of cache (Zen 5): short rows gain up to 12
+/// to 16 rows ahead, long ones nothing beyond 3 to 6.
 const BYTES_IN_FLIGHT: usize = 6 * 1024;
 
 /// Rows that are asked for and not yet read, however short they are.
