@@ -3,6 +3,9 @@
 use crate::kernel::Kernels;
 use crate::kernel::isa::Isa;
 
+/// Distances of one query to many rows within a bound.
+pub type ManyWithin = fn(query: &[f32], rows: &[&[f32]], bound: f32, out: &mut [f32]);
+
 /// The kernels of one instruction set.
 #[derive(Clone, Copy, Debug)]
 pub struct Functions {
@@ -11,7 +14,7 @@ pub struct Functions {
     /// Inner product.
     pub dot: fn(&[f32], &[f32]) -> f32,
     /// Squared distances of a query to many rows, within a bound.
-    pub l2_many: fn(query: &[f32], rows: &[&[f32]], bound: f32, out: &mut [f32]),
+    pub l2_many: ManyWithin,
     /// Inner products of a query with many rows.
     pub dot_many: fn(query: &[f32], rows: &[&[f32]], out: &mut [f32]),
 }
@@ -23,6 +26,6 @@ pub fn isas() -> Vec<&'static str> {
 
 /// The kernels of an instruction set; `None` when there is none of that name here.
 pub fn functions(isa: &str) -> Option<Functions> {
-    let Kernels { l2, dot, l2_many, dot_many, .. } = Kernels::of(Isa::named(isa)?)?;
+    let Kernels { l2, dot, l2_many, dot_many } = Kernels::of(Isa::named(isa)?)?;
     Some(Functions { l2, dot, l2_many, dot_many })
 }
