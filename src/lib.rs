@@ -3,14 +3,13 @@
 //! The modules are declared from the ground floor up: a module uses only what
 //! is declared before it (`tests/architecture.rs` holds this).
 
-mod bits;
 mod id;
 mod metric;
 mod neighbor;
-
-mod index;
+mod bits;
 mod kernel;
 mod vector;
+mod index;
 
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;
