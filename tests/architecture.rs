@@ -49,15 +49,28 @@ const HOMES: &[(&str, Home)] = &[
     ("std::arch", Home::Paths(&["src/kernel/"])),
     ("core::arch", Home::Paths(&["src/kernel/"])),
     ("std::env", Home::Paths(&["src/kernel/isa.rs"])),
-    ("thread_local", Home::Paths(&["src/snapshot/"])),
+    ("thread_local", Home::Paths(&["src/snapshot/", "src/stats.rs"])),
 ];
 
 /// Below this module the code is deterministic: no threads, no locks, no
-/// clock, no I/O. Atomics and `Arc` are allowed.
+/// clock, no I/O. Atomics and `Arc` are allowed, and tests may start threads.
+/// Types that only describe (`Duration`, `io::Error`) are no clock and no I/O.
 const FIRST_WITH_THREADS: &str = "shard";
-const STD_ABOVE_ONLY: &[&str] = &["thread", "time", "fs", "net", "io", "process"];
-const WORDS_ABOVE_ONLY: &[&str] =
-    &["Mutex", "RwLock", "Condvar", "Barrier", "OnceLock", "LazyLock", "mpsc", "Instant", "SystemTime"];
+const STD_ABOVE_ONLY: &[&str] = &["thread", "fs", "net", "process"];
+const WORDS_ABOVE_ONLY: &[&str] = &[
+    "Mutex",
+    "RwLock",
+    "Condvar",
+    "Barrier",
+    "OnceLock",
+    "LazyLock",
+    "mpsc",
+    "Instant",
+    "SystemTime",
+    "stdin",
+    "stdout",
+    "stderr",
+];
 
 /// Where unsafe code may stand, and why. Test modules elsewhere may call into
 /// it (to fill a matrix), with the same notes.
@@ -66,6 +79,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/vector/aligned.rs", "one aligned allocation, written while other parts of it are read"),
     ("src/vector/matrix.rs", "hands out and fills the rows of that allocation"),
     ("src/rows/cells.rs", "cells that are written once and read by many, without a lock"),
+    ("src/rows/store.rs", "fills rows and cells that no reader has been shown yet"),
 ];
 /// A SAFETY note stands at most this far above its `unsafe`.
 const SAFETY_LINES: usize = 6;
@@ -204,7 +218,8 @@ fn lower_floors_have_no_threads_locks_clock_or_input_and_output() {
     let mut faults = Vec::new();
     for file in sources("src").iter().filter(|f| floor(&order, f.module()) < first) {
         for (at, module) in file.paths("std") {
-            if STD_ABOVE_ONLY.contains(&module.as_str()) {
+            let in_test = module == "thread" && at >= file.tests_at;
+            if STD_ABOVE_ONLY.contains(&module.as_str()) && !in_test {
                 faults.push(format!("{} uses std::{module}", file.place(at)));
             }
         }
