@@ -24,7 +24,8 @@
 //! less that before, with the base vectors loaded in both.
 //!
 //! **Mixed load** (`--mixed`). Half of the rows are loaded; a reader runs
-//! alone, then beside a writer that upserts the other half one row at a time.
+//! alone, a writer alone, then both: the writer upserts the other half one row
+//! at a time, and looks up what it wrote. The reader has one CPU to itself.
 
 #![allow(clippy::print_stdout, reason = "a benchmark shows its results")]
 

@@ -31,6 +31,7 @@ pub(super) fn run(arguments: &Arguments, data: &Data) -> Result<()> {
     // The reader has one CPU to itself, everything else shares the other.
     machine::pin_process(machine::OTHER);
     let alone = load.read(Duration::from_secs_f64(arguments.seconds.min(2.0)), &AtomicBool::new(false))?;
+    let unread = load.write_for(Duration::from_secs_f64(arguments.seconds.min(2.0)), half + half / 4)?;
     let (mixed, writing) = load.read_and_write(Duration::from_secs_f64(arguments.seconds))?;
     machine::pin_process(machine::BOTH);
 
@@ -40,13 +41,14 @@ pub(super) fn run(arguments: &Arguments, data: &Data) -> Result<()> {
         .whole("n0", half)
         .whole("n1", load.next.load(Ordering::Relaxed))
         .object("search_only", alone.describe())
+        .number("insert_only_per_s", unread.rate(), 1)
         .object("mixed", mixed.describe().number("inserts_per_s", writing.rate(), 1))
         .object("ratio", ratios(&alone, &mixed))
         .object("visible_after", writing.freshness())
-        .whole("acknowledged_checked", writing.checked)
-        .whole("acknowledged_missing", writing.missing)
+        .whole("acknowledged_checked", unread.checked + writing.checked)
+        .whole("acknowledged_missing", unread.missing + writing.missing)
         .emit(arguments.out.as_deref())?;
-    check(&items, half + writing.inserted)?;
+    check(&items, half + unread.inserted + writing.inserted)?;
     engine.close()?;
     Ok(())
 }
@@ -168,11 +170,25 @@ impl Load<'_> {
         std::thread::scope(|scope| scope.spawn(run).join().map_err(|_| "the reader panicked")?)
     }
 
+    /// Inserts for so long, or up to this row, with nobody reading.
+    fn write_for(&self, how_long: Duration, end: usize) -> Result<Writing> {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| self.write(&stop, end));
+            let started = Instant::now();
+            while started.elapsed() < how_long && !writer.is_finished() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            stop.store(true, Ordering::Relaxed);
+            writer.join().map_err(|_| "the writer panicked")?
+        })
+    }
+
     fn read_and_write(&self, how_long: Duration) -> Result<(Reading, Writing)> {
         let (stop, done) = (AtomicBool::new(false), AtomicBool::new(false));
         let (reading, writing) = std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
-                let writing = self.write(&stop);
+                let writing = self.write(&stop, self.data.rows());
                 done.store(true, Ordering::Relaxed);
                 writing
             });
@@ -183,13 +199,13 @@ impl Load<'_> {
         Ok((reading?, writing.map_err(|_| "the writer panicked")??))
     }
 
-    /// Inserts one row after another until there are no more, or it is told to stop.
-    fn write(&self, stop: &AtomicBool) -> Result<Writing> {
+    /// Inserts one row after another up to row `end`, or until it is told to stop.
+    fn write(&self, stop: &AtomicBool, end: usize) -> Result<Writing> {
         let started = Instant::now();
         let mut writing = Writing::default();
         while !stop.load(Ordering::Relaxed) {
             let row = self.next.load(Ordering::Relaxed);
-            if row >= self.data.rows() {
+            if row >= end {
                 break;
             }
             let write = self.items.upsert(Record::new(row as u64, self.data.row(row)))?;
