@@ -150,6 +150,11 @@ impl Matrix {
         Ok(())
     }
 
+    /// The first row after the chunk that holds `row`.
+    pub(crate) fn chunk_end(&self, row: Row) -> Row {
+        ((row >> self.view.shape.shift) + 1) << self.view.shape.shift
+    }
+
     /// Gives the chunk of `row` a copy of its own, so that views taken before
     /// keep what they saw when the row is written again.
     ///

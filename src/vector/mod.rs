@@ -4,5 +4,6 @@ mod aligned;
 mod matrix;
 mod space;
 
-pub(crate) use matrix::{Matrix, MatrixView};
-pub(crate) use space::{BLOCK, Space, VectorFault};
+pub(crate) use matrix::{Matrix, MatrixView, OutOfMemory};
+pub use space::VectorError;
+pub(crate) use space::{BLOCK, Space};

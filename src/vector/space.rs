@@ -16,12 +16,37 @@ const MAX_SQUARED_LENGTH: f64 = (f32::MAX / 8.0) as f64;
 const MIN_COSINE_LENGTH: f64 = 1e-30;
 
 /// Why a vector cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum VectorFault {
-    Dimension { expected: usize, got: usize },
-    NotFinite { position: usize, value: f32 },
-    TooLong { length: f64 },
-    NoDirection { length: f64 },
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VectorError {
+    /// The collection holds vectors of another dimension.
+    #[error("expected {expected} dimensions, got {got}")]
+    Dimension {
+        /// The collection's dimension.
+        expected: usize,
+        /// The vector's.
+        got: usize,
+    },
+    /// NaN or an infinity.
+    #[error("value {value} at position {position} is not finite")]
+    NotFinite {
+        /// Where it stands in the vector.
+        position: usize,
+        /// What it is.
+        value: f32,
+    },
+    /// So long that squared distances could overflow single precision.
+    #[error("a vector of length {length:e} is too long: the limit is 6.5e18")]
+    TooLong {
+        /// The Euclidean length.
+        length: f64,
+    },
+    /// A vector of (almost) no length has no direction, so no cosine.
+    #[error("a vector of length {length:e} has no direction: the cosine metric needs at least 1e-30")]
+    NoDirection {
+        /// The Euclidean length.
+        length: f64,
+    },
 }
 
 /// A metric over vectors of one dimension, with the kernels to compute it.
@@ -49,25 +74,25 @@ impl Space {
     /// length under cosine, else 1.
     ///
     /// # Errors
-    /// [`VectorFault`]: wrong dimension, a value that is not finite, a length
+    /// [`VectorError`]: wrong dimension, a value that is not finite, a length
     /// whose square overflows, or no direction under cosine.
-    pub(crate) fn check(&self, vector: &[f32]) -> Result<f32, VectorFault> {
+    pub(crate) fn check(&self, vector: &[f32]) -> Result<f32, VectorError> {
         if vector.len() != self.dim {
-            return Err(VectorFault::Dimension { expected: self.dim, got: vector.len() });
+            return Err(VectorError::Dimension { expected: self.dim, got: vector.len() });
         }
         if let Some(position) = vector.iter().position(|x| !x.is_finite()) {
-            return Err(VectorFault::NotFinite { position, value: vector[position] });
+            return Err(VectorError::NotFinite { position, value: vector[position] });
         }
         let squared: f64 = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
         if squared > MAX_SQUARED_LENGTH {
-            return Err(VectorFault::TooLong { length: squared.sqrt() });
+            return Err(VectorError::TooLong { length: squared.sqrt() });
         }
         if self.metric != Metric::Cosine {
             return Ok(1.0);
         }
         let length = squared.sqrt();
         if length < MIN_COSINE_LENGTH {
-            return Err(VectorFault::NoDirection { length });
+            return Err(VectorError::NoDirection { length });
         }
         Ok((1.0 / length) as f32)
     }
@@ -189,10 +214,10 @@ mod tests {
     #[test]
     fn vectors_that_cannot_be_used_are_named() {
         let cosine = Space::new(Metric::Cosine, 2);
-        assert_eq!(cosine.check(&[1.0]), Err(VectorFault::Dimension { expected: 2, got: 1 }));
-        assert!(matches!(cosine.check(&[1.0, f32::NAN]), Err(VectorFault::NotFinite { position: 1, .. })));
-        assert_eq!(cosine.check(&[0.0, 0.0]), Err(VectorFault::NoDirection { length: 0.0 }));
-        assert!(matches!(cosine.check(&[f32::MAX, 1.0]), Err(VectorFault::TooLong { .. })));
+        assert_eq!(cosine.check(&[1.0]), Err(VectorError::Dimension { expected: 2, got: 1 }));
+        assert!(matches!(cosine.check(&[1.0, f32::NAN]), Err(VectorError::NotFinite { position: 1, .. })));
+        assert_eq!(cosine.check(&[0.0, 0.0]), Err(VectorError::NoDirection { length: 0.0 }));
+        assert!(matches!(cosine.check(&[f32::MAX, 1.0]), Err(VectorError::TooLong { .. })));
         assert!(Space::new(Metric::L2, 2).check(&[0.0, 0.0]).is_ok());
     }
 

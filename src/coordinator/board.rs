@@ -1,0 +1,141 @@
+//! What the coordinator knows of one collection: the newest views of its
+//! shards, which state they can show together, and who waits for it.
+//!
+//! A state `w` can be shown with a view when the view holds every write of its
+//! shard up to `w`, and still shows the rows that died after `w` (its floor is
+//! at most `w`). Workers run at their own pace, so for each shard the views
+//! since the published one are kept, one for each floor; publishing picks the
+//! newest state that all shards can show.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::admission::Admission;
+use crate::error::Gone;
+use crate::id::{Generation, Seq};
+use crate::rows::ShardView;
+use crate::shard::{Permit, Reply, SearchOrder};
+use crate::snapshot::{Context, Published, SnapshotCell};
+
+/// Somebody who waits for a write to become visible.
+pub(crate) enum Waiter {
+    /// Wants to know the generation that shows it.
+    Visible { reply: Reply<Result<Generation, Gone>>, _permit: Permit },
+    /// Wants to search then.
+    Search { order: Arc<SearchOrder>, permit: Permit },
+}
+
+/// One collection.
+pub(crate) struct Board {
+    pub(crate) context: Arc<Context>,
+    pub(crate) cell: Arc<SnapshotCell>,
+    admission: Arc<Admission>,
+    /// For each shard: the published view, then newer ones.
+    views: Vec<VecDeque<Arc<ShardView>>>,
+    waiters: BTreeMap<Seq, Vec<Waiter>>,
+    /// There are views that are not published.
+    pub(crate) changed: bool,
+    pub(crate) published_at: Option<Instant>,
+}
+
+impl Board {
+    /// A board that shows `first`, which must be published already.
+    pub(crate) fn new(cell: Arc<SnapshotCell>, admission: Arc<Admission>) -> Board {
+        let first = cell.pin();
+        Board {
+            context: Arc::clone(&first.context),
+            views: first.shards.iter().map(|view| VecDeque::from([Arc::clone(view)])).collect(),
+            cell,
+            admission,
+            waiters: BTreeMap::new(),
+            changed: false,
+            published_at: None,
+        }
+    }
+
+    /// Takes in the newest view of a shard.
+    pub(crate) fn receive(&mut self, shard: usize, view: Arc<ShardView>) {
+        let Some(views) = self.views.get_mut(shard) else { return };
+        // With the same floor the newer view can show all that the older can.
+        if views.back().is_some_and(|newest| newest.floor() == view.floor()) {
+            views.pop_back();
+        }
+        views.push_back(view);
+        self.changed = true;
+    }
+
+    /// The newest state that all shards can show, and the view of each to
+    /// show it with.
+    ///
+    /// The state that is published can always be shown: with the published
+    /// views, and with every newer one whose floor allows it.
+    fn showable(&self, published: Seq) -> (Seq, Vec<usize>) {
+        let last = self.admission.last();
+        let mut state = last;
+        loop {
+            let picks: Vec<usize> = self.views.iter().map(|views| pick(views, state)).collect();
+            let covered = picks.iter().enumerate().map(|(shard, at)| self.coverage(shard, *at, last));
+            let limit = covered.min().unwrap_or(last);
+            if limit >= state || state == published {
+                return (state, picks);
+            }
+            state = limit.max(published);
+        }
+    }
+
+    /// The newest state of which a view holds all writes of its shard.
+    fn coverage(&self, shard: usize, at: usize, last: Seq) -> Seq {
+        let views = &self.views[shard];
+        let Some(view) = views.get(at) else { return Seq(0) };
+        let is_newest = at + 1 == views.len();
+        if is_newest && view.applied() >= self.admission.sent(shard) { last } else { view.applied() }
+    }
+
+    /// Publishes the newest state that can be shown, if it is new, and gives
+    /// those whose wait is over.
+    pub(crate) fn publish(&mut self) -> Option<(Arc<Published>, Vec<Waiter>)> {
+        self.changed = false;
+        let before = self.cell.pin();
+        let (seq, picks) = self.showable(before.seq);
+        for (views, at) in self.views.iter_mut().zip(&picks) {
+            views.drain(..*at);
+        }
+        let shards: Box<[_]> = self.views.iter().filter_map(|views| views.front().cloned()).collect();
+        let same_views = shards.iter().zip(&before.shards).all(|(new, old)| Arc::ptr_eq(new, old));
+        if seq == before.seq && same_views {
+            return None;
+        }
+        let next = Arc::new(Published {
+            generation: Generation(before.generation.0 + 1),
+            seq,
+            shards,
+            context: Arc::clone(&self.context),
+        });
+        self.cell.publish(Arc::clone(&next));
+        let later = self.waiters.split_off(&Seq(seq.0 + 1));
+        let served = std::mem::replace(&mut self.waiters, later);
+        Some((next, served.into_values().flatten().collect()))
+    }
+
+    /// Lets somebody wait for a write; gives the waiter back when it is
+    /// visible already or never will be.
+    pub(crate) fn wait(&mut self, seq: Seq, waiter: Waiter) -> Option<Waiter> {
+        if seq <= self.cell.load().seq || self.context.health.failed_shard().is_some() {
+            return Some(waiter);
+        }
+        self.waiters.entry(seq).or_default().push(waiter);
+        None
+    }
+
+    /// Takes out all who wait.
+    pub(crate) fn take_waiters(&mut self) -> Vec<Waiter> {
+        std::mem::take(&mut self.waiters).into_values().flatten().collect()
+    }
+}
+
+/// The newest view whose floor allows `state`; the first (the published one)
+/// always does for states from the published one on.
+fn pick(views: &VecDeque<Arc<ShardView>>, state: Seq) -> usize {
+    views.iter().rposition(|view| view.floor() <= state).unwrap_or(0)
+}

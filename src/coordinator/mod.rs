@@ -1,0 +1,245 @@
+//! The thread that publishes: gathers shard views, swaps snapshots, wakes
+//! those who wait, and merges what the workers find.
+//!
+//! The coordinator never waits for anybody (its mailbox and its signals are
+//! the only things it blocks on, together), so workers may wait for it.
+
+mod admission;
+mod board;
+mod directory;
+mod gather;
+mod pool;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{error, trace};
+
+pub(crate) use admission::Admission;
+pub(crate) use board::{Board, Waiter};
+pub(crate) use directory::IdDirectory;
+pub(crate) use pool::Pool;
+
+use crate::error::{Gone, SearchError, WaitError};
+use crate::id::{Generation, Seq};
+use crate::shard::{
+    Backpressure, CollectionId, Envelope, Inbox, Mailbox, Permit, Reply, Report, SearchOrder, ShardQuery,
+    SignalInbox, wait_for_either,
+};
+use crate::snapshot::Published;
+use gather::Gather;
+
+/// What callers ask of the coordinator.
+pub(crate) enum Request {
+    /// Keep a new collection published.
+    Register { collection: CollectionId, board: Box<Board> },
+    /// Forget a collection.
+    Unregister { collection: CollectionId },
+    /// Tell when a write is visible.
+    Await { collection: CollectionId, seq: Seq, reply: Reply<Result<Generation, Gone>> },
+    /// Search through the workers.
+    Search(Arc<SearchOrder>),
+}
+
+/// The state of the coordinator's thread.
+pub(crate) struct Coordinator {
+    requests: Inbox<Request>,
+    reports: SignalInbox<Report>,
+    workers: Vec<Mailbox<ShardQuery>>,
+    /// The least time between two generations of a collection.
+    pace: Duration,
+    boards: HashMap<CollectionId, Board>,
+    gathers: HashMap<u64, Gather>,
+    next_ticket: u64,
+    closing: bool,
+}
+
+impl Coordinator {
+    pub(crate) fn new(
+        requests: Inbox<Request>,
+        reports: SignalInbox<Report>,
+        workers: Vec<Mailbox<ShardQuery>>,
+        pace: Duration,
+    ) -> Coordinator {
+        Coordinator {
+            requests,
+            reports,
+            workers,
+            pace,
+            boards: HashMap::new(),
+            gathers: HashMap::new(),
+            next_ticket: 0,
+            closing: false,
+        }
+    }
+
+    /// The body of the thread.
+    pub(crate) fn run(mut self) {
+        while !self.closing {
+            let mut busy = self.take_requests();
+            busy |= self.take_reports();
+            let due = self.publish_changed();
+            if !busy && !self.closing {
+                wait_for_either(&self.requests, &self.reports, due);
+            }
+        }
+    }
+
+    fn take_requests(&mut self) -> bool {
+        let mut busy = false;
+        while let Some(Envelope { message, permit }) = self.requests.try_next() {
+            busy = true;
+            match message {
+                Request::Register { collection, board } => {
+                    self.boards.insert(collection, *board);
+                }
+                Request::Unregister { collection } => self.drop_board(collection),
+                Request::Await { collection, seq, reply } => {
+                    self.wait(collection, seq, Waiter::Visible { reply, _permit: permit });
+                }
+                Request::Search(order) => {
+                    let (collection, required) = (order.collection, order.required);
+                    self.wait(collection, required, Waiter::Search { order, permit });
+                }
+            }
+        }
+        busy
+    }
+
+    fn take_reports(&mut self) -> bool {
+        let mut busy = false;
+        while let Some(report) = self.reports.try_next() {
+            busy = true;
+            match report {
+                Report::View { collection, shard, view } => {
+                    if !self.boards.contains_key(&collection) {
+                        // Its registration was sent before the first view.
+                        self.take_requests();
+                    }
+                    if let Some(board) = self.boards.get_mut(&collection) {
+                        board.receive(shard, view);
+                    }
+                }
+                Report::Partial { ticket, shard, answer } => {
+                    if self.gathers.get_mut(&ticket).is_some_and(|gather| gather.add(shard, answer)) {
+                        self.gathers.remove(&ticket);
+                    }
+                }
+                Report::ShardFailed { collection, shard } => self.fail_shard(collection, shard),
+                Report::WorkerDown { worker } => self.fail_worker(worker),
+                Report::Close => self.closing = true,
+            }
+        }
+        busy
+    }
+
+    /// Publishes what changed. Gives the time until the next publication is
+    /// due when the pace holds one back.
+    fn publish_changed(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let mut next: Option<Duration> = None;
+        let changed: Vec<CollectionId> =
+            self.boards.iter().filter(|(_, board)| board.changed).map(|(id, _)| *id).collect();
+        for collection in changed {
+            let Some(board) = self.boards.get_mut(&collection) else { continue };
+            let since = board.published_at.map_or(Duration::MAX, |at| now.saturating_duration_since(at));
+            if since < self.pace {
+                let due = self.pace - since;
+                next = Some(next.map_or(due, |next| next.min(due)));
+                continue;
+            }
+            board.published_at = Some(now);
+            if let Some((published, served)) = board.publish() {
+                trace!(
+                    collection = published.context.name,
+                    generation = published.generation.0,
+                    seq = published.seq.0,
+                    waiters = served.len(),
+                    "publish"
+                );
+                served.into_iter().for_each(|waiter| self.serve(waiter, &published));
+            }
+        }
+        next
+    }
+
+    /// Serves a waiter now, or when its write is visible.
+    fn wait(&mut self, collection: CollectionId, seq: Seq, waiter: Waiter) {
+        let Some(board) = self.boards.get_mut(&collection) else {
+            // Dropping the waiter tells it that the collection is gone.
+            return;
+        };
+        let Some(waiter) = board.wait(seq, waiter) else { return };
+        let published = board.cell.pin();
+        if seq <= published.seq { self.serve(waiter, &published) } else { refuse(waiter, &published) }
+    }
+
+    /// Gives a waiter what it waited for.
+    fn serve(&mut self, waiter: Waiter, published: &Arc<Published>) {
+        match waiter {
+            Waiter::Visible { reply, .. } => reply.send(Ok(published.generation)),
+            Waiter::Search { order, permit } => self.fan_out(order, permit, published),
+        }
+    }
+
+    /// Sends a search to all workers.
+    fn fan_out(&mut self, order: Arc<SearchOrder>, permit: Permit, published: &Arc<Published>) {
+        if order.reply.is_abandoned() {
+            return;
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        for (shard, worker) in self.workers.iter().enumerate().take(published.shards.len()) {
+            let query = ShardQuery {
+                ticket,
+                shard,
+                published: Arc::clone(published),
+                order: Arc::clone(&order),
+            };
+            let sent = worker.acquire(Backpressure::Reject).and_then(|place| worker.send(place, query));
+            if sent.is_err() {
+                order.reply.send(Err(SearchError::Failed { shard }));
+                return;
+            }
+        }
+        self.gathers.insert(ticket, Gather::new(order, Arc::clone(published), permit));
+    }
+
+    fn drop_board(&mut self, collection: CollectionId) {
+        // Dropped waiters learn that the collection is gone.
+        self.boards.remove(&collection);
+    }
+
+    fn fail_worker(&mut self, worker: usize) {
+        error!(worker, "worker ended");
+        let collections: Vec<CollectionId> = self.boards.keys().copied().collect();
+        collections.into_iter().for_each(|collection| self.fail_shard(collection, worker));
+        self.gathers.retain(|_, gather| {
+            gather.order.reply.send(Err(SearchError::Failed { shard: worker }));
+            false
+        });
+    }
+
+    fn fail_shard(&mut self, collection: CollectionId, shard: usize) {
+        let Some(board) = self.boards.get_mut(&collection) else { return };
+        board.context.health.fail(shard);
+        let published = board.cell.pin();
+        board.take_waiters().into_iter().for_each(|waiter| refuse(waiter, &published));
+    }
+}
+
+/// Tells a waiter that its write will never be visible.
+fn refuse(waiter: Waiter, published: &Published) {
+    let context = &published.context;
+    let gone = match context.health.failed_shard() {
+        Some(shard) => Gone::ShardFailed { collection: context.name.clone(), shard },
+        None => Gone::Closed,
+    };
+    match waiter {
+        Waiter::Visible { reply, .. } => reply.send(Err(gone)),
+        Waiter::Search { order, .. } => {
+            order.reply.send(Err(SearchError::AtLeast(WaitError::Gone(gone))));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A collection of records: the handle that callers hold.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::config::CollectionConfig;
+use super::core::Core;
+use super::stats::{self, CollectionStats};
+use crate::coordinator::{Admission, Board, IdDirectory, Request};
+use crate::error::{CollectionError, Gone};
+use crate::id::{Generation, Seq};
+use crate::rows::Directory;
+use crate::shard::{Backpressure, CollectionId, Keep, Refusal, ShardSetup, ShardState, WriteCommand};
+use crate::snapshot::{Context, Health, Published, Snapshot, SnapshotCell};
+use crate::stats::StripedCounter;
+use crate::vector::Space;
+
+/// A named set of records that are searched together.
+///
+/// Handles are cheap to clone and may be used from any thread.
+#[derive(Clone)]
+pub struct Collection {
+    pub(super) shared: Arc<CollectionShared>,
+    pub(super) backpressure: Backpressure,
+}
+
+impl std::fmt::Debug for Collection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Collection")
+            .field("name", &self.name())
+            .field("config", &self.shared.config)
+            .field("backpressure", &self.backpressure)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What all handles of a collection share.
+pub(super) struct CollectionShared {
+    pub(super) id: CollectionId,
+    pub(super) config: CollectionConfig,
+    pub(super) core: Arc<Core>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) cell: Arc<SnapshotCell>,
+    pub(super) context: Arc<Context>,
+    dropped: AtomicBool,
+}
+
+impl Collection {
+    pub(super) fn create(core: &Arc<Core>, name: &str, config: CollectionConfig) -> Result<Collection, CollectionError> {
+        let space = Space::new(config.metric(), config.dimension());
+        let directory: Arc<dyn Directory> = Arc::new(IdDirectory::default());
+        let context = Arc::new(Context {
+            name: name.to_owned(),
+            health: Health::default(),
+            space,
+            directory: Arc::clone(&directory),
+            executor: Arc::clone(&core.pool) as _,
+            ef_search: config.ef_search(),
+            distances: StripedCounter::default(),
+            searches: StripedCounter::default(),
+        });
+        let setup = || ShardSetup { space, index: config.new_index(), directory: Arc::clone(&directory) };
+        let mut states: Vec<ShardState<Keep>> =
+            core.writes.iter().map(|_| ShardState::new(setup())).collect();
+        let first = Published {
+            generation: Generation(0),
+            seq: Seq(0),
+            shards: states.iter_mut().map(|state| Arc::new(state.view())).collect(),
+            context: Arc::clone(&context),
+        };
+        let collection = Collection {
+            shared: Arc::new(CollectionShared {
+                id: core.next_collection(),
+                config,
+                core: Arc::clone(core),
+                admission: Arc::new(Admission::new(states.len())),
+                cell: Arc::new(SnapshotCell::new(first)),
+                context,
+                dropped: AtomicBool::new(false),
+            }),
+            backpressure: Backpressure::default(),
+        };
+        collection.install(states)?;
+        Ok(collection)
+    }
+
+    /// Tells the coordinator, then the workers.
+    fn install(&self, states: Vec<ShardState<Keep>>) -> Result<(), Gone> {
+        let shared = &self.shared;
+        let board = Board::new(Arc::clone(&shared.cell), Arc::clone(&shared.admission));
+        shared.request(Request::Register { collection: shared.id, board: Box::new(board) })?;
+        for (worker, state) in shared.core.writes.iter().zip(states) {
+            let command = WriteCommand::Create { collection: shared.id, state: Box::new(state) };
+            let permit = worker.acquire(Backpressure::Wait).map_err(|_| Gone::Closed)?;
+            worker.send(permit, command).map_err(|_| Gone::Closed)?;
+        }
+        Ok(())
+    }
+
+    /// The collection was dropped: lets its threads forget it.
+    pub(super) fn end(&self) {
+        let shared = &self.shared;
+        shared.dropped.store(true, Ordering::Release);
+        // A closed engine has forgotten it already.
+        let _ = shared.request(Request::Unregister { collection: shared.id });
+        for worker in &shared.core.writes {
+            let command = WriteCommand::Drop { collection: shared.id };
+            if let Ok(permit) = worker.acquire(Backpressure::Wait) {
+                let _ = worker.send(permit, command);
+            }
+        }
+    }
+
+    /// The name it was created with.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.context.name
+    }
+
+    /// What it was created with.
+    #[must_use]
+    pub fn config(&self) -> CollectionConfig {
+        self.shared.config
+    }
+
+    /// A handle that treats full mailboxes in another way: waiting (the
+    /// default), waiting at most so long, or giving up at once.
+    ///
+    /// ```
+    /// # use vecino::{Backpressure, CollectionConfig, Engine, Metric};
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+    /// let impatient = items.backpressure(Backpressure::Reject);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn backpressure(&self, backpressure: Backpressure) -> Collection {
+        Collection { shared: Arc::clone(&self.shared), backpressure }
+    }
+
+    /// The newest published snapshot, to hold: takes tens of nanoseconds, no
+    /// lock and no allocation. It stays as it is for as long as it is held.
+    ///
+    /// Works also after the engine was closed.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.shared.cell.pin())
+    }
+
+    /// Counts and sizes, from the newest published snapshot.
+    #[must_use]
+    pub fn stats(&self) -> CollectionStats {
+        stats::of_collection(self)
+    }
+}
+
+impl CollectionShared {
+    /// Whether requests make sense.
+    #[inline]
+    pub(super) fn check_open(&self) -> Result<(), Gone> {
+        if self.core.is_closed() || self.dropped.load(Ordering::Acquire) {
+            return Err(self.gone());
+        }
+        Ok(())
+    }
+
+    /// Whether writes can become visible.
+    pub(super) fn check_writable(&self) -> Result<(), Gone> {
+        self.check_open()?;
+        match self.context.health.failed_shard() {
+            Some(_) => Err(self.gone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Why a request was lost.
+    pub(super) fn gone(&self) -> Gone {
+        if self.dropped.load(Ordering::Acquire) {
+            return Gone::Dropped(self.context.name.clone());
+        }
+        match self.context.health.failed_shard() {
+            Some(shard) if !self.core.is_closed() => {
+                Gone::ShardFailed { collection: self.context.name.clone(), shard }
+            }
+            _ => Gone::Closed,
+        }
+    }
+
+    /// Asks the coordinator; waits for a place in its mailbox.
+    pub(super) fn request(&self, request: Request) -> Result<(), Gone> {
+        let requests = &self.core.requests;
+        let sent = requests.acquire(Backpressure::Wait).and_then(|permit| requests.send(permit, request));
+        sent.map_err(|_: Refusal| self.gone())
+    }
+}

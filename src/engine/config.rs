@@ -1,0 +1,163 @@
+//! What a collection is made of.
+
+use super::defaults;
+use crate::error::CollectionError;
+use crate::index::{Flat, Hnsw, HnswOptions, Index};
+use crate::metric::Metric;
+
+/// How near records are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IndexSpec {
+    /// Compares with every record: exact, O(records x dimension) a search, no
+    /// memory beside the records.
+    Flat,
+    /// A layered graph: near-exact, about O(log records) a search.
+    Hnsw(HnswConfig),
+}
+
+impl IndexSpec {
+    /// HNSW with its default parameters.
+    #[must_use]
+    pub fn hnsw() -> IndexSpec {
+        IndexSpec::Hnsw(HnswConfig::default())
+    }
+}
+
+/// Parameters of an HNSW graph (Malkov and Yashunin, 2016), named as in the paper.
+///
+/// ```
+/// use vecino::{CollectionConfig, HnswConfig, IndexSpec, Metric};
+/// let graph = HnswConfig::default().m(32).ef_construction(400).ef_search(100);
+/// let config = CollectionConfig::new(768, Metric::Cosine).index(IndexSpec::Hnsw(graph));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HnswConfig {
+    pub(super) m: usize,
+    pub(super) ef_construction: usize,
+    pub(super) ef_search: usize,
+    pub(super) seed: u64,
+}
+
+impl Default for HnswConfig {
+    fn default() -> Self {
+        HnswConfig {
+            m: defaults::M,
+            ef_construction: defaults::EF_CONSTRUCTION,
+            ef_search: defaults::EF_SEARCH,
+            seed: defaults::SEED,
+        }
+    }
+}
+
+impl HnswConfig {
+    /// Links of a record on the upper layers, twice as many on the lowest.
+    /// Default 16; 2 to 512. Memory: about 8 m bytes a record.
+    #[must_use]
+    pub fn m(mut self, m: usize) -> Self {
+        self.m = m;
+        self
+    }
+
+    /// Candidates looked at for the links of a new record. Default 200.
+    #[must_use]
+    pub fn ef_construction(mut self, ef_construction: usize) -> Self {
+        self.ef_construction = ef_construction;
+        self
+    }
+
+    /// Breadth of a search that does not say its own. Default 64.
+    #[must_use]
+    pub fn ef_search(mut self, ef_search: usize) -> Self {
+        self.ef_search = ef_search;
+        self
+    }
+
+    /// Seed of the records' levels. Default 42.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+}
+
+/// What a collection holds and how it is searched.
+///
+/// ```
+/// use vecino::{CollectionConfig, IndexSpec, Metric};
+/// let config = CollectionConfig::new(384, Metric::Cosine).index(IndexSpec::Flat);
+/// assert_eq!(config.dimension(), 384);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CollectionConfig {
+    dimension: usize,
+    metric: Metric,
+    index: IndexSpec,
+}
+
+impl CollectionConfig {
+    /// Vectors of one dimension (1 to 65,536) under a metric, indexed by HNSW.
+    #[must_use]
+    pub fn new(dimension: usize, metric: Metric) -> CollectionConfig {
+        CollectionConfig { dimension, metric, index: IndexSpec::hnsw() }
+    }
+
+    /// Chooses the index.
+    #[must_use]
+    pub fn index(mut self, index: IndexSpec) -> CollectionConfig {
+        self.index = index;
+        self
+    }
+
+    /// The dimension.
+    #[must_use]
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// The metric.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// The index.
+    #[must_use]
+    pub fn index_spec(&self) -> IndexSpec {
+        self.index
+    }
+
+    pub(super) fn check(&self) -> Result<(), CollectionError> {
+        bounded("dimension", self.dimension, 1, defaults::DIMENSION_MOST)?;
+        if let IndexSpec::Hnsw(graph) = &self.index {
+            bounded("m", graph.m, defaults::M_LEAST, defaults::M_MOST)?;
+            bounded("ef_construction", graph.ef_construction, 1, defaults::EF_CONSTRUCTION_MOST)?;
+            bounded("ef_search", graph.ef_search, 1, defaults::EF_SEARCH_MOST)?;
+        }
+        Ok(())
+    }
+
+    /// A new, empty index for one shard.
+    pub(super) fn new_index(&self) -> Box<dyn Index> {
+        match self.index {
+            IndexSpec::Flat => Box::new(Flat::default()),
+            IndexSpec::Hnsw(HnswConfig { m, ef_construction, seed, .. }) => {
+                Box::new(Hnsw::new(HnswOptions { m, ef_construction, seed }))
+            }
+        }
+    }
+
+    pub(super) fn ef_search(&self) -> usize {
+        match self.index {
+            IndexSpec::Flat => defaults::EF_SEARCH,
+            IndexSpec::Hnsw(graph) => graph.ef_search,
+        }
+    }
+}
+
+fn bounded(parameter: &'static str, value: usize, least: usize, most: usize) -> Result<(), CollectionError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(CollectionError::Setting { parameter, value, least, most })
+}

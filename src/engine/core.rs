@@ -1,0 +1,142 @@
+//! The running engine: its threads, how to reach them, how to end them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use tracing::{error, info};
+
+use super::builder::EngineBuilder;
+use super::defaults;
+use crate::coordinator::{Coordinator, Pool, Request};
+use crate::error::BuildError;
+use crate::kernel::isa;
+use crate::shard::{
+    Background, CollectionId, Inbox, Mailbox, Report, ShardQuery, Signal, SignalInbox, Signals, Worker,
+    WorkerPorts, WriteCommand, mailbox, signals,
+};
+
+/// What handles share.
+pub(super) struct Core {
+    /// One for each worker.
+    pub(super) writes: Vec<Mailbox<WriteCommand>>,
+    pub(super) requests: Mailbox<Request>,
+    pub(super) pool: Arc<Pool>,
+    worker_signals: Vec<Signals<Signal>>,
+    reports: Signals<Report>,
+    closed: AtomicBool,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    next_collection: AtomicU64,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core")
+            .field("workers", &self.writes.len())
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The channels of all workers, before their threads start.
+struct Lines {
+    writes: Vec<Mailbox<WriteCommand>>,
+    queries: Vec<Mailbox<ShardQuery>>,
+    signals: Vec<Signals<Signal>>,
+    inboxes: Vec<(Inbox<WriteCommand>, Inbox<ShardQuery>, SignalInbox<Signal>)>,
+}
+
+impl Lines {
+    fn lay(workers: usize, capacity: usize) -> Lines {
+        let mut lines =
+            Lines { writes: Vec::new(), queries: Vec::new(), signals: Vec::new(), inboxes: Vec::new() };
+        for _ in 0..workers {
+            let (writes, write_inbox) = mailbox(capacity);
+            let (queries, query_inbox) = mailbox(defaults::SEARCH_PLACES);
+            let (sender, signal_inbox) = signals();
+            lines.writes.push(writes);
+            lines.queries.push(queries);
+            lines.signals.push(sender);
+            lines.inboxes.push((write_inbox, query_inbox, signal_inbox));
+        }
+        lines
+    }
+}
+
+impl Core {
+    pub(super) fn start(builder: &EngineBuilder) -> Result<Arc<Core>, BuildError> {
+        let isa = isa::selected().map_err(|fault| BuildError::Isa(fault.to_string()))?;
+        let pool = Arc::new(Pool::start(builder.pool_threads).map_err(BuildError::Thread)?);
+        let lines = Lines::lay(builder.workers, builder.mailbox_capacity);
+        let (requests, request_inbox) = mailbox(defaults::SEARCHES);
+        let (reports, report_inbox) = signals();
+        let core = Core {
+            writes: lines.writes,
+            requests,
+            pool: Arc::clone(&pool),
+            worker_signals: lines.signals,
+            reports: reports.clone(),
+            closed: AtomicBool::new(false),
+            threads: Mutex::default(),
+            next_collection: AtomicU64::new(0),
+        };
+        let coordinator =
+            Coordinator::new(request_inbox, report_inbox, lines.queries, builder.publish_interval);
+        // From here on `core` ends whatever was started when it is dropped.
+        core.spawn("vecino-coordinator".to_owned(), move || coordinator.run())?;
+        for (number, (writes, queries, signals)) in lines.inboxes.into_iter().enumerate() {
+            let ports = WorkerPorts {
+                writes,
+                queries,
+                signals,
+                signal_sender: core.worker_signals[number].clone(),
+                reports: reports.clone(),
+                background: Arc::clone(&pool) as Arc<dyn Background>,
+            };
+            let worker = Worker::new(number, ports);
+            core.spawn(format!("vecino-worker-{number}"), move || worker.run())?;
+        }
+        info!(workers = builder.workers, pool_threads = builder.pool_threads, isa = isa.name(), "engine started");
+        Ok(Arc::new(core))
+    }
+
+    fn spawn(&self, name: String, body: impl FnOnce() + Send + 'static) -> Result<(), BuildError> {
+        let handle = thread::Builder::new().name(name).spawn(body).map_err(BuildError::Thread)?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn next_collection(&self) -> CollectionId {
+        CollectionId(self.next_collection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Ends all threads and joins them. Who calls it second waits until the
+    /// first is done.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if threads.is_empty() {
+            return;
+        }
+        self.worker_signals.iter().for_each(|worker| worker.send(Signal::Close));
+        self.reports.send(Report::Close);
+        self.pool.close();
+        for thread in threads.drain(..) {
+            if thread.join().is_err() {
+                error!("a thread of the engine ended by a panic");
+            }
+        }
+        info!("engine closed");
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,64 @@
+//! Every number that an engine or a collection has when nothing is said, and
+//! the bounds of what may be said, each with its reason.
+
+use std::time::Duration;
+
+/// Shards cost search work (each is a graph of its own) and buy write
+/// parallelism; absorbing already uses the whole pool with one.
+pub(super) const WORKERS: usize = 1;
+
+/// More shards than this make every search slower and no write faster on any
+/// machine known today.
+pub(super) const WORKERS_MOST: usize = 64;
+
+/// Requests that may wait for one worker: milliseconds of work when they are
+/// single writes.
+pub(super) const MAILBOX_CAPACITY: usize = 1_024;
+
+/// A queue of a million requests is memory without use.
+pub(super) const MAILBOX_CAPACITY_MOST: usize = 1 << 20;
+
+/// Searches through the workers that may be under way at a time.
+pub(super) const SEARCHES: usize = 1_024;
+
+/// A place in a worker's queue of searches is given back a moment after its
+/// search was answered: so the queue has room for twice as many.
+pub(super) const SEARCH_PLACES: usize = 2 * SEARCHES;
+
+/// Threads of the pool are bounded by what a machine can have.
+pub(super) const POOL_THREADS_MOST: usize = 1_024;
+
+/// Every drained batch is published at once: a swap costs microseconds.
+pub(super) const PUBLISH_INTERVAL: Duration = Duration::ZERO;
+
+/// Longer than this is not a pace but a stop.
+pub(super) const PUBLISH_INTERVAL_MOST_MS: usize = 10_000;
+
+/// Records of one batch: its part of the mailbox is not bounded by the number
+/// of messages, so it has a bound of its own.
+pub(super) const BATCH_RECORDS_MOST: usize = 1_000_000;
+
+/// Larger vectors than any model gives; the kernels' sums stay accurate up to it.
+pub(super) const DIMENSION_MOST: usize = 1 << 16;
+
+/// The bytes of a collection's name.
+pub(super) const NAME_BYTES_MOST: usize = 255;
+
+/// How long `at_least` waits: far longer than a healthy engine needs.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The paper's M: 16 suits dimensions from tens to a thousand.
+pub(super) const M: usize = 16;
+pub(super) const M_LEAST: usize = 2;
+pub(super) const M_MOST: usize = 512;
+
+/// hnswlib's customary value: more builds slower and finds little better.
+pub(super) const EF_CONSTRUCTION: usize = 200;
+pub(super) const EF_CONSTRUCTION_MOST: usize = 10_000;
+
+/// Recall of about 0.99 for 10 hits on most real data.
+pub(super) const EF_SEARCH: usize = 64;
+pub(super) const EF_SEARCH_MOST: usize = 1 << 20;
+
+/// Any fixed number: the same log then builds the same graph.
+pub(super) const SEED: u64 = 42;

@@ -1,0 +1,155 @@
+//! Reading: on the caller's thread from the newest snapshot, or through the workers.
+
+use std::sync::Arc;
+
+use super::collection::{Collection, CollectionShared};
+use super::defaults;
+use crate::coordinator::Request;
+use crate::error::{ReadError, SearchError, WaitError};
+use crate::id::RecordId;
+use crate::query::{Answer, Query};
+use crate::shard::{Refusal, SearchOrder, reply_future};
+use crate::snapshot::{Record, Snapshot, VerifyReport, search};
+
+impl Collection {
+    /// Searches the newest published snapshot on the calling thread: one
+    /// atomic load, no lock, no channel, and once the thread has searched
+    /// before, no allocation but the answer. Waits only when the query demands
+    /// a write ([`Query::at_least`]) that is not published yet.
+    ///
+    /// # Errors
+    /// [`SearchError`]: the vector cannot be used, the demanded write did not
+    /// become visible, or the collection is gone.
+    pub fn search(&self, query: &Query<'_>) -> Result<Answer, SearchError> {
+        self.shared.check_open()?;
+        self.shared.await_required(query)?;
+        search(&self.shared.cell.load(), query)
+    }
+
+    /// Answers many queries, in their order, from one snapshot, on the
+    /// engine's own pool and the calling thread. Blocks until all are done.
+    ///
+    /// # Errors
+    /// The first query's error, as [`Collection::search`].
+    pub fn search_batch(&self, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
+        self.shared.check_open()?;
+        let demanding = queries.iter().max_by_key(|query| query.required());
+        demanding.map_or(Ok(()), |query| self.shared.await_required(query))?;
+        self.snapshot().search_batch(queries)
+    }
+
+    /// Searches through the workers: each searches its shard, the coordinator
+    /// merges. Never blocks the thread; for any executor. Shows every write
+    /// that was accepted before the call.
+    ///
+    /// Workers take searches before writes, so this is also the way to the
+    /// lowest latency of one query when several workers are idle. Dropping
+    /// the future cancels what was not started.
+    ///
+    /// # Errors
+    /// As [`Collection::search`], and [`SearchError::Full`] when 1,024
+    /// searches wait already and the handle's [`Backpressure`](crate::Backpressure) says to reject.
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Metric, Query, Record};
+    /// # fn block_on<F: Future>(future: F) -> F::Output {
+    /// #     let mut future = std::pin::pin!(future);
+    /// #     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    /// #     loop {
+    /// #         if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) {
+    /// #             return output;
+    /// #         }
+    /// #         std::thread::yield_now();
+    /// #     }
+    /// # }
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+    /// # block_on(async {
+    /// items.upsert_async(Record::new("a", [1.0, 0.0])).await?;
+    /// let answer = items.search_async(Query::new(vec![1.0, 0.0]).top(1)).await?;
+    /// assert_eq!(answer.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn search_async(&self, query: Query<'_>) -> Result<Answer, SearchError> {
+        let shared = &self.shared;
+        shared.check_open()?;
+        shared.context.space.check(query.vector())?;
+        let last = shared.admission.last();
+        let required = query.required().unwrap_or(last);
+        if required > last {
+            return Err(WaitError::Future { seq: required, last }.into());
+        }
+        let requests = &shared.core.requests;
+        let permit = requests.acquire_async(self.backpressure).await.map_err(|refusal| match refusal {
+            Refusal::Closed => SearchError::Gone(shared.gone()),
+            Refusal::Full { .. } => SearchError::Full { capacity: requests.capacity() },
+        })?;
+        let (reply, waiting) = reply_future();
+        let order = SearchOrder {
+            collection: shared.id,
+            query: query.into_owned(),
+            required: required.max(last),
+            reply,
+        };
+        requests.send(permit, Request::Search(Arc::new(order))).map_err(|_| shared.gone())?;
+        waiting.wait().await.map_err(|_| shared.gone())?
+    }
+
+    /// The record with an id, as the newest snapshot shows it, its vector as
+    /// it was put in. O(1); takes a short lock on a part of the id directory.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] when the collection is gone.
+    pub fn get(&self, id: impl Into<RecordId>) -> Result<Option<Record>, ReadError> {
+        self.shared.check_open()?;
+        Ok(self.snapshot().get(id))
+    }
+
+    /// True when the newest snapshot shows a record with this id. O(1).
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] when the collection is gone.
+    pub fn contains(&self, id: impl Into<RecordId>) -> Result<bool, ReadError> {
+        self.shared.check_open()?;
+        Ok(self.snapshot().contains(id))
+    }
+
+    /// The number of records that the newest snapshot shows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.cell.load().len()
+    }
+
+    /// True when the newest snapshot shows no record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Checks the newest snapshot from the ground up: see [`Snapshot::verify`].
+    /// O(records); blocks the calling thread only.
+    ///
+    /// # Errors
+    /// [`ReadError::Gone`] when the collection is gone. What is wrong with the
+    /// collection, if anything, stands in the report.
+    pub fn verify(&self) -> Result<VerifyReport, ReadError> {
+        self.shared.check_open()?;
+        let snapshot: Snapshot = self.snapshot();
+        Ok(snapshot.verify())
+    }
+}
+
+impl CollectionShared {
+    /// Waits for the write that a query demands.
+    fn await_required(&self, query: &Query<'_>) -> Result<(), SearchError> {
+        let Some(required) = query.required() else { return Ok(()) };
+        if self.cell.load().seq >= required {
+            return Ok(());
+        }
+        let limit = query.patience().unwrap_or(defaults::PATIENCE);
+        self.wait_visible(required, Some(limit))?;
+        Ok(())
+    }
+}

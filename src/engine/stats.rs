@@ -1,0 +1,145 @@
+//! Counts and sizes, read from what is published: asking delays nobody.
+
+use super::collection::Collection;
+use super::core::Core;
+use crate::id::{Generation, Seq};
+
+/// Bytes of a collection by what they hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Bytes {
+    /// Vectors, with room that is reserved for more.
+    pub vectors: usize,
+    /// Ids, birth and death numbers.
+    pub rows: usize,
+    /// Indexes.
+    pub index: usize,
+    /// The map from ids to rows (estimated from its number of entries).
+    pub directory: usize,
+}
+
+impl Bytes {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.vectors + self.rows + self.index + self.directory
+    }
+}
+
+/// One shard, as of the newest snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShardStats {
+    /// Rows that every search scans because the index does not hold them yet.
+    pub tail: usize,
+    /// Rows in the index, dead ones that are not unlinked yet included.
+    pub indexed: usize,
+    /// Dead rows in the index.
+    pub dead: usize,
+    /// Places of dead rows that wait for new records.
+    pub free_places: usize,
+    /// Batches that the index took in so far.
+    pub batches: u64,
+    /// Writes that were taken from the mailbox and not applied yet.
+    pub pending: usize,
+    /// Views of the shard that somebody holds (the published one included).
+    pub views_held: usize,
+    /// Requests in the mailbox of the shard's worker, or being worked on.
+    pub mailbox_depth: usize,
+}
+
+/// A collection, as of its newest snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CollectionStats {
+    /// Visible records.
+    pub rows: usize,
+    /// Rows in all tails.
+    pub tail: usize,
+    /// Dead rows in all indexes.
+    pub dead: usize,
+    /// The newest generation.
+    pub generation: Generation,
+    /// The last write that it shows.
+    pub seq: Seq,
+    /// The last write that was accepted.
+    pub last_seq: Seq,
+    /// Searches answered so far.
+    pub searches: u64,
+    /// Distances that searches computed so far.
+    pub distances: u64,
+    /// Memory.
+    pub bytes: Bytes,
+    /// Every shard.
+    pub shards: Vec<ShardStats>,
+}
+
+/// An engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineStats {
+    /// Requests in each worker's mailbox, or being worked on.
+    pub mailbox_depths: Vec<usize>,
+    /// Places in each mailbox.
+    pub mailbox_capacity: usize,
+    /// Searches and waits that the coordinator keeps.
+    pub coordinator_depth: usize,
+    /// Collections.
+    pub collections: usize,
+    /// Records in all of them.
+    pub rows: usize,
+    /// Memory of all of them.
+    pub bytes: usize,
+}
+
+pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
+    let shared = &collection.shared;
+    let published = shared.cell.pin();
+    let mut bytes = Bytes { directory: shared.context.directory.bytes(), ..Bytes::default() };
+    let mut shards = Vec::with_capacity(published.shards.len());
+    for (view, mailbox) in published.shards.iter().zip(&shared.core.writes) {
+        let measure = view.measure();
+        bytes.vectors += measure.vector_bytes;
+        bytes.rows += measure.row_bytes;
+        bytes.index += measure.index_bytes;
+        shards.push(ShardStats {
+            tail: measure.tail,
+            indexed: measure.indexed,
+            dead: measure.dead,
+            free_places: measure.free_places,
+            batches: measure.batches,
+            pending: measure.pending,
+            views_held: measure.views_held,
+            mailbox_depth: mailbox.depth(),
+        });
+    }
+    CollectionStats {
+        rows: published.len(),
+        tail: shards.iter().map(|shard| shard.tail).sum(),
+        dead: shards.iter().map(|shard| shard.dead).sum(),
+        generation: published.generation,
+        seq: published.seq,
+        last_seq: shared.admission.last(),
+        searches: shared.context.searches.sum(),
+        distances: shared.context.distances.sum(),
+        bytes,
+        shards,
+    }
+}
+
+pub(super) fn of_engine<'a>(core: &Core, collections: impl Iterator<Item = &'a Collection>) -> EngineStats {
+    let mut stats = EngineStats {
+        mailbox_depths: core.writes.iter().map(crate::shard::Mailbox::depth).collect(),
+        mailbox_capacity: core.writes.first().map_or(0, crate::shard::Mailbox::capacity),
+        coordinator_depth: core.requests.depth(),
+        collections: 0,
+        rows: 0,
+        bytes: 0,
+    };
+    for collection in collections.map(of_collection) {
+        stats.collections += 1;
+        stats.rows += collection.rows;
+        stats.bytes += collection.bytes.total();
+    }
+    stats
+}

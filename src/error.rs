@@ -1,0 +1,192 @@
+//! What can go wrong, one enum for each kind of operation.
+
+use std::time::Duration;
+
+use crate::id::{RecordId, Seq};
+use crate::vector::VectorError;
+
+/// A collection, or its engine, takes no more requests.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Gone {
+    /// The engine was closed or its last handle dropped.
+    #[error("the engine is closed")]
+    Closed,
+    /// The collection was dropped.
+    #[error("collection {0:?} was dropped")]
+    Dropped(String),
+    /// The worker that owns a shard met a defect (it is logged as an error
+    /// event) and accepts nothing more for it; reads of what was published go on.
+    #[error("shard {shard} of collection {collection:?} has failed")]
+    ShardFailed {
+        /// The collection's name.
+        collection: String,
+        /// The shard's number.
+        shard: usize,
+    },
+}
+
+/// Why an engine could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A setting is outside its bounds.
+    #[error("{parameter} is {value}, but must be {least} to {most}")]
+    Setting {
+        /// Its name.
+        parameter: &'static str,
+        /// What it was set to.
+        value: usize,
+        /// The least allowed.
+        least: usize,
+        /// The most allowed.
+        most: usize,
+    },
+    /// The variable that forces an instruction set names none that this machine has.
+    #[error("{0}")]
+    Isa(String),
+    /// The system gave no thread.
+    #[error("a thread could not be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Why a collection could not be created, found or dropped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CollectionError {
+    /// The engine takes no more requests.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// A collection with this name exists.
+    #[error("a collection named {0:?} exists already")]
+    Exists(String),
+    /// There is no collection with this name.
+    #[error("there is no collection named {0:?}")]
+    NotFound(String),
+    /// Names are 1 to 255 bytes long.
+    #[error("a collection's name must be 1 to 255 bytes long, got {length}")]
+    Name {
+        /// The name's length in bytes.
+        length: usize,
+    },
+    /// A setting is outside its bounds.
+    #[error("{parameter} is {value}, but must be {least} to {most}")]
+    Setting {
+        /// Its name.
+        parameter: &'static str,
+        /// What it was set to.
+        value: usize,
+        /// The least allowed.
+        least: usize,
+        /// The most allowed.
+        most: usize,
+    },
+}
+
+/// Why a write was not accepted. Nothing of it happened.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The collection takes no more requests.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// A vector cannot be used.
+    #[error("record {id}: {fault}")]
+    Vector {
+        /// The record.
+        id: RecordId,
+        /// Its place in the batch; 0 for a single write.
+        position: usize,
+        /// What is wrong with its vector.
+        #[source]
+        fault: VectorError,
+    },
+    /// A batch holds more records than fit.
+    #[error("a batch of {got} records is too large: the limit is {most}")]
+    BatchTooLarge {
+        /// Records in the batch.
+        got: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// The mailbox of a worker is full, and the handle's
+    /// [`Backpressure`](crate::Backpressure) says not to wait (any longer).
+    #[error("the mailbox of worker {worker} is full ({capacity} requests) after {waited:?}")]
+    Full {
+        /// The worker.
+        worker: usize,
+        /// Requests that its mailbox holds.
+        capacity: usize,
+        /// How long the call waited.
+        waited: Duration,
+    },
+}
+
+/// Why waiting for a write ended without it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// It will never become visible.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// It is not visible yet.
+    #[error("write {seq} was not visible after {waited:?}")]
+    Timeout {
+        /// The write.
+        seq: Seq,
+        /// How long the call waited.
+        waited: Duration,
+    },
+    /// No write has this number yet.
+    #[error("write {seq} does not exist yet: the last one is {last}")]
+    Future {
+        /// The number asked for.
+        seq: Seq,
+        /// The last number given out.
+        last: Seq,
+    },
+}
+
+/// Why a search has no answer.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SearchError {
+    /// The collection takes no more requests.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// The query's vector cannot be used.
+    #[error("query: {0}")]
+    Vector(#[from] VectorError),
+    /// The write that the query demands did not become visible.
+    #[error("query: {0}")]
+    AtLeast(#[from] WaitError),
+    /// A held snapshot never shows later writes.
+    #[error("the snapshot shows writes up to {shown}, the query demands {demanded}")]
+    Stale {
+        /// The snapshot's last write.
+        shown: Seq,
+        /// What the query demands.
+        demanded: Seq,
+    },
+    /// Too many searches wait for the workers already.
+    #[error("{capacity} searches wait already")]
+    Full {
+        /// Searches that may wait at a time.
+        capacity: usize,
+    },
+    /// The search met a defect in the engine; it is logged as an error event.
+    #[error("the search failed on shard {shard}")]
+    Failed {
+        /// The shard that it was searching.
+        shard: usize,
+    },
+}
+
+/// Why something about a collection could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The collection takes no more requests.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+}

@@ -1,0 +1,241 @@
+//! Questions and answers.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::id::{Generation, RecordId, Seq};
+use crate::metric::Metric;
+
+/// Hits that a query asks for when nothing else is said.
+const DEFAULT_TOP: usize = 10;
+
+/// What to search for.
+///
+/// ```
+/// use vecino::Query;
+/// let vector = vec![0.0; 128];
+/// let query = Query::new(&vector).top(5).ef_search(100);
+/// assert_eq!(query.k(), 5);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query<'a> {
+    vector: Cow<'a, [f32]>,
+    k: usize,
+    ef_search: Option<usize>,
+    exact: bool,
+    at_least: Option<Seq>,
+    wait_at_most: Option<Duration>,
+}
+
+impl<'a> Query<'a> {
+    /// Asks for the 10 nearest records to a vector, which is borrowed from a
+    /// slice, an array or a `&Vec`, or owned when a `Vec` is given.
+    pub fn new(vector: impl Into<Cow<'a, [f32]>>) -> Self {
+        Query {
+            vector: vector.into(),
+            k: DEFAULT_TOP,
+            ef_search: None,
+            exact: false,
+            at_least: None,
+            wait_at_most: None,
+        }
+    }
+
+    /// Asks for `k` hits. With 0 the answer is empty; with more than the
+    /// collection holds it is the whole collection, nearest first.
+    #[must_use]
+    pub fn top(mut self, k: usize) -> Self {
+        self.k = k;
+        self
+    }
+
+    /// The breadth of the search in graph indexes: more finds better and costs
+    /// more. The collection's own default is used when this is not said; it is
+    /// raised to k and cut at the number of rows. Exact indexes ignore it.
+    #[must_use]
+    pub fn ef_search(mut self, ef_search: usize) -> Self {
+        self.ef_search = Some(ef_search);
+        self
+    }
+
+    /// Compares with every record: the exact answer, in O(rows x dimension).
+    #[must_use]
+    pub fn exact(mut self) -> Self {
+        self.exact = true;
+        self
+    }
+
+    /// Answers only from a snapshot that shows this write: waits for it when
+    /// it is not published yet. A held [`Snapshot`](crate::Snapshot) that does
+    /// not show it gives an error, because it never will.
+    #[must_use]
+    pub fn at_least(mut self, seq: Seq) -> Self {
+        self.at_least = Some(seq);
+        self
+    }
+
+    /// How long [`Query::at_least`] may wait; 30 seconds when nothing is said.
+    #[must_use]
+    pub fn wait_at_most(mut self, limit: Duration) -> Self {
+        self.wait_at_most = Some(limit);
+        self
+    }
+
+    /// The vector that is searched for.
+    #[must_use]
+    pub fn vector(&self) -> &[f32] {
+        &self.vector
+    }
+
+    /// The number of hits asked for.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The same query, owning its vector: for calls that outlive the caller's frame.
+    #[must_use]
+    pub fn into_owned(self) -> Query<'static> {
+        let mut owned = self.without_vector();
+        owned.vector = Cow::Owned(self.vector.into_owned());
+        owned
+    }
+
+    fn without_vector(&self) -> Query<'static> {
+        Query {
+            vector: Cow::Borrowed(&[]),
+            k: self.k,
+            ef_search: self.ef_search,
+            exact: self.exact,
+            at_least: self.at_least,
+            wait_at_most: self.wait_at_most,
+        }
+    }
+
+    pub(crate) fn breadth(&self) -> Option<usize> {
+        self.ef_search
+    }
+
+    pub(crate) fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    pub(crate) fn required(&self) -> Option<Seq> {
+        self.at_least
+    }
+
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.wait_at_most
+    }
+}
+
+/// One record that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hit {
+    /// The record's id.
+    pub id: RecordId,
+    /// Its distance to the query: smaller is closer, see [`Metric`].
+    pub distance: f32,
+}
+
+/// What a search did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SearchStats {
+    /// Distances that were computed, those that stopped early included.
+    pub distances: u64,
+    /// Graph nodes whose neighbours were looked at; 0 for exact search.
+    pub hops: u64,
+    /// Shards that were searched.
+    pub shards: u32,
+}
+
+/// The records found, nearest first, and which state of the collection they are from.
+///
+/// ```
+/// # use vecino::{CollectionConfig, Engine, Metric, Query, Record};
+/// # let engine = Engine::builder().build()?;
+/// # let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+/// # items.upsert(Record::new("a", [1.0, 0.0]))?.wait()?;
+/// let answer = items.search(&Query::new(&[0.9, 0.1]))?;
+/// for hit in &answer {
+///     println!("{} {:.3}", hit.id, hit.distance);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub(crate) hits: Vec<Hit>,
+    pub(crate) metric: Metric,
+    pub(crate) generation: Generation,
+    pub(crate) seq: Seq,
+    pub(crate) stats: SearchStats,
+}
+
+impl Answer {
+    /// The hits, nearest first; equal distances in the order of shard and row.
+    #[must_use]
+    pub fn hits(&self) -> &[Hit] {
+        &self.hits
+    }
+
+    /// The hits by value.
+    #[must_use]
+    pub fn into_hits(self) -> Vec<Hit> {
+        self.hits
+    }
+
+    /// The number of hits: less than asked for only when the snapshot has no
+    /// more records.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.hits.len()
+    }
+
+    /// True when nothing was found: the snapshot is empty, or k was 0.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hits.is_empty()
+    }
+
+    /// The larger-is-better score of a hit: see [`Metric::score`].
+    #[must_use]
+    pub fn score(&self, hit: &Hit) -> f32 {
+        self.metric.score(hit.distance)
+    }
+
+    /// The snapshot that answered.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The last write that the answer shows.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// What the search did.
+    #[must_use]
+    pub fn stats(&self) -> SearchStats {
+        self.stats
+    }
+}
+
+impl<'a> IntoIterator for &'a Answer {
+    type Item = &'a Hit;
+    type IntoIter = std::slice::Iter<'a, Hit>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.hits.iter()
+    }
+}
+
+impl IntoIterator for Answer {
+    type Item = Hit;
+    type IntoIter = std::vec::IntoIter<Hit>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.hits.into_iter()
+    }
+}

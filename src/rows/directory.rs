@@ -1,0 +1,25 @@
+//! Which rows ever belonged to an id: asked by the writer to replace, by readers to get.
+
+use crate::id::{RecordId, Row};
+
+/// Maps ids to the rows that hold, or held, them.
+///
+/// The rows of an id are listed newest first and stay listed for as long as a
+/// view could show them. Readers check every row against their own view, so a
+/// row that is listed too early or too late is harmless.
+pub(crate) trait Directory: Send + Sync {
+    /// The newest row of an id, dead or alive.
+    fn newest(&self, id: &RecordId) -> Option<Row>;
+
+    /// The first row of an id, newest first, that `accept` takes.
+    fn find(&self, id: &RecordId, accept: &mut dyn FnMut(Row) -> bool) -> Option<Row>;
+
+    /// Lists a new row for an id, before the others.
+    fn push(&self, id: RecordId, row: Row);
+
+    /// Unlists the oldest entry of this row under this id.
+    fn prune(&self, id: &RecordId, row: Row);
+
+    /// Bytes, estimated from the number of entries.
+    fn bytes(&self) -> usize;
+}

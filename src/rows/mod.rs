@@ -1,0 +1,14 @@
+//! One shard's rows: vectors, ids, birth and death numbers, and the view of
+//! them that snapshots hold.
+
+mod cells;
+mod directory;
+mod lease;
+mod mutation;
+mod store;
+mod view;
+
+pub(crate) use directory::Directory;
+pub(crate) use mutation::{Mutation, NewRow};
+pub(crate) use store::{Allocation, RetiredRows, RowStore};
+pub(crate) use view::{ShardMeasure, ShardRequest, ShardScratch, ShardView, ViewParts};

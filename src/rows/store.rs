@@ -1,0 +1,214 @@
+//! The writer's rows: where new ones go, and when old places may be used again.
+//!
+//! Which row a record gets depends on the write log alone, never on when
+//! readers let go of their views: a place that is due for reuse while an old
+//! view can still see it is copied first (its whole chunk), and the view keeps
+//! the old chunk.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::cells::{Cells, CellsView};
+use super::directory::Directory;
+use super::lease::{Lease, Leases, ViewNumber};
+use super::mutation::NewRow;
+use crate::id::{MAX_ROWS, RecordId, Row, Seq};
+use crate::vector::{Matrix, MatrixView, OutOfMemory};
+
+/// Why a row could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Allocation {
+    OutOfMemory { bytes: usize },
+    Full { rows: usize },
+}
+
+impl From<OutOfMemory> for Allocation {
+    fn from(fault: OutOfMemory) -> Self {
+        Allocation::OutOfMemory { bytes: fault.bytes }
+    }
+}
+
+/// A row whose place waits for reuse, and the first view that cannot see it.
+#[derive(Clone, Copy, Debug)]
+struct Retired {
+    row: Row,
+    unseen_from: ViewNumber,
+}
+
+/// All rows of one shard.
+pub(crate) struct RowStore {
+    vectors: Matrix,
+    cells: Cells,
+    leases: Leases,
+    /// One past the highest row ever used.
+    high_water: usize,
+    free: VecDeque<Retired>,
+    /// Directory entries to prune once no view shows their row.
+    unlisted: VecDeque<(ViewNumber, RecordId, Row)>,
+    /// Chunks that were copied, with the first view that has the copy.
+    detached: HashMap<usize, ViewNumber>,
+}
+
+impl RowStore {
+    pub(crate) fn new(dim: usize) -> RowStore {
+        RowStore {
+            vectors: Matrix::new(dim),
+            cells: Cells::new(),
+            leases: Leases::default(),
+            high_water: 0,
+            free: VecDeque::new(),
+            unlisted: VecDeque::new(),
+            detached: HashMap::new(),
+        }
+    }
+
+    /// Stores a record in a free or new place.
+    ///
+    /// # Errors
+    /// [`Allocation`]; nothing has changed then.
+    pub(crate) fn insert(&mut self, new: &NewRow, born: Seq) -> Result<Row, Allocation> {
+        let row = match self.free.front().copied() {
+            Some(retired) => {
+                self.make_private(retired)?;
+                self.free.pop_front();
+                retired.row
+            }
+            None => self.append()?,
+        };
+        // SAFETY: the row is either new (no view reaches beyond its own high
+        // water mark and no index or tail names it), or retired: no view from
+        // `unseen_from` on can reach it, and `make_private` made sure that
+        // older views are gone or have another copy of its chunk.
+        unsafe {
+            self.vectors.write(row, &new.vector, new.scale);
+            self.cells.write(row, new.id.clone(), born);
+        }
+        Ok(row)
+    }
+
+    fn append(&mut self) -> Result<Row, Allocation> {
+        if self.high_water >= MAX_ROWS {
+            return Err(Allocation::Full { rows: self.high_water });
+        }
+        let row = self.high_water as Row;
+        self.vectors.reserve(row)?;
+        self.cells.reserve(row);
+        self.high_water += 1;
+        Ok(row)
+    }
+
+    /// Makes sure that no held view shares the place of a retired row.
+    fn make_private(&mut self, retired: Retired) -> Result<(), Allocation> {
+        if self.leases.oldest() >= retired.unseen_from {
+            return Ok(());
+        }
+        let chunk = Cells::chunk_of(retired.row);
+        if self.detached.get(&chunk).is_some_and(|since| *since >= retired.unseen_from) {
+            return Ok(());
+        }
+        self.detach_chunk(chunk)?;
+        self.detached.insert(chunk, self.leases.next());
+        Ok(())
+    }
+
+    /// Copies every vector chunk that a chunk of cells covers, and the cells.
+    fn detach_chunk(&mut self, chunk: usize) -> Result<(), Allocation> {
+        let rows = Cells::rows_of_chunk(chunk);
+        let end = rows.end.min(self.vectors.view().capacity() as Row);
+        let mut row = rows.start;
+        while row < end {
+            self.vectors.detach(row)?;
+            row = self.vectors.chunk_end(row);
+        }
+        self.cells.detach(rows.start);
+        Ok(())
+    }
+
+    /// Marks a row as dead from a write on.
+    pub(crate) fn kill(&mut self, row: Row, died: Seq) {
+        self.cells.kill(row, died);
+    }
+
+    pub(crate) fn is_alive(&self, row: Row) -> bool {
+        self.cells.is_alive(row)
+    }
+
+    /// The write with which a dead row died.
+    pub(crate) fn died(&self, row: Row) -> Seq {
+        self.cells.died(row)
+    }
+
+    /// True when the row lives and belongs to this id.
+    pub(crate) fn holds(&self, row: Row, id: &RecordId) -> bool {
+        self.cells.is_alive(row) && self.cells.view().id(row) == Some(id)
+    }
+
+    /// Tells that the views granted from now on cannot reach these rows. Gives
+    /// a receipt for [`RowStore::reuse`].
+    pub(crate) fn retire(&mut self, rows: Vec<Row>) -> RetiredRows {
+        let unseen_from = self.leases.next();
+        for row in &rows {
+            if let Some(id) = self.cells.view().id(*row) {
+                self.unlisted.push_back((unseen_from, id.clone(), *row));
+            }
+        }
+        RetiredRows { rows, unseen_from }
+    }
+
+    /// Lets new records take the places of retired rows.
+    pub(crate) fn reuse(&mut self, retired: RetiredRows) {
+        let unseen_from = retired.unseen_from;
+        self.free.extend(retired.rows.into_iter().map(|row| Retired { row, unseen_from }));
+    }
+
+    /// Prunes directory entries that no held view needs any more.
+    pub(crate) fn prune(&mut self, directory: &dyn Directory) {
+        let oldest = self.leases.oldest();
+        while self.unlisted.front().is_some_and(|(unseen_from, ..)| *unseen_from <= oldest) {
+            if let Some((_, id, row)) = self.unlisted.pop_front() {
+                directory.prune(&id, row);
+            }
+        }
+        self.detached.retain(|_, since| *since > oldest);
+    }
+
+    pub(super) fn grant(&mut self) -> Lease {
+        self.leases.grant()
+    }
+
+    pub(super) fn cells(&self) -> &CellsView {
+        self.cells.view()
+    }
+
+    pub(crate) fn vectors(&self) -> &MatrixView {
+        self.vectors.view()
+    }
+
+    pub(crate) fn high_water(&self) -> usize {
+        self.high_water
+    }
+
+    /// Places that wait for a record.
+    pub(crate) fn free_places(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Views that somebody holds.
+    pub(crate) fn views_held(&self) -> usize {
+        self.leases.held()
+    }
+
+    pub(crate) fn vector_bytes(&self) -> usize {
+        self.vectors.view().bytes()
+    }
+
+    pub(crate) fn cell_bytes(&self) -> usize {
+        self.cells.bytes()
+    }
+}
+
+/// Rows that no later view can reach: [`RowStore::reuse`] frees their places.
+#[derive(Debug)]
+pub(crate) struct RetiredRows {
+    rows: Vec<Row>,
+    unseen_from: ViewNumber,
+}

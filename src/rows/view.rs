@@ -1,0 +1,194 @@
+//! One shard as readers see it: rows, index, tail; and how it is searched.
+
+use std::sync::Arc;
+
+use super::cells::CellsView;
+use super::lease::Lease;
+use super::store::RowStore;
+use crate::id::{RecordId, Row, Seq};
+use crate::index::{Effort, IndexVersion, Points, Request, Scratch};
+use crate::neighbor::{Neighbor, TopK};
+use crate::vector::{BLOCK, MatrixView, Space};
+
+/// What a shard holds, for statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ShardMeasure {
+    pub(crate) tail: usize,
+    pub(crate) indexed: usize,
+    pub(crate) dead: usize,
+    pub(crate) free_places: usize,
+    pub(crate) views_held: usize,
+    pub(crate) batches: u64,
+    pub(crate) pending: usize,
+    pub(crate) vector_bytes: usize,
+    pub(crate) row_bytes: usize,
+    pub(crate) index_bytes: usize,
+}
+
+/// What the writer hands over to make a view.
+pub(crate) struct ViewParts {
+    pub(crate) index: Arc<dyn IndexVersion>,
+    /// Rows that the index does not hold yet, oldest first.
+    pub(crate) tail: Arc<[Row]>,
+    /// The last write that the view holds completely.
+    pub(crate) applied: Seq,
+    /// Live rows after that write.
+    pub(crate) live: usize,
+    /// True when the index holds rows that are dead.
+    pub(crate) index_has_dead: bool,
+    /// The newest write of which the index holds a row.
+    pub(crate) index_newest: Seq,
+    /// The newest death of a row that neither index nor tail shows any more:
+    /// the view cannot show states before it.
+    pub(crate) floor: Seq,
+    pub(crate) measure: ShardMeasure,
+}
+
+/// An immutable view of one shard.
+pub(crate) struct ShardView {
+    parts: ViewParts,
+    vectors: MatrixView,
+    cells: CellsView,
+    high_water: usize,
+    /// Dropped after everything above was last used: see `lease`.
+    _lease: Lease,
+}
+
+/// What to look for in one shard.
+pub(crate) struct ShardRequest<'a> {
+    pub(crate) space: &'a Space,
+    /// Prepared by [`Space::prepare`].
+    pub(crate) query: &'a [f32],
+    /// Show the writes up to here.
+    pub(crate) at: Seq,
+    pub(crate) k: usize,
+    pub(crate) ef: usize,
+    /// A distance that k rows of other shards are known to reach.
+    pub(crate) bound: f32,
+    /// Compare with every row instead of asking the index.
+    pub(crate) exact: bool,
+}
+
+/// Working memory of a shard search.
+#[derive(Default)]
+pub(crate) struct ShardScratch {
+    pub(crate) found: TopK,
+    index: Scratch,
+}
+
+impl ShardView {
+    pub(crate) fn new(rows: &mut RowStore, parts: ViewParts) -> ShardView {
+        ShardView {
+            parts,
+            vectors: rows.vectors().clone(),
+            cells: rows.cells().clone(),
+            high_water: rows.high_water(),
+            _lease: rows.grant(),
+        }
+    }
+
+    pub(crate) fn applied(&self) -> Seq {
+        self.parts.applied
+    }
+
+    pub(crate) fn measure(&self) -> ShardMeasure {
+        self.parts.measure
+    }
+
+    /// The first state that the view can show.
+    pub(crate) fn floor(&self) -> Seq {
+        self.parts.floor
+    }
+
+    pub(crate) fn index(&self) -> &dyn IndexVersion {
+        self.parts.index.as_ref()
+    }
+
+    pub(crate) fn tail(&self) -> &[Row] {
+        &self.parts.tail
+    }
+
+    /// One past the highest row number: walk `0..high_water` and ask `visible`.
+    pub(crate) fn high_water(&self) -> Row {
+        self.high_water as Row
+    }
+
+    #[inline]
+    pub(crate) fn visible(&self, row: Row, at: Seq) -> bool {
+        (row as usize) < self.high_water && self.cells.visible(row, at)
+    }
+
+    /// The id of a visible row.
+    pub(crate) fn id(&self, row: Row) -> Option<&RecordId> {
+        self.cells.id(row)
+    }
+
+    /// The vector of a visible row, as it was put in.
+    pub(crate) fn vector(&self, row: Row) -> &[f32] {
+        self.vectors.row(row)
+    }
+
+    /// Rows visible at `at`: O(1) unless the view is ahead of it.
+    pub(crate) fn live_at(&self, at: Seq) -> usize {
+        if self.parts.applied <= at {
+            return self.parts.live;
+        }
+        (0..self.high_water()).filter(|row| self.visible(*row, at)).count()
+    }
+
+    /// Leaves the `min(k, visible)` nearest rows that it finds in
+    /// `scratch.found`. Rows beyond `request.bound` may be missing.
+    pub(crate) fn search(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
+        scratch.found.reset(request.k);
+        if request.exact {
+            return self.scan(request, 0..self.high_water(), &mut scratch.found);
+        }
+        let mut effort = self.search_index(request, scratch);
+        let tail = self.scan(request, self.tail().iter().copied(), &mut scratch.found);
+        effort.distances += tail.distances;
+        effort
+    }
+
+    fn search_index(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
+        let admit = |row: Row| self.cells.visible(row, request.at);
+        let all_visible = !self.parts.index_has_dead && self.parts.index_newest <= request.at;
+        let admit: Option<&dyn Fn(Row) -> bool> = if all_visible { None } else { Some(&admit) };
+        let inner = Request {
+            query: request.query,
+            k: request.k,
+            ef: request.ef,
+            bound: request.bound,
+            admit,
+        };
+        let points = Points { space: request.space, vectors: &self.vectors };
+        self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found)
+    }
+
+    /// Compares with every visible row of `rows`.
+    fn scan(&self, request: &ShardRequest<'_>, rows: impl Iterator<Item = Row>, found: &mut TopK) -> Effort {
+        let mut effort = Effort::default();
+        let mut visible = rows.filter(|row| self.visible(*row, request.at));
+        let mut block = [0; BLOCK];
+        let mut distances = [0.0; BLOCK];
+        loop {
+            let mut count = 0;
+            while count < BLOCK
+                && let Some(row) = visible.next()
+            {
+                block[count] = row;
+                count += 1;
+            }
+            if count == 0 {
+                return effort;
+            }
+            let bound = found.bound().min(request.bound);
+            request.space.distances(request.query, &self.vectors, &block[..count], bound, &mut distances);
+            for (row, distance) in block[..count].iter().zip(distances) {
+                if distance <= bound {
+                    found.offer(Neighbor { distance, row: *row });
+                }
+            }
+            effort.distances += count as u64;
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Batches of rows on their way into the index.
+//!
+//! Where a batch ends is decided by the write log alone, never by time or by
+//! what happens to be queued, so the same log makes the same batches and the
+//! same index on every run and for any number of threads.
+
+use std::sync::Arc;
+
+use crate::bits::RowSet;
+use crate::id::{Row, Seq};
+use crate::index::{Batch, Executor, IndexVersion, Plan, Points};
+use crate::vector::{MatrixView, Space};
+
+/// Rows of a batch of single writes: every search scans the rows that are not
+/// absorbed, so few; but each commit makes a new index version, so not too few.
+pub(super) const LIVE_ROWS: usize = 64;
+
+/// Rows of the first batch: compared with one another exactly, a sound start
+/// for the graph.
+const FIRST_ROWS: usize = 256;
+
+/// A bulk batch holds at most one row for this many that are indexed already
+/// (ParlayANN grows its batches to 2 %): more would miss too many links
+/// between the new rows.
+const BULK_DIVISOR: usize = 50;
+
+/// Rows of the largest bulk batch.
+const BULK_ROWS: usize = 1_024;
+
+/// Dead rows are unlinked together once they are so many...
+const FORGET_ROWS: usize = 64;
+
+/// ...and at least one for this many that are indexed: unlinking walks the
+/// whole graph.
+const FORGET_DIVISOR: usize = 32;
+
+/// Rows that make a batch when `linked` are in the index and `coming` more
+/// follow in the same write.
+pub(super) fn rows_due(linked: usize, waiting: usize, coming: usize) -> usize {
+    if linked == 0 {
+        return FIRST_ROWS;
+    }
+    let bulk = (linked / BULK_DIVISOR).clamp(LIVE_ROWS, BULK_ROWS);
+    if waiting + coming >= bulk { bulk } else { LIVE_ROWS }
+}
+
+/// Dead rows in the index that make unlinking worth its walk.
+pub(super) fn forget_due(linked: usize) -> usize {
+    (linked / FORGET_DIVISOR).max(FORGET_ROWS)
+}
+
+/// A batch whose content is fixed.
+#[derive(Debug)]
+pub(super) struct SealedBatch {
+    pub(super) number: u64,
+    /// The write at which it was sealed.
+    pub(super) cut: Seq,
+    pub(super) absorb: Vec<Row>,
+    pub(super) ordinals: Vec<u64>,
+    /// Rows that died before they were absorbed: they only leave the tail.
+    pub(super) dropped: Vec<Row>,
+    pub(super) forget: Vec<Row>,
+    /// Indexed rows that were dead at the cut.
+    pub(super) dead: RowSet,
+}
+
+impl SealedBatch {
+    /// True when the index has nothing to do.
+    pub(super) fn is_void(&self) -> bool {
+        self.absorb.is_empty() && self.forget.is_empty()
+    }
+
+    pub(super) fn is_bulk(&self) -> bool {
+        self.absorb.len() > LIVE_ROWS
+    }
+
+    /// Rows that stand in the tail because of this batch.
+    pub(super) fn tail(&self) -> impl Iterator<Item = Row> + '_ {
+        self.absorb.iter().chain(&self.dropped).copied()
+    }
+}
+
+/// The expensive half of absorbing a batch: runs on any thread, against a
+/// frozen version of the index.
+pub(crate) struct AbsorbJob {
+    pub(super) batch: Arc<SealedBatch>,
+    pub(super) version: Arc<dyn IndexVersion>,
+    pub(super) space: Space,
+    pub(super) vectors: MatrixView,
+}
+
+impl AbsorbJob {
+    /// Computes the plan that the worker will commit.
+    pub(crate) fn run(&self, executor: &dyn Executor) -> Plan {
+        let batch = Batch {
+            absorb: &self.batch.absorb,
+            ordinals: &self.batch.ordinals,
+            forget: &self.batch.forget,
+            dead: &|row| self.batch.dead.contains(row),
+        };
+        self.version.plan(Points { space: &self.space, vectors: &self.vectors }, &batch, executor)
+    }
+
+    pub(crate) fn is_bulk(&self) -> bool {
+        self.batch.is_bulk()
+    }
+
+    /// Rows that it takes in, for traces.
+    pub(crate) fn rows(&self) -> usize {
+        self.batch.absorb.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_single_writes_are_small_and_those_of_bulk_loads_grow_with_the_index() {
+        assert_eq!(rows_due(0, 1, 0), FIRST_ROWS);
+        assert_eq!(rows_due(10_000, 1, 0), LIVE_ROWS);
+        assert_eq!(rows_due(10_000, 1, 5_000), 200);
+        assert_eq!(rows_due(10_000, 150, 60), 200);
+        assert_eq!(rows_due(1_000_000, 1, 100_000), BULK_ROWS);
+    }
+}

@@ -1,0 +1,114 @@
+//! The whole protocol between callers, workers and the coordinator, on one page.
+//!
+//! ```text
+//!  caller ----- WriteCommand -----> worker i      (mailbox, one per worker)
+//!  coordinator -- ShardQuery -----> worker i      (mailbox, served first)
+//!  pool ---------- Signal --------> worker i      (an absorbed batch; the end)
+//!  worker i ------ Report --------> coordinator   (views, partial answers, failures)
+//! ```
+
+use std::sync::Arc;
+
+use super::mailbox::{Permit, Reply};
+use super::state::ShardState;
+use crate::error::SearchError;
+use crate::id::Seq;
+use crate::index::{Executor, Index, Plan};
+use crate::query::{Answer, Query};
+use crate::rows::{Directory, Mutation, ShardView};
+use crate::snapshot::Published;
+use crate::vector::Space;
+
+/// The number of a collection, never used twice in an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct CollectionId(pub(crate) u64);
+
+/// What a shard is made of.
+pub(crate) struct ShardSetup {
+    pub(crate) space: Space,
+    pub(crate) index: Box<dyn Index>,
+    pub(crate) directory: Arc<dyn Directory>,
+}
+
+/// What a queued write keeps until it is applied.
+pub(crate) enum Keep {
+    /// Its place in the mailbox.
+    Place { _permit: Permit },
+    /// Somebody waits for the end of an optimization.
+    Optimized { done: Reply<()>, _permit: Permit },
+}
+
+/// Sent by callers. Writes of one collection reach a worker in the order of
+/// their sequence numbers.
+pub(crate) enum WriteCommand {
+    /// Host a shard.
+    Create { collection: CollectionId, state: Box<ShardState<Keep>> },
+    /// Apply the part of write `seq` that belongs to this shard.
+    Write { collection: CollectionId, seq: Seq, mutations: Vec<Mutation> },
+    /// Absorb the whole tail and unlink all dead rows, then answer.
+    Optimize { collection: CollectionId, seq: Seq, done: Reply<()> },
+    /// Let go of the shard.
+    Drop { collection: CollectionId },
+    /// A defect on purpose, for tests.
+    #[cfg(test)]
+    Panic { collection: CollectionId },
+}
+
+/// Sent by the coordinator: search one shard of a pinned snapshot.
+pub(crate) struct ShardQuery {
+    /// Which search this is a part of.
+    pub(crate) ticket: u64,
+    pub(crate) shard: usize,
+    pub(crate) published: Arc<Published>,
+    pub(crate) order: Arc<SearchOrder>,
+}
+
+/// Sent by the pool and by the engine: never refused, taken before writes.
+pub(crate) enum Signal {
+    /// A plan to commit; `None` when the job met a defect or was cancelled.
+    Absorbed { collection: CollectionId, plan: Option<Plan> },
+    /// From the engine: end the thread; what is queued is dropped.
+    Close,
+}
+
+/// Sent by workers and by the engine.
+pub(crate) enum Report {
+    /// A shard's newest view.
+    View { collection: CollectionId, shard: usize, view: Arc<ShardView> },
+    /// A part of a search.
+    Partial { ticket: u64, shard: usize, answer: Result<Answer, SearchError> },
+    /// A shard met a defect and is not written any more.
+    ShardFailed { collection: CollectionId, shard: usize },
+    /// A worker thread has ended without being told to.
+    WorkerDown { worker: usize },
+    /// From the engine: end the thread; whoever waits is told.
+    Close,
+}
+
+/// A search through the workers: what a caller hands to the coordinator.
+pub(crate) struct SearchOrder {
+    pub(crate) collection: CollectionId,
+    pub(crate) query: Query<'static>,
+    /// The answer must show this write.
+    pub(crate) required: Seq,
+    pub(crate) reply: Reply<Result<Answer, SearchError>>,
+}
+
+/// How much of the pool a background job may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// Half of it, so that readers keep their cores: absorbing single writes.
+    Half,
+    /// All of it: bulk loads, on which somebody waits.
+    All,
+}
+
+/// A job for the pool.
+pub(crate) type Job = Box<dyn FnOnce(&dyn Executor) + Send>;
+
+/// Runs jobs beside the workers.
+pub(crate) trait Background: Send + Sync {
+    /// Starts a job on the engine's pool. When the pool is closing the job is
+    /// dropped.
+    fn spawn(&self, width: Width, job: Job);
+}

@@ -1,0 +1,22 @@
+//! Workers and the shards that they own.
+//!
+//! `command` is the protocol, `mailbox` how it travels, `state` what a shard
+//! does with it (without threads), `worker` the thread.
+
+mod batch;
+mod command;
+mod mailbox;
+mod state;
+mod worker;
+
+pub use mailbox::Backpressure;
+pub(crate) use command::{
+    Background, CollectionId, Job, Keep, Report, SearchOrder, ShardQuery, ShardSetup, Signal, Width,
+    WriteCommand,
+};
+pub(crate) use mailbox::{
+    Envelope, Inbox, Mailbox, NoAnswer, Permit, Refusal, Reply, SignalInbox, Signals, Waiting, WaitingFuture, mailbox,
+    reply, reply_future, signals, wait_for_either,
+};
+pub(crate) use state::ShardState;
+pub(crate) use worker::{Worker, WorkerPorts};

@@ -1,0 +1,335 @@
+//! One shard as its worker sees it: a plain state machine, without threads,
+//! channels or time.
+//!
+//! Writes are queued, then applied in bounded steps. Applied rows stand in the
+//! tail; when enough have gathered, the write log *seals* them into a batch.
+//! Sealed batches are absorbed one after the other: `next_job` gives the work,
+//! `absorbed` commits its plan. `view` shows the state to readers.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::batch::{AbsorbJob, SealedBatch, forget_due, rows_due};
+use super::command::ShardSetup;
+use crate::bits::RowSet;
+use crate::id::{RecordId, Row, Seq};
+use crate::index::{Index, Plan};
+use crate::rows::{Allocation, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView, ViewParts};
+use crate::vector::Space;
+
+/// Sealed batches that may wait to be absorbed. Places of rows that a batch
+/// let go are used again this many batches later: late enough that the batch
+/// is committed by then on every run, so that the places are the same on
+/// every run.
+const OUTSTANDING_BATCHES: u64 = 8;
+
+/// Sealed rows that may wait to be absorbed; writes wait beyond that, because
+/// every search scans these rows.
+const OUTSTANDING_ROWS: usize = 2_048;
+
+/// A queued write: `T` is kept until the write is applied.
+struct PendingWrite<T> {
+    seq: Seq,
+    work: Work<T>,
+}
+
+enum Work<T> {
+    Mutations { rest: std::vec::IntoIter<Mutation>, _keep: T },
+    Optimize(T),
+}
+
+/// A row that was applied and not sealed yet.
+struct Entrant {
+    row: Row,
+    ordinal: u64,
+}
+
+/// What a step did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Mutations applied.
+    pub(crate) applied: usize,
+    /// Something that readers should see has changed.
+    pub(crate) changed: bool,
+}
+
+/// One shard of one collection.
+pub(crate) struct ShardState<T> {
+    space: Space,
+    rows: RowStore,
+    index: Box<dyn Index>,
+    directory: Arc<dyn Directory>,
+    pending: VecDeque<PendingWrite<T>>,
+    /// Rows since the last seal, and the same as a set.
+    open: Vec<Entrant>,
+    open_rows: HashSet<Row>,
+    sealed: VecDeque<Arc<SealedBatch>>,
+    job_running: bool,
+    /// Dead rows that were sealed for the index and not let go since.
+    dead_linked: Vec<Row>,
+    /// Rows whose places become free a few batches later.
+    retired: VecDeque<(u64, RetiredRows)>,
+    /// Optimizations under way: done when the batch is committed.
+    optimizing: VecDeque<(u64, T)>,
+    batches_sealed: u64,
+    /// Rows in the index once all sealed batches are committed.
+    linked: usize,
+    next_ordinal: u64,
+    live: usize,
+    /// `live` when the last complete write was applied.
+    live_applied: usize,
+    applied: Seq,
+    index_newest: Seq,
+    floor: Seq,
+}
+
+impl<T> ShardState<T> {
+    pub(crate) fn new(setup: ShardSetup) -> ShardState<T> {
+        ShardState {
+            rows: RowStore::new(setup.space.dim()),
+            space: setup.space,
+            index: setup.index,
+            directory: setup.directory,
+            pending: VecDeque::new(),
+            open: Vec::new(),
+            open_rows: HashSet::new(),
+            sealed: VecDeque::new(),
+            job_running: false,
+            dead_linked: Vec::new(),
+            retired: VecDeque::new(),
+            optimizing: VecDeque::new(),
+            batches_sealed: 0,
+            linked: 0,
+            next_ordinal: 0,
+            live: 0,
+            live_applied: 0,
+            applied: Seq(0),
+            index_newest: Seq(0),
+            floor: Seq(0),
+        }
+    }
+
+    /// Queues a write; `keep` is dropped when it is applied.
+    pub(crate) fn enqueue(&mut self, seq: Seq, mutations: Vec<Mutation>, keep: T) {
+        let work = Work::Mutations { rest: mutations.into_iter(), _keep: keep };
+        self.pending.push_back(PendingWrite { seq, work });
+    }
+
+    /// Queues an optimization; `done` comes back from [`ShardState::optimized`].
+    pub(crate) fn enqueue_optimize(&mut self, seq: Seq, done: T) {
+        self.pending.push_back(PendingWrite { seq, work: Work::Optimize(done) });
+    }
+
+    /// True when `step` would do something.
+    pub(crate) fn can_step(&self) -> bool {
+        !self.pending.is_empty() && !self.is_stalled()
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.sealed.len() as u64 >= OUTSTANDING_BATCHES
+            || self.sealed.iter().map(|batch| batch.absorb.len()).sum::<usize>() >= OUTSTANDING_ROWS
+    }
+
+    /// Applies at most `budget` queued mutations.
+    ///
+    /// # Errors
+    /// [`Allocation`] when a row cannot be stored. The shard must not be
+    /// written any more then: the log has a hole.
+    pub(crate) fn step(&mut self, budget: usize) -> Result<Step, Allocation> {
+        let mut step = Step::default();
+        while step.applied < budget && self.can_step() {
+            let Some(write) = self.pending.front_mut() else { break };
+            let seq = write.seq;
+            let next = match &mut write.work {
+                Work::Mutations { rest, .. } => rest.next().map(|mutation| (mutation, rest.len())),
+                Work::Optimize(_) => None,
+            };
+            step.changed = true;
+            match next {
+                Some((mutation, coming)) => {
+                    self.apply(mutation, seq)?;
+                    self.seal_if_due(seq, coming);
+                    step.applied += 1;
+                    if coming == 0 {
+                        self.finish_write();
+                    }
+                }
+                None => self.finish_write(),
+            }
+        }
+        Ok(step)
+    }
+
+    /// The front write is applied completely.
+    fn finish_write(&mut self) {
+        let Some(write) = self.pending.pop_front() else { return };
+        self.applied = write.seq;
+        self.live_applied = self.live;
+        if let Work::Optimize(done) = write.work {
+            self.seal(write.seq, true);
+            self.optimizing.push_back((self.batches_sealed, done));
+        }
+    }
+
+    fn apply(&mut self, mutation: Mutation, seq: Seq) -> Result<(), Allocation> {
+        match mutation {
+            Mutation::Upsert(new) => self.upsert(new, seq),
+            Mutation::Delete(id) => {
+                if let Some(row) = self.live_row(&id) {
+                    self.kill(row, seq);
+                    self.live -= 1;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn upsert(&mut self, new: NewRow, seq: Seq) -> Result<(), Allocation> {
+        let before = self.live_row(&new.id);
+        let row = self.rows.insert(&new, seq)?;
+        match before {
+            Some(before) => self.kill(before, seq),
+            None => self.live += 1,
+        }
+        self.directory.push(new.id, row);
+        self.open.push(Entrant { row, ordinal: self.next_ordinal });
+        self.open_rows.insert(row);
+        self.next_ordinal += 1;
+        Ok(())
+    }
+
+    fn live_row(&self, id: &RecordId) -> Option<Row> {
+        self.directory.newest(id).filter(|row| self.rows.holds(*row, id))
+    }
+
+    fn kill(&mut self, row: Row, seq: Seq) {
+        self.rows.kill(row, seq);
+        if !self.open_rows.contains(&row) {
+            self.dead_linked.push(row);
+        }
+    }
+
+    fn seal_if_due(&mut self, seq: Seq, coming: usize) {
+        let rows = self.open.len() >= rows_due(self.linked, self.open.len(), coming);
+        if rows || self.dead_linked.len() >= forget_due(self.linked) {
+            self.seal(seq, false);
+        }
+    }
+
+    /// Fixes the content of the next batch: all open rows, and the dead ones
+    /// of the index when they are many or `forget_all` is set.
+    fn seal(&mut self, cut: Seq, forget_all: bool) {
+        let forget_now = forget_all || self.dead_linked.len() >= forget_due(self.linked);
+        let mut dead = RowSet::default();
+        self.dead_linked.iter().for_each(|row| {
+            dead.insert(*row);
+        });
+        let forget = if forget_now { std::mem::take(&mut self.dead_linked) } else { Vec::new() };
+        let (absorb, dropped): (Vec<_>, Vec<_>) =
+            self.open.drain(..).partition(|entrant| self.rows.is_alive(entrant.row));
+        self.open_rows.clear();
+        self.batches_sealed += 1;
+        self.linked = self.linked + absorb.len() - forget.len();
+        self.sealed.push_back(Arc::new(SealedBatch {
+            number: self.batches_sealed,
+            cut,
+            ordinals: absorb.iter().map(|entrant| entrant.ordinal).collect(),
+            absorb: absorb.into_iter().map(|entrant| entrant.row).collect(),
+            dropped: dropped.into_iter().map(|entrant| entrant.row).collect(),
+            forget,
+            dead,
+        }));
+        self.free_retired();
+    }
+
+    fn free_retired(&mut self) {
+        while self.retired.front().is_some_and(|(batch, _)| batch + OUTSTANDING_BATCHES <= self.batches_sealed) {
+            if let Some((_, rows)) = self.retired.pop_front() {
+                self.rows.reuse(rows);
+            }
+        }
+    }
+
+    /// The next batch to absorb, unless one is under way. Batches that leave
+    /// the index alone are committed on the spot.
+    pub(crate) fn next_job(&mut self) -> Option<AbsorbJob> {
+        while !self.job_running
+            && let Some(batch) = self.sealed.front()
+        {
+            if batch.is_void() {
+                self.finish_batch();
+                continue;
+            }
+            self.job_running = true;
+            return Some(AbsorbJob {
+                batch: Arc::clone(batch),
+                version: self.index.version(),
+                space: self.space,
+                vectors: self.rows.vectors().clone(),
+            });
+        }
+        None
+    }
+
+    /// Commits the plan of the job that is under way.
+    pub(crate) fn absorbed(&mut self, plan: Plan) {
+        self.job_running = false;
+        self.index.commit(plan);
+        self.finish_batch();
+    }
+
+    fn finish_batch(&mut self) {
+        let Some(batch) = self.sealed.pop_front() else { return };
+        if !batch.absorb.is_empty() {
+            self.index_newest = self.index_newest.max(batch.cut);
+        }
+        let gone: Vec<Row> = batch.dropped.iter().chain(&batch.forget).copied().collect();
+        if !gone.is_empty() {
+            let deaths = gone.iter().map(|row| self.rows.died(*row));
+            self.floor = deaths.fold(self.floor, Seq::max);
+            let retired = self.rows.retire(gone);
+            self.retired.push_back((batch.number, retired));
+        }
+    }
+
+    /// What was kept for the optimizations that are done by now.
+    pub(crate) fn optimized(&mut self) -> Option<T> {
+        let committed = self.batches_sealed - self.sealed.len() as u64;
+        let (batch, _) = self.optimizing.front()?;
+        (*batch <= committed).then(|| self.optimizing.pop_front().map(|(_, done)| done)).flatten()
+    }
+
+    /// The state for readers.
+    pub(crate) fn view(&mut self) -> ShardView {
+        self.rows.prune(self.directory.as_ref());
+        let waiting = self.sealed.iter().flat_map(|batch| batch.tail());
+        let tail = waiting.chain(self.open.iter().map(|entrant| entrant.row)).collect();
+        let unlinking = self.sealed.iter().any(|batch| !batch.forget.is_empty());
+        let parts = ViewParts {
+            index: self.index.version(),
+            tail,
+            applied: self.applied,
+            live: self.live_applied,
+            index_has_dead: unlinking || !self.dead_linked.is_empty(),
+            index_newest: self.index_newest,
+            floor: self.floor,
+            measure: self.measure(),
+        };
+        ShardView::new(&mut self.rows, parts)
+    }
+
+    fn measure(&self) -> ShardMeasure {
+        ShardMeasure {
+            tail: self.sealed.iter().map(|batch| batch.absorb.len()).sum::<usize>() + self.open.len(),
+            indexed: self.index.version().len(),
+            dead: self.dead_linked.len(),
+            free_places: self.rows.free_places(),
+            views_held: self.rows.views_held(),
+            batches: self.batches_sealed - self.sealed.len() as u64,
+            pending: self.pending.len(),
+            vector_bytes: self.rows.vector_bytes(),
+            row_bytes: self.rows.cell_bytes(),
+            index_bytes: self.index.bytes(),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The thread that owns one shard of every collection: the only writer of its shards.
+//!
+//! A round of the loop: answer searches, commit what the pool finished, take
+//! writes from the mailbox, apply them in bounded slices (every shard in
+//! turn), show what changed. It sleeps when a round found nothing to do.
+//! A defect (a panic) in the work on one shard fails that shard and no other.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use tracing::{debug, error, trace};
+
+use super::batch::AbsorbJob;
+use super::command::{Background, CollectionId, Keep, Report, ShardQuery, Signal, Width, WriteCommand};
+use super::mailbox::{Envelope, Inbox, Permit, SignalInbox, Signals, wait_for_any};
+use super::state::ShardState;
+use crate::error::SearchError;
+use crate::index::Executor;
+use crate::snapshot::search_one_shard;
+
+/// Writes taken from the mailbox in one round.
+const DRAIN_WRITES: usize = 256;
+
+/// Mutations applied to one shard in one round: a fraction of a millisecond,
+/// so that a long batch does not hold up searches and other collections.
+const SLICE_MUTATIONS: usize = 256;
+
+/// Searches answered in one round.
+const DRAIN_QUERIES: usize = 64;
+
+/// A shard on this worker.
+struct Hosted {
+    state: ShardState<Keep>,
+    /// Readers have not seen the newest state yet.
+    changed: bool,
+}
+
+/// What a worker is connected to.
+pub(crate) struct WorkerPorts {
+    pub(crate) writes: Inbox<WriteCommand>,
+    pub(crate) queries: Inbox<ShardQuery>,
+    pub(crate) signals: SignalInbox<Signal>,
+    /// For background jobs to answer to.
+    pub(crate) signal_sender: Signals<Signal>,
+    pub(crate) reports: Signals<Report>,
+    pub(crate) background: Arc<dyn Background>,
+}
+
+/// The state of a worker thread.
+pub(crate) struct Worker {
+    number: usize,
+    ports: WorkerPorts,
+    shards: BTreeMap<CollectionId, Hosted>,
+    closing: bool,
+}
+
+/// Tells the coordinator when the thread ends without being told to.
+struct DownGuard<'a> {
+    worker: usize,
+    reports: &'a Signals<Report>,
+    orderly: bool,
+}
+
+impl Drop for DownGuard<'_> {
+    fn drop(&mut self) {
+        if !self.orderly {
+            self.reports.send(Report::WorkerDown { worker: self.worker });
+        }
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(number: usize, ports: WorkerPorts) -> Worker {
+        Worker { number, ports, shards: BTreeMap::new(), closing: false }
+    }
+
+    /// The body of the thread.
+    pub(crate) fn run(mut self) {
+        let reports = self.ports.reports.clone();
+        let mut guard = DownGuard { worker: self.number, reports: &reports, orderly: false };
+        while !self.closing {
+            if !self.round() {
+                wait_for_any(&self.ports.writes, &self.ports.queries, &self.ports.signals);
+            }
+        }
+        guard.orderly = true;
+    }
+
+    /// One round; false when there was nothing to do.
+    fn round(&mut self) -> bool {
+        let mut busy = self.answer_queries();
+        busy |= self.handle_signals();
+        if self.closing {
+            return true;
+        }
+        busy |= self.take_writes();
+        busy |= self.step_shards();
+        self.show_changes();
+        busy
+    }
+
+    fn answer_queries(&mut self) -> bool {
+        let mut busy = false;
+        for _ in 0..DRAIN_QUERIES {
+            let Some(Envelope { message, permit }) = self.ports.queries.try_next() else { break };
+            busy = true;
+            let ShardQuery { ticket, shard, published, order } = message;
+            if order.reply.is_abandoned() {
+                self.ports.reports.send(Report::Partial { ticket, shard, answer: Err(SearchError::Failed { shard }) });
+                continue;
+            }
+            let search = || search_one_shard(&published, &order.query, shard);
+            let answer = catch_unwind(AssertUnwindSafe(search)).unwrap_or_else(|defect| {
+                error!(worker = self.number, shard, defect = describe(&*defect), "search panicked");
+                Err(SearchError::Failed { shard })
+            });
+            drop((published, permit));
+            self.ports.reports.send(Report::Partial { ticket, shard, answer });
+        }
+        busy
+    }
+
+    fn handle_signals(&mut self) -> bool {
+        let mut busy = false;
+        while let Some(signal) = self.ports.signals.try_next() {
+            busy = true;
+            let Signal::Absorbed { collection, plan } = signal else {
+                self.closing = true;
+                return true;
+            };
+            self.guarded(collection, |hosted| match plan {
+                Some(plan) => {
+                    hosted.state.absorbed(plan);
+                    hosted.changed = true;
+                    Ok(())
+                }
+                None => Err("a batch could not be absorbed".to_owned()),
+            });
+        }
+        busy
+    }
+
+    fn take_writes(&mut self) -> bool {
+        let mut busy = false;
+        for _ in 0..DRAIN_WRITES {
+            let Some(Envelope { message, permit }) = self.ports.writes.try_next() else { break };
+            busy = true;
+            self.take_write(message, permit);
+        }
+        busy
+    }
+
+    fn take_write(&mut self, command: WriteCommand, permit: Permit) {
+        match command {
+            WriteCommand::Create { collection, state } => {
+                self.shards.insert(collection, Hosted { state: *state, changed: false });
+            }
+            WriteCommand::Write { collection, seq, mutations } => {
+                if let Some(hosted) = self.shards.get_mut(&collection) {
+                    hosted.state.enqueue(seq, mutations, Keep::Place { _permit: permit });
+                }
+            }
+            WriteCommand::Optimize { collection, seq, done } => {
+                if let Some(hosted) = self.shards.get_mut(&collection) {
+                    hosted.state.enqueue_optimize(seq, Keep::Optimized { done, _permit: permit });
+                }
+            }
+            WriteCommand::Drop { collection } => drop(self.shards.remove(&collection)),
+            #[cfg(test)]
+            WriteCommand::Panic { collection } => {
+                self.guarded(collection, |_| panic!("a defect on purpose"));
+            }
+        }
+    }
+
+    /// Applies a slice of every shard's queue and starts absorbing.
+    fn step_shards(&mut self) -> bool {
+        let mut busy = false;
+        let due: Vec<CollectionId> =
+            self.shards.iter().filter(|(_, hosted)| hosted.state.can_step()).map(|(id, _)| *id).collect();
+        for collection in due {
+            busy = true;
+            self.guarded(collection, |hosted| {
+                let step = hosted.state.step(SLICE_MUTATIONS).map_err(|fault| format!("{fault:?}"))?;
+                trace!(collection = collection.0, mutations = step.applied, "applied");
+                hosted.changed |= step.changed;
+                Ok(())
+            });
+        }
+        busy
+    }
+
+    /// Starts jobs, hands new views to the coordinator, ends optimizations.
+    fn show_changes(&mut self) {
+        let changed: Vec<CollectionId> =
+            self.shards.iter().filter(|(_, hosted)| hosted.changed).map(|(id, _)| *id).collect();
+        for collection in changed {
+            let (shard, ports) = (self.number, self.ports.reports.clone());
+            let background = Arc::clone(&self.ports.background);
+            let signals = self.ports.signal_sender.clone();
+            self.guarded(collection, |hosted| {
+                if let Some(job) = hosted.state.next_job() {
+                    start(background.as_ref(), signals, collection, job);
+                }
+                hosted.changed = false;
+                let view = Arc::new(hosted.state.view());
+                ports.send(Report::View { collection, shard, view });
+                while let Some(Keep::Optimized { done, .. }) = hosted.state.optimized() {
+                    done.send(());
+                }
+                Ok(())
+            });
+        }
+    }
+
+    /// Works on one shard; a defect or an error fails that shard alone.
+    fn guarded(
+        &mut self,
+        collection: CollectionId,
+        work: impl FnOnce(&mut Hosted) -> Result<(), String>,
+    ) {
+        let Some(hosted) = self.shards.get_mut(&collection) else { return };
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(hosted)));
+        let fault = match outcome {
+            Ok(Ok(())) => return,
+            Ok(Err(fault)) => fault,
+            Err(defect) => describe(&*defect).to_owned(),
+        };
+        error!(worker = self.number, collection = collection.0, fault, "shard failed");
+        // What was queued is dropped with the shard, and whoever waits learns
+        // of the failure from the coordinator.
+        let failed = self.shards.remove(&collection);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(failed)));
+        self.ports.reports.send(Report::ShardFailed { collection, shard: self.number });
+    }
+}
+
+/// The text of a panic.
+fn describe(defect: &(dyn Any + Send)) -> &str {
+    let text = defect.downcast_ref::<&str>().copied();
+    text.or_else(|| defect.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown")
+}
+
+/// Answers for a job, even when it panics or is dropped unrun.
+struct JobAnswer {
+    signals: Signals<Signal>,
+    collection: CollectionId,
+    sent: bool,
+}
+
+impl Drop for JobAnswer {
+    fn drop(&mut self) {
+        if !self.sent {
+            self.signals.send(Signal::Absorbed { collection: self.collection, plan: None });
+        }
+    }
+}
+
+/// Absorbs a batch on the pool; the plan comes back as a signal.
+fn start(background: &dyn Background, signals: Signals<Signal>, collection: CollectionId, job: AbsorbJob) {
+    debug!(collection = collection.0, rows = job.rows(), bulk = job.is_bulk(), "absorb");
+    let mut answer = JobAnswer { signals, collection, sent: false };
+    let width = if job.is_bulk() { Width::All } else { Width::Half };
+    let run = move |executor: &dyn Executor| {
+        let plan = catch_unwind(AssertUnwindSafe(|| job.run(executor)));
+        if let Err(defect) = &plan {
+            error!(collection = collection.0, defect = describe(&**defect), "absorbing panicked");
+        }
+        let plan = plan.ok().filter(|_| !executor.cancelled());
+        answer.sent = true;
+        answer.signals.send(Signal::Absorbed { collection, plan });
+    };
+    background.spawn(width, Box::new(run));
+}

@@ -1,0 +1,241 @@
+//! Published states of a collection: held, read and searched without a lock.
+
+mod cell;
+mod published;
+mod search;
+mod verify;
+
+use std::sync::Arc;
+
+pub(crate) use cell::SnapshotCell;
+pub(crate) use published::{Context, Health, Published, shard_of};
+pub(crate) use search::{merge_answers, search, search_one_shard};
+pub use verify::{Finding, VerifyReport};
+
+use crate::error::SearchError;
+use crate::id::{Generation, RecordId, Row, Seq};
+use crate::index::Task;
+use crate::query::{Answer, Query};
+
+/// A record: an id and its vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    id: RecordId,
+    vector: Vec<f32>,
+}
+
+impl Record {
+    /// A record with a numeric or text id.
+    ///
+    /// ```
+    /// use vecino::Record;
+    /// let song = Record::new("guitar-001", [0.1, 0.2, 0.3]);
+    /// assert_eq!(song.vector(), [0.1, 0.2, 0.3]);
+    /// ```
+    pub fn new(id: impl Into<RecordId>, vector: impl Into<Vec<f32>>) -> Record {
+        Record { id: id.into(), vector: vector.into() }
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn id(&self) -> &RecordId {
+        &self.id
+    }
+
+    /// The vector as it was put in, also under cosine.
+    #[must_use]
+    pub fn vector(&self) -> &[f32] {
+        &self.vector
+    }
+
+    /// The id and the vector.
+    #[must_use]
+    pub fn into_parts(self) -> (RecordId, Vec<f32>) {
+        (self.id, self.vector)
+    }
+}
+
+/// Where [`Snapshot::scroll`] goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    shard: usize,
+    row: Row,
+}
+
+/// A part of a snapshot's records.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// The records, in an order that is fixed for the snapshot.
+    pub records: Vec<Record>,
+    /// Where the next page begins; `None` when this one was the last.
+    pub next: Option<Cursor>,
+}
+
+/// A state of a collection that never changes: hold it for repeatable reads
+/// and paging.
+///
+/// Searching and reading a snapshot takes no lock that a writer holds and
+/// never delays a write; a held snapshot only keeps the memory of what it
+/// shows. It goes on answering after its collection was dropped and its
+/// engine closed.
+///
+/// ```
+/// use vecino::{CollectionConfig, Engine, Metric, Query, Record};
+///
+/// let engine = Engine::builder().build()?;
+/// let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+/// items.upsert(Record::new(1, [0.0, 0.0]))?.wait()?;
+///
+/// let before = items.snapshot();
+/// items.delete(1)?.wait()?;
+///
+/// assert_eq!(before.len(), 1);
+/// assert_eq!(before.search(&Query::new(&[0.0, 0.0]))?.len(), 1);
+/// assert_eq!(items.snapshot().len(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    published: Arc<Published>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(published: Arc<Published>) -> Snapshot {
+        Snapshot { published }
+    }
+
+    /// The number of this snapshot: later ones have higher numbers.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.published.generation
+    }
+
+    /// The last write that the snapshot shows; it shows every one before it.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.published.seq
+    }
+
+    /// The number of records. O(shards); while several shards are being
+    /// written, sometimes O(records).
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.published.len()
+    }
+
+    /// True when the snapshot shows no record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The record with an id, its vector as it was put in. O(1); takes a
+    /// short lock on a part of the id directory.
+    pub fn get(&self, id: impl Into<RecordId>) -> Option<Record> {
+        let id = id.into();
+        let (shard, row) = self.published.find(&id)?;
+        Some(Record { vector: shard.vector(row).to_vec(), id })
+    }
+
+    /// True when the snapshot shows a record with this id. O(1), like [`Snapshot::get`].
+    pub fn contains(&self, id: impl Into<RecordId>) -> bool {
+        self.published.find(&id.into()).is_some()
+    }
+
+    /// Searches on the calling thread: no lock, no channel, and once the
+    /// thread has searched before, no allocation but the answer.
+    ///
+    /// # Errors
+    /// [`SearchError::Vector`] when the query's vector cannot be used,
+    /// [`SearchError::Stale`] when the query demands a later write.
+    pub fn search(&self, query: &Query<'_>) -> Result<Answer, SearchError> {
+        search(&self.published, query)
+    }
+
+    /// Answers many queries, in their order, on the engine's own pool (on the
+    /// calling thread once the engine is closed). Blocks until all are done.
+    ///
+    /// # Errors
+    /// The first query's error that [`Snapshot::search`] gives.
+    pub fn search_batch(&self, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
+        /// Queries that one task answers: enough to hide handing it over.
+        const QUERIES_PER_TASK: usize = 16;
+        let mut answers: Vec<Option<Result<Answer, SearchError>>> = vec![None; queries.len()];
+        let chunks = queries.chunks(QUERIES_PER_TASK).zip(answers.chunks_mut(QUERIES_PER_TASK));
+        let tasks: Vec<Task<'_>> = chunks
+            .map(|(queries, answers)| -> Task<'_> {
+                Box::new(move || {
+                    for (query, answer) in queries.iter().zip(answers) {
+                        *answer = Some(self.search(query));
+                    }
+                })
+            })
+            .collect();
+        self.published.context.executor.run(tasks);
+        // A task that did not run (the pool was closing) is answered here.
+        let late = |(answer, query): (Option<_>, &Query<'_>)| answer.unwrap_or_else(|| self.search(query));
+        answers.into_iter().zip(queries).map(late).collect()
+    }
+
+    /// Up to `limit` records from a place on (`None`: from the start), in an
+    /// order that is fixed for this snapshot: all pages together show every
+    /// record once. O(limit) plus the dead rows skipped.
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Metric, Record};
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+    /// # items.upsert_batch((0..250).map(|id| Record::new(id, [id as f32, 0.0])))?.wait()?;
+    /// let snapshot = items.snapshot();
+    /// let mut seen = 0;
+    /// let mut from = None;
+    /// loop {
+    ///     let page = snapshot.scroll(from, 100);
+    ///     seen += page.records.len();
+    ///     from = page.next;
+    ///     if from.is_none() {
+    ///         break;
+    ///     }
+    /// }
+    /// assert_eq!(seen, 250);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn scroll(&self, from: Option<Cursor>, limit: usize) -> Page {
+        let from = from.unwrap_or(Cursor { shard: 0, row: 0 });
+        let mut records = Vec::new();
+        for (number, shard) in self.published.shards.iter().enumerate().skip(from.shard) {
+            let first = if number == from.shard { from.row } else { 0 };
+            for row in first..shard.high_water() {
+                let Some(id) = shard.visible(row, self.seq()).then(|| shard.id(row)).flatten() else {
+                    continue;
+                };
+                if records.len() >= limit {
+                    return Page { records, next: Some(Cursor { shard: number, row }) };
+                }
+                records.push(Record { id: id.clone(), vector: shard.vector(row).to_vec() });
+            }
+        }
+        Page { records, next: None }
+    }
+
+    /// Checks the snapshot from the ground up: every visible record can be
+    /// reached by a search, none that is gone can be, and ids and rows agree.
+    /// O(records); blocks the calling thread only.
+    #[must_use]
+    pub fn verify(&self) -> VerifyReport {
+        verify::verify(&self.published)
+    }
+
+    /// A number that depends on the structure of the indexes alone: the same
+    /// writes give the same number, whatever the number of threads.
+    #[must_use]
+    pub fn index_digest(&self) -> u64 {
+        let digests = self.published.shards.iter().map(|shard| shard.index().digest());
+        digests.fold(0, |all, digest| crate::id::mix(all ^ digest))
+    }
+
+    pub(crate) fn published(&self) -> &Published {
+        &self.published
+    }
+}

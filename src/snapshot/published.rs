@@ -1,0 +1,102 @@
+//! A consistent state of a collection, over all its shards.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::id::{Generation, RecordId, Row, Seq};
+use crate::index::Executor;
+use crate::rows::{Directory, ShardView};
+use crate::stats::StripedCounter;
+use crate::vector::Space;
+
+/// The first shard of a collection that failed, if one did.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// 0: all well; else the shard's number plus 1.
+    failed: AtomicUsize,
+}
+
+impl Health {
+    pub(crate) fn fail(&self, shard: usize) {
+        let _ = self.failed.compare_exchange(0, shard + 1, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    pub(crate) fn failed_shard(&self) -> Option<usize> {
+        self.failed.load(Ordering::Acquire).checked_sub(1)
+    }
+}
+
+/// What all snapshots of one collection share.
+pub(crate) struct Context {
+    pub(crate) name: String,
+    pub(crate) health: Health,
+    pub(crate) space: Space,
+    pub(crate) directory: Arc<dyn Directory>,
+    /// For batches of queries.
+    pub(crate) executor: Arc<dyn Executor + Send + Sync>,
+    /// The collection's `ef_search`.
+    pub(crate) ef_search: usize,
+    /// Distances that searches computed so far.
+    pub(crate) distances: StripedCounter,
+    /// Searches that were answered so far.
+    pub(crate) searches: StripedCounter,
+}
+
+/// The rows of every shard as of write `seq`.
+///
+/// A shard's view may already hold later writes (its worker runs ahead of the
+/// others); birth and death numbers hide them.
+pub(crate) struct Published {
+    pub(crate) generation: Generation,
+    pub(crate) seq: Seq,
+    pub(crate) shards: Box<[Arc<ShardView>]>,
+    pub(crate) context: Arc<Context>,
+}
+
+impl Published {
+    /// Where a record stands, if it is visible.
+    pub(crate) fn find(&self, id: &RecordId) -> Option<(&ShardView, Row)> {
+        let shard = self.shards.get(shard_of(id, self.shards.len()))?;
+        let accept = &mut |row| shard.visible(row, self.seq) && shard.id(row) == Some(id);
+        let row = self.context.directory.find(id, accept)?;
+        Some((shard, row))
+    }
+
+    /// Visible records.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.live_at(self.seq)).sum()
+    }
+}
+
+impl fmt::Debug for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Published")
+            .field("generation", &self.generation)
+            .field("seq", &self.seq)
+            .field("shards", &self.shards.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The shard that a record lives in. The answer may never change for a given
+/// number of shards.
+pub(crate) fn shard_of(id: &RecordId, shards: usize) -> usize {
+    // The high half of the product maps the hash evenly without a division.
+    ((u128::from(id.stable_hash()) * shards as u128) >> 64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_spread_evenly_over_shards() {
+        for shards in [1, 2, 3, 8] {
+            let mut counts = vec![0usize; shards];
+            (0..8_000u64).for_each(|id| counts[shard_of(&id.into(), shards)] += 1);
+            let fair = 8_000 / shards;
+            assert!(counts.iter().all(|count| count.abs_diff(fair) < fair / 5), "{counts:?}");
+        }
+    }
+}

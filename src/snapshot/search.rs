@@ -1,0 +1,244 @@
+//! Searching a snapshot on the calling thread.
+
+use std::cell::RefCell;
+
+use super::published::Published;
+use crate::error::SearchError;
+use crate::id::Row;
+use crate::index::Effort;
+use crate::query::{Answer, Hit, Query, SearchStats};
+use crate::rows::{ShardRequest, ShardScratch};
+
+thread_local! {
+    /// Grown by the first searches of a thread, then reused: a warm search
+    /// allocates nothing but its answer.
+    static SCRATCH: RefCell<SearchScratch> = RefCell::default();
+}
+
+/// A row of one shard and its distance.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    distance: f32,
+    shard: u32,
+    row: Row,
+}
+
+/// Working memory of a search over shards.
+#[derive(Default)]
+pub(crate) struct SearchScratch {
+    prepared: Vec<f32>,
+    shard: ShardScratch,
+    merged: Vec<Candidate>,
+}
+
+/// Searches every shard, one after the other, on the calling thread.
+///
+/// # Errors
+/// [`SearchError::Vector`] and [`SearchError::Stale`].
+pub(crate) fn search(published: &Published, query: &Query<'_>) -> Result<Answer, SearchError> {
+    SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+        Ok(mut scratch) => search_with(published, query, &mut scratch),
+        Err(_) => search_with(published, query, &mut SearchScratch::default()),
+    })
+}
+
+fn search_with(
+    published: &Published,
+    query: &Query<'_>,
+    scratch: &mut SearchScratch,
+) -> Result<Answer, SearchError> {
+    check_seq(published, query)?;
+    prepare(published, query, &mut scratch.prepared)?;
+    scratch.merged.clear();
+    let mut effort = Effort::default();
+    let mut bound = f32::INFINITY;
+    let plan = ShardPlan::new(published, query);
+    if plan.k > 0 {
+        for shard in 0..published.shards.len() {
+            let done = search_shard(published, shard, &plan, bound, scratch);
+            effort.distances += done.distances;
+            effort.hops += done.hops;
+            bound = merge(&mut scratch.merged, plan.k);
+        }
+    }
+    published.context.distances.add(effort.distances);
+    published.context.searches.add(1);
+    Ok(answer(published, &scratch.merged, effort))
+}
+
+/// How one query is spread over the shards.
+pub(crate) struct ShardPlan {
+    /// Hits wanted in the end.
+    k: usize,
+    /// Hits asked of one shard.
+    shard_k: usize,
+    /// Search breadth in one shard.
+    shard_ef: usize,
+    exact: bool,
+}
+
+/// Standard deviations added to what a shard holds on average of the best k
+/// (or of the search list): a shard with more than that is one in thousands.
+const SPREAD: f64 = 3.0;
+
+impl ShardPlan {
+    pub(crate) fn new(published: &Published, query: &Query<'_>) -> ShardPlan {
+        let rows: usize = published.shards.iter().map(|shard| shard.high_water() as usize).sum();
+        let k = query.k().min(rows);
+        let ef = query.breadth().unwrap_or(published.context.ef_search).max(k);
+        let shards = published.shards.len();
+        ShardPlan { k, shard_k: k, shard_ef: share(ef, shards), exact: query.is_exact() }
+    }
+}
+
+/// The part of a search list of `ef` that one of `shards` equal shards needs:
+/// rows are spread by hash, so the number of the best `ef` in one shard is
+/// binomial. (Lucene gives its segments a share by the same reasoning.)
+fn share(ef: usize, shards: usize) -> usize {
+    if shards <= 1 {
+        return ef;
+    }
+    let part = 1.0 / shards as f64;
+    let mean = ef as f64 * part;
+    let spread = SPREAD * (mean * (1.0 - part)).sqrt();
+    ((mean + spread).ceil() as usize).min(ef)
+}
+
+fn check_seq(published: &Published, query: &Query<'_>) -> Result<(), SearchError> {
+    match query.required() {
+        Some(demanded) if demanded > published.seq => {
+            Err(SearchError::Stale { shown: published.seq, demanded })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn prepare(published: &Published, query: &Query<'_>, prepared: &mut Vec<f32>) -> Result<(), SearchError> {
+    let space = &published.context.space;
+    let scale = space.check(query.vector())?;
+    space.prepare(query.vector(), scale, prepared);
+    Ok(())
+}
+
+/// Adds the best of one shard to `scratch.merged`.
+fn search_shard(
+    published: &Published,
+    shard: usize,
+    plan: &ShardPlan,
+    bound: f32,
+    scratch: &mut SearchScratch,
+) -> Effort {
+    let request = ShardRequest {
+        space: &published.context.space,
+        query: &scratch.prepared,
+        at: published.seq,
+        k: plan.shard_k,
+        ef: plan.shard_ef,
+        bound,
+        exact: plan.exact,
+    };
+    let effort = published.shards[shard].search(&request, &mut scratch.shard);
+    let found = scratch.shard.found.sorted();
+    scratch.merged.extend(found.iter().map(|found| Candidate {
+        distance: found.distance,
+        shard: shard as u32,
+        row: found.row,
+    }));
+    effort
+}
+
+/// Keeps the k best and gives the distance of the last, infinite while there
+/// are fewer than k.
+fn merge(merged: &mut Vec<Candidate>, k: usize) -> f32 {
+    merged.sort_unstable_by(|a, b| {
+        a.distance.total_cmp(&b.distance).then((a.shard, a.row).cmp(&(b.shard, b.row)))
+    });
+    merged.truncate(k);
+    match merged.last() {
+        Some(last) if merged.len() == k => last.distance,
+        _ => f32::INFINITY,
+    }
+}
+
+fn answer(published: &Published, merged: &[Candidate], effort: Effort) -> Answer {
+    let hit = |candidate: &Candidate| {
+        let id = published.shards[candidate.shard as usize].id(candidate.row)?;
+        Some(Hit { id: id.clone(), distance: candidate.distance })
+    };
+    Answer {
+        hits: merged.iter().filter_map(hit).collect(),
+        metric: published.context.space.metric(),
+        generation: published.generation,
+        seq: published.seq,
+        stats: SearchStats {
+            distances: effort.distances,
+            hops: effort.hops,
+            shards: published.shards.len() as u32,
+        },
+    }
+}
+
+/// The best of one shard, for the workers' way of searching: the answer's
+/// hits come from this shard alone.
+///
+/// # Errors
+/// [`SearchError::Vector`] and [`SearchError::Stale`].
+pub(crate) fn search_one_shard(
+    published: &Published,
+    query: &Query<'_>,
+    shard: usize,
+) -> Result<Answer, SearchError> {
+    SCRATCH.with(|scratch| {
+        let scratch = &mut *scratch.borrow_mut();
+        check_seq(published, query)?;
+        prepare(published, query, &mut scratch.prepared)?;
+        scratch.merged.clear();
+        let plan = ShardPlan::new(published, query);
+        let mut effort = Effort::default();
+        if plan.k > 0 {
+            effort = search_shard(published, shard, &plan, f32::INFINITY, scratch);
+            merge(&mut scratch.merged, plan.k);
+        }
+        published.context.distances.add(effort.distances);
+        Ok(answer(published, &scratch.merged, effort))
+    })
+}
+
+/// Merges the answers of all shards, given in the order of the shards.
+pub(crate) fn merge_answers(published: &Published, k: usize, parts: Vec<Answer>) -> Answer {
+    let mut merged = answer(published, &[], Effort::default());
+    for part in parts {
+        merged.stats.distances += part.stats.distances;
+        merged.stats.hops += part.stats.hops;
+        merged.hits.extend(part.hits);
+    }
+    // Stable: equal distances stay in the order of shard and row.
+    merged.hits.sort_by(|a, b| a.distance.total_cmp(&b.distance));
+    merged.hits.truncate(k);
+    published.context.searches.add(1);
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_shrink_with_the_number_of_shards_but_never_exceed_the_whole() {
+        assert_eq!(share(100, 1), 100);
+        assert!(share(100, 2) < 70 && share(100, 2) > 50);
+        assert!(share(100, 8) < 30 && share(100, 8) > 12);
+        assert_eq!(share(1, 8), 1);
+    }
+
+    #[test]
+    fn merging_bounds_only_when_k_are_known() {
+        let at = |distance, row| Candidate { distance, shard: 0, row };
+        let mut merged = vec![at(3.0, 1), at(1.0, 2)];
+        assert_eq!(merge(&mut merged, 3), f32::INFINITY);
+        merged.push(at(2.0, 0));
+        merged.push(at(9.0, 4));
+        assert_eq!(merge(&mut merged, 3), 3.0);
+        assert_eq!(merged.iter().map(|c| c.row).collect::<Vec<_>>(), [2, 0, 1]);
+    }
+}
