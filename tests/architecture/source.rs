@@ -14,8 +14,8 @@ pub struct Source {
     pub raw: Vec<String>,
     /// The lines with comments and literals blanked out.
     pub code: Vec<String>,
-    /// Line (from 0) at which the test module at the end starts; the number
-    /// of lines when there is none.
+    /// Line (from 0) at which the test module at the end starts: 0 when the
+    /// whole file is one, the number of lines when there is none.
     pub tests_at: usize,
 }
 
@@ -23,10 +23,12 @@ impl Source {
     pub fn new(path: &str, text: &str) -> Source {
         let raw: Vec<String> = text.lines().map(str::to_owned).collect();
         let code: Vec<String> = blank(text).lines().map(str::to_owned).collect();
-        let tests_at = code
-            .windows(2)
-            .rposition(|two| two[0] == "#[cfg(test)]" && two[1].starts_with("mod "))
-            .unwrap_or(code.len());
+        let opens_tests = |two: &[String]| two[0] == "#[cfg(test)]" && two[1].starts_with("mod ");
+        let tests_at = if path.contains("/tests/") || path.ends_with("/tests.rs") {
+            0
+        } else {
+            code.windows(2).rposition(opens_tests).unwrap_or(code.len())
+        };
         Source { path: path.to_owned(), raw, code, tests_at }
     }
 
@@ -48,6 +50,32 @@ impl Source {
     pub fn depth(&self) -> usize {
         let parts = self.path.trim_start_matches("src/").split('/').count();
         parts - usize::from(self.path.ends_with("/mod.rs"))
+    }
+
+    /// Modules opened in the file itself around a line.
+    pub fn modules_around(&self, at: usize) -> usize {
+        let mut open = Vec::new();
+        for line in &self.code[..at] {
+            for (column, c) in line.char_indices() {
+                match c {
+                    '{' => open.push(line[..column].split_whitespace().rev().nth(1) == Some("mod")),
+                    '}' => drop(open.pop()),
+                    _ => {}
+                }
+            }
+        }
+        open.into_iter().filter(|is_module| *is_module).count()
+    }
+
+    /// True inside the block of an `impl Trait for Type`.
+    pub fn implements_a_trait(&self, at: usize) -> bool {
+        let indent = |line: &str| line.len() - line.trim_start().len();
+        let own = indent(&self.code[at]);
+        let mut outer = self.code[..at].iter().rev().filter(|l| !l.trim().is_empty() && indent(l) < own);
+        outer.next().is_some_and(|line| {
+            let line = line.trim_start();
+            (line.starts_with("impl") || line.starts_with("unsafe impl")) && line.contains(" for ")
+        })
     }
 
     /// Every place where `word` stands as a whole identifier: (line, column).
