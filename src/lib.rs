@@ -20,6 +20,10 @@ mod shard;
 mod coordinator;
 mod engine;
 
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
+
 pub use engine::{
     Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, HnswConfig, IndexSpec,
     ShardStats, Write,

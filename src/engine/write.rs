@@ -82,6 +82,12 @@ impl CollectionShared {
         self.check_writable().map(|()| None)
     }
 
+    /// A place in every worker's mailbox; waits for it.
+    fn permits(&self) -> Result<Vec<Permit>, Gone> {
+        let places = self.core.writes.iter().map(|worker| worker.acquire(Backpressure::Wait));
+        places.collect::<Result<_, Refusal>>().map_err(|_| self.gone())
+    }
+
     /// Blocks until the newest snapshot shows a write.
     pub(super) fn wait_visible(&self, seq: Seq, limit: Option<Duration>) -> Result<Generation, WaitError> {
         if let Some(generation) = self.generation_showing(seq)? {
@@ -294,9 +300,7 @@ impl Collection {
         let shared = &self.shared;
         shared.check_writable()?;
         let workers = &shared.core.writes;
-        let permits: Result<Vec<Permit>, Refusal> =
-            workers.iter().map(|worker| worker.acquire(Backpressure::Wait)).collect();
-        let permits = permits.map_err(|_| shared.gone())?;
+        let permits = shared.permits()?;
         let mut ends = Vec::new();
         let seq = shared.admission.admit(0..workers.len(), |seq| {
             for (worker, permit) in workers.iter().zip(permits) {
@@ -306,13 +310,21 @@ impl Collection {
             }
             Ok::<(), Refusal>(())
         });
-        let seq = seq.map_err(|_| shared.gone())?;
+        seq.map_err(|_| shared.gone())?;
         for end in ends {
             end.wait(None).map_err(|_| shared.gone())?;
         }
-        // The worker answers after it has reported the view; a write that is
-        // published later than that report shows it.
-        shared.wait_visible(seq, None)
+        self.barrier()
+    }
+
+    /// Blocks until the views that the workers have now are published: an
+    /// empty write to every shard is shown by later views only.
+    fn barrier(&self) -> Result<Generation, WaitError> {
+        let shared = &self.shared;
+        let shards = (0..shared.core.writes.len()).map(|shard| (shard, Vec::new())).collect();
+        let permits = shared.permits()?;
+        let write = self.send(Parts { shards }, permits).map_err(|_| shared.gone())?;
+        write.wait()
     }
 }
 

@@ -15,8 +15,15 @@ use crate::id::Row;
 use crate::neighbor::TopK;
 use crate::vector::{MatrixView, Space};
 
+mod cow;
+mod flat;
+mod hnsw;
+mod parallel;
+mod pool;
 mod scratch;
 
+pub(crate) use flat::Flat;
+pub(crate) use hnsw::{Hnsw, HnswOptions};
 pub(crate) use scratch::Scratch;
 
 /// A piece of work for an [`Executor`].

@@ -1,10 +1,32 @@
 //! Distance kernels, resolved once at run time.
 //!
-//! Placeholder until the instruction-set kernels land: the interface is final.
+//! [`isa`] finds the instruction set, [`scalar`] is plain Rust and the oracle
+//! of the rest, [`lanes`] holds the loops that the instruction sets share, and
+//! the directories of the architectures hold the only intrinsics of the crate,
+//! beside those of [`prefetch`](mod@prefetch).
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+pub(crate) mod isa;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod lanes;
+mod prefetch;
+mod scalar;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+use isa::Isa;
+pub(crate) use prefetch::prefetch;
 
 /// The distance functions of one instruction set.
+///
+/// All of them panic when vectors that belong together differ in length.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels {
+    /// The instruction set.
+    pub(crate) isa: Isa,
     /// Squared Euclidean distance of two vectors of the same length.
     pub(crate) l2: fn(&[f32], &[f32]) -> f32,
     /// Inner product of two vectors of the same length.
@@ -17,31 +39,28 @@ pub(crate) struct Kernels {
     pub(crate) dot_many: fn(query: &[f32], rows: &[&[f32]], out: &mut [f32]),
 }
 
-/// The kernels of this machine (or of the forced instruction set).
+impl Kernels {
+    /// The kernels of an instruction set; `None` when this machine lacks it.
+    pub(crate) fn of(isa: Isa) -> Option<Kernels> {
+        if !isa.is_available() {
+            return None;
+        }
+        match isa {
+            Isa::Scalar => Some(scalar::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Some(x86_64::avx2::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Some(x86_64::avx512::KERNELS),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Some(aarch64::neon::KERNELS),
+            _ => None,
+        }
+    }
+}
+
+/// The kernels of the instruction set in use. When a faulty one is forced they
+/// are the best of this machine: reporting the fault is the engine's part.
 pub(crate) fn kernels() -> Kernels {
-    Kernels { l2, dot, l2_many, dot_many }
+    let isa = isa::selected().unwrap_or_else(|_| Isa::detected());
+    Kernels::of(isa).unwrap_or(scalar::KERNELS)
 }
-
-fn l2(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum()
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
-}
-
-fn l2_many(query: &[f32], rows: &[&[f32]], _bound: f32, out: &mut [f32]) {
-    for (row, out) in rows.iter().zip(out) {
-        *out = l2(query, row);
-    }
-}
-
-fn dot_many(query: &[f32], rows: &[&[f32]], out: &mut [f32]) {
-    for (row, out) in rows.iter().zip(out) {
-        *out = dot(query, row);
-    }
-}
-
-/// Asks the processor to bring the start of a slice nearer; never faults.
-#[inline]
-pub(crate) fn prefetch<T>(_slice: &[T]) {}

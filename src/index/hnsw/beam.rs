@@ -1,0 +1,224 @@
+//! Walking the graph: greedy descent and beam search.
+//!
+//! The search of Malkov & Yashunin (HNSW, TPAMI 2020), algorithms 2 and 5,
+//! with the candidate list of [`Pool`](crate::index::pool::Pool).
+
+use super::graph::{Graph, TREE};
+use crate::id::Row;
+use crate::index::cow::NONE;
+use crate::index::{Effort, Points, Scratch};
+use crate::kernel::prefetch;
+use crate::neighbor::Neighbor;
+use crate::vector::BLOCK;
+use std::sync::atomic::Ordering;
+
+/// One walk: where, and from whose point of view.
+#[derive(Clone, Copy)]
+pub(super) struct Walk<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) points: Points<'a>,
+    pub(super) query: &'a [f32],
+}
+
+/// When a beam search may end before its list is exhausted.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Rows beyond it are of no use to the caller.
+    pub(super) bound: f32,
+    /// Expansions beyond `bound` that may pass without a row within it.
+    pub(super) patience: usize,
+}
+
+impl Limits {
+    pub(super) const NONE: Limits = Limits { bound: f32::INFINITY, patience: usize::MAX };
+
+    /// The limits of a search whose caller has use for rows within `bound` only.
+    pub(super) fn within(bound: f32, ef: usize) -> Limits {
+        Limits { bound, patience: ef / 4 + 8 }
+    }
+}
+
+impl Walk<'_> {
+    fn distance(&self, row: Row) -> f32 {
+        self.points.space.distance(self.query, self.points.vectors, row)
+    }
+
+    /// Puts the start of a search of layer 0 into `scratch.starts`.
+    pub(super) fn find_starts(&self, scratch: &mut Scratch, effort: &mut Effort) {
+        scratch.starts.clear();
+        let nearest = self.descend(0, scratch, effort);
+        scratch.starts.extend(nearest);
+        let beacons = self.graph.beacons.iter();
+        scratch.starts.extend(beacons.map(|at| Neighbor { distance: self.distance(at.row), row: at.row }));
+        effort.distances += self.graph.beacons.len() as u64;
+    }
+
+    /// Walks from the entry row to ever nearer rows on the layers above
+    /// `target`; gives the nearest row found there.
+    pub(super) fn descend(
+        &self,
+        target: usize,
+        scratch: &mut Scratch,
+        effort: &mut Effort,
+    ) -> Option<Neighbor> {
+        let entry = self.graph.entry?;
+        let mut best = Neighbor { distance: self.distance(entry.row), row: entry.row };
+        effort.distances += 1;
+        for layer in (target + 1..=entry.level).rev() {
+            while let Some(nearer) = self.nearest_link(layer, best, scratch, effort) {
+                best = nearer;
+            }
+        }
+        Some(best)
+    }
+
+    /// The nearest link of a row that is nearer than the row itself.
+    fn nearest_link(
+        &self,
+        layer: usize,
+        from: Neighbor,
+        scratch: &mut Scratch,
+        effort: &mut Effort,
+    ) -> Option<Neighbor> {
+        let Scratch { rows, distances, .. } = scratch;
+        rows.clear();
+        rows.extend(self.graph.links(layer, from.row));
+        effort.hops += 1;
+        let mut best = from;
+        self.measure(rows, distances, from.distance, effort, |near| {
+            if near.distance < best.distance {
+                best = near;
+            }
+        });
+        (best.row != from.row).then_some(best)
+    }
+
+    /// Computes the distances of `rows` and shows those within `bound`.
+    #[inline]
+    fn measure(
+        &self,
+        rows: &[Row],
+        distances: &mut Vec<f32>,
+        bound: f32,
+        effort: &mut Effort,
+        mut show: impl FnMut(Neighbor),
+    ) {
+        effort.distances += rows.len() as u64;
+        distances.resize(BLOCK, 0.0);
+        for rows in rows.chunks(BLOCK) {
+            self.points.space.distances(self.query, self.points.vectors, rows, bound, distances);
+            for (row, distance) in rows.iter().zip(distances.iter()) {
+                if *distance <= bound {
+                    show(Neighbor { distance: *distance, row: *row });
+                }
+            }
+        }
+    }
+
+    /// Beam search on a layer from `scratch.starts`. Afterwards `scratch.pool`
+    /// holds the `ef` nearest rows that were met.
+    pub(super) fn beam(
+        &self,
+        layer: usize,
+        ef: usize,
+        limits: Limits,
+        scratch: &mut Scratch,
+        effort: &mut Effort,
+    ) {
+        self.start(ef, scratch);
+        let mut patience = limits.patience;
+        while let Some(nearest) = scratch.pool.expand_next() {
+            if nearest.distance > limits.bound {
+                if patience == 0 {
+                    return;
+                }
+                patience -= 1;
+            }
+            self.gather(layer, nearest.row, scratch, effort);
+            let Scratch { rows, distances, pool, .. } = scratch;
+            let bound = pool.bound();
+            self.measure(rows, distances, bound, effort, |near| pool.insert(near));
+        }
+    }
+
+    /// Beam search on layer 0 that counts only admitted rows: others are
+    /// walked through. Afterwards `scratch.admitted` holds the `ef` nearest
+    /// admitted rows that were met. False when it gave up: rows that are
+    /// admitted are so rare that looking at each of them costs less.
+    pub(super) fn filtered_beam(
+        &self,
+        ef: usize,
+        limits: Limits,
+        admit: &dyn Fn(Row) -> bool,
+        scratch: &mut Scratch,
+        effort: &mut Effort,
+    ) -> bool {
+        self.start(usize::MAX, scratch);
+        scratch.admitted.reset(ef);
+        for start in scratch.pool.iter().filter(|start| admit(start.row)) {
+            scratch.admitted.offer(start);
+        }
+        let waiting = 2 * ef + (ef * self.graph.held.len() / 3).isqrt();
+        let mut patience = limits.patience;
+        while let Some(nearest) = scratch.pool.expand_next() {
+            if nearest.distance > limits.bound {
+                if patience == 0 {
+                    break;
+                }
+                patience -= 1;
+            }
+            self.gather(0, nearest.row, scratch, effort);
+            let Scratch { rows, distances, pool, admitted, .. } = scratch;
+            self.measure(rows, distances, admitted.bound(), effort, |near| {
+                if near.distance <= admitted.bound() {
+                    pool.insert(near);
+                    if admit(near.row) {
+                        admitted.offer(near);
+                    }
+                }
+            });
+            pool.truncate_beyond(admitted.bound());
+            if pool.len() > waiting {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn start(&self, cap: usize, scratch: &mut Scratch) {
+        let Scratch { pool, visited, starts, .. } = scratch;
+        pool.reset(cap);
+        visited.reset(self.graph.row_limit());
+        for start in starts.iter() {
+            if visited.insert(start.row) {
+                pool.insert(*start);
+            }
+        }
+    }
+
+    /// Collects the links of a row that were not met before.
+    #[inline]
+    fn gather(&self, layer: usize, row: Row, scratch: &mut Scratch, effort: &mut Effort) {
+        effort.hops += 1;
+        let Scratch { rows, visited, pool, .. } = scratch;
+        rows.clear();
+        if layer > 0 {
+            rows.extend(self.graph.links(layer, row).filter(|link| visited.insert(*link)));
+            return;
+        }
+        for word in self.graph.base.block(row) {
+            let link = word.load(Ordering::Relaxed);
+            if link == NONE {
+                break;
+            }
+            let link = link & !TREE;
+            if visited.insert(link) {
+                rows.push(link);
+                prefetch(self.points.vectors.row(link));
+            }
+        }
+        if let Some(next) = pool.peek() {
+            prefetch(self.graph.base.block(next));
+        }
+    }
+}

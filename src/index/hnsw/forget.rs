@@ -1,0 +1,43 @@
+//! Finding the lists that lead to forgotten rows.
+
+use super::plan::{Job, Worker};
+use crate::id::Row;
+use crate::index::parallel::parallel_map;
+
+/// Rows that one task looks at in a piece.
+const PIECE: usize = 1024;
+
+/// A list with links to forgotten rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Holed {
+    pub(super) row: Row,
+    pub(super) layer: usize,
+}
+
+/// Every list of a row that stays which leads to a forgotten row, by row.
+/// There are no reverse links to follow: one pass over all lists.
+pub(super) fn holed_lists(job: Job<'_>, workers: &mut [Worker]) -> Vec<Holed> {
+    if job.batch.forget.is_empty() {
+        return Vec::new();
+    }
+    let pieces = job.graph.row_limit().div_ceil(PIECE);
+    let parts = parallel_map(job.executor, pieces, workers, |piece, _| {
+        let mut holed = Vec::new();
+        for row in (piece * PIECE) as Row..((piece + 1) * PIECE) as Row {
+            if job.graph.held.contains(row) && !job.forgotten.contains(row) {
+                collect(job, row, &mut holed);
+            }
+        }
+        holed
+    });
+    parts.into_iter().flatten().collect()
+}
+
+fn collect(job: Job<'_>, row: Row, holed: &mut Vec<Holed>) {
+    let is_forgotten = |link| job.forgotten.contains(link);
+    for layer in 0..=job.graph.level(row) {
+        if job.graph.links(layer, row).any(is_forgotten) {
+            holed.push(Holed { row, layer });
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Rewriting lists: every list that a batch touches, each once.
+
+use std::collections::BTreeMap;
+
+use super::absorb::Absorbed;
+use super::forget::Holed;
+use super::graph::TREE;
+use super::plan::{Job, Worker};
+use crate::id::Row;
+use crate::index::parallel::parallel_map;
+use crate::neighbor::Neighbor;
+use crate::vector::BLOCK;
+
+/// The new content of a list; links of layer 0 with their tree flags.
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) row: Row,
+    pub(super) layer: usize,
+    pub(super) links: Vec<u32>,
+}
+
+/// What happens to one list.
+#[derive(Debug, Default)]
+struct Edit<'a> {
+    /// The links that a new row chose.
+    chosen: &'a [Neighbor],
+    is_new: bool,
+    /// Rows that chose this one.
+    sources: Vec<Row>,
+    /// New tree edges.
+    tree: &'a [Row],
+    /// True when links to forgotten rows fall away.
+    holed: bool,
+}
+
+pub(super) fn lists(
+    job: Job<'_>,
+    absorbed: &[Absorbed],
+    added: &BTreeMap<Row, Vec<Row>>,
+    holed: Vec<Holed>,
+    workers: &mut [Worker],
+) -> Vec<List> {
+    let mut edits: BTreeMap<(usize, Row), Edit<'_>> = BTreeMap::new();
+    for new in absorbed {
+        for (layer, chosen) in new.links.iter().enumerate() {
+            let edit = edits.entry((layer, new.row)).or_default();
+            (edit.chosen, edit.is_new) = (chosen, true);
+            for target in chosen {
+                edits.entry((layer, target.row)).or_default().sources.push(new.row);
+            }
+        }
+    }
+    for (row, edges) in added {
+        edits.entry((0, *row)).or_default().tree = edges;
+    }
+    for Holed { row, layer } in holed {
+        edits.entry((layer, row)).or_default().holed = true;
+    }
+    let edits: Vec<((usize, Row), Edit<'_>)> = edits.into_iter().collect();
+    let edits = edits.as_slice();
+    parallel_map(job.executor, edits.len(), workers, |at, worker| {
+        let ((layer, row), edit) = &edits[at];
+        List { row: *row, layer: *layer, links: rewrite(job, *layer, *row, edit, worker) }
+    })
+}
+
+fn rewrite(job: Job<'_>, layer: usize, row: Row, edit: &Edit<'_>, worker: &mut Worker) -> Vec<u32> {
+    let mut links = staying_links(job, layer, row, edit);
+    let staying = links.len();
+    if edit.holed {
+        push_missing(&mut links, &substitutes(job, layer, row));
+    }
+    push_missing(&mut links, &edit.sources);
+    push_missing(&mut links, edit.tree);
+    for link in &mut links {
+        if edit.tree.contains(link) {
+            *link |= TREE;
+        }
+    }
+    let degree = job.degree(layer);
+    if links.len() > degree || (edit.holed && links.len() > staying) {
+        prune(job, row, &mut links, degree, worker);
+    }
+    links
+}
+
+fn staying_links(job: Job<'_>, layer: usize, row: Row, edit: &Edit<'_>) -> Vec<u32> {
+    if edit.is_new {
+        return edit.chosen.iter().map(|near| near.row).collect();
+    }
+    let is_staying = |link: &u32| !job.forgotten.contains(link & !TREE);
+    if layer == 0 {
+        job.graph.base_links(row).filter(is_staying).collect()
+    } else {
+        job.graph.links(layer, row).filter(is_staying).collect()
+    }
+}
+
+/// Live neighbours of the forgotten neighbours: FreshDiskANN (Singh et al.,
+/// 2021), algorithm 4, reconnects around a deleted row in this way.
+fn substitutes(job: Job<'_>, layer: usize, row: Row) -> Vec<Row> {
+    let forgotten = job.graph.links(layer, row).filter(|link| job.forgotten.contains(*link));
+    forgotten
+        .flat_map(|gone| job.graph.links(layer, gone))
+        .filter(|link| *link != row && !job.is_dead(*link))
+        .collect()
+}
+
+fn push_missing(links: &mut Vec<u32>, more: &[Row]) {
+    for row in more {
+        if links.iter().all(|link| link & !TREE != *row) {
+            links.push(*row);
+        }
+    }
+}
+
+/// Prunes a list to its degree; tree edges stay.
+fn prune(job: Job<'_>, row: Row, links: &mut Vec<u32>, degree: usize, worker: &mut Worker) {
+    let Worker { scratch, selector } = worker;
+    let (candidates, rows) = (&mut scratch.candidates, &mut scratch.rows);
+    job.points.space.prepare_row(job.points.vectors, row, &mut scratch.query);
+    scratch.distances.resize(BLOCK, 0.0);
+    candidates.clear();
+    for part in links.chunks(BLOCK) {
+        rows.clear();
+        rows.extend(part.iter().map(|link| link & !TREE));
+        let distances = &mut scratch.distances;
+        job.points.space.distances(&scratch.query, job.points.vectors, rows, f32::INFINITY, distances);
+        let near = rows.iter().zip(distances.iter());
+        candidates.extend(near.map(|(row, distance)| Neighbor { distance: *distance, row: *row }));
+    }
+    candidates.sort_unstable_by(Neighbor::order);
+    let is_tree = |row: Row| links.contains(&(row | TREE));
+    let chosen = selector.choose(job.points, candidates, degree, is_tree);
+    let chosen: Vec<u32> =
+        chosen.iter().map(|near| if is_tree(near.row) { near.row | TREE } else { near.row }).collect();
+    *links = chosen;
+}

@@ -1,0 +1,174 @@
+//! An index with its vectors, driven as a shard drives it.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::id::{Row, mix};
+use crate::index::flat::Flat;
+use crate::index::hnsw::{Hnsw, HnswOptions};
+use crate::index::{Batch, Effort, Executor, Index, IndexVersion, Points, Request, Scratch, Task};
+use crate::metric::Metric;
+use crate::neighbor::{Neighbor, TopK};
+use crate::vector::{Matrix, Space};
+
+/// Runs task i on thread i modulo the width.
+pub(super) struct Threads(pub(super) usize);
+
+impl Executor for Threads {
+    fn width(&self) -> usize {
+        self.0
+    }
+
+    fn run<'a>(&self, tasks: Vec<Task<'a>>) {
+        std::thread::scope(|scope| {
+            for task in tasks {
+                scope.spawn(task);
+            }
+        });
+    }
+}
+
+/// Rows around cluster centres; the same for the same seed.
+pub(super) fn clustered(dim: usize, clusters: u64, seed: u64, index: u64) -> Vec<f32> {
+    let unit = |key: u64| (mix(key) >> 40) as f32 / (1 << 24) as f32 - 0.5;
+    let cluster = mix(seed ^ index << 20) % clusters;
+    (0..dim as u64)
+        .map(|axis| {
+            let centre = unit(mix(cluster << 8 ^ 77) ^ axis) * 4.0;
+            centre + unit(mix(seed ^ index << 20) ^ axis << 1 ^ 1) + unit(mix(seed ^ index << 20) ^ axis << 9)
+        })
+        .collect()
+}
+
+pub(super) const OPTIONS: HnswOptions = HnswOptions { m: 8, ef_construction: 64, seed: 7 };
+
+pub(super) struct Fixture {
+    pub(super) space: Space,
+    pub(super) matrix: Matrix,
+    pub(super) index: Box<dyn Index>,
+    pub(super) held: BTreeSet<Row>,
+    next_ordinal: u64,
+}
+
+impl Fixture {
+    pub(super) fn hnsw(metric: Metric, dim: usize) -> Fixture {
+        Fixture::with(Box::new(Hnsw::new(OPTIONS)), metric, dim)
+    }
+
+    pub(super) fn flat(metric: Metric, dim: usize) -> Fixture {
+        Fixture::with(Box::new(Flat::default()), metric, dim)
+    }
+
+    pub(super) fn with(index: Box<dyn Index>, metric: Metric, dim: usize) -> Fixture {
+        Fixture {
+            space: Space::new(metric, dim),
+            matrix: Matrix::new(dim),
+            index,
+            held: BTreeSet::new(),
+            next_ordinal: 0,
+        }
+    }
+
+    pub(super) fn put(&mut self, row: Row, vector: &[f32]) {
+        let scale = self.space.check(vector).unwrap();
+        self.matrix.reserve(row).unwrap();
+        self.matrix.detach(row).unwrap();
+        // SAFETY: the chunk was detached from all views.
+        unsafe { self.matrix.write(row, vector, scale) };
+    }
+
+    pub(super) fn change(&mut self, absorb: &[Row], forget: &[Row], executor: &dyn Executor) {
+        self.change_with_dead(absorb, forget, &|_| false, executor);
+    }
+
+    pub(super) fn change_with_dead(
+        &mut self,
+        absorb: &[Row],
+        forget: &[Row],
+        dead: &(dyn Fn(Row) -> bool + Sync),
+        executor: &dyn Executor,
+    ) {
+        let ordinals: Vec<u64> = (self.next_ordinal..).take(absorb.len()).collect();
+        self.next_ordinal += absorb.len() as u64;
+        let gone: HashSet<Row> = forget.iter().copied().collect();
+        let dead = |row: Row| gone.contains(&row) || dead(row);
+        let batch = Batch { absorb, ordinals: &ordinals, forget, dead: &dead };
+        let points = Points { space: &self.space, vectors: self.matrix.view() };
+        let plan = self.index.version().plan(points, &batch, executor);
+        self.index.commit(plan);
+        self.held.extend(absorb);
+        forget.iter().for_each(|row| _ = self.held.remove(row));
+    }
+
+    /// Takes in `count` clustered rows from number `from`, in batches like a shard's.
+    pub(super) fn fill(&mut self, from: Row, count: u32, seed: u64, executor: &dyn Executor) {
+        let mut next = from;
+        while next < from + count {
+            let size = (self.held.len() / 50).clamp(64, 1024).min((from + count - next) as usize) as u32;
+            let rows: Vec<Row> = (next..next + size).collect();
+            for row in &rows {
+                self.put(*row, &clustered(self.space.dim(), 20, seed, u64::from(*row)));
+            }
+            self.change(&rows, &[], executor);
+            next += size;
+        }
+    }
+
+    pub(super) fn prepared(&self, query: &[f32]) -> Vec<f32> {
+        let mut prepared = Vec::new();
+        self.space.prepare(query, self.space.check(query).unwrap(), &mut prepared);
+        prepared
+    }
+
+    pub(super) fn search_in(
+        &self,
+        version: &dyn IndexVersion,
+        request: &Request<'_>,
+    ) -> (Vec<Neighbor>, Effort) {
+        let (mut scratch, mut found) = (Scratch::default(), TopK::default());
+        found.reset(request.k);
+        let points = Points { space: &self.space, vectors: self.matrix.view() };
+        let effort = version.search(points, request, &mut scratch, &mut found);
+        (found.sorted().to_vec(), effort)
+    }
+
+    pub(super) fn search(
+        &self,
+        query: &[f32],
+        k: usize,
+        ef: usize,
+        admit: Option<&dyn Fn(Row) -> bool>,
+    ) -> Vec<Row> {
+        let query = self.prepared(query);
+        let request = Request { query: &query, k, ef, bound: f32::INFINITY, admit };
+        let (found, _) = self.search_in(&*self.index.version(), &request);
+        found.iter().map(|near| near.row).collect()
+    }
+
+    /// The exact answer among the held rows.
+    pub(super) fn exact(&self, query: &[f32], k: usize, admit: Option<&dyn Fn(Row) -> bool>) -> Vec<Row> {
+        let query = self.prepared(query);
+        let mut top = TopK::default();
+        top.reset(k);
+        for row in self.held.iter().copied().filter(|row| admit.is_none_or(|admit| admit(*row))) {
+            top.offer(Neighbor { distance: self.space.distance(&query, self.matrix.view(), row), row });
+        }
+        top.sorted().iter().map(|near| near.row).collect()
+    }
+
+    /// Mean share of the exact answers that were found, over 100 queries.
+    pub(super) fn recall(&self, k: usize, ef: usize, admit: Option<&dyn Fn(Row) -> bool>) -> f64 {
+        let (mut hits, mut wanted) = (0, 0);
+        for index in 0..100 {
+            let query = clustered(self.space.dim(), 20, 4_242, 1_000_000 + index);
+            let exact: HashSet<Row> = self.exact(&query, k, admit).into_iter().collect();
+            wanted += exact.len();
+            hits += self.search(&query, k, ef, admit).iter().filter(|row| exact.contains(row)).count();
+        }
+        hits as f64 / wanted as f64
+    }
+
+    pub(super) fn assert_whole(&self) {
+        let defects = self.index.version().audit(&mut self.held.iter().copied());
+        assert!(defects.is_empty(), "{} defects, first {:?}", defects.len(), defects.first());
+    }
+}

@@ -1,0 +1,6 @@
+//! The graph against the exact index, on clustered vectors.
+
+mod churn;
+mod edges;
+mod fixture;
+mod search;

@@ -1,0 +1,90 @@
+use super::fixture::{Fixture, Threads, clustered};
+use crate::id::Row;
+use crate::index::{Request, Sequential};
+use crate::metric::Metric;
+
+#[test]
+fn finds_nearly_all_neighbours_under_every_metric() {
+    for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {
+        let mut fixture = Fixture::hnsw(metric, 16);
+        fixture.fill(0, 5_000, 1, &Threads(2));
+        fixture.assert_whole();
+        let recall = fixture.recall(10, 100, None);
+        assert!(recall >= 0.98, "{metric}: recall {recall}");
+    }
+}
+
+#[test]
+fn the_exact_index_finds_all_neighbours() {
+    for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {
+        let mut fixture = Fixture::flat(metric, 16);
+        fixture.fill(0, 1_000, 1, &Sequential);
+        fixture.change(&[], &[5, 900], &Sequential);
+        fixture.assert_whole();
+        assert_eq!(fixture.recall(10, 0, None), 1.0);
+        assert_eq!(fixture.recall(10, 0, Some(&|row| row % 7 == 0)), 1.0);
+    }
+}
+
+#[test]
+fn a_filter_is_kept_and_costs_little_recall() {
+    let mut fixture = Fixture::hnsw(Metric::L2, 16);
+    fixture.fill(0, 5_000, 1, &Threads(2));
+    for modulus in [2, 10, 50, 1_000] {
+        let admit = move |row: Row| row % modulus == 1;
+        let query = clustered(16, 20, 9, 9);
+        assert!(fixture.search(&query, 20, 50, Some(&admit)).iter().all(|row| admit(*row)));
+        let recall = fixture.recall(10, 100, Some(&admit));
+        assert!(recall >= 0.98, "1 in {modulus}: recall {recall}");
+    }
+}
+
+#[test]
+fn a_dead_region_around_the_query_still_gives_k_rows() {
+    let mut fixture = Fixture::hnsw(Metric::L2, 16);
+    fixture.fill(0, 3_000, 1, &Threads(2));
+    let query = clustered(16, 20, 1, 17);
+    let dead: Vec<Row> = fixture.exact(&query, 2_900, None);
+    let admit = |row: Row| !dead.contains(&row);
+    for k in [1, 10, 99, 100, 200] {
+        let found = fixture.search(&query, k, 10, Some(&admit));
+        assert_eq!(found.len(), k.min(100));
+        assert!(found.iter().all(|row| admit(*row)));
+    }
+}
+
+#[test]
+fn any_k_and_ef_are_answered() {
+    let mut fixture = Fixture::hnsw(Metric::L2, 8);
+    fixture.fill(0, 500, 1, &Sequential);
+    let query = clustered(8, 20, 3, 3);
+    for ef in [0, 1, 100, usize::MAX] {
+        for k in [0, 1, 250, 499, 500, 100_000] {
+            assert_eq!(fixture.search(&query, k, ef, None).len(), k.min(500));
+            assert_eq!(fixture.search(&query, k, ef, Some(&|row| row < 100)).len(), k.min(100));
+        }
+    }
+    assert_eq!(fixture.search(&query, 500, 0, None), fixture.exact(&query, 500, None));
+    assert_eq!(fixture.search(&query, 10, usize::MAX, None), fixture.exact(&query, 10, None));
+}
+
+#[test]
+fn a_bound_from_elsewhere_saves_work_and_loses_no_near_row() {
+    let mut fixture = Fixture::hnsw(Metric::L2, 16);
+    fixture.fill(0, 5_000, 1, &Threads(2));
+    let version = fixture.index.version();
+    let (mut with, mut without, mut lost, mut useful) = (0, 0, 0, 0);
+    for index in 0..100 {
+        let query = fixture.prepared(&clustered(16, 20, 4_242, 1_000_000 + index));
+        let open = Request { query: &query, k: 10, ef: 100, bound: f32::INFINITY, admit: None };
+        let (all, effort) = fixture.search_in(&*version, &open);
+        without += effort.distances;
+        let bound = all[3].distance;
+        let (some, effort) = fixture.search_in(&*version, &Request { bound, ..open });
+        with += effort.distances;
+        useful += 4;
+        lost += all[..4].iter().filter(|near| !some.contains(near)).count();
+    }
+    assert!(with * 10 < without * 9, "{with} of {without} distances");
+    assert!(lost * 100 <= useful, "{lost} of {useful} rows lost");
+}

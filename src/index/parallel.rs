@@ -1,0 +1,47 @@
+//! The same work on many items, spread over an executor.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{Executor, Task};
+
+/// `work(item)` for all items below `count`, in their order. Every task owns
+/// one of `states`; which task takes which item depends on time, so `work` may
+/// use its state as working memory only.
+pub(super) fn parallel_map<S: Send, T: Send>(
+    executor: &dyn Executor,
+    count: usize,
+    states: &mut [S],
+    work: impl Fn(usize, &mut S) -> T + Sync,
+) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let (next, work) = (&next, &work);
+    let mut parts: Vec<Vec<(usize, T)>> = states.iter().map(|_| Vec::new()).collect();
+    let tasks = states.iter_mut().zip(&mut parts).map(|(state, part)| -> Task<'_> {
+        Box::new(move || {
+            loop {
+                let item = next.fetch_add(1, Ordering::Relaxed);
+                if item >= count {
+                    return;
+                }
+                part.push((item, work(item, state)));
+            }
+        })
+    });
+    executor.run(tasks.collect());
+    let mut all: Vec<(usize, T)> = parts.into_iter().flatten().collect();
+    all.sort_unstable_by_key(|(item, _)| *item);
+    all.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Sequential;
+    use super::*;
+
+    #[test]
+    fn results_stand_in_the_order_of_the_items() {
+        let squares = parallel_map(&Sequential, 5, &mut [(), ()], |item, ()| item * item);
+        assert_eq!(squares, [0, 1, 4, 9, 16]);
+        assert!(parallel_map(&Sequential, 0, &mut [()], |item, ()| item).is_empty());
+    }
+}

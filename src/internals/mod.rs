@@ -1,0 +1,5 @@
+//! Inner floors for the benches of this crate. No part of the interface: may
+//! change in any version.
+
+pub mod index;
+pub mod kernel;

@@ -1,0 +1,242 @@
+//! The same tests for every instruction set, against sums in double precision.
+//!
+//! **Tolerance.** A single-precision sum of n terms, in any order, is off by
+//! at most about n roundings of the sum of the terms' magnitudes, each half of
+//! `f32::EPSILON`; a term itself takes up to three more. Where terms underflow,
+//! each loses at most one smallest subnormal.
+
+use std::io::Write;
+
+use super::isa::Isa;
+use super::{Kernels, scalar};
+
+/// Dimensions with every kind of rest, and those of real embeddings.
+fn dims() -> impl Iterator<Item = usize> {
+    (0..=130).chain([191, 192, 193, 256, 384, 768, 784, 1000])
+}
+
+/// Seeded pseudo-random numbers in (-1, 1): splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    fn vector(&mut self, len: usize, scale: f32) -> Vec<f32> {
+        (0..len).map(|_| self.next() * scale).collect()
+    }
+}
+
+/// A sum in double precision, and how far a single-precision one may be off.
+fn oracle(terms: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (mut sum, mut magnitude, mut count) = (0.0, 0.0, 0.0);
+    for term in terms {
+        sum += term;
+        magnitude += term.abs();
+        count += 1.0;
+    }
+    let rounding = (count + 3.0) * f64::from(f32::EPSILON) / 2.0 * magnitude;
+    (sum, rounding + count * f64::from(f32::from_bits(1)))
+}
+
+fn assert_close(what: &str, got: f32, (sum, off): (f64, f64)) {
+    assert!((f64::from(got) - sum).abs() <= off, "{what}: {got}, not {sum} within {off}");
+}
+
+fn check(kernels: &Kernels, a: &[f32], b: &[f32]) {
+    let pairs = || a.iter().zip(b).map(|(x, y)| (f64::from(*x), f64::from(*y)));
+    let what = format!("{} dims on {}", a.len(), kernels.isa.name());
+    assert_close(&what, (kernels.l2)(a, b), oracle(pairs().map(|(x, y)| (x - y) * (x - y))));
+    assert_close(&what, (kernels.dot)(a, b), oracle(pairs().map(|(x, y)| x * y)));
+}
+
+fn agrees_with_double_precision(kernels: Kernels) {
+    let mut random = Random(1);
+    for dim in dims() {
+        check(&kernels, &random.vector(dim, 1.0), &random.vector(dim, 1.0));
+    }
+}
+
+fn takes_any_offset(kernels: Kernels) {
+    let mut random = Random(2);
+    for dim in (0..=70).chain([384, 784]) {
+        let (a, b) = (random.vector(dim + 16, 1.0), random.vector(dim + 16, 1.0));
+        for offset in 0..=16 {
+            let mirrored = 16 - offset;
+            check(&kernels, &a[offset..offset + dim], &b[mirrored..mirrored + dim]);
+        }
+    }
+}
+
+fn reads_nothing_beyond_the_end(kernels: Kernels) {
+    // What surrounds the vectors would spoil any sum that it got into.
+    for dim in dims() {
+        let mut a = vec![f32::NAN; dim + 64];
+        a[32..32 + dim].fill(1.0);
+        let inner = &a[32..32 + dim];
+        assert_eq!((kernels.l2)(inner, inner), 0.0);
+        assert_eq!((kernels.dot)(inner, inner), dim as f32);
+    }
+}
+
+fn holds_at_extreme_magnitudes(kernels: Kernels) {
+    let mut random = Random(3);
+    for dim in [1, 7, 50, 128, 384, 784, 1000] {
+        for (left, right) in [(1e-20, 1e-20), (1e15, 1e15), (1e15, 1e-20), (1e-20, 1.0)] {
+            check(&kernels, &random.vector(dim, left), &random.vector(dim, right));
+        }
+    }
+}
+
+fn holds_when_terms_cancel(kernels: Kernels) {
+    let mut random = Random(4);
+    for dim in dims() {
+        let a = random.vector(dim, 100.0);
+        let flipped: Vec<f32> = a.iter().map(|x| -x).collect();
+        let alternating: Vec<f32> =
+            a.iter().enumerate().map(|(at, x)| if at % 2 == 0 { *x } else { -x }).collect();
+        let nearby: Vec<f32> = a.iter().map(|x| x * (1.0 + 1e-6)).collect();
+        for b in [&a, &flipped, &alternating, &nearby] {
+            check(&kernels, &a, b);
+        }
+        assert_eq!((kernels.l2)(&a, &a), 0.0);
+    }
+}
+
+fn slices(rows: &[Vec<f32>]) -> Vec<&[f32]> {
+    rows.iter().map(Vec::as_slice).collect()
+}
+
+fn many_gives_what_one_gives(kernels: Kernels) {
+    let mut random = Random(5);
+    for dim in dims() {
+        let query = random.vector(dim, 1.0);
+        let rows: Vec<Vec<f32>> = (0..64).map(|_| random.vector(dim, 1.0)).collect();
+        for count in [0, 1, 2, 3, 5, 64] {
+            let rows = &slices(&rows)[..count];
+            let (mut distances, mut products) = (vec![f32::NAN; count], vec![f32::NAN; count]);
+            (kernels.l2_many)(&query, rows, f32::INFINITY, &mut distances);
+            (kernels.dot_many)(&query, rows, &mut products);
+            for (at, row) in rows.iter().enumerate() {
+                assert_eq!(distances[at].to_bits(), (kernels.l2)(&query, row).to_bits());
+                assert_eq!(products[at].to_bits(), (kernels.dot)(&query, row).to_bits());
+            }
+        }
+    }
+}
+
+fn a_bound_hides_no_row_within_it(kernels: Kernels) {
+    let mut random = Random(6);
+    for dim in dims() {
+        // The distance of a row grows with its number, and stops growing
+        // halfway through its dimensions: the last looks see all of it.
+        let query = random.vector(dim, 1.0);
+        let rows: Vec<Vec<f32>> = (0..64)
+            .map(|number| {
+                let shift = |at: usize| if at < dim / 2 { number as f32 * 0.01 } else { 0.0 };
+                query.iter().enumerate().map(|(at, x)| x + shift(at) * random.next()).collect()
+            })
+            .collect();
+        let rows = slices(&rows);
+        let exact: Vec<f32> = rows.iter().map(|row| (kernels.l2)(&query, row)).collect();
+        for bound in exact.iter().copied().chain([0.0, -1.0, f32::INFINITY]) {
+            let mut distances = vec![f32::NAN; rows.len()];
+            (kernels.l2_many)(&query, &rows, bound, &mut distances);
+            for (got, exact) in distances.iter().zip(&exact) {
+                let hidden = *got == f32::INFINITY && *exact > bound;
+                assert!(hidden || got.to_bits() == exact.to_bits(), "{got} for {exact} within {bound}");
+            }
+        }
+    }
+}
+
+fn a_bound_abandons_far_rows_of_many_dimensions(kernels: Kernels) {
+    for dim in [192, 384, 784] {
+        let (query, far, near) = (vec![0.0; dim], vec![9.0; dim], vec![0.01; dim]);
+        let mut distances = [f32::NAN; 2];
+        (kernels.l2_many)(&query, &[&far, &near], 1.0, &mut distances);
+        let whole = (kernels.l2)(&query, &far);
+        // The oracle abandons nothing.
+        let expected = if kernels.isa == Isa::Scalar { whole } else { f32::INFINITY };
+        assert_eq!(distances, [expected, (kernels.l2)(&query, &near)]);
+    }
+}
+
+fn lengths_that_differ_are_refused(kernels: Kernels) {
+    let refused = |run: &dyn Fn()| {
+        let run = std::panic::AssertUnwindSafe(run);
+        assert!(std::panic::catch_unwind(|| run()).is_err());
+    };
+    let (long, short) = ([1.0f32; 40], [1.0f32; 39]);
+    for (a, b) in [(&long[..], &short[..]), (&short[..], &long[..])] {
+        refused(&|| _ = (kernels.l2)(a, b));
+        refused(&|| _ = (kernels.dot)(a, b));
+        refused(&|| (kernels.l2_many)(a, &[a, b], 1e9, &mut [0.0; 2]));
+        refused(&|| (kernels.dot_many)(a, &[a, b], &mut [0.0; 2]));
+    }
+    refused(&|| (kernels.l2_many)(&long, &[&long], 1e9, &mut [0.0; 2]));
+    refused(&|| (kernels.dot_many)(&long, &[&long, &long], &mut [0.0; 1]));
+}
+
+/// Says that a test did not run: past the harness, which hides what a passing
+/// test prints.
+fn report_absent(isa: Isa, test: &str) {
+    let _ = writeln!(std::io::stderr(), "not run: {test}: this machine has no {}", isa.name());
+}
+
+/// Stamps every test on one instruction set. Where this machine lacks it, the
+/// tests say so instead of passing silently.
+macro_rules! stamp {
+    ($name:ident, $isa:expr, [$($test:ident),* $(,)?]) => {
+        mod $name {
+            use super::super::isa::Isa;
+            $(
+                #[test]
+                fn $test() {
+                    match super::Kernels::of($isa) {
+                        Some(kernels) => super::$test(kernels),
+                        None => super::report_absent($isa, stringify!($test)),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+macro_rules! stamp_all {
+    ($tests:tt) => {
+        stamp!(scalar_isa, Isa::Scalar, $tests);
+        #[cfg(target_arch = "x86_64")]
+        stamp!(avx2, Isa::Avx2, $tests);
+        #[cfg(target_arch = "x86_64")]
+        stamp!(avx512, Isa::Avx512, $tests);
+        #[cfg(target_arch = "aarch64")]
+        stamp!(neon, Isa::Neon, $tests);
+    };
+}
+
+stamp_all!([
+    agrees_with_double_precision,
+    takes_any_offset,
+    reads_nothing_beyond_the_end,
+    holds_at_extreme_magnitudes,
+    holds_when_terms_cancel,
+    many_gives_what_one_gives,
+    a_bound_hides_no_row_within_it,
+    a_bound_abandons_far_rows_of_many_dimensions,
+    lengths_that_differ_are_refused,
+]);
+
+#[test]
+fn kernels_come_only_for_what_the_machine_has() {
+    for isa in Isa::ALL {
+        assert_eq!(Kernels::of(isa).map(|kernels| kernels.isa), isa.is_available().then_some(isa));
+    }
+    assert_eq!(scalar::KERNELS.isa, Isa::Scalar);
+    assert!(super::kernels().isa.is_available());
+}

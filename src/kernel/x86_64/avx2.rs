@@ -1,0 +1,69 @@
+//! AVX2 with FMA: eight lanes; the last dimensions are loaded under a mask.
+
+use std::arch::x86_64::{
+    __m256, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehdup_ps, _mm_movehl_ps, _mm256_add_ps,
+    _mm256_castps256_ps128, _mm256_cmpgt_epi32, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_maskload_ps, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_sub_ps,
+};
+
+use crate::kernel::isa::Isa;
+use crate::kernel::lanes::{Lanes, kernels};
+
+kernels!(Isa::Avx2, Floats, "avx2,fma");
+
+#[derive(Clone, Copy)]
+struct Floats(__m256);
+
+impl Lanes for Floats {
+    const COUNT: usize = 8;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn zero() -> Floats {
+        Floats(_mm256_setzero_ps())
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn load(from: *const f32) -> Floats {
+        // SAFETY: the caller vouches for 8 floats; the load takes any address.
+        Floats(unsafe { _mm256_loadu_ps(from) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn load_first(from: *const f32, count: usize) -> Floats {
+        let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), lane);
+        // SAFETY: the caller vouches for `count` floats; lanes outside the mask
+        // are not read.
+        Floats(unsafe { _mm256_maskload_ps(from, mask) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn add(self, other: Floats) -> Floats {
+        Floats(_mm256_add_ps(self.0, other.0))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn add_product(self, a: Floats, b: Floats) -> Floats {
+        Floats(_mm256_fmadd_ps(a.0, b.0, self.0))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn add_squared_difference(self, a: Floats, b: Floats) -> Floats {
+        let difference = _mm256_sub_ps(a.0, b.0);
+        Floats(_mm256_fmadd_ps(difference, difference, self.0))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn sum(self) -> f32 {
+        let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}
