@@ -7,11 +7,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = Engine::builder().build()?;
     let items = engine.create_collection("items", CollectionConfig::new(3, Metric::Cosine))?;
 
-    items.upsert(Record::new("apple", [0.9, 0.1, 0.0]))?;
-    items.upsert(Record::new("pear", [0.8, 0.2, 0.1]))?;
-    let write = items.upsert(Record::new("hammer", [0.0, 0.1, 0.9]))?;
+    let write = items.upsert_batch([
+        Record::new("apple", [0.9, 0.1, 0.0]),
+        Record::new("pear", [0.8, 0.2, 0.1]),
+        Record::new("hammer", [0.0, 0.1, 0.9]),
+    ])?;
 
-    // From the newest snapshot that shows our last write.
+    // From the newest snapshot that shows that write.
     let answer = items.search(&Query::new(&[1.0, 0.1, 0.0]).top(2).at_least(write.seq()))?;
     for hit in &answer {
         println!("{} {:.3}", hit.id, hit.distance);

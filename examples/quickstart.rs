@@ -16,7 +16,7 @@ use std::io::{IsTerminal, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use vecino::{Collection, CollectionConfig, Engine, HnswConfig, IndexSpec, Metric, Query, Record, RecordId};
+use vecino::{Collection, CollectionConfig, Engine, IndexSpec, Metric, Query, Record, RecordId};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -53,9 +53,8 @@ fn main() -> Result<()> {
     println!("  read      {} words of {} dimensions", grouped(words.len()), words.dim);
 
     let engine = Engine::builder().workers(2).build()?;
-    let hnsw = HnswConfig::default();
-    println!("  engine    2 workers; HNSW with m {}, ef_construction {}", hnsw.m, hnsw.ef_construction);
-    let config = CollectionConfig::new(words.dim, Metric::Cosine).index(IndexSpec::Hnsw(hnsw));
+    println!("  engine    2 workers, cosine distance, an HNSW graph with the default settings");
+    let config = CollectionConfig::new(words.dim, Metric::Cosine).index(IndexSpec::hnsw());
     let items = engine.create_collection("words", config)?;
     load(&items, &words)?;
 
@@ -142,7 +141,7 @@ fn load(items: &Collection, words: &Words) -> Result<()> {
     for first in (0..words.len()).step_by(BATCH) {
         let batch = first..words.len().min(first + BATCH);
         let record = |at: usize| Record::new(words.names[at].as_str(), words.vector(at));
-        items.upsert_batch(batch.map(record))?;
+        items.upsert_batch(batch.map(record))?.wait()?;
         progress(words.len().saturating_sub(items.stats().tail).min(first), words.len());
     }
     std::thread::scope(|scope| {
@@ -218,11 +217,14 @@ impl Times {
 
 fn show_quality(items: &Collection, words: &Words, sample: usize) -> Result<()> {
     heading("one search after another, on the caller's thread");
+    let query = |vector| Query::new(vector).top(TOP);
     let (mut graph, mut exact, mut shared) = (Times::default(), Times::default(), 0);
+    let mut answers = Vec::new();
     for vector in words.sample(sample) {
-        items.search(&Query::new(vector).top(TOP))?;
-        let found = graph.measure(|| items.search(&Query::new(vector).top(TOP)))?;
-        let truth = exact.measure(|| items.search(&Query::new(vector).top(TOP).exact()))?;
+        answers.push(graph.measure(|| items.search(&query(vector)))?);
+    }
+    for (vector, found) in words.sample(sample).zip(&answers) {
+        let truth = exact.measure(|| items.search(&query(vector).exact()))?;
         let truth: HashSet<&RecordId> = truth.hits().iter().map(|hit| &hit.id).collect();
         shared += found.hits().iter().filter(|hit| truth.contains(&hit.id)).count();
     }
@@ -286,22 +288,18 @@ fn write(items: &Collection, words: &Words, stop: &AtomicBool) -> Result<Writing
         }
         alive.push_back(batch);
         if alive.len() > ALIVE {
-            done.deleted += delete(items, alive.pop_front())?;
+            done.deleted += delete(items, alive.pop_front().into_iter().flatten())?;
         }
     }
-    for batch in alive {
-        done.deleted += delete(items, Some(batch))?;
-    }
+    done.deleted += delete(items, alive.into_iter().flatten())?;
     Ok(done)
 }
 
-fn delete(items: &Collection, batch: Option<Vec<Record>>) -> Result<usize> {
-    let mut deleted = 0;
-    for record in batch.into_iter().flatten() {
-        items.delete(record.id().clone())?;
-        deleted += 1;
-    }
-    Ok(deleted)
+fn delete(items: &Collection, records: impl IntoIterator<Item = Record>) -> Result<usize> {
+    let ids: Vec<RecordId> = records.into_iter().map(|record| record.into_parts().0).collect();
+    let count = ids.len();
+    items.delete_batch(ids)?.wait()?;
+    Ok(count)
 }
 
 /// A new record near a word: its vector, a little off in its own direction.
@@ -364,7 +362,21 @@ fn show_state(items: &Collection) -> Result<()> {
         grouped(report.tail_rows)
     );
     let stats = items.stats();
-    println!("  stats     generation {}, {:?}", grouped(stats.generation.0 as usize), stats.bytes);
+    let megabytes = |bytes: usize| format!("{:.1} MB", bytes as f64 / 1e6);
+    let bytes = &stats.bytes;
+    println!(
+        "  memory    vectors {}, graph {}, rows {}, ids {}",
+        megabytes(bytes.vectors),
+        megabytes(bytes.index),
+        megabytes(bytes.rows),
+        megabytes(bytes.directory)
+    );
+    println!(
+        "  history   write {}, generation {}, {} searches",
+        grouped(stats.seq.0 as usize),
+        grouped(stats.generation.0 as usize),
+        grouped(stats.searches as usize)
+    );
     for finding in &report.findings {
         println!("  defect    {finding:?}");
     }

@@ -81,7 +81,8 @@ fn fill(items: &Collection, data: &Data, rows: usize) -> Result<f64> {
     let started = Instant::now();
     for first in (0..rows).step_by(BATCH) {
         let batch = first..rows.min(first + BATCH);
-        items.upsert_batch(batch.map(|row| Record::new(row as u64, data.row(row))))?;
+        // `optimize` waits for all of them together.
+        let _ = items.upsert_batch(batch.map(|row| Record::new(row as u64, data.row(row))))?;
     }
     items.optimize()?;
     let seconds = started.elapsed().as_secs_f64();
