@@ -3,30 +3,30 @@
 //! The modules are declared from the ground floor up: a module uses only what
 //! is declared before it (`tests/architecture.rs` holds this).
 
-mod stats;
+mod bits;
 mod id;
 mod metric;
 mod neighbor;
-mod bits;
+mod stats;
 
-mod kernel;
-mod vector;
-mod error;
-mod index;
-mod query;
-mod rows;
-mod snapshot;
-mod shard;
 mod coordinator;
 mod engine;
+mod error;
+mod index;
+mod kernel;
+mod query;
+mod rows;
+mod shard;
+mod snapshot;
+mod vector;
 
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
 
 pub use engine::{
-    Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, HnswConfig, IndexSpec,
-    ShardStats, Write,
+    Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, HnswConfig,
+    IndexSpec, ShardStats, Write,
 };
 pub use error::{BuildError, CollectionError, Gone, ReadError, SearchError, WaitError, WriteError};
 pub use id::{Generation, RecordId, Seq};

@@ -77,6 +77,9 @@ mod tests {
             }
         });
         assert!(sent.into_inner().unwrap().into_iter().eq((1..=1_000).map(Seq)));
-        assert_eq!((admission.last(), admission.sent(0), admission.sent(1)), (Seq(1_000), Seq(0), Seq(1_000)));
+        assert_eq!(
+            (admission.last(), admission.sent(0), admission.sent(1)),
+            (Seq(1_000), Seq(0), Seq(1_000))
+        );
     }
 }

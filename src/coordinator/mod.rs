@@ -191,12 +191,8 @@ impl Coordinator {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         for (shard, worker) in self.workers.iter().enumerate().take(published.shards.len()) {
-            let query = ShardQuery {
-                ticket,
-                shard,
-                published: Arc::clone(published),
-                order: Arc::clone(&order),
-            };
+            let query =
+                ShardQuery { ticket, shard, published: Arc::clone(published), order: Arc::clone(&order) };
             let sent = worker.acquire(Backpressure::Reject).and_then(|place| worker.send(place, query));
             if sent.is_err() {
                 order.reply.send(Err(SearchError::Failed { shard }));

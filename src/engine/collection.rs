@@ -46,7 +46,11 @@ pub(super) struct CollectionShared {
 }
 
 impl Collection {
-    pub(super) fn create(core: &Arc<Core>, name: &str, config: CollectionConfig) -> Result<Collection, CollectionError> {
+    pub(super) fn create(
+        core: &Arc<Core>,
+        name: &str,
+        config: CollectionConfig,
+    ) -> Result<Collection, CollectionError> {
         let space = Space::new(config.metric(), config.dimension());
         let directory: Arc<dyn Directory> = Arc::new(IdDirectory::default());
         let context = Arc::new(Context {

@@ -96,7 +96,12 @@ impl Core {
             let worker = Worker::new(number, ports);
             core.spawn(format!("vecino-worker-{number}"), move || worker.run())?;
         }
-        info!(workers = builder.workers, pool_threads = builder.pool_threads, isa = isa.name(), "engine started");
+        info!(
+            workers = builder.workers,
+            pool_threads = builder.pool_threads,
+            isa = isa.name(),
+            "engine started"
+        );
         Ok(Arc::new(core))
     }
 

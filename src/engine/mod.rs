@@ -83,7 +83,11 @@ impl Engine {
     /// # Errors
     /// [`CollectionError`]: the name is taken, empty or too long, a setting is
     /// outside its bounds, or the engine is closed.
-    pub fn create_collection(&self, name: &str, config: CollectionConfig) -> Result<Collection, CollectionError> {
+    pub fn create_collection(
+        &self,
+        name: &str,
+        config: CollectionConfig,
+    ) -> Result<Collection, CollectionError> {
         if name.is_empty() || name.len() > defaults::NAME_BYTES_MOST {
             return Err(CollectionError::Name { length: name.len() });
         }

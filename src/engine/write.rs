@@ -180,7 +180,10 @@ impl Collection {
     ///
     /// # Errors
     /// As [`Collection::upsert_batch`].
-    pub fn delete_batch<I: Into<RecordId>>(&self, ids: impl IntoIterator<Item = I>) -> Result<Write, WriteError> {
+    pub fn delete_batch<I: Into<RecordId>>(
+        &self,
+        ids: impl IntoIterator<Item = I>,
+    ) -> Result<Write, WriteError> {
         let mutations: Vec<Mutation> = ids.into_iter().map(|id| Mutation::Delete(id.into())).collect();
         check_size(mutations.len())?;
         self.write(mutations)
@@ -201,7 +204,10 @@ impl Collection {
     ///
     /// # Errors
     /// As [`Collection::upsert_batch`].
-    pub async fn upsert_batch_async(&self, records: impl IntoIterator<Item = Record>) -> Result<Write, WriteError> {
+    pub async fn upsert_batch_async(
+        &self,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Result<Write, WriteError> {
         let mutations = self.check_batch(records)?;
         self.write_async(mutations).await
     }

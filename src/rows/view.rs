@@ -153,13 +153,8 @@ impl ShardView {
         let admit = |row: Row| self.cells.visible(row, request.at);
         let all_visible = !self.parts.index_has_dead && self.parts.index_newest <= request.at;
         let admit: Option<&dyn Fn(Row) -> bool> = if all_visible { None } else { Some(&admit) };
-        let inner = Request {
-            query: request.query,
-            k: request.k,
-            ef: request.ef,
-            bound: request.bound,
-            admit,
-        };
+        let inner =
+            Request { query: request.query, k: request.k, ef: request.ef, bound: request.bound, admit };
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found)
     }

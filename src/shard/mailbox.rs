@@ -235,7 +235,11 @@ pub(crate) fn wait_for_any<A, B>(first: &Inbox<A>, second: &Inbox<B>, signals: &
 }
 
 /// Sleeps until one of the two has something, or `limit` has passed.
-pub(crate) fn wait_for_either<A>(inbox: &Inbox<A>, signals: &SignalInbox<impl Sized>, limit: Option<Duration>) {
+pub(crate) fn wait_for_either<A>(
+    inbox: &Inbox<A>,
+    signals: &SignalInbox<impl Sized>,
+    limit: Option<Duration>,
+) {
     let mut select = crossbeam_channel::Select::new();
     select.recv(inbox.receiver());
     select.recv(&signals.0);

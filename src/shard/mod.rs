@@ -9,14 +9,14 @@ mod mailbox;
 mod state;
 mod worker;
 
-pub use mailbox::Backpressure;
 pub(crate) use command::{
     Background, CollectionId, Job, Keep, Report, SearchOrder, ShardQuery, ShardSetup, Signal, Width,
     WriteCommand,
 };
+pub use mailbox::Backpressure;
 pub(crate) use mailbox::{
-    Envelope, Inbox, Mailbox, NoAnswer, Permit, Refusal, Reply, SignalInbox, Signals, Waiting, WaitingFuture, mailbox,
-    reply, reply_future, signals, wait_for_either,
+    Envelope, Inbox, Mailbox, NoAnswer, Permit, Refusal, Reply, SignalInbox, Signals, Waiting, WaitingFuture,
+    mailbox, reply, reply_future, signals, wait_for_either,
 };
 pub(crate) use state::ShardState;
 pub(crate) use worker::{Worker, WorkerPorts};

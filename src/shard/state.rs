@@ -14,7 +14,9 @@ use super::command::ShardSetup;
 use crate::bits::RowSet;
 use crate::id::{RecordId, Row, Seq};
 use crate::index::{Index, Plan};
-use crate::rows::{Allocation, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView, ViewParts};
+use crate::rows::{
+    Allocation, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView, ViewParts,
+};
 use crate::vector::Space;
 
 /// Sealed batches that may wait to be absorbed. Places of rows that a batch
@@ -243,7 +245,11 @@ impl<T> ShardState<T> {
     }
 
     fn free_retired(&mut self) {
-        while self.retired.front().is_some_and(|(batch, _)| batch + OUTSTANDING_BATCHES <= self.batches_sealed) {
+        while self
+            .retired
+            .front()
+            .is_some_and(|(batch, _)| batch + OUTSTANDING_BATCHES <= self.batches_sealed)
+        {
             if let Some((_, rows)) = self.retired.pop_front() {
                 self.rows.reuse(rows);
             }

@@ -108,7 +108,11 @@ impl Worker {
             busy = true;
             let ShardQuery { ticket, shard, published, order } = message;
             if order.reply.is_abandoned() {
-                self.ports.reports.send(Report::Partial { ticket, shard, answer: Err(SearchError::Failed { shard }) });
+                self.ports.reports.send(Report::Partial {
+                    ticket,
+                    shard,
+                    answer: Err(SearchError::Failed { shard }),
+                });
                 continue;
             }
             let search = || search_one_shard(&published, &order.query, shard);
@@ -216,11 +220,7 @@ impl Worker {
     }
 
     /// Works on one shard; a defect or an error fails that shard alone.
-    fn guarded(
-        &mut self,
-        collection: CollectionId,
-        work: impl FnOnce(&mut Hosted) -> Result<(), String>,
-    ) {
+    fn guarded(&mut self, collection: CollectionId, work: impl FnOnce(&mut Hosted) -> Result<(), String>) {
         let Some(hosted) = self.shards.get_mut(&collection) else { return };
         let outcome = catch_unwind(AssertUnwindSafe(|| work(hosted)));
         let fault = match outcome {

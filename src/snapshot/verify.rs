@@ -106,8 +106,8 @@ fn verify_index(number: usize, shard: &ShardView, published: &Published, report:
     shard.tail().iter().for_each(|row| {
         tail.insert(*row);
     });
-    let mut expected = (0..shard.high_water())
-        .filter(|row| shard.visible(*row, published.seq) && !tail.contains(*row));
+    let mut expected =
+        (0..shard.high_water()).filter(|row| shard.visible(*row, published.seq) && !tail.contains(*row));
     for defect in shard.index().audit(&mut expected) {
         // A row that the index holds beyond the visible ones is a dead one
         // that is not unlinked yet, or one of a later write: searches hide it.

@@ -1,0 +1,46 @@
+//! The engine through its public face: one caller.
+
+use vecino::{CollectionConfig, Engine, IndexSpec, Metric, Query, Record, Seq};
+
+fn vector(id: u64, dim: usize) -> Vec<f32> {
+    let mut state = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..dim)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+        })
+        .collect()
+}
+
+#[test]
+fn records_are_found_replaced_and_deleted() {
+    for workers in [1, 3] {
+        for spec in [IndexSpec::Flat, IndexSpec::hnsw()] {
+            let engine = Engine::builder().workers(workers).build().unwrap();
+            let config = CollectionConfig::new(16, Metric::L2).index(spec);
+            let items = engine.create_collection("items", config).unwrap();
+            items.upsert_batch((0..3_000).map(|id| Record::new(id, vector(id, 16)))).unwrap().wait().unwrap();
+            assert_eq!(items.len(), 3_000);
+            for id in [0, 1, 700, 2_999] {
+                let answer = items.search(&Query::new(vector(id, 16)).top(3)).unwrap();
+                assert_eq!((answer.hits()[0].id.as_num(), answer.hits()[0].distance), (Some(id), 0.0));
+            }
+            items.upsert(Record::new(700, vector(9_999, 16))).unwrap().wait().unwrap();
+            let last = items.delete(1).unwrap();
+            let answer = items.search(&Query::new(vector(9_999, 16)).at_least(last.seq())).unwrap();
+            assert_eq!(answer.hits()[0].id.as_num(), Some(700));
+            assert_eq!(items.get(700).unwrap().unwrap().vector(), vector(9_999, 16));
+            assert!(!items.contains(1).unwrap() && items.contains(2).unwrap());
+            items.optimize().unwrap();
+            let stats = items.stats();
+            assert_eq!((stats.rows, stats.tail, stats.dead), (2_999, 0, 0), "{stats:?}");
+            let report = items.verify().unwrap();
+            assert!(report.is_sound(), "{report:?}");
+            assert_eq!(items.search(&Query::new(vector(1, 16)).top(10_000)).unwrap().len(), 2_999);
+            assert!(items.snapshot().seq() > Seq(3));
+            engine.close().unwrap();
+        }
+    }
+}
