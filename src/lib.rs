@@ -72,22 +72,22 @@
 // The modules are declared from the ground floor up: a module uses only what
 // is declared before it (`tests/architecture.rs` holds this).
 
-mod bits;
+mod stats;
 mod id;
 mod metric;
 mod neighbor;
-mod stats;
+mod bits;
 
-mod coordinator;
-mod engine;
+mod kernel;
+mod vector;
 mod error;
 mod index;
-mod kernel;
 mod query;
 mod rows;
-mod shard;
 mod snapshot;
-mod vector;
+mod shard;
+mod coordinator;
+mod engine;
 
 #[cfg(feature = "internals")]
 #[doc(hidden)]

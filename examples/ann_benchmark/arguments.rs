@@ -1,0 +1,145 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::Result;
+
+pub(super) const HELP: &str = "\
+Options of ann_benchmark:
+  --data DIR           base.fvecs, query.fvecs, gt.ivecs and metric in one folder
+  --base FILE          base vectors (.fvecs or .bvecs), instead of --data
+  --query FILE         query vectors
+  --gt FILE            exact answers (.ivecs); computed when left out
+  --metric l2|cos|ip   instead of the file `metric`
+  --queries N          queries used, from the start                  [1000]
+  --k K                hits for each query                           [10]
+  --index flat|hnsw                                                  [hnsw]
+  --m M                links of a row                                [16]
+  --ef-construction N  breadth of the search while building          [200]
+  --ef LIST            search breadths, such as 16,64,256
+  --shards S           shards, one worker each                       [1]
+  --threads T          threads that build                            [2]
+  --out FILE           append the JSON lines to this file as well
+  --mixed              one reader beside one writer, instead of the sweep
+  --seconds S          longest run of the mixed load                 [8]
+  --quick              small made-up data and short runs";
+
+/// The structure that is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Index {
+    Flat,
+    Hnsw,
+}
+
+/// What the command line says.
+pub(super) struct Arguments {
+    pub(super) data: Option<PathBuf>,
+    pub(super) base: Option<PathBuf>,
+    pub(super) query: Option<PathBuf>,
+    pub(super) truth: Option<PathBuf>,
+    pub(super) metric: Option<String>,
+    pub(super) queries: usize,
+    pub(super) k: usize,
+    pub(super) index: Index,
+    pub(super) m: usize,
+    pub(super) ef_construction: usize,
+    pub(super) breadths: Vec<usize>,
+    pub(super) shards: usize,
+    pub(super) threads: usize,
+    pub(super) out: Option<PathBuf>,
+    pub(super) mixed: bool,
+    pub(super) seconds: f64,
+    pub(super) quick: bool,
+}
+
+impl Arguments {
+    fn new() -> Arguments {
+        Arguments {
+            data: None,
+            base: None,
+            query: None,
+            truth: None,
+            metric: None,
+            queries: 1_000,
+            k: 10,
+            index: Index::Hnsw,
+            m: 16,
+            ef_construction: 200,
+            breadths: vec![10, 16, 24, 40, 64, 100, 160, 256, 400, 640, 1_000, 1_600],
+            shards: 1,
+            threads: 2,
+            out: None,
+            mixed: false,
+            seconds: 8.0,
+            quick: false,
+        }
+    }
+
+    /// Reads the command line; `None` when help is wanted.
+    pub(super) fn from_command_line() -> Result<Option<Arguments>> {
+        let mut arguments = Arguments::new();
+        let mut words = std::env::args().skip(1);
+        while let Some(option) = words.next() {
+            match option.as_str() {
+                "--help" | "-h" => return Ok(None),
+                "--mixed" => arguments.mixed = true,
+                "--quick" => arguments.quick = true,
+                _ => {
+                    let value = words.next().ok_or_else(|| format!("{option} needs a value; see --help"))?;
+                    arguments.set(&option, value)?;
+                }
+            }
+        }
+        if arguments.quick {
+            arguments.seconds = arguments.seconds.min(1.0);
+        }
+        if arguments.k == 0 || arguments.queries == 0 || arguments.shards == 0 {
+            return Err("--k, --queries and --shards must be at least 1".into());
+        }
+        Ok(Some(arguments))
+    }
+
+    fn set(&mut self, option: &str, value: String) -> Result<()> {
+        match option {
+            "--data" => self.data = Some(value.into()),
+            "--base" => self.base = Some(value.into()),
+            "--query" => self.query = Some(value.into()),
+            "--gt" => self.truth = Some(value.into()),
+            "--metric" => self.metric = Some(value),
+            "--out" => self.out = Some(value.into()),
+            "--queries" => self.queries = number(option, &value)?,
+            "--k" => self.k = number(option, &value)?,
+            "--m" => self.m = number(option, &value)?,
+            "--ef-construction" => self.ef_construction = number(option, &value)?,
+            "--shards" => self.shards = number(option, &value)?,
+            "--threads" => self.threads = number(option, &value)?,
+            "--seconds" => self.seconds = number(option, &value)?,
+            "--ef" => {
+                self.breadths = value.split(',').map(|one| number(option, one)).collect::<Result<_>>()?;
+            }
+            "--index" => {
+                self.index = match value.as_str() {
+                    "flat" => Index::Flat,
+                    "hnsw" => Index::Hnsw,
+                    _ => return Err(format!("--index is {value:?}, but must be flat or hnsw").into()),
+                }
+            }
+            _ => return Err(format!("unknown option {option:?}\n{HELP}").into()),
+        }
+        Ok(())
+    }
+
+    /// The name under which the results stand beside those of other libraries.
+    pub(super) fn name(&self) -> String {
+        let index = match self.index {
+            Index::Flat => "flat".to_owned(),
+            Index::Hnsw => format!("hnsw-M{}", self.m),
+        };
+        if self.shards == 1 { format!("vecino-{index}") } else { format!("vecino-{index}-s{}", self.shards) }
+    }
+}
+
+fn number<T: FromStr>(option: &str, text: &str) -> Result<T> {
+    text.parse().map_err(|_| format!("{option} is {text:?}, but must be a number").into())
+}

@@ -1,0 +1,107 @@
+//! Recall against speed on a data set of your own, as JSON lines.
+//!
+//!     cargo run --release --example ann_benchmark -- --data DIR --k 10 --out FILE
+//!     cargo run --release --example ann_benchmark -- --base b.fvecs --query q.fvecs --metric cos
+//!     cargo run --release --example ann_benchmark -- --data DIR --mixed
+//!     cargo run --release --example ann_benchmark -- --quick
+//!
+//! **Data.** `DIR` holds `base.fvecs` (or `base.bvecs`), `query.fvecs`,
+//! `gt.ivecs` and a file `metric` with `l2`, `cos` or `ip`. In an *fvecs* file
+//! each vector is its dimension as a 32-bit integer followed by that many
+//! 32-bit floats, all little endian; *bvecs* has a byte for each component,
+//! *ivecs* 32-bit integers (row numbers of the base, nearest first). Without
+//! `gt.ivecs` the exact answers are computed first, slowly. Without any data,
+//! or with `--quick`, made-up clusters are used.
+//!
+//! **Protocol.** The index is built through the public API; `build_s` ends
+//! when every row is indexed. Then, for one search breadth after another until
+//! the recall is 0.9985: the first 1,000 queries, three passes, the median
+//! counts. For one-thread figures the whole process is pinned to one CPU.
+//! `qps1_single` is one `Collection::search` for each query, `qps1_batch` the
+//! same with prepared queries on one held snapshot, `qps2_batch` two threads
+//! calling `Collection::search`. Recall is tie-aware: an answer counts when it
+//! is no farther than the true k-th. `rss_mb` is resident memory after building
+//! less that before, with the base vectors loaded in both.
+//!
+//! **Mixed load** (`--mixed`). Half of the rows are loaded; a reader runs
+//! alone, a writer alone, then both: the writer upserts the other half one row
+//! at a time, and looks up what it wrote. The reader has one CPU to itself.
+
+#![allow(clippy::print_stdout, reason = "a benchmark shows its results")]
+
+mod arguments;
+mod data;
+mod json;
+mod machine;
+mod mixed;
+mod sweep;
+
+use std::error::Error;
+use std::time::Instant;
+
+use vecino::{Collection, CollectionConfig, Engine, HnswConfig, IndexSpec, Record};
+
+use arguments::{Arguments, Index};
+use data::Data;
+use json::Line;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Records that go in with one call.
+const BATCH: usize = 10_000;
+
+fn main() -> Result<()> {
+    let Some(arguments) = Arguments::from_command_line()? else {
+        println!("{}", arguments::HELP);
+        return Ok(());
+    };
+    let data = Data::load(&arguments)?;
+    println!("{}: {} x {}, {}, {} queries", data.name, data.rows(), data.dim, data.metric, data.queries());
+    if arguments.mixed { mixed::run(&arguments, &data) } else { sweep::run(&arguments, &data) }
+}
+
+/// An engine and an empty collection as the arguments want them.
+fn create(arguments: &Arguments, data: &Data) -> Result<(Engine, Collection)> {
+    let engine = Engine::builder().workers(arguments.shards).pool_threads(arguments.threads).build()?;
+    let index = match arguments.index {
+        Index::Flat => IndexSpec::Flat,
+        Index::Hnsw => {
+            let config = HnswConfig::default().m(arguments.m).ef_construction(arguments.ef_construction);
+            IndexSpec::Hnsw(config)
+        }
+    };
+    let config = CollectionConfig::new(data.dim, data.metric.of_collection()).index(index);
+    let items = engine.create_collection("benchmark", config)?;
+    Ok((engine, items))
+}
+
+/// Puts the first `rows` rows in and waits until the index holds them all;
+/// gives the seconds that took.
+fn fill(items: &Collection, data: &Data, rows: usize) -> Result<f64> {
+    let started = Instant::now();
+    for first in (0..rows).step_by(BATCH) {
+        let batch = first..rows.min(first + BATCH);
+        // `optimize` waits for all of them together.
+        let _ = items.upsert_batch(batch.map(|row| Record::new(row as u64, data.row(row))))?;
+    }
+    items.optimize()?;
+    let seconds = started.elapsed().as_secs_f64();
+    let (held, tail) = (items.len(), items.stats().tail);
+    if held != rows || tail != 0 {
+        return Err(format!("{held} of {rows} rows are there, {tail} of them not indexed").into());
+    }
+    Ok(seconds)
+}
+
+/// A JSON line with what all lines share.
+fn line(kind: &str, arguments: &Arguments, data: &Data) -> Line {
+    Line::new()
+        .text("kind", kind)
+        .text("ds", &data.name)
+        .whole("n", data.rows())
+        .whole("d", data.dim)
+        .text("metric", &data.metric.to_string())
+        .text("peer", &arguments.name())
+        .text("ver", env!("CARGO_PKG_VERSION"))
+        .whole("k", arguments.k)
+}
