@@ -24,6 +24,8 @@ pub(super) struct Core {
     pub(super) requests: Mailbox<Request>,
     pub(super) pool: Arc<Pool>,
     pub(super) slow_query: Option<Duration>,
+    /// The instruction set of the kernels.
+    pub(super) isa: &'static str,
     worker_signals: Vec<Signals<Signal>>,
     reports: Signals<Report>,
     closed: AtomicBool,
@@ -77,6 +79,7 @@ impl Core {
             requests,
             pool: Arc::clone(&pool),
             slow_query: builder.slow_query,
+            isa: isa.name(),
             worker_signals: lines.signals,
             reports: reports.clone(),
             closed: AtomicBool::new(false),

@@ -7,6 +7,8 @@ mod core;
 mod defaults;
 mod read;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::BTreeMap;

@@ -134,7 +134,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
 
 pub(super) fn of_engine<'a>(core: &Core, collections: impl Iterator<Item = &'a Collection>) -> EngineStats {
     let mut stats = EngineStats {
-        isa: crate::kernel::kernels().isa.name(),
+        isa: core.isa,
         mailbox_depths: core.writes.iter().map(crate::shard::Mailbox::depth).collect(),
         mailbox_capacity: core.writes.first().map_or(0, crate::shard::Mailbox::capacity),
         coordinator_depth: core.requests.depth(),

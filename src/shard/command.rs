@@ -49,9 +49,10 @@ pub(crate) enum WriteCommand {
     Optimize { collection: CollectionId, seq: Seq, done: Reply<()> },
     /// Let go of the shard.
     Drop { collection: CollectionId },
-    /// A defect on purpose, for tests.
+    /// A defect on purpose, for tests: in the work on a shard, or in the
+    /// worker itself.
     #[cfg(test)]
-    Panic { collection: CollectionId },
+    Panic { collection: Option<CollectionId> },
 }
 
 /// Sent by the coordinator: search one shard of a pinned snapshot.

@@ -15,8 +15,8 @@ pub(crate) use command::{
 };
 pub use mailbox::Backpressure;
 pub(crate) use mailbox::{
-    Envelope, Inbox, Mailbox, NoAnswer, Permit, Refusal, Reply, SignalInbox, Signals, Waiting, WaitingFuture,
-    mailbox, reply, reply_future, signals, wait_for_either,
+    Envelope, Inbox, Mailbox, NoAnswer, Permit, Refusal, Reply, SignalInbox, Signals, mailbox, reply,
+    reply_future, signals, wait_for_either,
 };
 pub(crate) use state::ShardState;
 pub(crate) use worker::{Worker, WorkerPorts};

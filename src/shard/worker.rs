@@ -174,9 +174,11 @@ impl Worker {
             }
             WriteCommand::Drop { collection } => drop(self.shards.remove(&collection)),
             #[cfg(test)]
-            WriteCommand::Panic { collection } => {
+            WriteCommand::Panic { collection: Some(collection) } => {
                 self.guarded(collection, |_| panic!("a defect on purpose"));
             }
+            #[cfg(test)]
+            WriteCommand::Panic { collection: None } => panic!("a defect on purpose"),
         }
     }
 

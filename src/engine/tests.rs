@@ -1,0 +1,104 @@
+//! Failure stays where it happened: defects are injected into workers.
+
+use std::time::Duration;
+
+use super::{Collection, CollectionConfig, Engine, IndexSpec};
+use crate::error::{Gone, SearchError, WaitError, WriteError};
+use crate::metric::Metric;
+use crate::query::Query;
+use crate::shard::{Backpressure, WriteCommand};
+use crate::snapshot::{Record, shard_of};
+
+const WORKERS: usize = 2;
+
+fn engine() -> Engine {
+    Engine::builder().workers(WORKERS).pool_threads(1).build().unwrap()
+}
+
+fn filled(engine: &Engine, name: &str) -> Collection {
+    let config = CollectionConfig::new(2, Metric::L2).index(IndexSpec::Flat);
+    let items = engine.create_collection(name, config).unwrap();
+    items.upsert_batch((0..100).map(|id| Record::new(id, [id as f32, 0.0]))).unwrap().wait().unwrap();
+    items
+}
+
+/// Sends a defect to worker 1.
+fn inject(items: &Collection, whole_worker: bool) {
+    let worker = &items.shared.core.writes[1];
+    let collection = (!whole_worker).then_some(items.shared.id);
+    let permit = worker.acquire(Backpressure::Wait).unwrap();
+    worker.send(permit, WriteCommand::Panic { collection }).unwrap();
+}
+
+/// An id that lives on worker 1.
+fn id_of_worker_1() -> u64 {
+    (0..).find(|id| shard_of(&(*id).into(), WORKERS) == 1).unwrap()
+}
+
+/// Waits until the failure is known, without sleeping: a write to the failed
+/// shard never becomes visible, and waiting for it says why.
+fn failure(items: &Collection) -> Gone {
+    loop {
+        let write = match items.upsert(Record::new(id_of_worker_1(), [0.5, 0.5])) {
+            Ok(write) => write,
+            Err(WriteError::Gone(gone)) => return gone,
+            Err(other) => panic!("{other}"),
+        };
+        match write.wait_timeout(Duration::from_secs(20)) {
+            Ok(_) => {}
+            Err(WaitError::Gone(gone)) => return gone,
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_defect_in_a_shard_fails_its_collection_for_writing_and_no_other() {
+    let engine = engine();
+    let (broken, whole) = (filled(&engine, "broken"), filled(&engine, "whole"));
+    inject(&broken, false);
+    assert_eq!(failure(&broken), Gone::ShardFailed { collection: "broken".into(), shard: 1 });
+    assert!(matches!(broken.delete(1), Err(WriteError::Gone(Gone::ShardFailed { .. }))));
+    assert!(matches!(broken.optimize(), Err(WaitError::Gone(Gone::ShardFailed { .. }))));
+    assert_eq!(broken.search(&Query::new(&[7.0, 0.0]).top(1)).unwrap().hits()[0].id, 7.into());
+    whole.upsert(Record::new(id_of_worker_1(), [0.5, 0.5])).unwrap().wait().unwrap();
+    assert_eq!(whole.len(), 100);
+    engine.close().unwrap();
+}
+
+#[test]
+fn a_worker_that_ends_fails_every_collection_for_writing_and_reads_go_on() {
+    let engine = engine();
+    let (a, b) = (filled(&engine, "a"), filled(&engine, "b"));
+    inject(&a, true);
+    for items in [&a, &b] {
+        assert_eq!(failure(items), Gone::ShardFailed { collection: items.name().into(), shard: 1 });
+        assert_eq!(items.search(&Query::new(&[7.0, 0.0]).top(1)).unwrap().hits()[0].id, 7.into());
+        assert_eq!(items.snapshot().len(), 100);
+    }
+    engine.close().unwrap();
+}
+
+#[test]
+fn callers_who_wait_when_a_worker_ends_are_told() {
+    let engine = engine();
+    let items = filled(&engine, "items");
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4).map(|_| scope.spawn(|| failure(&items))).collect();
+        let searcher = scope.spawn(|| {
+            loop {
+                let newest = items.shared.admission.last();
+                match items.search(&Query::new(&[1.0, 0.0]).at_least(newest)) {
+                    Ok(_) => {}
+                    Err(SearchError::AtLeast(WaitError::Gone(gone))) => return gone,
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        });
+        inject(&items, true);
+        for thread in writers.into_iter().chain([searcher]) {
+            assert!(matches!(thread.join().unwrap(), Gone::ShardFailed { shard: 1, .. }));
+        }
+    });
+    engine.close().unwrap();
+}
