@@ -129,7 +129,13 @@ impl Parts {
                 parts[shard].1.push(mutation);
             }
         }
-        parts.retain(|(_, mutations)| !mutations.is_empty());
+        // A write of nothing goes to one shard all the same: only what a worker
+        // has applied becomes visible.
+        if parts.iter().all(|(_, mutations)| mutations.is_empty()) {
+            parts.truncate(1);
+        } else {
+            parts.retain(|(_, mutations)| !mutations.is_empty());
+        }
         Parts { shards: parts }
     }
 }

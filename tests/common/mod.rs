@@ -1,0 +1,176 @@
+//! Helpers of the integration tests: seeded numbers, a naive twin of the
+//! engine, a watchdog, a small executor. Standard library only.
+
+#![allow(dead_code, reason = "every test file is a crate of its own and uses a part of this")]
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use vecino::{Answer, IndexSpec, Metric, RecordId};
+
+pub(crate) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
+
+pub(crate) fn index_specs() -> [IndexSpec; 2] {
+    [IndexSpec::Flat, IndexSpec::hnsw()]
+}
+
+/// SplitMix64 (Steele, Lea, Flood): the same numbers from the same seed, everywhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Rng {
+        Rng(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut value = self.0;
+        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ (value >> 31)
+    }
+
+    /// From 0 to `end - 1`.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        ((u128::from(self.next()) * end as u128) >> 64) as usize
+    }
+
+    /// From -1 to 1.
+    pub(crate) fn signed(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    /// One time in `times`.
+    pub(crate) fn once_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+}
+
+/// Vectors around `clusters` centres: nearest neighbours mean something.
+pub(crate) fn clustered(seed: u64, rows: usize, dim: usize, clusters: usize) -> Vec<Vec<f32>> {
+    let mut rng = Rng::new(seed);
+    let centres: Vec<Vec<f32>> =
+        (0..clusters).map(|_| (0..dim).map(|_| rng.signed() * 4.0).collect()).collect();
+    let row = |_| {
+        let centre = &centres[rng.below(clusters)];
+        centre.iter().map(|x| x + rng.signed()).collect()
+    };
+    (0..rows).map(row).collect()
+}
+
+/// Small whole numbers, never all zero: their squared distances and inner
+/// products are exact in single precision, so a naive twin can demand equality,
+/// and many distances are equal, so ties are exercised too.
+pub(crate) fn whole_vector(seed: u64, dim: usize) -> Vec<f32> {
+    let mut rng = Rng::new(seed);
+    let mut vector: Vec<f32> = (0..dim).map(|_| rng.below(9) as f32 - 4.0).collect();
+    if vector.iter().all(|x| *x == 0.0) {
+        vector[0] = 1.0;
+    }
+    vector
+}
+
+/// The distance, computed the slow and obvious way.
+pub(crate) fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
+    let dot =
+        |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
+    match metric {
+        Metric::L2 => a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum(),
+        Metric::Dot => -dot(a, b),
+        _ => 1.0 - dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt()),
+    }
+}
+
+/// What a collection should show.
+pub(crate) type State = BTreeMap<RecordId, Vec<f32>>;
+
+/// Checks an answer of an exhaustive search against the state that it should
+/// be from: as many hits as there can be, no record twice, distances right,
+/// ascending, and those of the nearest.
+pub(crate) fn check_exhaustive(metric: Metric, state: &State, query: &[f32], k: usize, answer: &Answer) {
+    let tolerance = if metric == Metric::Cosine { 2e-6 } else { 0.0 };
+    assert_eq!(answer.len(), k.min(state.len()), "number of hits");
+    let mut expected: Vec<f64> = state.values().map(|vector| distance(metric, query, vector)).collect();
+    expected.sort_by(f64::total_cmp);
+    let mut ids: Vec<&RecordId> = Vec::new();
+    for (hit, expected) in answer.hits().iter().zip(&expected) {
+        let Some(vector) = state.get(&hit.id) else { panic!("{} was found, but is not there", hit.id) };
+        let own = distance(metric, query, vector);
+        let found = f64::from(hit.distance);
+        assert!((found - own).abs() <= tolerance, "{}: distance {found}, but is {own}", hit.id);
+        assert!((found - expected).abs() <= tolerance, "{}: {found}, but a nearer one is {expected}", hit.id);
+        ids.push(&hit.id);
+    }
+    assert!(answer.hits().windows(2).all(|pair| pair[0].distance <= pair[1].distance), "not ascending");
+    ids.sort_unstable();
+    assert!(ids.windows(2).all(|pair| pair[0] != pair[1]), "a record was found twice");
+}
+
+/// A number from the environment, or a default.
+pub(crate) fn setting(variable: &str, default: usize) -> usize {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
+        Err(_) => default,
+    }
+}
+
+/// Ends the whole test process when it is not dropped in time: a test that
+/// would hang fails.
+pub(crate) struct Watchdog {
+    _alive: Sender<()>,
+}
+
+/// Gives the calling test so many seconds.
+pub(crate) fn watchdog(seconds: u64) -> Watchdog {
+    let (alive, ended) = channel::<()>();
+    let test = thread::current().name().unwrap_or("test").to_owned();
+    let wait = move || {
+        if ended.recv_timeout(Duration::from_secs(seconds)) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("watchdog: {test} did not end within {seconds} s");
+            std::process::abort();
+        }
+    };
+    thread::Builder::new().name("watchdog".to_owned()).spawn(wait).unwrap();
+    Watchdog { _alive: alive }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future on the calling thread, which sleeps while it waits.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// Polls a future once, as an executor would that then turns to something else.
+pub(crate) fn poll_once<F: Future + ?Sized>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Yields until the condition holds; panics when it does not within 10 s.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
+        thread::yield_now();
+    }
+}
