@@ -354,14 +354,15 @@ fn show_mixed_load(items: &Collection, words: &Words, plan: &Plan) -> Result<()>
 fn show_state(items: &Collection) -> Result<()> {
     heading("afterwards");
     let report = items.verify()?;
+    let stats = items.stats();
     let verdict = if report.is_sound() { "sound" } else { "DEFECTS" };
     println!(
-        "  verify    {verdict}: {} records, every one reachable; {} rows in the graph, {} in the tail",
+        "  verify    {verdict}: {} records reachable; {} rows in the graph, {} in the tail, {} deleted ones among them",
         grouped(report.records),
         grouped(report.indexed_rows),
-        grouped(report.tail_rows)
+        grouped(report.tail_rows),
+        grouped((report.indexed_rows + report.tail_rows).saturating_sub(report.records))
     );
-    let stats = items.stats();
     let megabytes = |bytes: usize| format!("{:.1} MB", bytes as f64 / 1e6);
     let bytes = &stats.bytes;
     println!(
