@@ -38,9 +38,11 @@ impl Admission {
         for shard in shards {
             self.sent[shard].store(seq, Ordering::Relaxed);
         }
-        let sent = send(Seq(seq));
+        // Before the messages leave: a view that holds the write must never
+        // reach a coordinator that does not know its number yet, or it would
+        // publish the state before and be woken by nobody again.
         self.last.store(seq, Ordering::Release);
-        sent.map(|()| Seq(seq))
+        send(Seq(seq)).map(|()| Seq(seq))
     }
 
     /// The last number given out.
@@ -58,6 +60,16 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_is_known_before_the_write_is_on_its_way() {
+        let admission = Admission::new(1);
+        let send = |seq| {
+            assert_eq!((admission.last(), admission.sent(0)), (seq, seq));
+            Ok::<(), ()>(())
+        };
+        admission.admit([0].into_iter(), send).unwrap();
+    }
 
     #[test]
     fn numbers_are_drawn_in_the_order_of_sending() {

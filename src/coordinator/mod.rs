@@ -149,8 +149,8 @@ impl Coordinator {
                 next = Some(next.map_or(due, |next| next.min(due)));
                 continue;
             }
-            board.published_at = Some(now);
             if let Some((published, served)) = board.publish() {
+                board.published_at = Some(now);
                 trace!(
                     collection = published.context.name,
                     generation = published.generation.0,

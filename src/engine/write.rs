@@ -15,7 +15,6 @@ use crate::snapshot::{Record, shard_of};
 /// A write that was accepted: it has its place in the history and will be
 /// applied in that order.
 #[derive(Clone)]
-#[must_use = "a write is accepted, not yet visible: keep its `seq` or `wait`"]
 pub struct Write {
     seq: Seq,
     shared: Arc<CollectionShared>,
@@ -99,8 +98,15 @@ impl CollectionShared {
         }
         let started = Instant::now();
         let (reply, waiting) = reply();
-        self.request(Request::Await { collection: self.id, seq, reply })?;
-        match waiting.wait(limit) {
+        let patience = limit.map_or(Backpressure::Wait, Backpressure::WaitAtMost);
+        let permit = match self.core.requests.acquire(patience) {
+            Ok(permit) => permit,
+            Err(Refusal::Full { waited }) => return Err(WaitError::Timeout { seq, waited }),
+            Err(Refusal::Closed) => return Err(self.gone().into()),
+        };
+        let request = Request::Await { collection: self.id, seq, reply };
+        self.core.requests.send(permit, request).map_err(|_| self.gone())?;
+        match waiting.wait(limit.map(|limit| limit.saturating_sub(started.elapsed()))) {
             Ok(outcome) => Ok(outcome?),
             Err(NoAnswer::Lost) => Err(self.gone().into()),
             Err(NoAnswer::Timeout) => Err(WaitError::Timeout { seq, waited: started.elapsed() }),

@@ -98,11 +98,10 @@ impl RowStore {
 
     /// Makes sure that no held view shares the place of a retired row.
     fn make_private(&mut self, retired: Retired) -> Result<(), Allocation> {
-        if self.leases.oldest() >= retired.unseen_from {
-            return Ok(());
-        }
         let chunk = Cells::chunk_of(retired.row);
-        if self.detached.get(&chunk).is_some_and(|since| *since >= retired.unseen_from) {
+        // Views before the last copy have the chunk as it was before.
+        let since = self.detached.get(&chunk).copied().unwrap_or(0);
+        if !self.leases.any_held(since, retired.unseen_from) {
             return Ok(());
         }
         self.detach_chunk(chunk)?;
@@ -211,4 +210,36 @@ impl RowStore {
 pub(crate) struct RetiredRows {
     rows: Vec<Row>,
     unseen_from: ViewNumber,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::RecordId;
+
+    fn record(id: u64) -> NewRow {
+        NewRow { id: RecordId::Num(id), vector: vec![id as f32; 4].into(), scale: 1.0 }
+    }
+
+    #[test]
+    fn one_held_view_makes_a_chunk_be_copied_once_not_at_every_reuse() {
+        let mut rows = RowStore::new(4);
+        let mut row = rows.insert(&record(0), Seq(1)).unwrap();
+        let (before, lease) = ((rows.cells().clone(), rows.vectors().clone()), rows.grant());
+        let mut copies = Vec::new();
+        for seq in 2..20 {
+            rows.kill(row, Seq(seq));
+            let retired = rows.retire(vec![row]);
+            rows.reuse(retired);
+            drop(rows.grant());
+            row = rows.insert(&record(seq), Seq(seq)).unwrap();
+            copies.push(rows.vectors().row(0).as_ptr());
+            drop(rows.grant());
+        }
+        copies.dedup();
+        assert_eq!(copies.len(), 1);
+        assert_eq!((before.0.id(0), before.1.row(0)), (Some(&RecordId::Num(0)), &[0.0; 4][..]));
+        assert!(before.0.visible(0, Seq(1)));
+        drop(lease);
+    }
 }

@@ -77,12 +77,15 @@ impl Worker {
     }
 
     /// The body of the thread.
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(self) {
         let reports = self.ports.reports.clone();
         let mut guard = DownGuard { worker: self.number, reports: &reports, orderly: false };
-        while !self.closing {
-            if !self.round() {
-                wait_for_any(&self.ports.writes, &self.ports.queries, &self.ports.signals);
+        // Dropped before the guard: once the coordinator hears of the end, the
+        // mailboxes are closed and nothing can be sent into them any more.
+        let mut worker = self;
+        while !worker.closing {
+            if !worker.round() {
+                wait_for_any(&worker.ports.writes, &worker.ports.queries, &worker.ports.signals);
             }
         }
         guard.orderly = true;
