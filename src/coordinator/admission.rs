@@ -38,9 +38,11 @@ impl Admission {
         for shard in shards {
             self.sent[shard].store(seq, Ordering::Relaxed);
         }
-        let sent = send(Seq(seq));
+        // Before sending: who learns of the write through the messages (a
+        // worker, then the coordinator, perhaps before `send` returns) must
+        // find its number here, or nobody would publish it.
         self.last.store(seq, Ordering::Release);
-        sent.map(|()| Seq(seq))
+        send(Seq(seq)).map(|()| Seq(seq))
     }
 
     /// The last number given out.
@@ -58,6 +60,17 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_receiver_of_a_message_finds_its_number() {
+        let admission = Admission::new(1);
+        let seen = |seq| {
+            assert_eq!((admission.last(), admission.sent(0)), (seq, seq));
+            Ok::<(), ()>(())
+        };
+        (0..3).for_each(|_| drop(admission.admit([0].into_iter(), seen)));
+        assert_eq!(admission.last(), Seq(3));
+    }
 
     #[test]
     fn numbers_are_drawn_in_the_order_of_sending() {
