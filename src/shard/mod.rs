@@ -16,7 +16,7 @@ pub(crate) use command::{
 pub use mailbox::Backpressure;
 pub(crate) use mailbox::{
     Envelope, Inbox, Mailbox, NoAnswer, Permit, Refusal, Reply, SignalInbox, Signals, mailbox, reply,
-    reply_future, signals, wait_for_either,
+    reply_future, reports, signals, wait_for_either,
 };
 pub(crate) use state::ShardState;
 pub(crate) use worker::{Worker, WorkerPorts};
