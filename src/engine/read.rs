@@ -103,7 +103,11 @@ impl Collection {
         requests.send(permit, Request::Search(Arc::new(order))).map_err(|_| shared.gone())?;
         let answer = waiting.wait().await.map_err(|_| shared.gone())?;
         shared.report_slow(clock, k, "workers");
-        answer
+        match answer {
+            // A worker that has ended already takes no search from the coordinator.
+            Err(SearchError::Failed { .. }) if shared.core.is_closed() => Err(shared.gone().into()),
+            answer => answer,
+        }
     }
 
     /// The record with an id, as the newest snapshot shows it, its vector as

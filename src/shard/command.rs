@@ -9,7 +9,8 @@
 
 use std::sync::Arc;
 
-use super::mailbox::{Permit, Reply};
+use super::mailbox::Reply;
+use super::places::Permit;
 use super::state::ShardState;
 use crate::error::SearchError;
 use crate::id::Seq;

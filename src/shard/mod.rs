@@ -6,6 +6,7 @@
 mod batch;
 mod command;
 mod mailbox;
+mod places;
 mod state;
 mod worker;
 
@@ -15,8 +16,9 @@ pub(crate) use command::{
 };
 pub use mailbox::Backpressure;
 pub(crate) use mailbox::{
-    Envelope, Inbox, Mailbox, NoAnswer, Permit, Refusal, Reply, SignalInbox, Signals, mailbox, reply,
-    reply_future, reports, signals, wait_for_either,
+    Envelope, Inbox, Mailbox, NoAnswer, Refusal, Reply, SignalInbox, Signals, mailbox, reply, reply_future,
+    reports, signals, wait_for_either,
 };
+pub(crate) use places::Permit;
 pub(crate) use state::ShardState;
 pub(crate) use worker::{Worker, WorkerPorts};

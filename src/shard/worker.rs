@@ -14,7 +14,8 @@ use tracing::{debug, debug_span, error, trace};
 
 use super::batch::AbsorbJob;
 use super::command::{Background, CollectionId, Keep, Report, ShardQuery, Signal, Width, WriteCommand};
-use super::mailbox::{Envelope, Inbox, Permit, SignalInbox, Signals, wait_for_any};
+use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
+use super::places::Permit;
 use super::state::ShardState;
 use crate::error::SearchError;
 use crate::index::Executor;
