@@ -46,22 +46,20 @@ struct State {
 }
 
 impl State {
-    /// Where the future with this ticket stands in the queue.
-    fn position(&self, ticket: u64) -> Option<usize> {
-        self.futures.binary_search_by_key(&ticket, |(queued, _)| *queued).ok()
+    /// Where the future with this ticket stands in the queue, or would stand.
+    fn position(&self, ticket: u64) -> Result<usize, usize> {
+        self.futures.binary_search_by_key(&ticket, |(queued, _)| *queued)
     }
 
-    /// Queues a future, or keeps its place and takes its newest waker.
+    /// Queues a future under its ticket, a new one if it has none. Who was
+    /// woken in vain stands where it stood before.
     fn queue(&mut self, ticket: Option<u64>, waker: &Waker) -> u64 {
-        if let Some(ticket) = ticket
-            && let Some(at) = self.position(ticket)
-        {
-            self.futures[at].1.clone_from(waker);
-            return ticket;
+        let ticket = ticket.unwrap_or(self.next_ticket);
+        self.next_ticket = self.next_ticket.max(ticket + 1);
+        match self.position(ticket) {
+            Ok(at) => self.futures[at].1.clone_from(waker),
+            Err(at) => self.futures.insert(at, (ticket, waker.clone())),
         }
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.futures.push_back((ticket, waker.clone()));
         ticket
     }
 }
@@ -175,7 +173,7 @@ impl Future for Acquire {
             return Poll::Pending;
         };
         if let Some(ticket) = self.ticket.take()
-            && let Some(at) = state.position(ticket)
+            && let Ok(at) = state.position(ticket)
         {
             state.futures.remove(at);
         }
@@ -188,10 +186,10 @@ impl Drop for Acquire {
         let Some(ticket) = self.ticket else { return };
         let mut state = self.places.lock();
         match state.position(ticket) {
-            Some(at) => drop(state.futures.remove(at)),
+            Ok(at) => drop(state.futures.remove(at)),
             // It was called for a place and does not come.
-            None if state.free > 0 => self.places.call_next(state),
-            None => {}
+            Err(_) if state.free > 0 => self.places.call_next(state),
+            Err(_) => {}
         }
     }
 }
@@ -239,6 +237,22 @@ mod tests {
         assert_eq!(count(&calls), 2);
         assert!(poll(future.as_mut(), &waker).is_ready());
         assert_eq!(places.free(), 1);
+    }
+
+    #[test]
+    fn a_future_that_was_called_in_vain_stands_before_those_who_came_later() {
+        let places = Places::new(1);
+        let taken = places.acquire(Backpressure::Reject).unwrap();
+        let (calls, waker) = caller();
+        let mut first = pin!(places.acquire_async());
+        let mut second = pin!(places.acquire_async());
+        assert!(poll(first.as_mut(), &waker).is_pending());
+        assert!(poll(second.as_mut(), Waker::noop()).is_pending());
+        drop(taken);
+        let stolen = places.acquire(Backpressure::Reject).unwrap();
+        assert!(poll(first.as_mut(), &waker).is_pending());
+        drop(stolen);
+        assert_eq!(count(&calls), 2);
     }
 
     #[test]
