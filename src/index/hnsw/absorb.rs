@@ -5,7 +5,7 @@ use super::graph::MAX_LEVEL;
 use super::plan::{Job, Worker};
 use crate::id::{Row, mix};
 use crate::index::parallel::parallel_map;
-use crate::index::{Effort, Points, Scratch};
+use crate::index::{Effort, Scratch};
 use crate::neighbor::Neighbor;
 use crate::vector::BLOCK;
 
@@ -58,7 +58,6 @@ fn links(job: Job<'_>, at: usize, levels: &[usize], worker: &mut Worker) -> Vec<
     job.points.space.prepare_row(job.points.vectors, row, &mut query);
     let walk = Walk { graph: job.graph, points: job.points, query: &query };
     let top = job.graph.entry.map_or(0, |entry| entry.level);
-    let mates = mates(job, at, &query, &mut worker.scratch);
     let start = walk.descend(levels[at], &mut worker.scratch, &mut Effort::default());
     worker.scratch.starts.clear();
     worker.scratch.starts.extend(start);
@@ -67,9 +66,8 @@ fn links(job: Job<'_>, at: usize, levels: &[usize], worker: &mut Worker) -> Vec<
         if layer <= top && job.graph.entry.is_some() {
             candidates(job, walk, layer, &mut worker.scratch);
         }
-        let reached = mates.iter().zip(levels).filter(|(_, level)| **level >= layer).map(|(mate, _)| *mate);
+        add_mates(job, at, levels, layer, &query, &mut worker.scratch);
         let candidates = &mut worker.scratch.candidates;
-        candidates.extend(reached.filter(|mate| mate.distance.is_finite()));
         candidates.sort_unstable_by(Neighbor::order);
         candidates.truncate(job.options.ef_construction);
         links[layer] = worker.selector.choose(job.points, candidates, job.options.m, |_| false).to_vec();
@@ -95,27 +93,19 @@ fn candidates(job: Job<'_>, walk: Walk<'_>, layer: usize, scratch: &mut Scratch)
     scratch.starts.extend(scratch.pool.iter());
 }
 
-/// The earlier rows of the batch, in their order, with their distances.
-fn mates(job: Job<'_>, at: usize, query: &[f32], scratch: &mut Scratch) -> Vec<Neighbor> {
-    let mut mates = Vec::with_capacity(at);
-    measure_all(job.points, query, &job.batch.absorb[..at], &mut scratch.distances, &mut mates);
-    mates
-}
-
-fn measure_all(
-    points: Points<'_>,
-    query: &[f32],
-    rows: &[Row],
-    distances: &mut Vec<f32>,
-    all: &mut Vec<Neighbor>,
-) {
+/// Adds the earlier rows of the batch to the candidates, as far as they are
+/// near enough: rows of one batch do not find each other in the frozen graph.
+fn add_mates(job: Job<'_>, at: usize, levels: &[usize], layer: usize, query: &[f32], scratch: &mut Scratch) {
+    let Scratch { rows, distances, candidates, .. } = scratch;
+    let is_full = candidates.len() >= job.options.ef_construction;
+    let bound = candidates.last().filter(|_| is_full).map_or(f32::INFINITY, |last| last.distance);
+    rows.clear();
+    let mates = job.batch.absorb[..at].iter().zip(levels);
+    rows.extend(mates.filter(|(_, level)| **level >= layer).map(|(row, _)| *row));
     distances.resize(BLOCK, 0.0);
     for rows in rows.chunks(BLOCK) {
-        points.space.distances(query, points.vectors, rows, f32::INFINITY, distances);
-        all.extend(
-            rows.iter()
-                .zip(distances.iter())
-                .map(|(row, distance)| Neighbor { distance: *distance, row: *row }),
-        );
+        job.points.space.distances(query, job.points.vectors, rows, bound, distances);
+        let near = rows.iter().zip(distances.iter()).filter(|(_, distance)| **distance <= bound);
+        candidates.extend(near.map(|(row, distance)| Neighbor { distance: *distance, row: *row }));
     }
 }

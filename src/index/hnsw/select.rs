@@ -7,6 +7,7 @@
 
 use crate::id::Row;
 use crate::index::Points;
+use crate::metric::Metric;
 use crate::neighbor::Neighbor;
 
 /// Chosen links that a candidate is compared with in one call.
@@ -50,11 +51,22 @@ impl Selector {
         if self.rows.is_empty() {
             return false;
         }
-        points.space.prepare_row(points.vectors, candidate.row, &mut self.query);
+        let query = row_query(points, candidate.row, &mut self.query);
         let mut distances = [0.0; STEP];
         self.rows.chunks(STEP).any(|rows| {
-            points.space.distances(&self.query, points.vectors, rows, candidate.distance, &mut distances);
+            points.space.distances(query, points.vectors, rows, candidate.distance, &mut distances);
             distances[..rows.len()].iter().any(|distance| *distance < candidate.distance)
         })
+    }
+}
+
+/// A stored row as a query; copied only where the two forms differ.
+pub(super) fn row_query<'a>(points: Points<'a>, row: Row, buffer: &'a mut Vec<f32>) -> &'a [f32] {
+    match points.space.metric() {
+        Metric::Cosine => {
+            points.space.prepare_row(points.vectors, row, buffer);
+            buffer
+        }
+        Metric::L2 | Metric::Dot => points.vectors.row(row),
     }
 }
