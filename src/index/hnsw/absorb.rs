@@ -3,6 +3,7 @@
 use super::beam::{Limits, Walk};
 use super::graph::MAX_LEVEL;
 use super::plan::{Job, Worker};
+use super::select::row_query;
 use crate::id::{Row, mix};
 use crate::index::parallel::parallel_map;
 use crate::index::{Effort, Scratch};
@@ -36,43 +37,71 @@ pub(super) fn level(seed: u64, ordinal: u64, m: usize) -> usize {
     MAX_LEVEL
 }
 
+/// Where a new row stands among the upper layers: for each layer, from the
+/// highest, the nearest row that a greedy walk finds. The entry row is first.
+type Path = Vec<Neighbor>;
+
 pub(super) fn find_links(job: Job<'_>, workers: &mut [Worker]) -> Vec<Absorbed> {
     let batch = job.batch;
     assert_eq!(batch.absorb.len(), batch.ordinals.len());
-    let levels: Vec<usize> =
-        batch.ordinals.iter().map(|ordinal| level(job.options.seed, *ordinal, job.options.m)).collect();
-    let levels = levels.as_slice();
-    parallel_map(job.executor, batch.absorb.len(), workers, |at, worker| Absorbed {
-        row: batch.absorb[at],
-        links: links(job, at, levels, worker),
-    })
+    let count = batch.absorb.len();
+    let draw = |ordinal: &u64| level(job.options.seed, *ordinal, job.options.m);
+    let levels: Vec<usize> = batch.ordinals.iter().map(draw).collect();
+    let paths = parallel_map(job.executor, count, workers, |at, worker| path(job, at, worker));
+    let order = similar_together(&paths);
+    let mut absorbed = parallel_map(job.executor, count, workers, |item, worker| {
+        let at = order[item];
+        (at, links(job, at, &levels, &paths[at], worker))
+    });
+    absorbed.sort_unstable_by_key(|(at, _)| *at);
+    absorbed.into_iter().map(|(at, links)| Absorbed { row: batch.absorb[at], links }).collect()
 }
 
-fn links(job: Job<'_>, at: usize, levels: &[usize], worker: &mut Worker) -> Vec<Vec<Neighbor>> {
+/// An order in which rows of one region follow each other: their searches read
+/// the same vectors, which are still in the cache then.
+fn similar_together(paths: &[Path]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..paths.len()).collect();
+    let region = |at: usize| paths[at].iter().map(|near| near.row);
+    order.sort_by(|a, b| region(*a).cmp(region(*b)));
+    order
+}
+
+fn path(job: Job<'_>, at: usize, worker: &mut Worker) -> Path {
+    let Worker { scratch, query, .. } = worker;
+    let query = row_query(job.points, job.batch.absorb[at], query);
+    let walk = Walk { graph: job.graph, points: job.points, query };
+    let effort = &mut Effort::default();
+    let mut path: Path = walk.entry(effort).into_iter().collect();
+    for layer in (1..=job.graph.entry.map_or(0, |entry| entry.level)).rev() {
+        if let Some(start) = path.last() {
+            path.push(walk.nearest_on(layer, *start, scratch, effort));
+        }
+    }
+    path
+}
+
+fn links(job: Job<'_>, at: usize, levels: &[usize], path: &Path, worker: &mut Worker) -> Vec<Vec<Neighbor>> {
     let mut links = vec![Vec::new(); levels[at] + 1];
     if job.executor.cancelled() {
         return links;
     }
-    let row = job.batch.absorb[at];
-    let mut query = std::mem::take(&mut worker.scratch.query);
-    job.points.space.prepare_row(job.points.vectors, row, &mut query);
-    let walk = Walk { graph: job.graph, points: job.points, query: &query };
+    let Worker { scratch, selector, query } = worker;
+    let query = row_query(job.points, job.batch.absorb[at], query);
+    let walk = Walk { graph: job.graph, points: job.points, query };
     let top = job.graph.entry.map_or(0, |entry| entry.level);
-    let start = walk.descend(levels[at], &mut worker.scratch, &mut Effort::default());
-    worker.scratch.starts.clear();
-    worker.scratch.starts.extend(start);
+    scratch.starts.clear();
+    scratch.starts.extend(path.get(top.saturating_sub(levels[at])));
     for layer in (0..=levels[at]).rev() {
-        worker.scratch.candidates.clear();
+        scratch.candidates.clear();
         if layer <= top && job.graph.entry.is_some() {
-            candidates(job, walk, layer, &mut worker.scratch);
+            candidates(job, walk, layer, scratch);
         }
-        add_mates(job, at, levels, layer, &query, &mut worker.scratch);
-        let candidates = &mut worker.scratch.candidates;
+        add_mates(job, at, levels, layer, query, scratch);
+        let candidates = &mut scratch.candidates;
         candidates.sort_unstable_by(Neighbor::order);
         candidates.truncate(job.options.ef_construction);
-        links[layer] = worker.selector.choose(job.points, candidates, job.options.m, |_| false).to_vec();
+        links[layer] = selector.choose(job.points, candidates, job.options.m, |_| false).to_vec();
     }
-    worker.scratch.query = query;
     links
 }
 

@@ -55,21 +55,32 @@ impl Walk<'_> {
 
     /// Walks from the entry row to ever nearer rows on the layers above
     /// `target`; gives the nearest row found there.
-    pub(super) fn descend(
+    fn descend(&self, target: usize, scratch: &mut Scratch, effort: &mut Effort) -> Option<Neighbor> {
+        let entry = self.graph.entry?;
+        let start = self.entry(effort)?;
+        let layers = (target + 1..=entry.level).rev();
+        Some(layers.fold(start, |best, layer| self.nearest_on(layer, best, scratch, effort)))
+    }
+
+    /// The entry row with its distance.
+    pub(super) fn entry(&self, effort: &mut Effort) -> Option<Neighbor> {
+        effort.distances += 1;
+        self.graph.entry.map(|entry| Neighbor { distance: self.distance(entry.row), row: entry.row })
+    }
+
+    /// Walks to ever nearer rows of one layer.
+    pub(super) fn nearest_on(
         &self,
-        target: usize,
+        layer: usize,
+        start: Neighbor,
         scratch: &mut Scratch,
         effort: &mut Effort,
-    ) -> Option<Neighbor> {
-        let entry = self.graph.entry?;
-        let mut best = Neighbor { distance: self.distance(entry.row), row: entry.row };
-        effort.distances += 1;
-        for layer in (target + 1..=entry.level).rev() {
-            while let Some(nearer) = self.nearest_link(layer, best, scratch, effort) {
-                best = nearer;
-            }
+    ) -> Neighbor {
+        let mut best = start;
+        while let Some(nearer) = self.nearest_link(layer, best, scratch, effort) {
+            best = nearer;
         }
-        Some(best)
+        best
     }
 
     /// The nearest link of a row that is nearer than the row itself.

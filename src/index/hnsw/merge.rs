@@ -6,6 +6,7 @@ use super::absorb::Absorbed;
 use super::forget::Holed;
 use super::graph::TREE;
 use super::plan::{Job, Worker};
+use super::select::row_query;
 use crate::id::Row;
 use crate::index::parallel::parallel_map;
 use crate::neighbor::Neighbor;
@@ -116,16 +117,16 @@ fn push_missing(links: &mut Vec<u32>, more: &[Row]) {
 
 /// Prunes a list to its degree; tree edges stay.
 fn prune(job: Job<'_>, row: Row, links: &mut Vec<u32>, degree: usize, worker: &mut Worker) {
-    let Worker { scratch, selector } = worker;
+    let Worker { scratch, selector, query } = worker;
     let (candidates, rows) = (&mut scratch.candidates, &mut scratch.rows);
-    job.points.space.prepare_row(job.points.vectors, row, &mut scratch.query);
+    let query = row_query(job.points, row, query);
     scratch.distances.resize(BLOCK, 0.0);
     candidates.clear();
     for part in links.chunks(BLOCK) {
         rows.clear();
         rows.extend(part.iter().map(|link| link & !TREE));
         let distances = &mut scratch.distances;
-        job.points.space.distances(&scratch.query, job.points.vectors, rows, f32::INFINITY, distances);
+        job.points.space.distances(query, job.points.vectors, rows, f32::INFINITY, distances);
         let near = rows.iter().zip(distances.iter());
         candidates.extend(near.map(|(row, distance)| Neighbor { distance: *distance, row: *row }));
     }

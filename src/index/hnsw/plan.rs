@@ -32,6 +32,8 @@ pub(super) struct Change {
 pub(super) struct Worker {
     pub(super) scratch: Scratch,
     pub(super) selector: Selector,
+    /// A stored row in the form of a query.
+    pub(super) query: Vec<f32>,
 }
 
 /// Everything that the steps of a plan need to know.
