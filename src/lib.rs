@@ -8,13 +8,15 @@ mod id;
 mod metric;
 mod neighbor;
 
-mod index;
 mod kernel;
+
 mod vector;
+
+mod index;
+
+pub use id::{Generation, RecordId, Seq};
+pub use metric::Metric;
 
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
-
-pub use id::{Generation, RecordId, Seq};
-pub use metric::Metric;

@@ -1,4 +1,5 @@
-//! What benchmarks and experiments need from the inside; no promise about any
-//! of it.
+//! Inner floors for the benches of this crate. No part of the interface: may
+//! change in any version.
 
 pub mod index;
+pub mod kernel;

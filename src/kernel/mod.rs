@@ -20,13 +20,14 @@ mod x86_64;
 use isa::Isa;
 pub(crate) use prefetch::prefetch;
 
+/// Distances of one query to many rows within a bound.
+pub(crate) type ManyWithin = fn(query: &[f32], rows: &[&[f32]], bound: f32, out: &mut [f32]);
+
 /// The distance functions of one instruction set.
 ///
 /// All of them panic when vectors that belong together differ in length.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels {
-    /// The instruction set.
-    pub(crate) isa: Isa,
     /// Squared Euclidean distance of two vectors of the same length.
     pub(crate) l2: fn(&[f32], &[f32]) -> f32,
     /// Inner product of two vectors of the same length.
@@ -34,7 +35,7 @@ pub(crate) struct Kernels {
     /// Squared distances of one query to many rows. A row whose partial sum
     /// already exceeds `bound` may stop early: its output is then
     /// `f32::INFINITY`. A distance that is given is bit for bit what `l2` gives.
-    pub(crate) l2_many: fn(query: &[f32], rows: &[&[f32]], bound: f32, out: &mut [f32]),
+    pub(crate) l2_many: ManyWithin,
     /// Inner products of one query with many rows, bit for bit what `dot` gives.
     pub(crate) dot_many: fn(query: &[f32], rows: &[&[f32]], out: &mut [f32]),
 }

@@ -3,9 +3,8 @@
 //! It sums in order and abandons nothing.
 
 use super::Kernels;
-use super::isa::Isa;
 
-pub(super) const KERNELS: Kernels = Kernels { isa: Isa::Scalar, l2, dot, l2_many, dot_many };
+pub(super) const KERNELS: Kernels = Kernels { l2, dot, l2_many, dot_many };
 
 fn l2(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());

@@ -2,10 +2,9 @@
 
 use std::arch::aarch64::{float32x4_t, vaddq_f32, vaddvq_f32, vdupq_n_f32, vfmaq_f32, vld1q_f32, vsubq_f32};
 
-use crate::kernel::isa::Isa;
 use crate::kernel::lanes::{Lanes, kernels};
 
-kernels!(Isa::Neon, Floats, "neon");
+kernels!(Floats, "neon");
 
 #[derive(Clone, Copy)]
 struct Floats(float32x4_t);

@@ -6,10 +6,9 @@ use std::arch::x86_64::{
     _mm256_maskload_ps, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_sub_ps,
 };
 
-use crate::kernel::isa::Isa;
 use crate::kernel::lanes::{Lanes, kernels};
 
-kernels!(Isa::Avx2, Floats, "avx2,fma");
+kernels!(Floats, "avx2,fma");
 
 #[derive(Clone, Copy)]
 struct Floats(__m256);

@@ -5,10 +5,9 @@ use std::arch::x86_64::{
     _mm512_reduce_add_ps, _mm512_setzero_ps, _mm512_sub_ps,
 };
 
-use crate::kernel::isa::Isa;
 use crate::kernel::lanes::{Lanes, kernels};
 
-kernels!(Isa::Avx512, Floats, "avx512f");
+kernels!(Floats, "avx512f");
 
 #[derive(Clone, Copy)]
 struct Floats(__m512);
