@@ -55,6 +55,11 @@ impl TopK {
         self.heap.len()
     }
 
+    /// Rows kept that are not farther than `bound`; O(k).
+    pub(crate) fn within(&self, bound: f32) -> usize {
+        self.heap.iter().filter(|kept| kept.distance <= bound).count()
+    }
+
     #[inline]
     pub(crate) fn offer(&mut self, candidate: Neighbor) {
         if self.heap.len() < self.k {

@@ -100,7 +100,7 @@ fn links(job: Job<'_>, at: usize, levels: &[usize], path: &Path, worker: &mut Wo
         let candidates = &mut scratch.candidates;
         candidates.sort_unstable_by(Neighbor::order);
         candidates.truncate(job.options.ef_construction);
-        links[layer] = selector.choose(job.points, candidates, job.options.m, |_| false).to_vec();
+        links[layer] = selector.choose(job.points, candidates, job.first_share(), |_| false).to_vec();
     }
     links
 }

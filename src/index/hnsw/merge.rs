@@ -6,7 +6,7 @@ use super::absorb::Absorbed;
 use super::forget::Holed;
 use super::graph::TREE;
 use super::plan::{Job, Worker};
-use super::select::row_query;
+use super::select::{Share, row_query};
 use crate::id::Row;
 use crate::index::parallel::parallel_map;
 use crate::neighbor::Neighbor;
@@ -78,9 +78,9 @@ fn rewrite(job: Job<'_>, layer: usize, row: Row, edit: &Edit<'_>, worker: &mut W
             *link |= TREE;
         }
     }
-    let degree = job.degree(layer);
-    if links.len() > degree || (edit.holed && links.len() > staying) {
-        prune(job, row, &mut links, degree, worker);
+    let share = job.share(layer);
+    if links.len() > share.most || (edit.holed && links.len() > staying) {
+        prune(job, row, &mut links, share, worker);
     }
     links
 }
@@ -116,7 +116,7 @@ fn push_missing(links: &mut Vec<u32>, more: &[Row]) {
 }
 
 /// Prunes a list to its degree; tree edges stay.
-fn prune(job: Job<'_>, row: Row, links: &mut Vec<u32>, degree: usize, worker: &mut Worker) {
+fn prune(job: Job<'_>, row: Row, links: &mut Vec<u32>, share: Share, worker: &mut Worker) {
     let Worker { scratch, selector, query } = worker;
     let (candidates, rows) = (&mut scratch.candidates, &mut scratch.rows);
     let query = row_query(job.points, row, query);
@@ -132,7 +132,7 @@ fn prune(job: Job<'_>, row: Row, links: &mut Vec<u32>, degree: usize, worker: &m
     }
     candidates.sort_unstable_by(Neighbor::order);
     let is_tree = |row: Row| links.contains(&(row | TREE));
-    let chosen = selector.choose(job.points, candidates, degree, is_tree);
+    let chosen = selector.choose(job.points, candidates, share, is_tree);
     let chosen: Vec<u32> =
         chosen.iter().map(|near| if is_tree(near.row) { near.row | TREE } else { near.row }).collect();
     *links = chosen;

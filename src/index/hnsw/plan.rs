@@ -9,7 +9,7 @@ use super::absorb::{self, Absorbed};
 use super::forget;
 use super::graph::{Beacon, Entry, Graph};
 use super::merge::{self, List};
-use super::select::Selector;
+use super::select::{Selector, Share};
 use super::tree::TreeDraft;
 use super::{HnswOptions, beacons};
 use crate::bits::RowSet;
@@ -46,6 +46,8 @@ pub(super) struct Job<'a> {
     pub(super) batch: &'a Batch<'a>,
     pub(super) forgotten: &'a RowSet,
     pub(super) executor: &'a dyn Executor,
+    /// Links that a list is filled up to.
+    pub(super) least: usize,
 }
 
 impl Job<'_> {
@@ -53,9 +55,14 @@ impl Job<'_> {
         self.forgotten.contains(row) || (self.batch.dead)(row)
     }
 
-    /// Links that a row may have on a layer.
-    pub(super) fn degree(&self, layer: usize) -> usize {
-        self.options.degree(layer)
+    /// Links that a row may have on a layer, and should have.
+    pub(super) fn share(&self, layer: usize) -> Share {
+        Share { most: self.options.degree(layer), least: self.least }
+    }
+
+    /// Links that a new row chooses on any layer.
+    pub(super) fn first_share(&self) -> Share {
+        Share { most: self.options.m, least: self.least }
     }
 }
 
