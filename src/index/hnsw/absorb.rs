@@ -109,12 +109,12 @@ fn links(job: Job<'_>, at: usize, levels: &[usize], path: &Path, worker: &mut Wo
 /// The rows found are where the search of the layer below starts.
 fn candidates(job: Job<'_>, walk: Walk<'_>, layer: usize, scratch: &mut Scratch) {
     let (ef, mut effort) = (job.options.ef_construction, Effort::default());
-    walk.beam(layer, ef, Limits::NONE, scratch, &mut effort);
+    walk.beam(layer, ef, Limits::building(ef), scratch, &mut effort);
     let Scratch { pool, candidates, .. } = scratch;
     candidates.extend(pool.iter().filter(|near| !job.is_dead(near.row)));
     if layer == 0 && candidates.len() < job.options.m.min(pool.len()) {
         let live = |row: Row| !job.is_dead(row);
-        walk.filtered_beam(ef, Limits::NONE, &live, scratch, &mut effort);
+        walk.filtered_beam(ef, Limits::building(ef), &live, scratch, &mut effort);
         scratch.candidates.clear();
         scratch.candidates.extend(scratch.admitted.sorted());
     }
