@@ -4,7 +4,8 @@
 //!
 //! DIR holds `base.fvecs`, `query.fvecs`, `gt.ivecs` and `metric` (l2, cos,
 //! ip); without it the rows are synthetic. Keys: m, efc, threads, queries, k,
-//! ef (a list with commas).
+//! ef (a list with commas), shards (graphs searched one after the other, with
+//! and without handing on the bound).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -61,8 +62,50 @@ fn synthetic() -> Data {
     Data { dim, metric: Metric::L2, base: base.to_vec(), queries: queries.to_vec(), truth }
 }
 
+/// One graph, or several that hold every n-th row each.
+struct Shards {
+    graphs: Vec<BareIndex>,
+    /// Whether a shard learns how far the k-th row of those before it is.
+    hand_on: bool,
+}
+
+impl Shards {
+    fn build(data: &Data, count: usize, options: BareOptions) -> Option<Shards> {
+        let graph = |shard: usize| {
+            let rows = data.base.chunks_exact(data.dim).skip(shard).step_by(count);
+            BareIndex::build(&rows.flatten().copied().collect::<Vec<f32>>(), data.dim, options)
+        };
+        Some(Shards { graphs: (0..count).map(graph).collect::<Option<_>>()?, hand_on: true })
+    }
+
+    fn search(&mut self, query: &[f32], k: usize, ef: usize, rows: &mut Vec<u32>) {
+        let count = self.graphs.len();
+        if let [only] = self.graphs.as_mut_slice() {
+            only.search(query, k, ef, rows);
+            return;
+        }
+        let mut near: Vec<(f32, u32)> = Vec::new();
+        for (shard, graph) in self.graphs.iter_mut().enumerate() {
+            let kth = near.get(k - 1).filter(|_| self.hand_on);
+            let bound = kth.map_or(f32::INFINITY, |(distance, _)| *distance);
+            graph.search_sharded(query, k, ef, bound, |distance, row| {
+                near.push((distance, row * count as u32 + shard as u32));
+            });
+            near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+            near.truncate(k);
+        }
+        rows.clear();
+        rows.extend(near.iter().map(|(_, row)| *row));
+    }
+
+    fn take_work(&mut self) -> (u64, u64) {
+        let work = self.graphs.iter_mut().map(BareIndex::take_work);
+        work.fold((0, 0), |(hops, distances), work| (hops + work.hops, distances + work.distances))
+    }
+}
+
 /// One pass over the queries: time and hits.
-fn pass(index: &mut BareIndex, data: &Data, count: usize, k: usize, ef: usize) -> (Duration, usize) {
+fn pass(index: &mut Shards, data: &Data, count: usize, k: usize, ef: usize) -> (Duration, usize) {
     let (mut rows, mut hits, mut spent) = (Vec::new(), 0, Duration::ZERO);
     for (query, truth) in data.queries.chunks_exact(data.dim).zip(&data.truth).take(count) {
         let start = Instant::now();
@@ -84,7 +127,8 @@ fn main() -> std::io::Result<()> {
     let (m, ef_construction, threads) = (number("m", 16), number("efc", 200), number("threads", 2));
     let start = Instant::now();
     let options = BareOptions { metric: data.metric, m, ef_construction, threads };
-    let Some(mut index) = BareIndex::build(&data.base, data.dim, options) else {
+    let shards = number("shards", 1);
+    let Some(mut index) = Shards::build(&data, shards, options) else {
         return Err(std::io::Error::other("a row cannot be used"));
     };
     println!(
@@ -93,26 +137,34 @@ fn main() -> std::io::Result<()> {
         data.dim,
         data.metric,
         start.elapsed().as_secs_f64(),
-        index.graph_bytes() as f64 / 1e6,
-        index.defects(),
-        index.digest(),
+        index.graphs.iter().map(BareIndex::graph_bytes).sum::<usize>() as f64 / 1e6,
+        index.graphs.iter().map(BareIndex::defects).sum::<usize>(),
+        index.graphs.iter().fold(0, |hash, graph| hash ^ graph.digest()),
     );
     let (k, count) = (number("k", 10), number("queries", 1_000).min(data.truth.len()));
     let efs = keys.get("ef").copied().unwrap_or("10,15,20,30,40,60,80,120,160,240,320,480");
-    println!("{:>6} {:>8} {:>10} {:>8} {:>10}", "ef", "recall", "queries/s", "hops", "distances");
-    for ef in efs.split(',').filter_map(|text| text.parse().ok()) {
-        pass(&mut index, &data, count.min(100), k, ef);
-        index.take_work();
-        let (first, hits) = pass(&mut index, &data, count, k, ef);
-        let work = index.take_work();
-        let spent = (0..2).map(|_| pass(&mut index, &data, count, k, ef).0).fold(first, Duration::min);
-        println!(
-            "{ef:>6} {:>8.4} {:>10.0} {:>8.1} {:>10.1}",
-            hits as f64 / (count * k) as f64,
-            count as f64 / spent.as_secs_f64(),
-            work.hops as f64 / count as f64,
-            work.distances as f64 / count as f64,
-        );
+    for hand_on in [true, false].into_iter().take(shards.min(2)) {
+        index.hand_on = hand_on;
+        println!("{:>6} {:>8} {:>10} {:>8} {:>10}", "ef", "recall", "queries/s", "hops", "distances");
+        for ef in efs.split(',').filter_map(|text| text.parse().ok()) {
+            report(&mut index, &data, count, k, ef);
+        }
     }
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the report is the product")]
+fn report(index: &mut Shards, data: &Data, count: usize, k: usize, ef: usize) {
+    pass(index, data, count.min(100), k, ef);
+    index.take_work();
+    let (first, hits) = pass(index, data, count, k, ef);
+    let (hops, distances) = index.take_work();
+    let spent = (0..2).map(|_| pass(index, data, count, k, ef).0).fold(first, Duration::min);
+    println!(
+        "{ef:>6} {:>8.4} {:>10.0} {:>8.1} {:>10.1}",
+        hits as f64 / (count * k) as f64,
+        count as f64 / spent.as_secs_f64(),
+        hops as f64 / count as f64,
+        distances as f64 / count as f64,
+    );
 }

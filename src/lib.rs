@@ -79,6 +79,7 @@ mod neighbor;
 mod bits;
 
 mod kernel;
+
 mod vector;
 mod error;
 mod index;
@@ -89,9 +90,7 @@ mod shard;
 mod coordinator;
 mod engine;
 
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod internals;
+mod index;
 
 pub use engine::{
     Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, HnswConfig,

@@ -4,6 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Executor, Task};
 
+/// Runs of items that a task takes: enough of them to end together.
+const RUNS_PER_TASK: usize = 8;
+
+/// Neighbouring items are often alike: up to so many stay with one task.
+const LONGEST_RUN: usize = 16;
+
 /// `work(item)` for all items below `count`, in their order. Every task owns
 /// one of `states`; which task takes which item depends on time, so `work` may
 /// use its state as working memory only.
@@ -15,15 +21,18 @@ pub(super) fn parallel_map<S: Send, T: Send>(
 ) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let (next, work) = (&next, &work);
+    let run = (count / (states.len() * RUNS_PER_TASK).max(1)).clamp(1, LONGEST_RUN);
     let mut parts: Vec<Vec<(usize, T)>> = states.iter().map(|_| Vec::new()).collect();
     let tasks = states.iter_mut().zip(&mut parts).map(|(state, part)| -> Task<'_> {
         Box::new(move || {
             loop {
-                let item = next.fetch_add(1, Ordering::Relaxed);
-                if item >= count {
+                let first = next.fetch_add(run, Ordering::Relaxed);
+                if first >= count {
                     return;
                 }
-                part.push((item, work(item, state)));
+                for item in first..count.min(first + run) {
+                    part.push((item, work(item, state)));
+                }
             }
         })
     });

@@ -66,6 +66,16 @@ impl Pool {
         None
     }
 
+    /// Candidates before the one that `expand_next` gave last.
+    pub(crate) fn expanded(&self) -> usize {
+        self.cursor.saturating_sub(1)
+    }
+
+    /// Candidates that are not farther than `bound`.
+    pub(crate) fn within(&self, bound: f32) -> usize {
+        self.entries.partition_point(|entry| distance(*entry) <= bound)
+    }
+
     /// The row that `expand_next` would give.
     #[inline]
     pub(crate) fn peek(&self) -> Option<Row> {

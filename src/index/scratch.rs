@@ -19,8 +19,6 @@ pub(crate) struct Scratch {
     pub(crate) admitted: TopK,
     /// Where a graph search starts.
     pub(crate) starts: Vec<Neighbor>,
-    /// A stored row in the form of a query.
-    pub(crate) query: Vec<f32>,
     /// Candidates for the list of a row.
     pub(crate) candidates: Vec<Neighbor>,
 }

@@ -119,15 +119,35 @@ impl BareIndex {
     /// query cannot be used.
     pub fn search(&mut self, query: &[f32], k: usize, ef: usize, rows: &mut Vec<u32>) -> bool {
         rows.clear();
+        let found = self.search_within(query, k, ef, f32::INFINITY);
+        rows.extend(self.found.sorted().iter().map(|near| near.row));
+        found
+    }
+
+    /// Like `search`, with a distance beyond which rows are of no use; shows
+    /// each row with its distance.
+    pub fn search_sharded(
+        &mut self,
+        query: &[f32],
+        k: usize,
+        ef: usize,
+        bound: f32,
+        mut show: impl FnMut(f32, u32),
+    ) -> bool {
+        let found = self.search_within(query, k, ef, bound);
+        self.found.sorted().iter().for_each(|near| show(near.distance, near.row));
+        found
+    }
+
+    fn search_within(&mut self, query: &[f32], k: usize, ef: usize, bound: f32) -> bool {
+        self.found.reset(k);
         let Ok(scale) = self.space.check(query) else { return false };
         self.space.prepare(query, scale, &mut self.query);
-        self.found.reset(k);
-        let request = Request { query: &self.query, k, ef, bound: f32::INFINITY, admit: None };
+        let request = Request { query: &self.query, k, ef, bound, admit: None };
         let points = Points { space: &self.space, vectors: self.matrix.view() };
         let effort = self.version.search(points, &request, &mut self.scratch, &mut self.found);
         self.work.distances += effort.distances;
         self.work.hops += effort.hops;
-        rows.extend(self.found.sorted().iter().map(|near| near.row));
         true
     }
 

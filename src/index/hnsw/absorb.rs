@@ -3,9 +3,10 @@
 use super::beam::{Limits, Walk};
 use super::graph::MAX_LEVEL;
 use super::plan::{Job, Worker};
+use super::select::row_query;
 use crate::id::{Row, mix};
 use crate::index::parallel::parallel_map;
-use crate::index::{Effort, Points, Scratch};
+use crate::index::{Effort, Scratch};
 use crate::neighbor::Neighbor;
 use crate::vector::BLOCK;
 
@@ -36,45 +37,71 @@ pub(super) fn level(seed: u64, ordinal: u64, m: usize) -> usize {
     MAX_LEVEL
 }
 
+/// Where a new row stands among the upper layers: for each layer, from the
+/// highest, the nearest row that a greedy walk finds. The entry row is first.
+type Path = Vec<Neighbor>;
+
 pub(super) fn find_links(job: Job<'_>, workers: &mut [Worker]) -> Vec<Absorbed> {
     let batch = job.batch;
     assert_eq!(batch.absorb.len(), batch.ordinals.len());
-    let levels: Vec<usize> =
-        batch.ordinals.iter().map(|ordinal| level(job.options.seed, *ordinal, job.options.m)).collect();
-    let levels = levels.as_slice();
-    parallel_map(job.executor, batch.absorb.len(), workers, |at, worker| Absorbed {
-        row: batch.absorb[at],
-        links: links(job, at, levels, worker),
-    })
+    let count = batch.absorb.len();
+    let draw = |ordinal: &u64| level(job.options.seed, *ordinal, job.options.m);
+    let levels: Vec<usize> = batch.ordinals.iter().map(draw).collect();
+    let paths = parallel_map(job.executor, count, workers, |at, worker| path(job, at, worker));
+    let order = similar_together(&paths);
+    let mut absorbed = parallel_map(job.executor, count, workers, |item, worker| {
+        let at = order[item];
+        (at, links(job, at, &levels, &paths[at], worker))
+    });
+    absorbed.sort_unstable_by_key(|(at, _)| *at);
+    absorbed.into_iter().map(|(at, links)| Absorbed { row: batch.absorb[at], links }).collect()
 }
 
-fn links(job: Job<'_>, at: usize, levels: &[usize], worker: &mut Worker) -> Vec<Vec<Neighbor>> {
+/// An order in which rows of one region follow each other: their searches read
+/// the same vectors, which are still in the cache then.
+fn similar_together(paths: &[Path]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..paths.len()).collect();
+    let region = |at: usize| paths[at].iter().map(|near| near.row);
+    order.sort_by(|a, b| region(*a).cmp(region(*b)));
+    order
+}
+
+fn path(job: Job<'_>, at: usize, worker: &mut Worker) -> Path {
+    let Worker { scratch, query, .. } = worker;
+    let query = row_query(job.points, job.batch.absorb[at], query);
+    let walk = Walk { graph: job.graph, points: job.points, query };
+    let effort = &mut Effort::default();
+    let mut path: Path = walk.entry(effort).into_iter().collect();
+    for layer in (1..=job.graph.entry.map_or(0, |entry| entry.level)).rev() {
+        if let Some(start) = path.last() {
+            path.push(walk.nearest_on(layer, *start, scratch, effort));
+        }
+    }
+    path
+}
+
+fn links(job: Job<'_>, at: usize, levels: &[usize], path: &Path, worker: &mut Worker) -> Vec<Vec<Neighbor>> {
     let mut links = vec![Vec::new(); levels[at] + 1];
     if job.executor.cancelled() {
         return links;
     }
-    let row = job.batch.absorb[at];
-    let mut query = std::mem::take(&mut worker.scratch.query);
-    job.points.space.prepare_row(job.points.vectors, row, &mut query);
-    let walk = Walk { graph: job.graph, points: job.points, query: &query };
+    let Worker { scratch, selector, query } = worker;
+    let query = row_query(job.points, job.batch.absorb[at], query);
+    let walk = Walk { graph: job.graph, points: job.points, query };
     let top = job.graph.entry.map_or(0, |entry| entry.level);
-    let mates = mates(job, at, &query, &mut worker.scratch);
-    let start = walk.descend(levels[at], &mut worker.scratch, &mut Effort::default());
-    worker.scratch.starts.clear();
-    worker.scratch.starts.extend(start);
+    scratch.starts.clear();
+    scratch.starts.extend(path.get(top.saturating_sub(levels[at])));
     for layer in (0..=levels[at]).rev() {
-        worker.scratch.candidates.clear();
+        scratch.candidates.clear();
         if layer <= top && job.graph.entry.is_some() {
-            candidates(job, walk, layer, &mut worker.scratch);
+            candidates(job, walk, layer, scratch);
         }
-        let reached = mates.iter().zip(levels).filter(|(_, level)| **level >= layer).map(|(mate, _)| *mate);
-        let candidates = &mut worker.scratch.candidates;
-        candidates.extend(reached.filter(|mate| mate.distance.is_finite()));
+        add_mates(job, at, levels, layer, query, scratch);
+        let candidates = &mut scratch.candidates;
         candidates.sort_unstable_by(Neighbor::order);
         candidates.truncate(job.options.ef_construction);
-        links[layer] = worker.selector.choose(job.points, candidates, job.options.m, |_| false).to_vec();
+        links[layer] = selector.choose(job.points, candidates, job.first_share(), |_| false).to_vec();
     }
-    worker.scratch.query = query;
     links
 }
 
@@ -82,12 +109,12 @@ fn links(job: Job<'_>, at: usize, levels: &[usize], worker: &mut Worker) -> Vec<
 /// The rows found are where the search of the layer below starts.
 fn candidates(job: Job<'_>, walk: Walk<'_>, layer: usize, scratch: &mut Scratch) {
     let (ef, mut effort) = (job.options.ef_construction, Effort::default());
-    walk.beam(layer, ef, Limits::NONE, scratch, &mut effort);
+    walk.beam(layer, ef, Limits::building(ef), scratch, &mut effort);
     let Scratch { pool, candidates, .. } = scratch;
     candidates.extend(pool.iter().filter(|near| !job.is_dead(near.row)));
     if layer == 0 && candidates.len() < job.options.m.min(pool.len()) {
         let live = |row: Row| !job.is_dead(row);
-        walk.filtered_beam(ef, Limits::NONE, &live, scratch, &mut effort);
+        walk.filtered_beam(ef, Limits::building(ef), &live, scratch, &mut effort);
         scratch.candidates.clear();
         scratch.candidates.extend(scratch.admitted.sorted());
     }
@@ -95,27 +122,19 @@ fn candidates(job: Job<'_>, walk: Walk<'_>, layer: usize, scratch: &mut Scratch)
     scratch.starts.extend(scratch.pool.iter());
 }
 
-/// The earlier rows of the batch, in their order, with their distances.
-fn mates(job: Job<'_>, at: usize, query: &[f32], scratch: &mut Scratch) -> Vec<Neighbor> {
-    let mut mates = Vec::with_capacity(at);
-    measure_all(job.points, query, &job.batch.absorb[..at], &mut scratch.distances, &mut mates);
-    mates
-}
-
-fn measure_all(
-    points: Points<'_>,
-    query: &[f32],
-    rows: &[Row],
-    distances: &mut Vec<f32>,
-    all: &mut Vec<Neighbor>,
-) {
+/// Adds the earlier rows of the batch to the candidates, as far as they are
+/// near enough: rows of one batch do not find each other in the frozen graph.
+fn add_mates(job: Job<'_>, at: usize, levels: &[usize], layer: usize, query: &[f32], scratch: &mut Scratch) {
+    let Scratch { rows, distances, candidates, .. } = scratch;
+    let is_full = candidates.len() >= job.options.ef_construction;
+    let bound = candidates.last().filter(|_| is_full).map_or(f32::INFINITY, |last| last.distance);
+    rows.clear();
+    let mates = job.batch.absorb[..at].iter().zip(levels);
+    rows.extend(mates.filter(|(_, level)| **level >= layer).map(|(row, _)| *row));
     distances.resize(BLOCK, 0.0);
     for rows in rows.chunks(BLOCK) {
-        points.space.distances(query, points.vectors, rows, f32::INFINITY, distances);
-        all.extend(
-            rows.iter()
-                .zip(distances.iter())
-                .map(|(row, distance)| Neighbor { distance: *distance, row: *row }),
-        );
+        job.points.space.distances(query, job.points.vectors, rows, bound, distances);
+        let near = rows.iter().zip(distances.iter()).filter(|(_, distance)| **distance <= bound);
+        candidates.extend(near.map(|(row, distance)| Neighbor { distance: *distance, row: *row }));
     }
 }

@@ -6,6 +6,7 @@ use super::absorb::Absorbed;
 use super::forget::Holed;
 use super::graph::TREE;
 use super::plan::{Job, Worker};
+use super::select::{Share, row_query};
 use crate::id::Row;
 use crate::index::parallel::parallel_map;
 use crate::neighbor::Neighbor;
@@ -77,9 +78,11 @@ fn rewrite(job: Job<'_>, layer: usize, row: Row, edit: &Edit<'_>, worker: &mut W
             *link |= TREE;
         }
     }
-    let degree = job.degree(layer);
-    if links.len() > degree || (edit.holed && links.len() > staying) {
-        prune(job, row, &mut links, degree, worker);
+    let share = job.share(layer);
+    if edit.holed && staying + edit.tree.len() <= share.most {
+        prune(job, row, &mut links, staying, share, worker);
+    } else if links.len() > share.most {
+        prune(job, row, &mut links, 0, share, worker);
     }
     links
 }
@@ -97,7 +100,9 @@ fn staying_links(job: Job<'_>, layer: usize, row: Row, edit: &Edit<'_>) -> Vec<u
 }
 
 /// Live neighbours of the forgotten neighbours: FreshDiskANN (Singh et al.,
-/// 2021), algorithm 4, reconnects around a deleted row in this way.
+/// 2021), algorithm 4, reconnects around a deleted row in this way. Unlike
+/// there, links that lead to live rows stay: pruning them with every loss
+/// wears the long links away (measured: 3 points of recall in 20 turnovers).
 fn substitutes(job: Job<'_>, layer: usize, row: Row) -> Vec<Row> {
     let forgotten = job.graph.links(layer, row).filter(|link| job.forgotten.contains(*link));
     forgotten
@@ -114,24 +119,25 @@ fn push_missing(links: &mut Vec<u32>, more: &[Row]) {
     }
 }
 
-/// Prunes a list to its degree; tree edges stay.
-fn prune(job: Job<'_>, row: Row, links: &mut Vec<u32>, degree: usize, worker: &mut Worker) {
-    let Worker { scratch, selector } = worker;
+/// Prunes a list to its degree; tree edges and the first `kept` links stay.
+fn prune(job: Job<'_>, row: Row, links: &mut Vec<u32>, kept: usize, share: Share, worker: &mut Worker) {
+    let Worker { scratch, selector, query } = worker;
     let (candidates, rows) = (&mut scratch.candidates, &mut scratch.rows);
-    job.points.space.prepare_row(job.points.vectors, row, &mut scratch.query);
+    let query = row_query(job.points, row, query);
     scratch.distances.resize(BLOCK, 0.0);
     candidates.clear();
     for part in links.chunks(BLOCK) {
         rows.clear();
         rows.extend(part.iter().map(|link| link & !TREE));
         let distances = &mut scratch.distances;
-        job.points.space.distances(&scratch.query, job.points.vectors, rows, f32::INFINITY, distances);
+        job.points.space.distances(query, job.points.vectors, rows, f32::INFINITY, distances);
         let near = rows.iter().zip(distances.iter());
         candidates.extend(near.map(|(row, distance)| Neighbor { distance: *distance, row: *row }));
     }
     candidates.sort_unstable_by(Neighbor::order);
     let is_tree = |row: Row| links.contains(&(row | TREE));
-    let chosen = selector.choose(job.points, candidates, degree, is_tree);
+    let is_kept = |row: Row| links[..kept].iter().any(|link| link & !TREE == row) || is_tree(row);
+    let chosen = selector.choose(job.points, candidates, share, is_kept);
     let chosen: Vec<u32> =
         chosen.iter().map(|near| if is_tree(near.row) { near.row | TREE } else { near.row }).collect();
     *links = chosen;

@@ -11,6 +11,8 @@
 //! * Rows can be taken out again (`forget`).
 //! * Under the inner product the graph is the Euclidean one of the same rows
 //!   (PSP, PVLDB 2025): inner products have no neighbourhoods to prune by.
+//!   Its lists are filled up to m, because the answers often lie outside all
+//!   neighbourhoods of the query, and the walk starts at rows of large norm too.
 
 use std::sync::Arc;
 
@@ -184,7 +186,7 @@ impl HnswVersion {
         }
         let ef = request.ef.max(request.k).min(held);
         let walk = Walk { graph: &self.graph, points, query: request.query };
-        let limits = Limits::within(request.bound, ef);
+        let limits = Limits { bound: request.bound, k: request.k, ef };
         walk.find_starts(scratch, effort);
         match request.admit {
             None => {
@@ -236,6 +238,7 @@ impl IndexVersion for HnswVersion {
             batch,
             forgotten: &forgotten,
             executor,
+            least: if is_dot { self.options.m } else { 0 },
         };
         Plan(Box::new(plan::change(job, is_dot)))
     }

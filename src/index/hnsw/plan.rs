@@ -9,7 +9,7 @@ use super::absorb::{self, Absorbed};
 use super::forget;
 use super::graph::{Beacon, Entry, Graph};
 use super::merge::{self, List};
-use super::select::Selector;
+use super::select::{Selector, Share};
 use super::tree::TreeDraft;
 use super::{HnswOptions, beacons};
 use crate::bits::RowSet;
@@ -32,6 +32,8 @@ pub(super) struct Change {
 pub(super) struct Worker {
     pub(super) scratch: Scratch,
     pub(super) selector: Selector,
+    /// A stored row in the form of a query.
+    pub(super) query: Vec<f32>,
 }
 
 /// Everything that the steps of a plan need to know.
@@ -44,6 +46,8 @@ pub(super) struct Job<'a> {
     pub(super) batch: &'a Batch<'a>,
     pub(super) forgotten: &'a RowSet,
     pub(super) executor: &'a dyn Executor,
+    /// Links that a list is filled up to.
+    pub(super) least: usize,
 }
 
 impl Job<'_> {
@@ -51,9 +55,14 @@ impl Job<'_> {
         self.forgotten.contains(row) || (self.batch.dead)(row)
     }
 
-    /// Links that a row may have on a layer.
-    pub(super) fn degree(&self, layer: usize) -> usize {
-        self.options.degree(layer)
+    /// Links that a row may have on a layer, and should have.
+    pub(super) fn share(&self, layer: usize) -> Share {
+        Share { most: self.options.degree(layer), least: self.least }
+    }
+
+    /// Links that a new row chooses on any layer.
+    pub(super) fn first_share(&self) -> Share {
+        Share { most: self.options.m, least: self.least }
     }
 }
 

@@ -78,13 +78,13 @@ fn a_bound_from_elsewhere_saves_work_and_loses_no_near_row() {
         let query = fixture.prepared(&clustered(16, 20, 4_242, 1_000_000 + index));
         let open = Request { query: &query, k: 10, ef: 100, bound: f32::INFINITY, admit: None };
         let (all, effort) = fixture.search_in(&*version, &open);
-        without += effort.distances;
+        without += effort.hops;
         let bound = all[3].distance;
         let (some, effort) = fixture.search_in(&*version, &Request { bound, ..open });
-        with += effort.distances;
+        with += effort.hops;
         useful += 4;
         lost += all[..4].iter().filter(|near| !some.contains(near)).count();
     }
-    assert!(with * 10 < without * 9, "{with} of {without} distances");
+    assert!(with * 10 < without * 9, "{with} of {without} hops");
     assert!(lost * 100 <= useful, "{lost} of {useful} rows lost");
 }
