@@ -79,7 +79,6 @@ mod neighbor;
 mod bits;
 
 mod kernel;
-
 mod vector;
 mod error;
 mod index;
@@ -90,7 +89,9 @@ mod shard;
 mod coordinator;
 mod engine;
 
-mod index;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 
 pub use engine::{
     Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, HnswConfig,

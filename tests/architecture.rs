@@ -41,6 +41,7 @@ const HOMES: &[(&str, Home)] = &[
     ("crossbeam_channel", Home::Paths(&["src/shard/mailbox.rs"])),
     ("crossbeam_utils", Home::Anywhere),
     ("dashmap", Home::Paths(&["src/coordinator/directory.rs"])),
+    ("event_listener", Home::Paths(&["src/shard/places.rs"])),
     ("flume", Home::Paths(&["src/shard/mailbox.rs"])),
     ("rayon", Home::Paths(&["src/coordinator/pool.rs"])),
     ("rustix", Home::Paths(&["src/coordinator/pool.rs"])),
