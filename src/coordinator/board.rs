@@ -18,6 +18,10 @@ use crate::rows::ShardView;
 use crate::shard::{Permit, Reply, SearchOrder};
 use crate::snapshot::{Context, Published, SnapshotCell};
 
+/// Views of a shard that are kept while another shard lags; any of them will
+/// do that lies between the published and the newest.
+const VIEWS_KEPT: usize = 16;
+
 /// Somebody who waits for a write to become visible.
 pub(crate) enum Waiter {
     /// Wants to know the generation that shows it.
@@ -57,9 +61,13 @@ impl Board {
     /// Takes in the newest view of a shard.
     pub(crate) fn receive(&mut self, shard: usize, view: Arc<ShardView>) {
         let Some(views) = self.views.get_mut(shard) else { return };
-        // With the same floor the newer view can show all that the older can.
-        if views.back().is_some_and(|newest| newest.floor() == view.floor()) {
+        // With the same floor the newer view can show all that the older can;
+        // but the published one may be the better one to show its state with.
+        if views.len() > 1 && views.back().is_some_and(|newest| newest.floor() == view.floor()) {
             views.pop_back();
+        }
+        if views.len() >= VIEWS_KEPT {
+            views.remove(VIEWS_KEPT / 2);
         }
         views.push_back(view);
         self.changed = true;
@@ -78,10 +86,22 @@ impl Board {
             let covered = picks.iter().enumerate().map(|(shard, at)| self.coverage(shard, *at, last));
             let limit = covered.min().unwrap_or(last);
             if limit >= state || state == published {
-                return (state, picks);
+                let settled = (0..self.views.len()).map(|shard| self.best(shard, picks[shard], state, last));
+                return (state, settled.collect());
             }
             state = limit.max(published);
         }
+    }
+
+    /// The view to show a state with, given one that can. During a bulk write
+    /// newer views hold more and more rows that the state must hide, and a
+    /// search that hides much is slow: so rather the newest view whose index
+    /// holds nothing that is newer than the state.
+    fn best(&self, shard: usize, able: usize, state: Seq, last: Seq) -> usize {
+        let lean = self.views[shard].iter().enumerate().rposition(|(at, view)| {
+            view.floor() <= state && view.index_newest() <= state && self.coverage(shard, at, last) >= state
+        });
+        lean.unwrap_or(able)
     }
 
     /// The newest state of which a view holds all writes of its shard.
@@ -126,6 +146,17 @@ impl Board {
         }
         self.waiters.entry(seq).or_default().push(waiter);
         None
+    }
+
+    /// Takes out those who gave up waiting: their places are free again.
+    pub(crate) fn sweep(&mut self) {
+        self.waiters.retain(|_, waiters| {
+            waiters.retain(|waiter| match waiter {
+                Waiter::Visible { reply, .. } => !reply.is_abandoned(),
+                Waiter::Search { order, .. } => !order.reply.is_abandoned(),
+            });
+            !waiters.is_empty()
+        });
     }
 
     /// Takes out all who wait.

@@ -1,5 +1,6 @@
 //! The id directory of a collection: many readers, one writer for each id.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
@@ -12,21 +13,21 @@ use crate::rows::Directory;
 #[derive(Debug)]
 enum Rows {
     One(Row),
-    Many(Vec<Row>),
+    Many(VecDeque<Row>),
 }
 
 impl Rows {
-    fn as_slice(&self) -> &[Row] {
+    fn find(&self, accept: &mut dyn FnMut(Row) -> bool) -> Option<Row> {
         match self {
-            Rows::One(row) => std::slice::from_ref(row),
-            Rows::Many(rows) => rows,
+            Rows::One(row) => accept(*row).then_some(*row),
+            Rows::Many(rows) => rows.iter().copied().find(|row| accept(*row)),
         }
     }
 
     fn push(&mut self, row: Row) {
         match self {
-            Rows::One(before) => *self = Rows::Many(vec![row, *before]),
-            Rows::Many(rows) => rows.insert(0, row),
+            Rows::One(before) => *self = Rows::Many(VecDeque::from([row, *before])),
+            Rows::Many(rows) => rows.push_front(row),
         }
     }
 
@@ -38,8 +39,8 @@ impl Rows {
                 if let Some(at) = rows.iter().rposition(|listed| *listed == row) {
                     rows.remove(at);
                 }
-                if let [only] = rows[..] {
-                    *self = Rows::One(only);
+                if let (1, Some(only)) = (rows.len(), rows.front()) {
+                    *self = Rows::One(*only);
                 }
                 false
             }
@@ -65,7 +66,7 @@ impl Directory for IdDirectory {
     }
 
     fn find(&self, id: &RecordId, accept: &mut dyn FnMut(Row) -> bool) -> Option<Row> {
-        self.rows.get(id)?.as_slice().iter().copied().find(|row| accept(*row))
+        self.rows.get(id)?.find(accept)
     }
 
     fn push(&self, id: RecordId, row: Row) {

@@ -13,35 +13,50 @@ pub(super) struct Gather {
     pub(super) order: Arc<SearchOrder>,
     pub(super) published: Arc<Published>,
     parts: Vec<Option<Answer>>,
+    /// Parts that were asked for and have not come.
     missing: usize,
+    /// An error was answered already.
+    failed: bool,
     /// Held until the answer is sent: bounds the searches under way.
     _permit: Permit,
 }
 
 impl Gather {
-    pub(super) fn new(order: Arc<SearchOrder>, published: Arc<Published>, permit: Permit) -> Gather {
+    /// A search of which `sent` shards were asked.
+    pub(super) fn new(
+        order: Arc<SearchOrder>,
+        published: Arc<Published>,
+        permit: Permit,
+        sent: usize,
+    ) -> Gather {
         let shards = published.shards.len();
-        Gather { order, published, parts: vec![None; shards], missing: shards, _permit: permit }
+        Gather { order, published, parts: vec![None; shards], missing: sent, failed: false, _permit: permit }
     }
 
-    /// Takes in the part of one shard; true when the search is over.
-    pub(super) fn add(&mut self, shard: usize, part: Result<Answer, SearchError>) -> bool {
-        let part = match part {
-            Ok(part) => part,
-            Err(error) => {
-                self.order.reply.send(Err(error));
-                return true;
-            }
-        };
-        if let Some(place @ None) = self.parts.get_mut(shard) {
-            *place = Some(part);
-            self.missing -= 1;
+    /// Answers with an error. The parts that are under way are waited for all
+    /// the same: until then the search takes a place.
+    pub(super) fn fail(&mut self, error: SearchError) {
+        if !std::mem::replace(&mut self.failed, true) {
+            self.order.reply.send(Err(error));
         }
-        if self.missing == 0 {
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.missing == 0
+    }
+
+    /// Takes in the part of one shard.
+    pub(super) fn add(&mut self, shard: usize, part: Result<Answer, SearchError>) {
+        self.missing -= 1;
+        match (part, self.parts.get_mut(shard)) {
+            (Ok(part), Some(place)) => *place = Some(part),
+            (Ok(_), None) => {}
+            (Err(error), _) => self.fail(error),
+        }
+        if self.missing == 0 && !self.failed {
             let parts = self.parts.drain(..).flatten().collect();
             let answer = merge_answers(&self.published, self.order.query.k(), parts);
             self.order.reply.send(Ok(answer));
         }
-        self.missing == 0
     }
 }

@@ -24,11 +24,18 @@ pub(crate) use pool::Pool;
 use crate::error::{Gone, SearchError, WaitError};
 use crate::id::{Generation, Seq};
 use crate::shard::{
-    Backpressure, CollectionId, Envelope, Inbox, Mailbox, Permit, Reply, Report, SearchOrder, ShardQuery,
-    SignalInbox, wait_for_either,
+    Backpressure, CollectionId, Envelope, Inbox, Mailbox, Permit, Refusal, Reply, Report, SearchOrder,
+    ShardQuery, SignalInbox, wait_for_either,
 };
 use crate::snapshot::Published;
 use gather::Gather;
+
+/// Reports taken in one round, so that a steady stream of them cannot keep
+/// their news from being published.
+const DRAIN_REPORTS: usize = 1_024;
+
+/// Waits that are taken in before those that were given up are swept out.
+const SWEEP_WAITS: usize = 256;
 
 /// What callers ask of the coordinator.
 pub(crate) enum Request {
@@ -52,6 +59,8 @@ pub(crate) struct Coordinator {
     boards: HashMap<CollectionId, Board>,
     gathers: HashMap<u64, Gather>,
     next_ticket: u64,
+    /// Waits taken in since the last sweep.
+    waits: usize,
     closing: bool,
 }
 
@@ -70,6 +79,7 @@ impl Coordinator {
             boards: HashMap::new(),
             gathers: HashMap::new(),
             next_ticket: 0,
+            waits: 0,
             closing: false,
         }
     }
@@ -109,7 +119,8 @@ impl Coordinator {
 
     fn take_reports(&mut self) -> bool {
         let mut busy = false;
-        while let Some(report) = self.reports.try_next() {
+        for _ in 0..DRAIN_REPORTS {
+            let Some(report) = self.reports.try_next() else { break };
             busy = true;
             match report {
                 Report::View { collection, shard, view } => {
@@ -122,7 +133,9 @@ impl Coordinator {
                     }
                 }
                 Report::Partial { ticket, shard, answer } => {
-                    if self.gathers.get_mut(&ticket).is_some_and(|gather| gather.add(shard, answer)) {
+                    let Some(gather) = self.gathers.get_mut(&ticket) else { continue };
+                    gather.add(shard, answer);
+                    if gather.is_over() {
                         self.gathers.remove(&ticket);
                     }
                 }
@@ -166,6 +179,11 @@ impl Coordinator {
 
     /// Serves a waiter now, or when its write is visible.
     fn wait(&mut self, collection: CollectionId, seq: Seq, waiter: Waiter) {
+        self.waits += 1;
+        if self.waits >= SWEEP_WAITS {
+            self.waits = 0;
+            self.boards.values_mut().for_each(Board::sweep);
+        }
         let Some(board) = self.boards.get_mut(&collection) else {
             // Dropping the waiter tells it that the collection is gone.
             return;
@@ -190,16 +208,29 @@ impl Coordinator {
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
+        let mut refusal = None;
+        let mut sent = 0;
         for (shard, worker) in self.workers.iter().enumerate().take(published.shards.len()) {
             let query =
                 ShardQuery { ticket, shard, published: Arc::clone(published), order: Arc::clone(&order) };
-            let sent = worker.acquire(Backpressure::Reject).and_then(|place| worker.send(place, query));
-            if sent.is_err() {
-                order.reply.send(Err(SearchError::Failed { shard }));
-                return;
+            match worker.acquire(Backpressure::Reject).and_then(|place| worker.send(place, query)) {
+                Ok(()) => sent += 1,
+                Err(Refusal::Full { .. }) => {
+                    refusal = Some(SearchError::Full { capacity: worker.capacity() })
+                }
+                Err(Refusal::Closed) => refusal = Some(SearchError::Failed { shard }),
+            }
+            if refusal.is_some() {
+                break;
             }
         }
-        self.gathers.insert(ticket, Gather::new(order, Arc::clone(published), permit));
+        let mut gather = Gather::new(order, Arc::clone(published), permit, sent);
+        if let Some(refusal) = refusal {
+            gather.fail(refusal);
+        }
+        if !gather.is_over() {
+            self.gathers.insert(ticket, gather);
+        }
     }
 
     fn drop_board(&mut self, collection: CollectionId) {
@@ -211,10 +242,8 @@ impl Coordinator {
         error!(worker, "worker ended");
         let collections: Vec<CollectionId> = self.boards.keys().copied().collect();
         collections.into_iter().for_each(|collection| self.fail_shard(collection, worker));
-        self.gathers.retain(|_, gather| {
-            gather.order.reply.send(Err(SearchError::Failed { shard: worker }));
-            false
-        });
+        // The parts of the worker that ended will never come.
+        self.gathers.drain().for_each(|(_, mut gather)| gather.fail(SearchError::Failed { shard: worker }));
     }
 
     fn fail_shard(&mut self, collection: CollectionId, shard: usize) {

@@ -4,14 +4,30 @@
 //! joined when the pool is closed, also when snapshots that refer to the pool
 //! are still held: their batches then run on the calling thread.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::index::{Executor, Task};
 use crate::shard::{Background, Job, Width};
+use crate::snapshot::Helpers;
+
+/// How nice the pool's threads are: searches on the callers' threads and the
+/// workers go first, and the pool still gets about a tenth of a core that is
+/// fully taken.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+/// Lets other threads go first. On Linux the priority belongs to the thread.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "the pool runs at normal priority");
+    }
+}
 
 /// The pool's threads and how to end them.
 pub(crate) struct Pool {
@@ -33,7 +49,11 @@ impl Pool {
             .thread_name(|number| format!("vecino-pool-{number}"))
             .spawn_handler(|body| {
                 let name = body.name().unwrap_or("vecino-pool").to_owned();
-                handles.push(thread::Builder::new().name(name).spawn(|| body.run())?);
+                let run = || {
+                    give_way();
+                    body.run();
+                };
+                handles.push(thread::Builder::new().name(name).spawn(run)?);
                 Ok(())
             })
             .build()
@@ -76,23 +96,57 @@ impl Background for Pool {
     }
 }
 
-/// Runs tasks from a thread outside the pool, which takes part.
-impl Executor for Pool {
-    fn width(&self) -> usize {
-        self.threads
+impl Helpers for Pool {
+    fn share(&self, pieces: usize, work: Arc<dyn Fn(usize) + Send + Sync>) {
+        let shared = Arc::new(Shared {
+            pieces,
+            work,
+            next: AtomicUsize::new(0),
+            ended: Mutex::new(0),
+            all_ended: Condvar::new(),
+        });
+        if let Some(pool) = self.open() {
+            for _ in 1..self.threads.min(pieces) {
+                let shared = Arc::clone(&shared);
+                pool.spawn(move || shared.take_part());
+            }
+        }
+        shared.take_part();
+        shared.wait();
+    }
+}
+
+/// Work that is taken piece by piece by whoever has time.
+struct Shared {
+    pieces: usize,
+    work: Arc<dyn Fn(usize) + Send + Sync>,
+    next: AtomicUsize,
+    ended: Mutex<usize>,
+    all_ended: Condvar,
+}
+
+impl Shared {
+    fn take_part(&self) {
+        loop {
+            let piece = self.next.fetch_add(1, Ordering::Relaxed);
+            if piece >= self.pieces {
+                return;
+            }
+            // Whoever asked sees that the piece has no result.
+            let _ = catch_unwind(AssertUnwindSafe(|| (self.work)(piece)));
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            *ended += 1;
+            if *ended == self.pieces {
+                self.all_ended.notify_all();
+            }
+        }
     }
 
-    fn run<'a>(&self, tasks: Vec<Task<'a>>) {
-        match self.open() {
-            Some(pool) if self.threads > 1 && tasks.len() > 1 => {
-                let helpers = self.threads.min(tasks.len()) - 1;
-                let queue = Queue::new(tasks);
-                pool.in_place_scope(|scope| {
-                    (0..helpers).for_each(|_| scope.spawn(|_| queue.work()));
-                    queue.work();
-                });
-            }
-            _ => tasks.into_iter().for_each(|task| task()),
+    /// Waits for the pieces that others have begun.
+    fn wait(&self) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        while *ended < self.pieces {
+            ended = self.all_ended.wait(ended).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -148,7 +202,6 @@ impl<'a> Queue<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
 
     fn count_to(executor: &dyn Executor, tasks: usize) -> usize {
         let count = AtomicUsize::new(0);
@@ -162,11 +215,39 @@ mod tests {
     }
 
     #[test]
-    fn every_task_runs_once_before_and_after_closing() {
+    fn every_piece_is_worked_on_once_before_and_after_closing() {
         let pool = Pool::start(3).unwrap();
-        assert_eq!(count_to(&pool, 100), 100);
+        for closed in [false, true] {
+            if closed {
+                pool.close();
+            }
+            let calls: Arc<Vec<AtomicUsize>> = Arc::new((0..100).map(|_| AtomicUsize::new(0)).collect());
+            let counted = Arc::clone(&calls);
+            pool.share(100, Arc::new(move |piece| drop(counted[piece].fetch_add(1, Ordering::Relaxed))));
+            assert!(calls.iter().all(|calls| calls.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
+    fn sharing_does_not_wait_for_a_pool_that_is_busy() {
+        let pool = Pool::start(2).unwrap();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        for _ in 0..2 {
+            let held = Arc::clone(&held);
+            let block = move |_: &dyn Executor| drop(held.lock().unwrap().recv());
+            pool.spawn(Width::Half, Box::new(block));
+        }
+        pool.share(100, Arc::new(|_| {}));
+        drop(release);
         pool.close();
-        assert_eq!(count_to(&pool, 100), 100);
+    }
+
+    #[test]
+    fn a_piece_that_panics_does_not_hold_up_the_others() {
+        let pool = Pool::start(2).unwrap();
+        pool.share(50, Arc::new(|piece| assert_ne!(piece, 7)));
+        pool.close();
     }
 
     #[test]

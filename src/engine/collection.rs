@@ -34,7 +34,9 @@ impl std::fmt::Debug for Collection {
     }
 }
 
-/// What all handles of a collection share.
+/// What all handles of a collection share. Aligned away from the count of
+/// handles, which every [`Write`](super::Write) changes: searches read this.
+#[repr(align(128))]
 pub(super) struct CollectionShared {
     pub(super) id: CollectionId,
     pub(super) config: CollectionConfig,
@@ -58,7 +60,7 @@ impl Collection {
             health: Health::default(),
             space,
             directory: Arc::clone(&directory),
-            executor: Arc::clone(&core.pool) as _,
+            helpers: Arc::clone(&core.pool) as _,
             ef_search: config.ef_search(),
             distances: StripedCounter::default(),
             searches: StripedCounter::default(),
@@ -84,7 +86,7 @@ impl Collection {
             }),
             backpressure: Backpressure::default(),
         };
-        collection.install(states)?;
+        collection.install(states).inspect_err(|_| collection.end())?;
         Ok(collection)
     }
 
@@ -171,10 +173,10 @@ impl CollectionShared {
     /// Whether writes can become visible.
     pub(super) fn check_writable(&self) -> Result<(), Gone> {
         self.check_open()?;
-        match self.context.health.failed_shard() {
-            Some(_) => Err(self.gone()),
-            None => Ok(()),
+        if self.context.health.failed_shard().is_some() || self.core.requests.is_closed() {
+            return Err(self.gone());
         }
+        Ok(())
     }
 
     /// Why a request was lost.

@@ -14,7 +14,7 @@ use crate::error::BuildError;
 use crate::kernel::isa;
 use crate::shard::{
     Background, CollectionId, Inbox, Mailbox, Report, ShardQuery, Signal, SignalInbox, Signals, Worker,
-    WorkerPorts, WriteCommand, mailbox, signals,
+    WorkerPorts, WriteCommand, mailbox, reports, signals,
 };
 
 /// What handles share.
@@ -73,7 +73,7 @@ impl Core {
         let pool = Arc::new(Pool::start(builder.pool_threads).map_err(BuildError::Thread)?);
         let lines = Lines::lay(builder.workers, builder.mailbox_capacity);
         let (requests, request_inbox) = mailbox(defaults::SEARCHES);
-        let (reports, report_inbox) = signals();
+        let (reports, report_inbox) = reports();
         let core = Core {
             writes: lines.writes,
             requests,
@@ -131,12 +131,12 @@ impl Core {
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if threads.is_empty() {
-            return;
-        }
         self.worker_signals.iter().for_each(|worker| worker.send(Signal::Close));
         self.reports.send(Report::Close);
         self.pool.close();
+        if threads.is_empty() {
+            return;
+        }
         for thread in threads.drain(..) {
             if thread.join().is_err() {
                 error!("a thread of the engine ended by a panic");

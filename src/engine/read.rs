@@ -1,6 +1,6 @@
 //! Reading: on the caller's thread from the newest snapshot, or through the workers.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tracing::warn;
@@ -151,6 +151,48 @@ impl Collection {
         self.shared.check_open()?;
         let snapshot: Snapshot = self.snapshot();
         Ok(snapshot.verify())
+    }
+}
+
+impl Snapshot {
+    /// Answers many queries, in their order, on the calling thread and the
+    /// engine's pool (on the calling thread alone once the engine is closed).
+    /// Blocks until all are done.
+    ///
+    /// # Errors
+    /// The first query's error that [`Snapshot::search`] gives.
+    pub fn search_batch(&self, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
+        let batch = Arc::new(QueryBatch {
+            snapshot: self.clone(),
+            queries: queries.iter().map(|query| query.clone().into_owned()).collect(),
+            answers: queries.iter().map(|_| OnceLock::new()).collect(),
+        });
+        let work = Arc::clone(&batch);
+        self.helpers()
+            .share(queries.len().div_ceil(QUERIES_PER_PIECE), Arc::new(move |piece| work.answer(piece)));
+        let answers = batch.answers.iter().map(|answer| answer.get().cloned());
+        answers.map(|answer| answer.unwrap_or(Err(SearchError::Failed { shard: 0 }))).collect()
+    }
+}
+
+/// Queries that a thread takes at a time: enough to hide the taking.
+const QUERIES_PER_PIECE: usize = 16;
+
+/// A batch that several threads answer; it owns its queries, so that a helper
+/// that comes too late finds nothing dangling.
+struct QueryBatch {
+    snapshot: Snapshot,
+    queries: Vec<Query<'static>>,
+    answers: Vec<OnceLock<Result<Answer, SearchError>>>,
+}
+
+impl QueryBatch {
+    fn answer(&self, piece: usize) {
+        let from = piece * QUERIES_PER_PIECE;
+        let pairs = self.queries.iter().zip(&self.answers).skip(from).take(QUERIES_PER_PIECE);
+        for (query, answer) in pairs {
+            let _ = answer.set(self.snapshot.search(query));
+        }
     }
 }
 

@@ -34,6 +34,18 @@ struct Retired {
     unseen_from: ViewNumber,
 }
 
+/// A directory entry of a retired row, and the views that could show it.
+#[derive(Debug)]
+struct Unlisted {
+    first_view: ViewNumber,
+    unseen_from: ViewNumber,
+    id: RecordId,
+    row: Row,
+}
+
+/// Entries that are not worth a sweep.
+const SWEEP_LEAST: usize = 64;
+
 /// All rows of one shard.
 pub(crate) struct RowStore {
     vectors: Matrix,
@@ -42,8 +54,12 @@ pub(crate) struct RowStore {
     /// One past the highest row ever used.
     high_water: usize,
     free: VecDeque<Retired>,
-    /// Directory entries to prune once no view shows their row.
-    unlisted: VecDeque<(ViewNumber, RecordId, Row)>,
+    /// For each row the first view that could show what it holds now.
+    first_views: Vec<ViewNumber>,
+    /// Directory entries to prune once no held view shows their row.
+    unlisted: VecDeque<Unlisted>,
+    /// Entries at which those behind one that must stay are swept.
+    sweep_at: usize,
     /// Chunks that were copied, with the first view that has the copy.
     detached: HashMap<usize, ViewNumber>,
 }
@@ -56,7 +72,9 @@ impl RowStore {
             leases: Leases::default(),
             high_water: 0,
             free: VecDeque::new(),
+            first_views: Vec::new(),
             unlisted: VecDeque::new(),
+            sweep_at: 0,
             detached: HashMap::new(),
         }
     }
@@ -82,6 +100,7 @@ impl RowStore {
             self.vectors.write(row, &new.vector, new.scale);
             self.cells.write(row, new.id.clone(), born);
         }
+        self.first_views[row as usize] = self.leases.next();
         Ok(row)
     }
 
@@ -92,6 +111,7 @@ impl RowStore {
         let row = self.high_water as Row;
         self.vectors.reserve(row)?;
         self.cells.reserve(row);
+        self.first_views.push(0);
         self.high_water += 1;
         Ok(row)
     }
@@ -99,8 +119,10 @@ impl RowStore {
     /// Makes sure that no held view shares the place of a retired row.
     fn make_private(&mut self, retired: Retired) -> Result<(), Allocation> {
         let chunk = Cells::chunk_of(retired.row);
-        // Views before the last copy have the chunk as it was before.
-        let since = self.detached.get(&chunk).copied().unwrap_or(0);
+        // Views before the last copy have the chunk as it was before, and
+        // views before the row's birth never look at it.
+        let copied = self.detached.get(&chunk).copied().unwrap_or(0);
+        let since = copied.max(self.first_views[retired.row as usize]);
         if !self.leases.any_held(since, retired.unseen_from) {
             return Ok(());
         }
@@ -147,7 +169,8 @@ impl RowStore {
         let unseen_from = self.leases.next();
         for row in &rows {
             if let Some(id) = self.cells.view().id(*row) {
-                self.unlisted.push_back((unseen_from, id.clone(), *row));
+                let first_view = self.first_views[*row as usize];
+                self.unlisted.push_back(Unlisted { first_view, unseen_from, id: id.clone(), row: *row });
             }
         }
         RetiredRows { rows, unseen_from }
@@ -162,12 +185,25 @@ impl RowStore {
     /// Prunes directory entries that no held view needs any more.
     pub(crate) fn prune(&mut self, directory: &dyn Directory) {
         let oldest = self.leases.oldest();
-        while self.unlisted.front().is_some_and(|(unseen_from, ..)| *unseen_from <= oldest) {
-            if let Some((_, id, row)) = self.unlisted.pop_front() {
-                directory.prune(&id, row);
+        self.detached.retain(|_, since| *since > oldest);
+        let leases = &self.leases;
+        let is_needed = |entry: &Unlisted| leases.any_held(entry.first_view, entry.unseen_from);
+        while self.unlisted.front().is_some_and(|entry| !is_needed(entry)) {
+            if let Some(entry) = self.unlisted.pop_front() {
+                directory.prune(&entry.id, entry.row);
             }
         }
-        self.detached.retain(|_, since| *since > oldest);
+        if self.unlisted.len() >= self.sweep_at {
+            // One held view must not keep the entries of rows that it does not show.
+            self.unlisted.retain(|entry| {
+                let needed = is_needed(entry);
+                if !needed {
+                    directory.prune(&entry.id, entry.row);
+                }
+                needed
+            });
+            self.sweep_at = 2 * self.unlisted.len() + SWEEP_LEAST;
+        }
     }
 
     pub(super) fn grant(&mut self) -> Lease {
@@ -201,7 +237,7 @@ impl RowStore {
     }
 
     pub(crate) fn cell_bytes(&self) -> usize {
-        self.cells.bytes()
+        self.cells.bytes() + self.first_views.capacity() * size_of::<ViewNumber>()
     }
 }
 

@@ -97,6 +97,11 @@ impl ShardView {
         self.parts.measure
     }
 
+    /// The newest write of which the index holds a row.
+    pub(crate) fn index_newest(&self) -> Seq {
+        self.parts.index_newest
+    }
+
     /// The first state that the view can show.
     pub(crate) fn floor(&self) -> Seq {
         self.parts.floor

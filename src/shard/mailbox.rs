@@ -16,8 +16,8 @@
 //! A message sent at that very moment is dropped by its sender: it looks at
 //! the mark after sending, and the receiver looks at the queue after marking.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::places::{Permit, Places};
@@ -28,8 +28,8 @@ pub enum Backpressure {
     /// Waits for a place.
     #[default]
     Wait,
-    /// Waits for a place at most so long. Futures wait without a limit, as
-    /// under `Wait`: executors have timeouts of their own.
+    /// Waits for a place at most so long. Async calls wait without a limit:
+    /// wrap them in your executor's timeout, dropping them is safe.
     WaitAtMost(Duration),
     /// Gives up at once.
     Reject,
@@ -148,9 +148,7 @@ impl<T> Inbox<T> {
     }
 }
 
-/// The sender of signals: small messages that must arrive. Sending waits when
-/// the receiver lags; that cannot deadlock, because whoever receives signals
-/// (a worker, the coordinator) never waits for those who send them to it.
+/// The sender of signals: small messages that must arrive.
 #[derive(Debug)]
 pub(crate) struct Signals<T>(crossbeam_channel::Sender<T>);
 
@@ -183,12 +181,20 @@ impl<T> Drop for SignalInbox<T> {
     }
 }
 
-/// Signals that may be queued: a receiver drains them in one go, so this only
-/// bounds memory when it is held up.
-const SIGNAL_CAPACITY: usize = 4_096;
+/// Reports that may be queued: the coordinator drains them in one go, so this
+/// only bounds memory when it is held up.
+const REPORT_CAPACITY: usize = 4_096;
 
+/// A channel for signals; sending waits while `REPORT_CAPACITY` are queued.
+pub(crate) fn reports<T>() -> (Signals<T>, SignalInbox<T>) {
+    let (sender, receiver) = crossbeam_channel::bounded(REPORT_CAPACITY);
+    (Signals(sender), SignalInbox(receiver))
+}
+
+/// A channel for signals; sending never waits. For senders that are bounded by
+/// themselves: a shard has one background job at a time.
 pub(crate) fn signals<T>() -> (Signals<T>, SignalInbox<T>) {
-    let (sender, receiver) = crossbeam_channel::bounded(SIGNAL_CAPACITY);
+    let (sender, receiver) = crossbeam_channel::unbounded();
     (Signals(sender), SignalInbox(receiver))
 }
 
@@ -223,7 +229,8 @@ pub(crate) fn wait_for_either<A>(
 /// Where an answer goes: to a blocked thread or to a future.
 #[derive(Debug)]
 pub(crate) enum Reply<T> {
-    Thread(crossbeam_channel::Sender<T>),
+    /// The second part says whether the thread still waits.
+    Thread(crossbeam_channel::Sender<T>, Weak<()>),
     Future(flume::Sender<T>),
 }
 
@@ -231,15 +238,16 @@ impl<T> Reply<T> {
     /// Answers. Nobody may be waiting any more: then the answer is dropped.
     pub(crate) fn send(&self, answer: T) {
         match self {
-            Reply::Thread(sender) => drop(sender.try_send(answer)),
+            Reply::Thread(sender, _) => drop(sender.try_send(answer)),
             Reply::Future(sender) => drop(sender.try_send(answer)),
         }
     }
 
-    /// True when the future that waits was dropped: the work can be skipped.
+    /// True when nobody waits any more (a future was dropped, a thread's time
+    /// was up): the work can be skipped.
     pub(crate) fn is_abandoned(&self) -> bool {
         match self {
-            Reply::Thread(_) => false,
+            Reply::Thread(_, waits) => waits.strong_count() == 0,
             Reply::Future(sender) => sender.is_disconnected(),
         }
     }
@@ -247,7 +255,10 @@ impl<T> Reply<T> {
 
 /// The other end of a [`Reply`] for a thread.
 #[derive(Debug)]
-pub(crate) struct Waiting<T>(crossbeam_channel::Receiver<T>);
+pub(crate) struct Waiting<T> {
+    answer: crossbeam_channel::Receiver<T>,
+    _waits: Arc<()>,
+}
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,8 +273,8 @@ impl<T> Waiting<T> {
     /// Blocks until the answer is there, for at most `limit` if one is given.
     pub(crate) fn wait(&self, limit: Option<Duration>) -> Result<T, NoAnswer> {
         match limit {
-            None => self.0.recv().map_err(|_| NoAnswer::Lost),
-            Some(limit) => self.0.recv_timeout(limit).map_err(|error| match error {
+            None => self.answer.recv().map_err(|_| NoAnswer::Lost),
+            Some(limit) => self.answer.recv_timeout(limit).map_err(|error| match error {
                 crossbeam_channel::RecvTimeoutError::Timeout => NoAnswer::Timeout,
                 crossbeam_channel::RecvTimeoutError::Disconnected => NoAnswer::Lost,
             }),
@@ -272,8 +283,9 @@ impl<T> Waiting<T> {
 }
 
 pub(crate) fn reply<T>() -> (Reply<T>, Waiting<T>) {
-    let (sender, receiver) = crossbeam_channel::bounded(1);
-    (Reply::Thread(sender), Waiting(receiver))
+    let (sender, answer) = crossbeam_channel::bounded(1);
+    let waits = Arc::new(());
+    (Reply::Thread(sender, Arc::downgrade(&waits)), Waiting { answer, _waits: waits })
 }
 
 /// The other end of a [`Reply`] for a future.
@@ -346,10 +358,11 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_future_is_seen_by_the_worker() {
-        let (reply, waiting) = reply_future::<u32>();
-        assert!(!reply.is_abandoned());
-        drop(waiting);
-        assert!(reply.is_abandoned());
+    fn whoever_answers_sees_that_nobody_waits_any_more() {
+        let (future_reply, future) = reply_future::<u32>();
+        let (thread_reply, thread) = reply::<u32>();
+        assert!(!future_reply.is_abandoned() && !thread_reply.is_abandoned());
+        drop((future, thread));
+        assert!(future_reply.is_abandoned() && thread_reply.is_abandoned());
     }
 }

@@ -17,7 +17,7 @@ pub(crate) use command::{
 pub use mailbox::Backpressure;
 pub(crate) use mailbox::{
     Envelope, Inbox, Mailbox, NoAnswer, Refusal, Reply, SignalInbox, Signals, mailbox, reply, reply_future,
-    signals, wait_for_either,
+    reports, signals, wait_for_either,
 };
 pub(crate) use places::Permit;
 pub(crate) use state::ShardState;

@@ -8,13 +8,12 @@ mod verify;
 use std::sync::Arc;
 
 pub(crate) use cell::SnapshotCell;
-pub(crate) use published::{Context, Health, Published, shard_of};
+pub(crate) use published::{Context, Health, Helpers, Published, shard_of};
 pub(crate) use search::{merge_answers, search, search_one_shard};
 pub use verify::{Finding, VerifyReport};
 
 use crate::error::SearchError;
 use crate::id::{Generation, RecordId, Row, Seq};
-use crate::index::Task;
 use crate::query::{Answer, Query};
 
 /// A record: an id and its vector.
@@ -104,6 +103,10 @@ impl Snapshot {
         Snapshot { published }
     }
 
+    pub(crate) fn helpers(&self) -> &dyn Helpers {
+        self.published.context.helpers.as_ref()
+    }
+
     /// The number of this snapshot: later ones have higher numbers.
     #[must_use]
     pub fn generation(&self) -> Generation {
@@ -150,31 +153,6 @@ impl Snapshot {
     /// [`SearchError::Stale`] when the query demands a later write.
     pub fn search(&self, query: &Query<'_>) -> Result<Answer, SearchError> {
         search(&self.published, query)
-    }
-
-    /// Answers many queries, in their order, on the engine's own pool (on the
-    /// calling thread once the engine is closed). Blocks until all are done.
-    ///
-    /// # Errors
-    /// The first query's error that [`Snapshot::search`] gives.
-    pub fn search_batch(&self, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
-        /// Queries that one task answers: enough to hide handing it over.
-        const QUERIES_PER_TASK: usize = 16;
-        let mut answers: Vec<Option<Result<Answer, SearchError>>> = vec![None; queries.len()];
-        let chunks = queries.chunks(QUERIES_PER_TASK).zip(answers.chunks_mut(QUERIES_PER_TASK));
-        let tasks: Vec<Task<'_>> = chunks
-            .map(|(queries, answers)| -> Task<'_> {
-                Box::new(move || {
-                    for (query, answer) in queries.iter().zip(answers) {
-                        *answer = Some(self.search(query));
-                    }
-                })
-            })
-            .collect();
-        self.published.context.executor.run(tasks);
-        // A task that did not run (the pool was closing) is answered here.
-        let late = |(answer, query): (Option<_>, &Query<'_>)| answer.unwrap_or_else(|| self.search(query));
-        answers.into_iter().zip(queries).map(late).collect()
     }
 
     /// Up to `limit` records from a place on (`None`: from the start), in an

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::id::{Generation, RecordId, Row, Seq};
-use crate::index::Executor;
 use crate::rows::{Directory, ShardView};
 use crate::stats::StripedCounter;
 use crate::vector::Space;
@@ -27,6 +26,15 @@ impl Health {
     }
 }
 
+/// Threads that help the calling one.
+pub(crate) trait Helpers: Send + Sync {
+    /// Calls `work` once with each number below `pieces`, on the calling
+    /// thread and on helpers that are idle; returns when all calls have ended.
+    /// Never waits for a helper that has not begun. A call that panics counts
+    /// as ended.
+    fn share(&self, pieces: usize, work: Arc<dyn Fn(usize) + Send + Sync>);
+}
+
 /// What all snapshots of one collection share.
 pub(crate) struct Context {
     pub(crate) name: String,
@@ -34,7 +42,7 @@ pub(crate) struct Context {
     pub(crate) space: Space,
     pub(crate) directory: Arc<dyn Directory>,
     /// For batches of queries.
-    pub(crate) executor: Arc<dyn Executor + Send + Sync>,
+    pub(crate) helpers: Arc<dyn Helpers>,
     /// The collection's `ef_search`.
     pub(crate) ef_search: usize,
     /// Distances that searches computed so far.
@@ -46,7 +54,9 @@ pub(crate) struct Context {
 /// The rows of every shard as of write `seq`.
 ///
 /// A shard's view may already hold later writes (its worker runs ahead of the
-/// others); birth and death numbers hide them.
+/// others); birth and death numbers hide them. Aligned away from the count of
+/// holders, which pinning changes: searches read this.
+#[repr(align(128))]
 pub(crate) struct Published {
     pub(crate) generation: Generation,
     pub(crate) seq: Seq,
