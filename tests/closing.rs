@@ -23,7 +23,7 @@ use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Rng, block_on, clustered, eventually, index_specs, poll_once, watchdog};
+use common::{Rng, block_on, clustered, drive, eventually, index_specs, poll_once, watchdog};
 use vecino::{
     Backpressure, Collection, CollectionConfig, CollectionError, Engine, Gone, IndexSpec, Metric, Query,
     ReadError, Record, SearchError, Seq, Snapshot, WaitError, WriteError,
@@ -219,9 +219,9 @@ fn end_under_load(items: &Collection, expected: &Gone, end: impl FnOnce() + Send
             let futures = in_flight(items, IN_FLIGHT);
             let waiting = futures.len();
             ready.wait();
-            for future in futures {
-                watch.note(block_on(future), expected);
-            }
+            drive(futures, |end| {
+                watch.note(end, expected);
+            });
             eprintln!("{waiting} of {IN_FLIGHT} futures were pending");
         });
         ready.wait();
