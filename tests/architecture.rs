@@ -43,6 +43,7 @@ const HOMES: &[(&str, Home)] = &[
     ("dashmap", Home::Paths(&["src/coordinator/directory.rs"])),
     ("flume", Home::Paths(&["src/shard/mailbox.rs"])),
     ("rayon", Home::Paths(&["src/coordinator/pool.rs"])),
+    ("rustix", Home::Paths(&["src/coordinator/pool.rs"])),
     ("thiserror", Home::Anywhere),
     ("tracing", Home::From("shard")),
     ("std::alloc", Home::Paths(&["src/vector/aligned.rs"])),
