@@ -4,8 +4,9 @@
 #![allow(dead_code, reason = "every test file is a crate of its own and uses a part of this")]
 
 use std::collections::BTreeMap;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -157,6 +158,46 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
         match future.as_mut().poll(&mut context) {
             Poll::Ready(output) => return output,
             Poll::Pending => thread::park(),
+        }
+    }
+}
+
+struct Task {
+    woken: AtomicBool,
+    executor: Thread,
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.woken.store(true, Ordering::SeqCst);
+        self.executor.unpark();
+    }
+}
+
+/// Runs many futures on the calling thread, as an executor does: each one is
+/// polled whenever it was woken. Tells every output as it comes.
+pub(crate) fn drive<'a, T>(
+    futures: impl IntoIterator<Item = Pin<Box<dyn Future<Output = T> + 'a>>>,
+    mut done: impl FnMut(T),
+) {
+    let task = || Arc::new(Task { woken: AtomicBool::new(true), executor: thread::current() });
+    let mut tasks: Vec<_> = futures.into_iter().map(|future| (task(), future)).collect();
+    while !tasks.is_empty() {
+        let mut idle = true;
+        tasks.retain_mut(|(task, future)| {
+            if !task.woken.swap(false, Ordering::SeqCst) {
+                return true;
+            }
+            idle = false;
+            let waker = Waker::from(Arc::clone(task));
+            match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(output) => done(output),
+                Poll::Pending => return true,
+            }
+            false
+        });
+        if idle {
+            thread::park();
         }
     }
 }
