@@ -51,10 +51,6 @@ impl TopK {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.heap.len()
-    }
-
     /// Rows kept that are not farther than `bound`; O(k).
     pub(crate) fn within(&self, bound: f32) -> usize {
         self.heap.iter().filter(|kept| kept.distance <= bound).count()

@@ -1,17 +1,18 @@
 //! The places of a mailbox: a counting semaphore for threads and futures.
 //!
-//! Whoever is woken looks again under the lock, so a place may go to somebody
-//! who came later, but is never lost: every place given back wakes a thread
-//! and a future, a future that was woken and dropped passes the call on, and
-//! closing wakes all of them. (flume, which could queue permits as messages,
-//! is no base for this: its receiving future looks for a message, then queues
-//! up again, and misses what is sent in between.)
+//! Whoever waits listens first and looks again then, so no place that is given
+//! back in between is missed; a place may go to somebody who came later, but
+//! is never lost. Threads and futures listen apart: a future that is woken may
+//! not be polled for long, and must not keep a thread from a place. (flume,
+//! which could queue permits as messages, is no base for this: its receiving
+//! future looks for a message, then queues up again, and misses what is sent
+//! in between.)
 
-use std::collections::VecDeque;
-use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use event_listener::{Event, Listener};
 
 use super::mailbox::{Backpressure, Refusal};
 
@@ -30,176 +31,95 @@ impl Drop for Permit {
 /// The places of one mailbox.
 #[derive(Debug)]
 pub(super) struct Places {
-    state: Mutex<State>,
-    given_back: Condvar,
-}
-
-#[derive(Debug)]
-struct State {
-    free: usize,
-    closed: bool,
-    /// Threads that wait.
-    threads: usize,
-    /// Futures that wait and were not woken since, by ascending ticket.
-    futures: VecDeque<(u64, Waker)>,
-    next_ticket: u64,
-}
-
-impl State {
-    /// Where the future with this ticket stands in the queue, or would stand.
-    fn position(&self, ticket: u64) -> Result<usize, usize> {
-        self.futures.binary_search_by_key(&ticket, |(queued, _)| *queued)
-    }
-
-    /// Queues a future under its ticket, a new one if it has none. Who was
-    /// woken in vain stands where it stood before.
-    fn queue(&mut self, ticket: Option<u64>, waker: &Waker) -> u64 {
-        let ticket = ticket.unwrap_or(self.next_ticket);
-        self.next_ticket = self.next_ticket.max(ticket + 1);
-        match self.position(ticket) {
-            Ok(at) => self.futures[at].1.clone_from(waker),
-            Err(at) => self.futures.insert(at, (ticket, waker.clone())),
-        }
-        ticket
-    }
+    free: AtomicUsize,
+    closed: AtomicBool,
+    threads: Event,
+    futures: Event,
 }
 
 impl Places {
     pub(super) fn new(capacity: usize) -> Arc<Places> {
-        let state =
-            State { free: capacity, closed: false, threads: 0, futures: VecDeque::new(), next_ticket: 0 };
-        Arc::new(Places { state: Mutex::new(state), given_back: Condvar::new() })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No code that can panic runs under the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        Arc::new(Places {
+            free: AtomicUsize::new(capacity),
+            closed: AtomicBool::new(false),
+            threads: Event::new(),
+            futures: Event::new(),
+        })
     }
 
     pub(super) fn free(&self) -> usize {
-        self.lock().free
+        self.free.load(Ordering::Relaxed)
     }
 
     /// A place, if one is free; `None` when the caller has to wait.
-    fn take(self: &Arc<Self>, state: &mut State) -> Option<Result<Permit, Refusal>> {
-        if state.closed {
+    fn take(self: &Arc<Self>) -> Option<Result<Permit, Refusal>> {
+        if self.closed.load(Ordering::SeqCst) {
             return Some(Err(Refusal::Closed));
         }
-        state.free = state.free.checked_sub(1)?;
+        let one_less = |free: usize| free.checked_sub(1);
+        self.free.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).ok()?;
         Some(Ok(Permit { home: Arc::clone(self) }))
     }
 
     /// Gets a place, as patiently as `backpressure` says.
     pub(super) fn acquire(self: &Arc<Self>, backpressure: Backpressure) -> Result<Permit, Refusal> {
-        let at_once = self.take(&mut self.lock());
-        match (at_once, backpressure) {
+        match (self.take(), backpressure) {
             (Some(outcome), _) => outcome,
             (None, Backpressure::Reject) => Err(Refusal::Full { waited: Duration::ZERO }),
-            (None, Backpressure::Wait) => self.wait(Duration::MAX),
-            (None, Backpressure::WaitAtMost(limit)) => self.wait(limit),
+            (None, Backpressure::Wait) => self.wait(None),
+            (None, Backpressure::WaitAtMost(limit)) => self.wait(Some(limit)),
         }
     }
 
-    fn wait(self: &Arc<Self>, limit: Duration) -> Result<Permit, Refusal> {
+    fn wait(self: &Arc<Self>, limit: Option<Duration>) -> Result<Permit, Refusal> {
         let started = Instant::now();
-        let mut state = self.lock();
-        state.threads += 1;
-        let outcome = loop {
-            if let Some(outcome) = self.take(&mut state) {
-                break outcome;
+        loop {
+            let listener = self.threads.listen();
+            if let Some(outcome) = self.take() {
+                return outcome;
             }
             let waited = started.elapsed();
-            if waited >= limit {
-                break Err(Refusal::Full { waited });
+            match limit {
+                Some(limit) if waited >= limit => return Err(Refusal::Full { waited }),
+                Some(limit) => drop(listener.wait_timeout(limit - waited)),
+                None => listener.wait(),
             }
-            let woken = self.given_back.wait_timeout(state, limit - waited);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
-        };
-        state.threads -= 1;
-        outcome
+        }
     }
 
     /// Gets a place, waiting without blocking the thread.
-    pub(super) fn acquire_async(self: &Arc<Self>) -> Acquire {
-        Acquire { places: Arc::clone(self), ticket: None }
+    pub(super) async fn acquire_async(self: &Arc<Self>) -> Result<Permit, Refusal> {
+        loop {
+            if let Some(outcome) = self.take() {
+                return outcome;
+            }
+            let listener = self.futures.listen();
+            if let Some(outcome) = self.take() {
+                return outcome;
+            }
+            listener.await;
+        }
     }
 
     fn give_back(&self) {
-        let mut state = self.lock();
-        state.free += 1;
-        self.call_next(state);
-    }
-
-    /// Wakes a thread and a future: either may be slow to come, or never come.
-    fn call_next(&self, mut state: MutexGuard<'_, State>) {
-        let future = state.futures.pop_front();
-        let threads = state.threads;
-        drop(state);
-        if threads > 0 {
-            self.given_back.notify_one();
-        }
-        if let Some((_, waker)) = future {
-            waker.wake();
-        }
+        self.free.fetch_add(1, Ordering::SeqCst);
+        self.threads.notify_additional(1);
+        self.futures.notify_additional(1);
     }
 
     /// Refuses everybody from now on and wakes all who wait.
     pub(super) fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        let futures = std::mem::take(&mut state.futures);
-        drop(state);
-        self.given_back.notify_all();
-        futures.into_iter().for_each(|(_, waker)| waker.wake());
-    }
-}
-
-/// A place to come.
-#[derive(Debug)]
-pub(super) struct Acquire {
-    places: Arc<Places>,
-    /// Set while the future waits.
-    ticket: Option<u64>,
-}
-
-impl Future for Acquire {
-    type Output = Result<Permit, Refusal>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let places = Arc::clone(&self.places);
-        let mut state = places.lock();
-        let Some(outcome) = places.take(&mut state) else {
-            self.ticket = Some(state.queue(self.ticket, context.waker()));
-            return Poll::Pending;
-        };
-        if let Some(ticket) = self.ticket.take()
-            && let Ok(at) = state.position(ticket)
-        {
-            state.futures.remove(at);
-        }
-        Poll::Ready(outcome)
-    }
-}
-
-impl Drop for Acquire {
-    fn drop(&mut self) {
-        let Some(ticket) = self.ticket else { return };
-        let mut state = self.places.lock();
-        match state.position(ticket) {
-            Ok(at) => drop(state.futures.remove(at)),
-            // It was called for a place and does not come.
-            Err(_) if state.free > 0 => self.places.call_next(state),
-            Err(_) => {}
-        }
+        self.closed.store(true, Ordering::SeqCst);
+        self.threads.notify(usize::MAX);
+        self.futures.notify(usize::MAX);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::pin::pin;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Wake, Waker};
 
     #[derive(Default)]
     struct Calls(AtomicUsize);
@@ -219,7 +139,7 @@ mod tests {
         calls.0.load(Ordering::SeqCst)
     }
 
-    fn poll(future: Pin<&mut Acquire>, waker: &Waker) -> Poll<Result<Permit, Refusal>> {
+    fn poll<F: Future>(future: Pin<&mut F>, waker: &Waker) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(waker))
     }
 
@@ -237,22 +157,6 @@ mod tests {
         assert_eq!(count(&calls), 2);
         assert!(poll(future.as_mut(), &waker).is_ready());
         assert_eq!(places.free(), 1);
-    }
-
-    #[test]
-    fn a_future_that_was_called_in_vain_stands_before_those_who_came_later() {
-        let places = Places::new(1);
-        let taken = places.acquire(Backpressure::Reject).unwrap();
-        let (calls, waker) = caller();
-        let mut first = pin!(places.acquire_async());
-        let mut second = pin!(places.acquire_async());
-        assert!(poll(first.as_mut(), &waker).is_pending());
-        assert!(poll(second.as_mut(), Waker::noop()).is_pending());
-        drop(taken);
-        let stolen = places.acquire(Backpressure::Reject).unwrap();
-        assert!(poll(first.as_mut(), &waker).is_pending());
-        drop(stolen);
-        assert_eq!(count(&calls), 2);
     }
 
     #[test]
@@ -282,7 +186,7 @@ mod tests {
         drop(taken);
         assert_eq!((count(&old.0), count(&new.0)), (0, 1));
         drop(future);
-        assert_eq!(places.lock().futures.len(), 0);
+        assert_eq!(places.free(), 1);
     }
 
     #[test]
