@@ -4,6 +4,9 @@
 //!
 //! `cargo bench --features internals --bench engine [-- --quick]`
 
+#![expect(clippy::print_stdout, reason = "a bench reports to the terminal")]
+#![expect(clippy::expect_used, reason = "a bench that cannot run may end")]
+
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
