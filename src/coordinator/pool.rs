@@ -223,7 +223,10 @@ mod tests {
             }
             let calls: Arc<Vec<AtomicUsize>> = Arc::new((0..100).map(|_| AtomicUsize::new(0)).collect());
             let counted = Arc::clone(&calls);
-            pool.share(100, Arc::new(move |piece| drop(counted[piece].fetch_add(1, Ordering::Relaxed))));
+            let count = move |piece: usize| {
+                counted[piece].fetch_add(1, Ordering::Relaxed);
+            };
+            pool.share(100, Arc::new(count));
             assert!(calls.iter().all(|calls| calls.load(Ordering::Relaxed) == 1));
         }
     }
@@ -235,7 +238,9 @@ mod tests {
         let held = Arc::new(Mutex::new(held));
         for _ in 0..2 {
             let held = Arc::clone(&held);
-            let block = move |_: &dyn Executor| drop(held.lock().unwrap().recv());
+            let block = move |_: &dyn Executor| {
+                let _ = held.lock().unwrap().recv();
+            };
             pool.spawn(Width::Half, Box::new(block));
         }
         pool.share(100, Arc::new(|_| {}));

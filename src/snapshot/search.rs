@@ -165,8 +165,10 @@ fn answer(published: &Published, merged: &[Candidate], effort: Effort) -> Answer
         let id = published.shards[candidate.shard as usize].id(candidate.row)?;
         Some(Hit { id: id.clone(), distance: candidate.distance })
     };
+    let mut hits = Vec::with_capacity(merged.len());
+    hits.extend(merged.iter().filter_map(hit));
     Answer {
-        hits: merged.iter().filter_map(hit).collect(),
+        hits,
         metric: published.context.space.metric(),
         generation: published.generation,
         seq: published.seq,

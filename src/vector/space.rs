@@ -80,6 +80,13 @@ impl Space {
         if vector.len() != self.dim {
             return Err(VectorError::Dimension { expected: self.dim, got: vector.len() });
         }
+        if self.metric != Metric::Cosine {
+            // One pass: infinities and NaN show in the sum of the squares.
+            let squared = (self.kernels.dot)(vector, vector);
+            if f64::from(squared) <= MAX_SQUARED_LENGTH {
+                return Ok(1.0);
+            }
+        }
         if let Some(position) = vector.iter().position(|x| !x.is_finite()) {
             return Err(VectorError::NotFinite { position, value: vector[position] });
         }

@@ -40,13 +40,16 @@ fn words(view: &BlockView, key: u32) -> Vec<u32> {
     view.block(key).iter().map(|word| word.load(Ordering::Relaxed)).collect()
 }
 
+/// A published version that somebody holds.
+type Held = Arc<(BlockView, Lease)>;
+
 #[test]
 fn every_version_keeps_its_contents_under_random_commits_and_releases() {
     for seed in 0..8u64 {
         let stride = 1 + seed as usize % 5;
         let mut store = Store::new(stride);
         let mut model: HashMap<u32, Vec<u32>> = HashMap::new();
-        let mut held: Vec<(Arc<(BlockView, Lease)>, HashMap<u32, Vec<u32>>)> = Vec::new();
+        let mut held: Vec<(Held, HashMap<u32, Vec<u32>>)> = Vec::new();
         let mut random = mix(seed);
         let mut draw = |below: u64| {
             random = mix(random);
