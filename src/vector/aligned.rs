@@ -1,15 +1,11 @@
 //! One zeroed, cache-line aligned allocation that many threads may read while
 //! one writes other parts of it: the only place that allocates by hand.
 
-use std::alloc::{Layout, alloc, dealloc};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
 /// A cache line: rows that start on one touch the fewest lines.
 const ALIGNMENT: usize = 64;
-
-/// A huge page on x86-64 and on most AArch64 systems. A random row on 4 KB
-/// pages costs a third more than on huge ones: the walk of the page table.
-const HUGE_PAGE: usize = 2 << 20;
 
 /// `len` floats, zeroed, at a 64-byte boundary.
 #[derive(Debug)]
@@ -31,19 +27,13 @@ impl AlignedFloats {
     pub(super) fn zeroed(len: usize) -> Option<AlignedFloats> {
         let layout = Self::layout(len)?;
         // SAFETY: the layout is never of size 0.
-        let start = NonNull::new(unsafe { alloc(layout) })?;
-        // Before the first touch, which decides the size of the pages.
-        advise_huge_pages(start, layout);
-        // SAFETY: the whole allocation was just made and is ours alone; all
-        // zeroes are floats.
-        unsafe { start.write_bytes(0, layout.size()) };
-        Some(AlignedFloats { start: start.cast(), len })
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) }.cast::<f32>())?;
+        Some(AlignedFloats { start, len })
     }
 
     fn layout(len: usize) -> Option<Layout> {
         let bytes = len.max(1).checked_mul(size_of::<f32>())?;
-        let alignment = if bytes >= HUGE_PAGE { HUGE_PAGE } else { ALIGNMENT };
-        Layout::from_size_align(bytes, alignment).ok()
+        Layout::from_size_align(bytes, ALIGNMENT).ok()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -81,21 +71,6 @@ impl AlignedFloats {
     }
 }
 
-/// Asks for huge pages, where the system gives them only to those who ask.
-fn advise_huge_pages(start: NonNull<u8>, layout: Layout) {
-    #[cfg(target_os = "linux")]
-    if layout.align() == HUGE_PAGE {
-        let whole = layout.size() / HUGE_PAGE * HUGE_PAGE;
-        let advice = rustix::mm::Advice::LinuxHugepage;
-        // SAFETY: the range is inside an allocation that begins at a page
-        // boundary; this advice changes the size of its pages and no content.
-        // A refusal leaves small pages, which is fine.
-        let _ = unsafe { rustix::mm::madvise(start.as_ptr().cast(), whole, advice) };
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (start, layout);
-}
-
 impl Drop for AlignedFloats {
     fn drop(&mut self) {
         if let Some(layout) = Self::layout(self.len) {
@@ -111,14 +86,12 @@ mod tests {
 
     #[test]
     fn is_zeroed_aligned_and_writable() {
-        for (len, alignment) in [(100, ALIGNMENT), (HUGE_PAGE, HUGE_PAGE)] {
-            let floats = AlignedFloats::zeroed(len).unwrap();
-            assert_eq!(floats.read(0, 1).as_ptr() as usize % alignment, 0);
-            assert!(floats.read(0, len).iter().all(|x| *x == 0.0));
-            // SAFETY: this thread alone knows the buffer.
-            unsafe { floats.write(len - 2, &[1.0, 2.0]) };
-            assert_eq!(floats.read(len - 3, 3), [0.0, 1.0, 2.0]);
-        }
+        let floats = AlignedFloats::zeroed(100).unwrap();
+        assert_eq!(floats.read(0, 1).as_ptr() as usize % ALIGNMENT, 0);
+        assert!(floats.read(0, 100).iter().all(|x| *x == 0.0));
+        // SAFETY: this thread alone knows the buffer.
+        unsafe { floats.write(98, &[1.0, 2.0]) };
+        assert_eq!(floats.read(97, 3), [0.0, 1.0, 2.0]);
     }
 
     #[test]
