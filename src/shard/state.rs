@@ -23,7 +23,7 @@ use crate::vector::Space;
 /// let go are used again this many batches later: late enough that the batch
 /// is committed by then on every run, so that the places are the same on
 /// every run.
-const OUTSTANDING_BATCHES: u64 = 8;
+const OUTSTANDING_BATCHES: u64 = 2;
 
 /// Sealed rows that may wait to be absorbed; writes wait beyond that, because
 /// every search scans these rows.
