@@ -8,7 +8,7 @@
 #![expect(clippy::expect_used, reason = "a bench that cannot run may end")]
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Barrier;
 use std::time::Instant;
 
 use vecino::internals::index::{BareIndex, BareOptions};
@@ -154,23 +154,35 @@ fn path_overhead(
     }
 }
 
+/// Passes over all queries that take about `seconds` on one thread.
+fn passes(items: &Collection, queries: &[Vec<f32>], ef: usize, seconds: f64) -> usize {
+    (seconds / pass(items, queries, ef)).ceil() as usize
+}
+
+/// Both threads are warm before the clock starts, and run long enough that
+/// starting them does not count.
 fn two_threads(items: &Collection, queries: &[Vec<f32>], truth: &[Vec<u64>], rounds: usize) {
     let ef = 32;
+    let passes = passes(items, queries, ef, 0.25);
+    let work = |barrier: &Barrier| {
+        pass(items, queries, ef);
+        barrier.wait();
+        let started = Instant::now();
+        (0..passes).for_each(|_| {
+            pass(items, queries, ef);
+        });
+        started.elapsed().as_secs_f64()
+    };
     let mut ratios = Vec::new();
     for _ in 0..rounds {
-        let one = queries.len() as f64 / pass(items, queries, ef);
-        let next = AtomicUsize::new(0);
-        let started = Instant::now();
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    while let Some(query) = queries.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        black_box(items.search(&Query::new(query).top(K).ef_search(ef)).expect("an answer"));
-                    }
-                });
-            }
+        let one = work(&Barrier::new(1));
+        let barrier = Barrier::new(2);
+        let two = std::thread::scope(|scope| {
+            let other = scope.spawn(|| work(&barrier));
+            let own = work(&barrier);
+            own.max(other.join().expect("the other thread ends"))
         });
-        ratios.push(queries.len() as f64 / started.elapsed().as_secs_f64() / one);
+        ratios.push(2.0 * one / two);
     }
     println!(
         "two threads / one, ef {ef}: recall {:.4}, ratio {:.2}",
