@@ -192,6 +192,15 @@ impl CollectionShared {
         }
     }
 
+    /// Why a request to a worker was lost. A worker that is gone while the
+    /// engine runs has failed, also before the coordinator knows of it.
+    pub(super) fn lost_by(&self, worker: usize) -> Gone {
+        if !self.core.is_closed() {
+            self.context.health.fail(worker);
+        }
+        self.gone()
+    }
+
     /// Asks the coordinator; waits for a place in its mailbox.
     pub(super) fn request(&self, request: Request) -> Result<(), Gone> {
         let requests = &self.core.requests;

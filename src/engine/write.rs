@@ -9,7 +9,7 @@ use crate::coordinator::Request;
 use crate::error::{Gone, WaitError, WriteError};
 use crate::id::{Generation, RecordId, Seq};
 use crate::rows::{Mutation, NewRow};
-use crate::shard::{Backpressure, NoAnswer, Permit, Refusal, WriteCommand, reply, reply_future};
+use crate::shard::{Backpressure, Mailbox, NoAnswer, Permit, Refusal, WriteCommand, reply, reply_future};
 use crate::snapshot::{Record, shard_of};
 
 /// A write that was accepted: it has its place in the history and will be
@@ -83,8 +83,11 @@ impl CollectionShared {
 
     /// A place in every worker's mailbox; waits for it.
     fn permits(&self) -> Result<Vec<Permit>, Gone> {
-        let places = self.core.writes.iter().map(|worker| worker.acquire(Backpressure::Wait));
-        places.collect::<Result<_, Refusal>>().map_err(|_| self.gone())
+        let workers = self.core.writes.iter().enumerate();
+        let place = |(number, worker): (usize, &Mailbox<_>)| {
+            worker.acquire(Backpressure::Wait).map_err(|_| self.lost_by(number))
+        };
+        workers.map(place).collect()
     }
 
     /// Blocks until the newest snapshot shows a write.
@@ -281,17 +284,17 @@ impl Collection {
         let seq = shared.admission.admit(numbers.into_iter(), |seq| {
             for ((shard, mutations), permit) in parts.shards.into_iter().zip(permits) {
                 let command = WriteCommand::Write { collection: shared.id, seq, mutations };
-                shared.core.writes[shard].send(permit, command)?;
+                shared.core.writes[shard].send(permit, command).map_err(|_| shard)?;
             }
             Ok(())
         });
-        let seq = seq.map_err(|_: Refusal| shared.gone())?;
+        let seq = seq.map_err(|worker: usize| shared.lost_by(worker))?;
         Ok(Write { seq, shared: Arc::clone(shared) })
     }
 
     fn refused(&self, worker: usize, refusal: Refusal) -> WriteError {
         match refusal {
-            Refusal::Closed => WriteError::Gone(self.shared.gone()),
+            Refusal::Closed => WriteError::Gone(self.shared.lost_by(worker)),
             Refusal::Full { waited } => {
                 let capacity = self.shared.core.writes[worker].capacity();
                 tracing::debug!(worker, capacity, ?waited, "backpressure");
@@ -321,16 +324,17 @@ impl Collection {
         let permits = shared.permits()?;
         let mut ends = Vec::new();
         let seq = shared.admission.admit(0..workers.len(), |seq| {
-            for (worker, permit) in workers.iter().zip(permits) {
+            for (number, (worker, permit)) in workers.iter().zip(permits).enumerate() {
                 let (done, waiting) = reply();
-                worker.send(permit, WriteCommand::Optimize { collection: shared.id, seq, done })?;
+                let command = WriteCommand::Optimize { collection: shared.id, seq, done };
+                worker.send(permit, command).map_err(|_| number)?;
                 ends.push(waiting);
             }
-            Ok::<(), Refusal>(())
+            Ok::<(), usize>(())
         });
-        seq.map_err(|_| shared.gone())?;
-        for end in ends {
-            end.wait(None).map_err(|_| shared.gone())?;
+        seq.map_err(|worker| shared.lost_by(worker))?;
+        for (worker, end) in ends.into_iter().enumerate() {
+            end.wait(None).map_err(|_| shared.lost_by(worker))?;
         }
         self.barrier()
     }
