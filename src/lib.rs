@@ -77,6 +77,7 @@ mod id;
 mod metric;
 mod neighbor;
 mod bits;
+mod lease;
 
 mod kernel;
 mod vector;

@@ -15,9 +15,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::bits::RowSet;
+use crate::lease::{Lease, Receipt, lease};
 
 /// What a word holds before it is written: "nothing".
 pub(super) const NONE: u32 = u32::MAX;
@@ -36,18 +37,6 @@ const SLOT_SHIFT: u32 = 8;
 /// Words in a cache line.
 const LINE: usize = 16;
 
-/// Says for as long as it lives that its version may be read.
-#[derive(Debug)]
-pub(super) struct Lease {
-    released: Arc<AtomicBool>,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.released.store(true, Ordering::Release);
-    }
-}
-
 /// The version in the making, and the oldest that may still be read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Epoch {
@@ -60,13 +49,13 @@ pub(super) struct Epoch {
 pub(super) struct Versions {
     next: u64,
     /// Ascending.
-    alive: Vec<(u64, Arc<AtomicBool>)>,
+    alive: Vec<(u64, Receipt)>,
 }
 
 impl Versions {
     /// Starts the next version.
     pub(super) fn begin(&mut self) -> Epoch {
-        self.alive.retain(|(_, released)| !released.load(Ordering::Acquire));
+        self.alive.retain(|(_, receipt)| !receipt.is_released());
         Epoch { oldest: self.alive.first().map_or(self.next, |(version, _)| *version), next: self.next }
     }
 
@@ -78,10 +67,10 @@ impl Versions {
 
     /// Ends the making of the version: the lease belongs into it.
     pub(super) fn publish(&mut self) -> Lease {
-        let released = Arc::new(AtomicBool::new(false));
-        self.alive.push((self.next, Arc::clone(&released)));
+        let (lease, receipt) = lease();
+        self.alive.push((self.next, receipt));
         self.next += 1;
-        Lease { released }
+        lease
     }
 }
 

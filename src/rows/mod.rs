@@ -3,7 +3,7 @@
 
 mod cells;
 mod directory;
-mod lease;
+mod leases;
 mod mutation;
 mod store;
 mod view;

@@ -9,9 +9,10 @@ use std::collections::{HashMap, VecDeque};
 
 use super::cells::{Cells, CellsView};
 use super::directory::Directory;
-use super::lease::{Lease, Leases, ViewNumber};
+use super::leases::{Leases, ViewNumber};
 use super::mutation::NewRow;
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
+use crate::lease::Lease;
 use crate::vector::{Matrix, MatrixView, OutOfMemory};
 
 /// Why a row could not be had.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::cells::CellsView;
-use super::lease::Lease;
 use super::store::RowStore;
 use crate::id::{RecordId, Row, Seq};
 use crate::index::{Effort, IndexVersion, Points, Request, Scratch};
+use crate::lease::Lease;
 use crate::neighbor::{Neighbor, TopK};
 use crate::vector::{BLOCK, MatrixView, Space};
 

@@ -14,22 +14,14 @@ use super::places::Permit;
 use super::state::ShardState;
 use crate::error::SearchError;
 use crate::id::Seq;
-use crate::index::{Executor, Index, Plan};
+use crate::index::{Executor, Plan};
 use crate::query::{Answer, Query};
-use crate::rows::{Directory, Mutation, ShardView};
+use crate::rows::{Mutation, ShardView};
 use crate::snapshot::Published;
-use crate::vector::Space;
 
 /// The number of a collection, never used twice in an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct CollectionId(pub(crate) u64);
-
-/// What a shard is made of.
-pub(crate) struct ShardSetup {
-    pub(crate) space: Space,
-    pub(crate) index: Box<dyn Index>,
-    pub(crate) directory: Arc<dyn Directory>,
-}
 
 /// What a queued write keeps until it is applied.
 pub(crate) enum Keep {

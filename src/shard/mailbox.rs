@@ -20,27 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::places::{Permit, Places};
-
-/// What a writer does when the mailbox of a worker is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Backpressure {
-    /// Waits for a place.
-    #[default]
-    Wait,
-    /// Waits for a place at most so long. Async calls wait without a limit:
-    /// wrap them in your executor's timeout, dropping them is safe.
-    WaitAtMost(Duration),
-    /// Gives up at once.
-    Reject,
-}
-
-/// Why there is no place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    Closed,
-    Full { waited: Duration },
-}
+use super::places::{Backpressure, Permit, Places, Refusal};
 
 /// A message and the place that it takes.
 #[derive(Debug)]

@@ -11,14 +11,13 @@ mod state;
 mod worker;
 
 pub(crate) use command::{
-    Background, CollectionId, Job, Keep, Report, SearchOrder, ShardQuery, ShardSetup, Signal, Width,
-    WriteCommand,
+    Background, CollectionId, Job, Keep, Report, SearchOrder, ShardQuery, Signal, Width, WriteCommand,
 };
-pub use mailbox::Backpressure;
 pub(crate) use mailbox::{
-    Envelope, Inbox, Mailbox, NoAnswer, Refusal, Reply, SignalInbox, Signals, mailbox, reply, reply_future,
-    reports, signals, wait_for_either,
+    Envelope, Inbox, Mailbox, NoAnswer, Reply, SignalInbox, Signals, mailbox, reply, reply_future, reports,
+    signals, wait_for_either,
 };
-pub(crate) use places::Permit;
-pub(crate) use state::ShardState;
+pub use places::Backpressure;
+pub(crate) use places::{Permit, Refusal};
+pub(crate) use state::{ShardSetup, ShardState};
 pub(crate) use worker::{Worker, WorkerPorts};

@@ -14,7 +14,25 @@ use std::time::{Duration, Instant};
 
 use event_listener::{Event, Listener};
 
-use super::mailbox::{Backpressure, Refusal};
+/// What a writer does when the mailbox of a worker is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backpressure {
+    /// Waits for a place.
+    #[default]
+    Wait,
+    /// Waits for a place at most so long. Async calls wait without a limit:
+    /// wrap them in your executor's timeout, dropping them is safe.
+    WaitAtMost(Duration),
+    /// Gives up at once.
+    Reject,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Closed,
+    Full { waited: Duration },
+}
 
 /// The right to have one message in a mailbox.
 #[derive(Debug)]

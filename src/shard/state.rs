@@ -10,7 +10,6 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{AbsorbJob, SealedBatch, forget_due, rows_due};
-use super::command::ShardSetup;
 use crate::bits::RowSet;
 use crate::id::{RecordId, Row, Seq};
 use crate::index::{Index, Plan};
@@ -28,6 +27,13 @@ const OUTSTANDING_BATCHES: u64 = 2;
 /// Sealed rows that may wait to be absorbed; writes wait beyond that, because
 /// every search scans these rows.
 const OUTSTANDING_ROWS: usize = 2_048;
+
+/// What a shard is made of.
+pub(crate) struct ShardSetup {
+    pub(crate) space: Space,
+    pub(crate) index: Box<dyn Index>,
+    pub(crate) directory: Arc<dyn Directory>,
+}
 
 /// A queued write: `T` is kept until the write is applied.
 struct PendingWrite<T> {

@@ -16,10 +16,11 @@
 
 use std::sync::Arc;
 
-use super::cow::{Blocks, Epoch, Lease, NONE, Versions};
+use super::cow::{Blocks, Epoch, NONE, Versions};
 use super::{Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, flat};
 use crate::bits::RowSet;
 use crate::id::Row;
+use crate::lease::Lease;
 use crate::metric::Metric;
 use crate::neighbor::TopK;
 use crate::vector::Space;

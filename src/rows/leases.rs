@@ -1,14 +1,9 @@
-//! Knowing when nobody holds an old view any more.
-//!
-//! Every view owns a [`Lease`]; its drop sets a flag. The writer keeps the
-//! flags in order and asks for the oldest view that is still held. The drop is
-//! the last thing that happens to a view, after every read through it; the
-//! flag is stored with release and loaded with acquire, so what the writer does
-//! after seeing it cannot be seen by those reads.
+//! The views of one shard that somebody may hold: the writer keeps the
+//! receipts of their leases in order.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::lease::{Lease, Receipt, lease};
 
 /// The number of a view of one shard.
 pub(super) type ViewNumber = u64;
@@ -16,23 +11,11 @@ pub(super) type ViewNumber = u64;
 /// Entries that are not worth a sweep.
 const SWEEP_LEAST: usize = 64;
 
-/// Owned by a view; tells the writer when it is gone.
-#[derive(Debug)]
-pub(super) struct Lease {
-    released: Arc<AtomicBool>,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.released.store(true, Ordering::Release);
-    }
-}
-
 /// The writer's list of leases, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     next: ViewNumber,
-    held: VecDeque<(ViewNumber, Arc<AtomicBool>)>,
+    held: VecDeque<(ViewNumber, Receipt)>,
     /// Entries at which those behind a held view are swept.
     sweep_at: usize,
 }
@@ -46,19 +29,19 @@ impl Leases {
     pub(super) fn grant(&mut self) -> Lease {
         if self.held.len() >= self.sweep_at {
             // One old view must not keep the entries of all that came after it.
-            self.held.retain(|(_, released)| !released.load(Ordering::Acquire));
+            self.held.retain(|(_, receipt)| !receipt.is_released());
             self.sweep_at = 2 * self.held.len() + SWEEP_LEAST;
         }
-        let released = Arc::new(AtomicBool::new(false));
-        self.held.push_back((self.next, Arc::clone(&released)));
+        let (lease, receipt) = lease();
+        self.held.push_back((self.next, receipt));
         self.next += 1;
-        Lease { released }
+        lease
     }
 
     /// The number of the oldest view that somebody may hold; when there is
     /// none, the number that the next view will get.
     pub(super) fn oldest(&mut self) -> ViewNumber {
-        while self.held.front().is_some_and(|(_, released)| released.load(Ordering::Acquire)) {
+        while self.held.front().is_some_and(|(_, receipt)| receipt.is_released()) {
             self.held.pop_front();
         }
         self.held.front().map_or(self.next, |(number, _)| *number)
@@ -68,12 +51,12 @@ impl Leases {
     pub(super) fn any_held(&self, from: ViewNumber, to: ViewNumber) -> bool {
         let first = self.held.partition_point(|(number, _)| *number < from);
         let range = self.held.range(first..).take_while(|(number, _)| *number < to);
-        range.into_iter().any(|(_, released)| !released.load(Ordering::Acquire))
+        range.into_iter().any(|(_, receipt)| !receipt.is_released())
     }
 
     /// Views that are not known to be gone.
     pub(super) fn held(&self) -> usize {
-        self.held.iter().filter(|(_, released)| !released.load(Ordering::Relaxed)).count()
+        self.held.iter().filter(|(_, receipt)| !receipt.is_released()).count()
     }
 }
 

@@ -1,0 +1,53 @@
+//! Knowing when nobody holds an old state any more.
+//!
+//! What is shared owns a [`Lease`]; the writer keeps its [`Receipt`]. The drop
+//! of the lease is the last thing that happens to the shared state, after
+//! every read through it; it stores with release what the receipt loads with
+//! acquire, so what the writer does after seeing it cannot be seen by those
+//! reads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Says for as long as it lives that its owner may be read.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    released: Arc<AtomicBool>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.released.store(true, Ordering::Release);
+    }
+}
+
+/// Tells whether a lease is gone.
+#[derive(Debug)]
+pub(crate) struct Receipt {
+    released: Arc<AtomicBool>,
+}
+
+impl Receipt {
+    pub(crate) fn is_released(&self) -> bool {
+        self.released.load(Ordering::Acquire)
+    }
+}
+
+/// A new lease and its receipt.
+pub(crate) fn lease() -> (Lease, Receipt) {
+    let released = Arc::new(AtomicBool::new(false));
+    (Lease { released: Arc::clone(&released) }, Receipt { released })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_released_by_its_drop() {
+        let (held, receipt) = lease();
+        assert!(!receipt.is_released());
+        drop(held);
+        assert!(receipt.is_released());
+    }
+}
