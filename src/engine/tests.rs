@@ -1,5 +1,6 @@
 //! Failure stays where it happened: defects are injected into workers.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Collection, CollectionConfig, Engine, IndexSpec};
@@ -84,22 +85,25 @@ fn a_worker_that_ends_fails_every_collection_for_writing_and_reads_go_on() {
 fn callers_who_wait_when_a_worker_ends_are_told() {
     let engine = engine();
     let items = filled(&engine, "items");
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..4).map(|_| scope.spawn(|| failure(&items))).collect();
+        // Ends because it is told, or because all that was accepted is visible.
         let searcher = scope.spawn(|| {
-            loop {
+            while !over.load(Ordering::Acquire) {
                 let newest = items.shared.admission.last();
                 match items.search(&Query::new(&[1.0, 0.0]).at_least(newest)) {
                     Ok(_) => {}
-                    Err(SearchError::AtLeast(WaitError::Gone(gone))) => return gone,
+                    Err(SearchError::AtLeast(WaitError::Gone(Gone::ShardFailed { shard: 1, .. }))) => return,
                     Err(other) => panic!("{other}"),
                 }
             }
         });
         inject(&items, true);
-        for thread in writers.into_iter().chain([searcher]) {
-            assert!(matches!(thread.join().unwrap(), Gone::ShardFailed { shard: 1, .. }));
-        }
+        let told: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+        over.store(true, Ordering::Release);
+        searcher.join().unwrap();
+        assert!(told.into_iter().all(|gone| matches!(gone, Ok(Gone::ShardFailed { shard: 1, .. }))));
     });
     engine.close().unwrap();
 }
