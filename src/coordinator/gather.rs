@@ -10,8 +10,8 @@ use crate::snapshot::{Published, merge_answers};
 
 /// A search under way.
 pub(super) struct Gather {
-    pub(super) order: Arc<SearchOrder>,
-    pub(super) published: Arc<Published>,
+    order: Arc<SearchOrder>,
+    published: Arc<Published>,
     parts: Vec<Option<Answer>>,
     /// Parts that were asked for and have not come.
     missing: usize,

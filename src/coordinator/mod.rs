@@ -104,7 +104,8 @@ impl Coordinator {
                 Request::Register { collection, board } => {
                     self.boards.insert(collection, *board);
                 }
-                Request::Unregister { collection } => self.drop_board(collection),
+                // Dropped waiters learn that the collection is gone.
+                Request::Unregister { collection } => drop(self.boards.remove(&collection)),
                 Request::Await { collection, seq, reply } => {
                     self.wait(collection, seq, Waiter::Visible { reply, _permit: permit });
                 }
@@ -231,11 +232,6 @@ impl Coordinator {
         if !gather.is_over() {
             self.gathers.insert(ticket, gather);
         }
-    }
-
-    fn drop_board(&mut self, collection: CollectionId) {
-        // Dropped waiters learn that the collection is gone.
-        self.boards.remove(&collection);
     }
 
     fn fail_worker(&mut self, worker: usize) {

@@ -52,7 +52,8 @@ impl EngineBuilder {
     }
 
     /// Threads of the engine's own pool, which absorbs rows into indexes and
-    /// answers batches of queries. Default: one for each core.
+    /// answers batches of queries. Default: one for each core. On Linux they run
+    /// at a lower priority (nice 10), so that searches go first.
     pub fn pool_threads(mut self, threads: usize) -> Self {
         self.pool_threads = threads;
         self

@@ -1,7 +1,8 @@
 //! Workers and the shards that they own.
 //!
-//! `command` is the protocol, `mailbox` how it travels, `state` what a shard
-//! does with it (without threads), `worker` the thread.
+//! `command` is the protocol, `mailbox` how it travels, `places` what bounds
+//! it, `state` what a shard does with it (without threads), `batch` what goes
+//! into the index together, `worker` the thread.
 
 mod batch;
 mod command;
