@@ -18,6 +18,8 @@ use crate::vector::{MatrixView, Space};
 mod cow;
 mod flat;
 mod hnsw;
+mod links;
+mod measure;
 mod parallel;
 mod pool;
 mod scratch;
@@ -166,3 +168,6 @@ pub(crate) trait Index: Send {
     /// The kind, for statistics: "flat", "hnsw".
     fn kind(&self) -> &'static str;
 }
+
+#[cfg(test)]
+mod tests;

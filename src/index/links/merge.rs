@@ -6,8 +6,9 @@ use super::absorb::Absorbed;
 use super::forget::Holed;
 use super::graph::TREE;
 use super::plan::{Job, Worker};
-use super::select::{Share, row_query};
+use super::select::Share;
 use crate::id::Row;
+use crate::index::measure::Measure;
 use crate::index::parallel::parallel_map;
 use crate::neighbor::Neighbor;
 use crate::vector::BLOCK;
@@ -34,12 +35,12 @@ struct Edit<'a> {
     holed: bool,
 }
 
-pub(super) fn lists(
-    job: Job<'_>,
+pub(super) fn lists<M: Measure>(
+    job: Job<'_, M>,
     absorbed: &[Absorbed],
     added: &BTreeMap<Row, Vec<Row>>,
     holed: Vec<Holed>,
-    workers: &mut [Worker],
+    workers: &mut [Worker<M>],
 ) -> Vec<List> {
     let mut edits: BTreeMap<(usize, Row), Edit<'_>> = BTreeMap::new();
     for new in absorbed {
@@ -65,7 +66,7 @@ pub(super) fn lists(
     })
 }
 
-fn rewrite(job: Job<'_>, layer: usize, row: Row, edit: &Edit<'_>, worker: &mut Worker) -> Vec<u32> {
+fn rewrite<M: Measure>(job: Job<'_, M>, layer: usize, row: Row, edit: &Edit<'_>, worker: &mut Worker<M>) -> Vec<u32> {
     let mut links = staying_links(job, layer, row, edit);
     let staying = links.len();
     if edit.holed {
@@ -87,7 +88,7 @@ fn rewrite(job: Job<'_>, layer: usize, row: Row, edit: &Edit<'_>, worker: &mut W
     links
 }
 
-fn staying_links(job: Job<'_>, layer: usize, row: Row, edit: &Edit<'_>) -> Vec<u32> {
+fn staying_links<M: Measure>(job: Job<'_, M>, layer: usize, row: Row, edit: &Edit<'_>) -> Vec<u32> {
     if edit.is_new {
         return edit.chosen.iter().map(|near| near.row).collect();
     }
@@ -103,7 +104,7 @@ fn staying_links(job: Job<'_>, layer: usize, row: Row, edit: &Edit<'_>) -> Vec<u
 /// 2021), algorithm 4, reconnects around a deleted row in this way. Unlike
 /// there, links that lead to live rows stay: pruning them with every loss
 /// wears the long links away (measured: 3 points of recall in 20 turnovers).
-fn substitutes(job: Job<'_>, layer: usize, row: Row) -> Vec<Row> {
+fn substitutes<M: Measure>(job: Job<'_, M>, layer: usize, row: Row) -> Vec<Row> {
     let forgotten = job.graph.links(layer, row).filter(|link| job.forgotten.contains(*link));
     forgotten
         .flat_map(|gone| job.graph.links(layer, gone))
@@ -120,24 +121,24 @@ fn push_missing(links: &mut Vec<u32>, more: &[Row]) {
 }
 
 /// Prunes a list to its degree; tree edges and the first `kept` links stay.
-fn prune(job: Job<'_>, row: Row, links: &mut Vec<u32>, kept: usize, share: Share, worker: &mut Worker) {
+fn prune<M: Measure>(job: Job<'_, M>, row: Row, links: &mut Vec<u32>, kept: usize, share: Share, worker: &mut Worker<M>) {
     let Worker { scratch, selector, query } = worker;
     let (candidates, rows) = (&mut scratch.candidates, &mut scratch.rows);
-    let query = row_query(job.points, row, query);
+    let query = job.measure.row_query(row, query);
     scratch.distances.resize(BLOCK, 0.0);
     candidates.clear();
     for part in links.chunks(BLOCK) {
         rows.clear();
         rows.extend(part.iter().map(|link| link & !TREE));
         let distances = &mut scratch.distances;
-        job.points.space.distances(query, job.points.vectors, rows, f32::INFINITY, distances);
+        job.measure.distances(query, rows, f32::INFINITY, distances);
         let near = rows.iter().zip(distances.iter());
         candidates.extend(near.map(|(row, distance)| Neighbor { distance: *distance, row: *row }));
     }
     candidates.sort_unstable_by(Neighbor::order);
     let is_tree = |row: Row| links.contains(&(row | TREE));
     let is_kept = |row: Row| links[..kept].iter().any(|link| link & !TREE == row) || is_tree(row);
-    let chosen = selector.choose(job.points, candidates, share, is_kept);
+    let chosen = selector.choose(job.measure, candidates, share, is_kept);
     let chosen: Vec<u32> =
         chosen.iter().map(|near| if is_tree(near.row) { near.row | TREE } else { near.row }).collect();
     *links = chosen;

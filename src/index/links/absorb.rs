@@ -3,8 +3,8 @@
 use super::beam::{Limits, Walk};
 use super::graph::MAX_LEVEL;
 use super::plan::{Job, Worker};
-use super::select::row_query;
 use crate::id::{Row, mix};
+use crate::index::measure::Measure;
 use crate::index::parallel::parallel_map;
 use crate::index::{Effort, Scratch};
 use crate::neighbor::Neighbor;
@@ -39,13 +39,17 @@ pub(super) fn level(seed: u64, ordinal: u64, m: usize) -> usize {
 
 /// Where a new row stands among the upper layers: for each layer, from the
 /// highest, the nearest row that a greedy walk finds. The entry row is first.
+/// In a flat graph, the row of the only layer where the greedy walk ends.
 type Path = Vec<Neighbor>;
 
-pub(super) fn find_links(job: Job<'_>, workers: &mut [Worker]) -> Vec<Absorbed> {
+pub(super) fn find_links<M: Measure>(job: Job<'_, M>, workers: &mut [Worker<M>]) -> Vec<Absorbed> {
     let batch = job.batch;
     assert_eq!(batch.absorb.len(), batch.ordinals.len());
     let count = batch.absorb.len();
-    let draw = |ordinal: &u64| level(job.options.seed, *ordinal, job.options.m);
+    let draw = |ordinal: &u64| match job.options.layered {
+        true => level(job.options.seed, *ordinal, job.options.upper),
+        false => 0,
+    };
     let levels: Vec<usize> = batch.ordinals.iter().map(draw).collect();
     let paths = parallel_map(job.executor, count, workers, |at, worker| path(job, at, worker));
     let order = similar_together(&paths);
@@ -66,11 +70,14 @@ fn similar_together(paths: &[Path]) -> Vec<usize> {
     order
 }
 
-fn path(job: Job<'_>, at: usize, worker: &mut Worker) -> Path {
+fn path<M: Measure>(job: Job<'_, M>, at: usize, worker: &mut Worker<M>) -> Path {
     let Worker { scratch, query, .. } = worker;
-    let query = row_query(job.points, job.batch.absorb[at], query);
-    let walk = Walk { graph: job.graph, points: job.points, query };
+    let query = job.measure.row_query(job.batch.absorb[at], query);
+    let walk = Walk { graph: job.graph, measure: job.measure, query };
     let effort = &mut Effort::default();
+    if !job.options.layered {
+        return walk.descend_flat(scratch, effort).into_iter().collect();
+    }
     let mut path: Path = walk.entry(effort).into_iter().collect();
     for layer in (1..=job.graph.entry.map_or(0, |entry| entry.level)).rev() {
         if let Some(start) = path.last() {
@@ -80,14 +87,14 @@ fn path(job: Job<'_>, at: usize, worker: &mut Worker) -> Path {
     path
 }
 
-fn links(job: Job<'_>, at: usize, levels: &[usize], path: &Path, worker: &mut Worker) -> Vec<Vec<Neighbor>> {
+fn links<M: Measure>(job: Job<'_, M>, at: usize, levels: &[usize], path: &Path, worker: &mut Worker<M>) -> Vec<Vec<Neighbor>> {
     let mut links = vec![Vec::new(); levels[at] + 1];
     if job.executor.cancelled() {
         return links;
     }
     let Worker { scratch, selector, query } = worker;
-    let query = row_query(job.points, job.batch.absorb[at], query);
-    let walk = Walk { graph: job.graph, points: job.points, query };
+    let query = job.measure.row_query(job.batch.absorb[at], query);
+    let walk = Walk { graph: job.graph, measure: job.measure, query };
     let top = job.graph.entry.map_or(0, |entry| entry.level);
     scratch.starts.clear();
     scratch.starts.extend(path.get(top.saturating_sub(levels[at])));
@@ -100,19 +107,19 @@ fn links(job: Job<'_>, at: usize, levels: &[usize], path: &Path, worker: &mut Wo
         let candidates = &mut scratch.candidates;
         candidates.sort_unstable_by(Neighbor::order);
         candidates.truncate(job.options.ef_construction);
-        links[layer] = selector.choose(job.points, candidates, job.first_share(), |_| false).to_vec();
+        links[layer] = selector.choose(job.measure, candidates, job.first_share(), |_| false).to_vec();
     }
     links
 }
 
 /// Live rows of the frozen graph near the query, into `scratch.candidates`.
 /// The rows found are where the search of the layer below starts.
-fn candidates(job: Job<'_>, walk: Walk<'_>, layer: usize, scratch: &mut Scratch) {
+fn candidates<M: Measure>(job: Job<'_, M>, walk: Walk<'_, M>, layer: usize, scratch: &mut Scratch) {
     let (ef, mut effort) = (job.options.ef_construction, Effort::default());
     walk.beam(layer, ef, Limits::building(ef), scratch, &mut effort);
     let Scratch { pool, candidates, .. } = scratch;
     candidates.extend(pool.iter().filter(|near| !job.is_dead(near.row)));
-    if layer == 0 && candidates.len() < job.options.m.min(pool.len()) {
+    if layer == 0 && candidates.len() < job.options.first.min(pool.len()) {
         let live = |row: Row| !job.is_dead(row);
         walk.filtered_beam(ef, Limits::building(ef), &live, scratch, &mut effort);
         scratch.candidates.clear();
@@ -124,7 +131,7 @@ fn candidates(job: Job<'_>, walk: Walk<'_>, layer: usize, scratch: &mut Scratch)
 
 /// Adds the earlier rows of the batch to the candidates, as far as they are
 /// near enough: rows of one batch do not find each other in the frozen graph.
-fn add_mates(job: Job<'_>, at: usize, levels: &[usize], layer: usize, query: &[f32], scratch: &mut Scratch) {
+fn add_mates<M: Measure>(job: Job<'_, M>, at: usize, levels: &[usize], layer: usize, query: &M::Query, scratch: &mut Scratch) {
     let Scratch { rows, distances, candidates, .. } = scratch;
     let is_full = candidates.len() >= job.options.ef_construction;
     let bound = candidates.last().filter(|_| is_full).map_or(f32::INFINITY, |last| last.distance);
@@ -133,7 +140,7 @@ fn add_mates(job: Job<'_>, at: usize, levels: &[usize], layer: usize, query: &[f
     rows.extend(mates.filter(|(_, level)| **level >= layer).map(|(row, _)| *row));
     distances.resize(BLOCK, 0.0);
     for rows in rows.chunks(BLOCK) {
-        job.points.space.distances(query, job.points.vectors, rows, bound, distances);
+        job.measure.distances(query, rows, bound, distances);
         let near = rows.iter().zip(distances.iter()).filter(|(_, distance)| **distance <= bound);
         candidates.extend(near.map(|(row, distance)| Neighbor { distance: *distance, row: *row }));
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::bits::RowSet;
 use crate::id::Row;
+use super::starts::Starts;
 use crate::index::cow::{BlockView, NONE};
 
 /// Set in a link of layer 0 that is an edge of the spanning tree.
@@ -37,25 +38,17 @@ pub(super) struct Entry {
 
 /// Immutable links of all layers.
 #[derive(Debug)]
-pub(super) struct Graph {
+pub(in crate::index) struct Graph {
     /// Layer 0, by row.
-    pub(super) base: BlockView,
+    pub(in crate::index) base: BlockView,
     /// The layers above, by upper block.
     pub(super) upper: BlockView,
     /// For each row its tower.
     pub(super) towers: BlockView,
-    pub(super) held: RowSet,
+    pub(in crate::index) held: RowSet,
     pub(super) entry: Option<Entry>,
-    /// Rows of the largest norms, descending: more places to start from under
-    /// the inner product. Empty under other metrics.
-    pub(super) beacons: Vec<Beacon>,
-}
-
-/// A row with a large norm.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Beacon {
-    pub(super) norm: f32,
-    pub(super) row: Row,
+    /// More rows where walks start.
+    pub(super) starts: Starts,
 }
 
 impl Graph {
@@ -75,7 +68,7 @@ impl Graph {
 
     /// The links of a held row on a layer, without flags; none above its level.
     #[inline]
-    pub(super) fn links(&self, layer: usize, row: Row) -> impl Iterator<Item = Row> + '_ {
+    pub(in crate::index) fn links(&self, layer: usize, row: Row) -> impl Iterator<Item = Row> + '_ {
         let block = if layer == 0 { Some(self.base.block(row)) } else { self.upper_block(layer, row) };
         block.into_iter().flat_map(words).map(|link| link & !TREE)
     }
@@ -86,11 +79,11 @@ impl Graph {
     }
 
     /// Rows above which no row is held.
-    pub(super) fn row_limit(&self) -> usize {
+    pub(in crate::index) fn row_limit(&self) -> usize {
         self.base.keys()
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::index) fn bytes(&self) -> usize {
         self.base.bytes() + self.upper.bytes() + self.towers.bytes() + self.held.bytes()
     }
 }

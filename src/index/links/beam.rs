@@ -6,19 +6,27 @@
 use super::graph::{Graph, TREE};
 use crate::id::Row;
 use crate::index::cow::NONE;
-use crate::index::{Effort, Points, Scratch};
+use crate::index::measure::Measure;
+use crate::index::{Effort, Scratch};
 use crate::kernel::prefetch;
 use crate::neighbor::Neighbor;
 use crate::vector::BLOCK;
 use std::sync::atomic::Ordering;
 
 /// One walk: where, and from whose point of view.
-#[derive(Clone, Copy)]
-pub(super) struct Walk<'a> {
-    pub(super) graph: &'a Graph,
-    pub(super) points: Points<'a>,
-    pub(super) query: &'a [f32],
+pub(in crate::index) struct Walk<'a, M: Measure> {
+    pub(in crate::index) graph: &'a Graph,
+    pub(in crate::index) measure: M,
+    pub(in crate::index) query: &'a M::Query,
 }
+
+impl<M: Measure> Clone for Walk<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M: Measure> Copy for Walk<'_, M> {}
 
 /// When a beam search may end before its list is exhausted.
 ///
@@ -26,11 +34,11 @@ pub(super) struct Walk<'a> {
 /// this graph, or none, and few near rows need a shorter list than many: from
 /// the full length down to half of it.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
+pub(in crate::index) struct Limits {
     /// Rows beyond it are of no use to the caller.
-    pub(super) bound: f32,
-    pub(super) k: usize,
-    pub(super) ef: usize,
+    pub(in crate::index) bound: f32,
+    pub(in crate::index) k: usize,
+    pub(in crate::index) ef: usize,
 }
 
 impl Limits {
@@ -54,19 +62,20 @@ impl Limits {
 /// this keeps recall within 0.001 of that of the whole list.
 const SPARE: usize = 6;
 
-impl Walk<'_> {
+impl<M: Measure> Walk<'_, M> {
     fn distance(&self, row: Row) -> f32 {
-        self.points.space.distance(self.query, self.points.vectors, row)
+        self.measure.distance(self.query, row)
     }
 
     /// Puts the start of a search of layer 0 into `scratch.starts`.
-    pub(super) fn find_starts(&self, scratch: &mut Scratch, effort: &mut Effort) {
+    pub(in crate::index) fn find_starts(&self, scratch: &mut Scratch, effort: &mut Effort) {
         scratch.starts.clear();
         let nearest = self.descend(0, scratch, effort);
         scratch.starts.extend(nearest);
-        let beacons = self.graph.beacons.iter();
-        scratch.starts.extend(beacons.map(|at| Neighbor { distance: self.distance(at.row), row: at.row }));
-        effort.distances += self.graph.beacons.len() as u64;
+        let Scratch { rows, distances, starts, .. } = scratch;
+        rows.clear();
+        rows.extend(self.graph.starts.rows());
+        self.show_within(rows, distances, f32::INFINITY, effort, |near| starts.push(near));
     }
 
     /// Walks from the entry row to ever nearer rows on the layers above
@@ -76,6 +85,13 @@ impl Walk<'_> {
         let start = self.entry(effort)?;
         let layers = (target + 1..=entry.level).rev();
         Some(layers.fold(start, |best, layer| self.nearest_on(layer, best, scratch, effort)))
+    }
+
+    /// Walks greedily from the nearest of all starts of a flat graph.
+    pub(super) fn descend_flat(&self, scratch: &mut Scratch, effort: &mut Effort) -> Option<Neighbor> {
+        self.find_starts(scratch, effort);
+        let nearest = scratch.starts.iter().copied().min_by(Neighbor::order)?;
+        Some(self.nearest_on(0, nearest, scratch, effort))
     }
 
     /// The entry row with its distance.
@@ -112,7 +128,7 @@ impl Walk<'_> {
         rows.extend(self.graph.links(layer, from.row));
         effort.hops += 1;
         let mut best = from;
-        self.measure(rows, distances, from.distance, effort, |near| {
+        self.show_within(rows, distances, from.distance, effort, |near| {
             if near.distance < best.distance {
                 best = near;
             }
@@ -122,7 +138,7 @@ impl Walk<'_> {
 
     /// Computes the distances of `rows` and shows those within `bound`.
     #[inline]
-    fn measure(
+    fn show_within(
         &self,
         rows: &[Row],
         distances: &mut Vec<f32>,
@@ -133,7 +149,7 @@ impl Walk<'_> {
         effort.distances += rows.len() as u64;
         distances.resize(BLOCK, 0.0);
         for rows in rows.chunks(BLOCK) {
-            self.points.space.distances(self.query, self.points.vectors, rows, bound, distances);
+            self.measure.distances(self.query, rows, bound, distances);
             for (row, distance) in rows.iter().zip(distances.iter()) {
                 if *distance <= bound {
                     show(Neighbor { distance: *distance, row: *row });
@@ -144,7 +160,7 @@ impl Walk<'_> {
 
     /// Beam search on a layer from `scratch.starts`. Afterwards `scratch.pool`
     /// holds the `ef` nearest rows that were met.
-    pub(super) fn beam(
+    pub(in crate::index) fn beam(
         &self,
         layer: usize,
         ef: usize,
@@ -163,7 +179,7 @@ impl Walk<'_> {
             self.gather(layer, nearest.row, scratch, effort);
             let Scratch { rows, distances, pool, .. } = scratch;
             let bound = pool.bound();
-            self.measure(rows, distances, bound, effort, |near| pool.insert(near));
+            self.show_within(rows, distances, bound, effort, |near| pool.insert(near));
         }
     }
 
@@ -171,7 +187,7 @@ impl Walk<'_> {
     /// walked through. Afterwards `scratch.admitted` holds the `ef` nearest
     /// admitted rows that were met. False when it gave up: rows that are
     /// admitted are so rare that looking at each of them costs less.
-    pub(super) fn filtered_beam(
+    pub(in crate::index) fn filtered_beam(
         &self,
         ef: usize,
         limits: Limits,
@@ -195,7 +211,7 @@ impl Walk<'_> {
             }
             self.gather(0, nearest.row, scratch, effort);
             let Scratch { rows, distances, pool, admitted, .. } = scratch;
-            self.measure(rows, distances, admitted.bound(), effort, |near| {
+            self.show_within(rows, distances, admitted.bound(), effort, |near| {
                 if near.distance <= admitted.bound() {
                     pool.insert(near);
                     if admit(near.row) {
@@ -240,7 +256,7 @@ impl Walk<'_> {
             let link = link & !TREE;
             if visited.insert(link) {
                 rows.push(link);
-                prefetch(self.points.vectors.row(link));
+                self.measure.prefetch(link);
             }
         }
         if let Some(next) = pool.peek() {

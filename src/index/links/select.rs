@@ -7,37 +7,51 @@
 //! of those that were left out.
 
 use crate::id::Row;
-use crate::index::Points;
-use crate::metric::Metric;
+use crate::index::measure::Measure;
 use crate::neighbor::Neighbor;
 
 /// Chosen links that a candidate is compared with in one call.
 const STEP: usize = 8;
 
 /// Working memory of a selection.
-#[derive(Debug, Default)]
-pub(super) struct Selector {
-    query: Vec<f32>,
+#[derive(Debug)]
+pub(super) struct Selector<M: Measure> {
+    query: M::Buffer,
     pub(super) chosen: Vec<Neighbor>,
     rows: Vec<Row>,
     left_out: Vec<Neighbor>,
 }
 
-/// How many links a list gets.
+impl<M: Measure> Default for Selector<M> {
+    fn default() -> Selector<M> {
+        Selector {
+            query: M::Buffer::default(),
+            chosen: Vec::new(),
+            rows: Vec::new(),
+            left_out: Vec::new(),
+        }
+    }
+}
+
+/// How many links a list gets, and how unlike each other they are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
     /// Not more than these.
     pub(super) most: usize,
     /// Not fewer than these while there are candidates.
     pub(super) least: usize,
+    /// How many times nearer to a chosen link than to the row a candidate
+    /// stands that is left out (of squared distances: the square of Vamana's
+    /// alpha). 1 is the rule of the HNSW paper; more keeps more links.
+    pub(super) slack: f32,
 }
 
-impl Selector {
+impl<M: Measure> Selector<M> {
     /// Chooses among the candidates, which ascend by distance. Rows for which
     /// `keep` holds are chosen whatever stands against them, and count.
     pub(super) fn choose(
         &mut self,
-        points: Points<'_>,
+        measure: M,
         candidates: &[Neighbor],
         share: Share,
         keep: impl Fn(Row) -> bool,
@@ -49,7 +63,7 @@ impl Selector {
         let mut free = share.most.saturating_sub(kept);
         for candidate in candidates {
             let wanted = keep(candidate.row);
-            if wanted || (free > 0 && !self.is_occluded(points, *candidate)) {
+            if wanted || (free > 0 && !self.is_occluded(measure, *candidate, share.slack)) {
                 self.chosen.push(*candidate);
                 self.rows.push(candidate.row);
                 free -= usize::from(!wanted);
@@ -63,26 +77,16 @@ impl Selector {
         &self.chosen
     }
 
-    fn is_occluded(&mut self, points: Points<'_>, candidate: Neighbor) -> bool {
+    fn is_occluded(&mut self, measure: M, candidate: Neighbor, slack: f32) -> bool {
         if self.rows.is_empty() {
             return false;
         }
-        let query = row_query(points, candidate.row, &mut self.query);
+        let query = measure.row_query(candidate.row, &mut self.query);
+        let bound = candidate.distance / slack;
         let mut distances = [0.0; STEP];
         self.rows.chunks(STEP).any(|rows| {
-            points.space.distances(query, points.vectors, rows, candidate.distance, &mut distances);
-            distances[..rows.len()].iter().any(|distance| *distance < candidate.distance)
+            measure.distances(query, rows, bound, &mut distances);
+            distances[..rows.len()].iter().any(|distance| *distance < bound)
         })
-    }
-}
-
-/// A stored row as a query; copied only where the two forms differ.
-pub(super) fn row_query<'a>(points: Points<'a>, row: Row, buffer: &'a mut Vec<f32>) -> &'a [f32] {
-    match points.space.metric() {
-        Metric::Cosine => {
-            points.space.prepare_row(points.vectors, row, buffer);
-            buffer
-        }
-        Metric::L2 | Metric::Dot => points.vectors.row(row),
     }
 }

@@ -1,14 +1,14 @@
 //! Proving that a graph is whole, and a number that names its content.
 
-use super::HnswOptions;
+use super::LinkOptions;
 use super::graph::{Graph, TREE};
 use crate::bits::RowSet;
 use crate::id::{Row, mix};
 use crate::index::{Defect, flat};
 
-pub(super) fn audit(
+pub(in crate::index) fn audit(
     graph: &Graph,
-    options: &HnswOptions,
+    options: &LinkOptions,
     expected: &mut dyn Iterator<Item = Row>,
 ) -> Vec<Defect> {
     let mut defects = flat::membership(&graph.held, expected);
@@ -23,7 +23,7 @@ pub(super) fn audit(
     defects
 }
 
-fn check_list(graph: &Graph, options: &HnswOptions, layer: usize, row: Row, defects: &mut Vec<Defect>) {
+fn check_list(graph: &Graph, options: &LinkOptions, layer: usize, row: Row, defects: &mut Vec<Defect>) {
     let mut links: Vec<Row> = graph.links(layer, row).collect();
     let dangling = links.iter().filter(|to| !graph.held.contains(**to) || graph.level(**to) < layer);
     defects.extend(dangling.map(|to| Defect::Dangling { from: row, to: *to }));
@@ -60,11 +60,11 @@ fn reached(graph: &Graph) -> RowSet {
 
 /// Hashes entry, levels and lists, in the order of the rows: where blocks
 /// stand makes no difference.
-pub(super) fn digest(graph: &Graph) -> u64 {
+pub(in crate::index) fn digest(graph: &Graph) -> u64 {
     let entry = graph.entry.map_or(u64::MAX, |entry| u64::from(entry.row) << 8 | entry.level as u64);
     let mut hash = mix(entry);
     let mut add = |word: u32| hash = mix(hash ^ u64::from(word));
-    graph.beacons.iter().for_each(|beacon| add(beacon.row));
+    graph.starts.rows().for_each(&mut add);
     for row in graph.held.iter() {
         add(row);
         graph.base_links(row).for_each(&mut add);

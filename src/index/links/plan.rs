@@ -7,71 +7,88 @@
 
 use super::absorb::{self, Absorbed};
 use super::forget;
-use super::graph::{Beacon, Entry, Graph};
+use super::graph::{Entry, Graph};
 use super::merge::{self, List};
 use super::select::{Selector, Share};
+use super::starts::{self, Starts};
 use super::tree::TreeDraft;
-use super::{HnswOptions, beacons};
+use super::LinkOptions;
 use crate::bits::RowSet;
 use crate::id::Row;
-use crate::index::{Batch, Executor, Points, Scratch};
+use crate::index::measure::Measure;
+use crate::index::{Batch, Executor, Scratch};
 
 /// What a commit writes.
 #[derive(Debug)]
-pub(super) struct Change {
+pub(in crate::index) struct Change {
     /// New rows with their levels.
     pub(super) absorb: Vec<(Row, usize)>,
     pub(super) forget: Vec<Row>,
     pub(super) lists: Vec<List>,
     pub(super) entry: Option<Entry>,
-    pub(super) beacons: Vec<Beacon>,
+    pub(super) starts: Starts,
 }
 
 /// Working memory of one task.
-#[derive(Debug, Default)]
-pub(super) struct Worker {
+#[derive(Debug)]
+pub(super) struct Worker<M: Measure> {
     pub(super) scratch: Scratch,
-    pub(super) selector: Selector,
+    pub(super) selector: Selector<M>,
     /// A stored row in the form of a query.
-    pub(super) query: Vec<f32>,
+    pub(super) query: M::Buffer,
+}
+
+impl<M: Measure> Default for Worker<M> {
+    fn default() -> Worker<M> {
+        Worker { scratch: Scratch::default(), selector: Selector::default(), query: M::Buffer::default() }
+    }
 }
 
 /// Everything that the steps of a plan need to know.
-#[derive(Clone, Copy)]
-pub(super) struct Job<'a> {
-    pub(super) options: &'a HnswOptions,
-    pub(super) graph: &'a Graph,
-    /// The space in which the graph is built.
-    pub(super) points: Points<'a>,
-    pub(super) batch: &'a Batch<'a>,
-    pub(super) forgotten: &'a RowSet,
-    pub(super) executor: &'a dyn Executor,
+pub(in crate::index) struct Job<'a, M: Measure> {
+    pub(in crate::index) options: &'a LinkOptions,
+    pub(in crate::index) graph: &'a Graph,
+    /// The distances by which the graph is built.
+    pub(in crate::index) measure: M,
+    pub(in crate::index) batch: &'a Batch<'a>,
+    pub(in crate::index) forgotten: &'a RowSet,
+    pub(in crate::index) executor: &'a dyn Executor,
     /// Links that a list is filled up to.
-    pub(super) least: usize,
+    pub(in crate::index) least: usize,
+    /// The lengths of rows, where long rows are to be starts.
+    pub(in crate::index) norm: Option<&'a (dyn Fn(Row) -> f32 + Sync)>,
 }
 
-impl Job<'_> {
+impl<M: Measure> Clone for Job<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M: Measure> Copy for Job<'_, M> {}
+
+impl<M: Measure> Job<'_, M> {
     pub(super) fn is_dead(&self, row: Row) -> bool {
         self.forgotten.contains(row) || (self.batch.dead)(row)
     }
 
     /// Links that a row may have on a layer, and should have.
     pub(super) fn share(&self, layer: usize) -> Share {
-        Share { most: self.options.degree(layer), least: self.least }
+        Share { most: self.options.degree(layer), least: self.least, slack: self.options.slack }
     }
 
     /// Links that a new row chooses on any layer.
     pub(super) fn first_share(&self) -> Share {
-        Share { most: self.options.m, least: self.least }
+        Share { most: self.options.first, least: self.least, slack: self.options.slack }
     }
 }
 
-pub(super) fn change(job: Job<'_>, norms: bool) -> Change {
-    let mut workers: Vec<Worker> = Vec::new();
+pub(in crate::index) fn change<M: Measure>(job: Job<'_, M>) -> Change {
+    let mut workers: Vec<Worker<M>> = Vec::new();
     workers.resize_with(job.executor.width().max(1), Worker::default);
     let absorbed = absorb::find_links(job, &mut workers);
     let dead = |row| job.is_dead(row);
-    let mut tree = TreeDraft::new(job.graph, job.forgotten, &dead, job.options.m);
+    let mut tree = TreeDraft::new(job.graph, job.forgotten, &dead, job.options.tree);
     tree.close_gaps();
     for row in &absorbed {
         tree.attach(row.row, row.links[0].iter().map(|near| near.row));
@@ -84,19 +101,19 @@ pub(super) fn change(job: Job<'_>, norms: bool) -> Change {
         forget: job.batch.forget.to_vec(),
         lists,
         entry: next_entry(job, &absorbed),
-        beacons: if norms { beacons::next(job) } else { Vec::new() },
+        starts: starts::next(job),
     }
 }
 
 /// The highest row is the entry; among equals the one that was there first.
-fn next_entry(job: Job<'_>, absorbed: &[Absorbed]) -> Option<Entry> {
+fn next_entry<M: Measure>(job: Job<'_, M>, absorbed: &[Absorbed]) -> Option<Entry> {
     let frozen = job.graph.entry.filter(|entry| !job.forgotten.contains(entry.row));
     let old = frozen.or_else(|| highest_held(job));
     let new = absorbed.iter().map(|row| Entry { row: row.row, level: row.level() });
     old.into_iter().chain(new).reduce(|best, next| if next.level > best.level { next } else { best })
 }
 
-fn highest_held(job: Job<'_>) -> Option<Entry> {
+fn highest_held<M: Measure>(job: Job<'_, M>) -> Option<Entry> {
     let staying = job.graph.held.iter().filter(|row| !job.forgotten.contains(*row));
     staying
         .map(|row| Entry { row, level: job.graph.level(row) })

@@ -1,0 +1,76 @@
+//! How far rows are from a point of view: exactly, or by small codes.
+//!
+//! Graphs are built and walked through this trait, so one graph serves both.
+
+use crate::id::Row;
+use crate::kernel::prefetch;
+use crate::metric::Metric;
+use crate::vector::{MatrixView, Space};
+
+use super::Points;
+
+/// Distances from a query or from a stored row to other stored rows.
+pub(super) trait Measure: Copy + Sync {
+    /// A point of view.
+    type Query: ?Sized;
+
+    /// Memory to hold one.
+    type Buffer: Default + Send + std::fmt::Debug;
+
+    /// A stored row as a point of view.
+    fn row_query<'a>(&'a self, row: Row, buffer: &'a mut Self::Buffer) -> &'a Self::Query;
+
+    /// The distance to one row.
+    fn distance(&self, query: &Self::Query, row: Row) -> f32;
+
+    /// The distances to at most [`BLOCK`](crate::vector::BLOCK) rows; a row
+    /// that is farther than `bound` may get any value beyond it.
+    fn distances(&self, query: &Self::Query, rows: &[Row], bound: f32, distances: &mut [f32]);
+
+    /// Asks the processor for what `distances` will read of a row.
+    fn prefetch(&self, row: Row);
+}
+
+/// The stored vectors themselves.
+#[derive(Clone, Copy)]
+pub(super) struct Exact<'a> {
+    space: &'a Space,
+    vectors: &'a MatrixView,
+}
+
+impl<'a> Exact<'a> {
+    pub(super) fn new(points: Points<'a>) -> Exact<'a> {
+        Exact { space: points.space, vectors: points.vectors }
+    }
+}
+
+impl Measure for Exact<'_> {
+    type Query = [f32];
+    type Buffer = Vec<f32>;
+
+    /// Copied only where the two forms differ.
+    fn row_query<'a>(&'a self, row: Row, buffer: &'a mut Vec<f32>) -> &'a [f32] {
+        match self.space.metric() {
+            Metric::Cosine => {
+                self.space.prepare_row(self.vectors, row, buffer);
+                buffer
+            }
+            Metric::L2 | Metric::Dot => self.vectors.row(row),
+        }
+    }
+
+    #[inline]
+    fn distance(&self, query: &[f32], row: Row) -> f32 {
+        self.space.distance(query, self.vectors, row)
+    }
+
+    #[inline]
+    fn distances(&self, query: &[f32], rows: &[Row], bound: f32, distances: &mut [f32]) {
+        self.space.distances(query, self.vectors, rows, bound, distances);
+    }
+
+    #[inline]
+    fn prefetch(&self, row: Row) {
+        prefetch(self.vectors.row(row));
+    }
+}
