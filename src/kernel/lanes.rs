@@ -258,16 +258,18 @@ unsafe fn total<V: Lanes>(sums: [V; SUMS]) -> f32 {
     unsafe { first.add(second).add(third.add(fourth)).sum() }
 }
 
-/// Stamps the four kernels of an instruction set: functions that enable it,
-/// and safe ones around them for the table of function pointers.
+/// Stamps the kernels of an instruction set: functions that enable it, and safe
+/// ones around them for the table of function pointers. Those over codes have
+/// nothing to share and are given.
 macro_rules! kernels {
-    ($lanes:ty, $features:literal) => {
+    ($lanes:ty, $features:literal, $byte_dots:path, $nibble_dots:path) => {
         use $crate::kernel::Kernels;
         use $crate::kernel::lanes::{Product, SquaredDifference, many, one};
 
         /// For a machine that has the instruction set, and no other: only
         /// [`Kernels::of`] may hand it out.
-        pub(in $crate::kernel) const KERNELS: Kernels = Kernels { l2, dot, l2_many, dot_many };
+        pub(in $crate::kernel) const KERNELS: Kernels =
+            Kernels { l2, dot, l2_many, dot_many, byte_dots: $byte_dots, nibble_dots: $nibble_dots };
 
         fn l2(a: &[f32], b: &[f32]) -> f32 {
             #[target_feature(enable = $features)]

@@ -7,6 +7,7 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+mod codes;
 pub(crate) mod isa;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod lanes;
@@ -17,6 +18,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub(crate) use codes::{CodeDots, LINE};
 use isa::Isa;
 pub(crate) use prefetch::prefetch;
 
@@ -25,7 +27,8 @@ pub(crate) type ManyWithin = fn(query: &[f32], rows: &[&[f32]], bound: f32, out:
 
 /// The distance functions of one instruction set.
 ///
-/// All of them panic when vectors that belong together differ in length.
+/// All of them panic when vectors that belong together differ in length, and
+/// those over codes also when a row is not a positive multiple of [`LINE`] bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels {
     /// Squared Euclidean distance of two vectors of the same length.
@@ -38,6 +41,13 @@ pub(crate) struct Kernels {
     pub(crate) l2_many: ManyWithin,
     /// Inner products of one query with many rows, bit for bit what `dot` gives.
     pub(crate) dot_many: fn(query: &[f32], rows: &[&[f32]], out: &mut [f32]),
+    /// Exact products of a query with rows of one code a byte; the query is as
+    /// long as a row. See [`codes`].
+    pub(crate) byte_dots: CodeDots,
+    /// Exact products of a query with rows of two codes a byte: the first half
+    /// of the query belongs to the low halves of the bytes, the second to the
+    /// high ones. See [`codes`].
+    pub(crate) nibble_dots: CodeDots,
 }
 
 impl Kernels {
@@ -51,7 +61,7 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Some(x86_64::avx2::KERNELS),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Some(x86_64::avx512::KERNELS),
+            Isa::Avx512 => Some(x86_64::avx512()),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Some(aarch64::neon::KERNELS),
             _ => None,

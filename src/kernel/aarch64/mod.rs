@@ -1,3 +1,4 @@
 //! The instruction sets of AArch64.
 
 pub(super) mod neon;
+mod neon_codes;

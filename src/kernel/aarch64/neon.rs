@@ -4,7 +4,7 @@ use std::arch::aarch64::{float32x4_t, vaddq_f32, vaddvq_f32, vdupq_n_f32, vfmaq_
 
 use crate::kernel::lanes::{Lanes, kernels};
 
-kernels!(Floats, "neon");
+kernels!(Floats, "neon", super::neon_codes::byte_dots, super::neon_codes::nibble_dots);
 
 #[derive(Clone, Copy)]
 struct Floats(float32x4_t);

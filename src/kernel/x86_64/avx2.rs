@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 
 use crate::kernel::lanes::{Lanes, kernels};
 
-kernels!(Floats, "avx2,fma");
+kernels!(Floats, "avx2,fma", super::avx2_codes::byte_dots, super::avx2_codes::nibble_dots);
 
 #[derive(Clone, Copy)]
 struct Floats(__m256);

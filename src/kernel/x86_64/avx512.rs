@@ -7,7 +7,7 @@ use std::arch::x86_64::{
 
 use crate::kernel::lanes::{Lanes, kernels};
 
-kernels!(Floats, "avx512f");
+kernels!(Floats, "avx512f", crate::kernel::scalar::byte_dots, crate::kernel::scalar::nibble_dots);
 
 #[derive(Clone, Copy)]
 struct Floats(__m512);

@@ -1,0 +1,57 @@
+//! What the kernels over codes have in common.
+//!
+//! A row holds small unsigned numbers, its codes, either one in a byte (up to
+//! 127) or two (up to 15). A query holds a signed weight for each, between -127
+//! and 127. The product is a sum of whole numbers and exact: every instruction
+//! set gives the same bits. Bytes of a row whose weights are 0 may hold
+//! anything: that is where a row keeps what is not a code.
+
+/// Products of one query with the codes of many rows. Nothing is prefetched:
+/// the caller knows earlier than the kernel which rows come next.
+pub(crate) type CodeDots = fn(query: &[i8], rows: &[&[u8]], out: &mut [i32]);
+
+/// Rows are this many bytes long, or a multiple.
+pub(crate) const LINE: usize = 64;
+
+/// How codes stand in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Packing {
+    Bytes,
+    Nibbles,
+}
+
+/// The length of a row, after checking that everything fits together.
+///
+/// # Panics
+/// When lengths that belong together differ, or a row is not a positive
+/// multiple of [`LINE`] bytes.
+#[inline]
+pub(super) fn check(packing: Packing, query: &[i8], rows: &[&[u8]], out: &[i32]) -> usize {
+    let len = match packing {
+        Packing::Bytes => query.len(),
+        Packing::Nibbles => query.len() / 2,
+    };
+    assert!(len > 0 && len.is_multiple_of(LINE));
+    assert!(matches!(packing, Packing::Bytes) || query.len() == 2 * len);
+    assert_eq!(rows.len(), out.len());
+    assert!(rows.iter().all(|row| row.len() == len));
+    len
+}
+
+/// Rows that are taken together, so that their sums are folded together.
+#[cfg(target_arch = "x86_64")]
+pub(super) const GROUP: usize = 4;
+
+/// Hands `four` the starts of each four rows and keeps what it gives. The last
+/// rows are filled up with the first of them.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn by_fours(rows: &[&[u8]], out: &mut [i32], four: impl Fn([*const u8; GROUP]) -> [i32; GROUP]) {
+    for (rows, out) in rows.chunks(GROUP).zip(out.chunks_mut(GROUP)) {
+        let dots = match rows {
+            [a, b, c, d] => four([a.as_ptr(), b.as_ptr(), c.as_ptr(), d.as_ptr()]),
+            some => four(std::array::from_fn(|at| some.get(at).unwrap_or(&some[0]).as_ptr())),
+        };
+        out.copy_from_slice(&dots[..out.len()]);
+    }
+}

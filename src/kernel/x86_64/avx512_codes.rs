@@ -1,0 +1,93 @@
+//! Codes with AVX-512 BW and VNNI: a line at a time, four rows together.
+//!
+//! `dpbusd` adds four products of an unsigned and a signed byte to a number of
+//! 32 bits, and nothing saturates.
+
+use std::arch::x86_64::{
+    __m512i, _mm256_add_epi32, _mm512_and_si512, _mm512_castsi512_si256, _mm512_dpbusd_epi32,
+    _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_srli_epi16,
+};
+
+use super::avx2_codes::fold;
+use crate::kernel::codes::{GROUP, LINE, Packing, by_fours, check};
+
+/// Whether this machine can run them: AVX-512 F alone is not enough.
+pub(super) fn is_available() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
+/// For a machine where they are available only.
+pub(super) fn byte_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
+    let len = check(Packing::Bytes, query, rows, out);
+    // SAFETY: handed out only where available; query and rows have `len` bytes.
+    unsafe { bytes(query.as_ptr().cast(), len, rows, out) }
+}
+
+/// For a machine where they are available only.
+pub(super) fn nibble_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
+    let len = check(Packing::Nibbles, query, rows, out);
+    // SAFETY: handed out only where available; the rows have `len` bytes, the
+    // query twice as many.
+    unsafe { nibbles(query.as_ptr().cast(), len, rows, out) }
+}
+
+/// # Safety
+/// The machine has the instructions; `len` bytes, whole lines, can be read at
+/// `query`, and every row has as many.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn bytes(query: *const u8, len: usize, rows: &[&[u8]], out: &mut [i32]) {
+    by_fours(rows, out, |rows| {
+        let mut sums = [_mm512_setzero_si512(); GROUP];
+        for at in (0..len).step_by(LINE) {
+            // SAFETY: `at + LINE <= len`.
+            let weights = unsafe { load(query.add(at)) };
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                // SAFETY: `at + LINE <= len`.
+                let codes = unsafe { load(row.add(at)) };
+                *sum = _mm512_dpbusd_epi32(*sum, codes, weights);
+            }
+        }
+        fold(sums.map(|sum| halve(sum)))
+    });
+}
+
+/// # Safety
+/// The machine has the instructions; every row has `len` bytes, whole lines,
+/// and twice as many can be read at `query`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn nibbles(query: *const u8, len: usize, rows: &[&[u8]], out: &mut [i32]) {
+    let mask = _mm512_set1_epi8(15);
+    by_fours(rows, out, |rows| {
+        let mut sums = [_mm512_setzero_si512(); GROUP];
+        for at in (0..len).step_by(LINE) {
+            // SAFETY: `at + LINE <= len`, and the query is twice as long.
+            let (low, high) = unsafe { (load(query.add(at)), load(query.add(len + at))) };
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                // SAFETY: `at + LINE <= len`.
+                let codes = unsafe { load(row.add(at)) };
+                *sum = _mm512_dpbusd_epi32(*sum, _mm512_and_si512(codes, mask), low);
+                let codes = _mm512_srli_epi16::<4>(codes);
+                *sum = _mm512_dpbusd_epi32(*sum, _mm512_and_si512(codes, mask), high);
+            }
+        }
+        fold(sums.map(|sum| halve(sum)))
+    });
+}
+
+/// # Safety
+/// The machine has the instructions; [`LINE`] bytes can be read at `from`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load(from: *const u8) -> __m512i {
+    // SAFETY: the caller vouches for the bytes; the load takes any address.
+    unsafe { _mm512_loadu_si512(from.cast()) }
+}
+
+/// Adds the upper eight numbers to the lower.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn halve(sum: __m512i) -> std::arch::x86_64::__m256i {
+    _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum))
+}

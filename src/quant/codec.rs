@@ -1,0 +1,218 @@
+//! Codes of vectors, and estimates from them.
+
+use super::arithmetic::{LANES, largest_magnitude, nearest, nearest_byte};
+use super::block::{HEADER, Header};
+use super::principal::Sample;
+use super::projection::{Projected, Projection};
+use super::query::{CodeQuery, Measure};
+use super::shape::{Bits, Shape};
+use crate::id::mix;
+use crate::kernel::{Kernels, kernels};
+
+/// Steps that are tried for the codes of a row, each smaller than the last by
+/// [`FINER`] of the first. With four bits it pays to cut off the outermost
+/// coordinates for a finer step; beyond half of the first step it never did.
+const STEPS: usize = 12;
+const FINER: f32 = 0.05;
+
+/// Blocks that go to the kernel in one call.
+const BLOCKS_PER_CALL: usize = 64;
+
+/// What makes codes of vectors; it never changes.
+pub(crate) struct Codec {
+    shape: Shape,
+    projection: Projection,
+}
+
+/// Scratch of [`Codec::encode`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Encoder {
+    projected: Projected,
+    /// The codes, one a byte.
+    codes: Vec<u8>,
+    block: Vec<u8>,
+}
+
+impl std::fmt::Debug for Codec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let rank = self.projection.rank();
+        f.debug_struct("Codec").field("shape", &self.shape).field("rank", &rank).finish_non_exhaustive()
+    }
+}
+
+impl Codec {
+    /// Trains on rows of `dim` numbers, one after the other, as they are
+    /// compared (normalised under cosine). `centred` = false keeps the origin
+    /// where it is, which inner products need. The same samples and seed give
+    /// the same codec. O(samples * dim * min(samples, dim)), bounded.
+    pub(crate) fn train(samples: &[f32], dim: usize, shape: Shape, centred: bool, seed: u64) -> Codec {
+        let kernels = kernels();
+        let sample = Sample::new(samples, dim, centred);
+        let rank = shape.coordinates();
+        if rank >= dim {
+            return Codec { shape, projection: Projection::rotation(sample.mean, seed, kernels) };
+        }
+        let directions = sample.directions(rank, seed, &kernels);
+        Codec::with_directions(shape, sample.mean, &directions, seed, kernels)
+    }
+
+    /// A codec for the first of orthonormal directions that were found before.
+    pub(super) fn with_directions(
+        shape: Shape,
+        mean: Vec<f32>,
+        directions: &[f32],
+        seed: u64,
+        kernels: Kernels,
+    ) -> Codec {
+        let rank = shape.coordinates().min(directions.len() / mean.len());
+        let directions = &directions[..rank * mean.len()];
+        Codec { shape, projection: Projection::new(mean, directions, seed, kernels) }
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Fills `words`, [`Shape::words`] of them, with the block of a vector.
+    ///
+    /// # Panics
+    /// When there are fewer words.
+    pub(crate) fn encode(&self, vector: &[f32], row: u32, work: &mut Encoder, words: &mut [u32]) {
+        let Encoder { projected, codes, block } = work;
+        self.projection.apply(vector, projected);
+        let scale = self.round(&mut projected.coordinates, codes);
+        block.clear();
+        block.resize(self.shape.bytes(), 0);
+        let (low, high) = codes.split_at(codes.len().min(self.shape.codes()));
+        block[HEADER..][..low.len()].copy_from_slice(low);
+        for (byte, code) in block[HEADER..].iter_mut().zip(high) {
+            *byte |= code << 4;
+        }
+        for (word, bytes) in words[..self.shape.words()].iter_mut().zip(block.chunks_exact(4)) {
+            *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        let header = Header { squared_length: projected.squared_length, scale, row };
+        words[..HEADER / 4].copy_from_slice(&header.words());
+    }
+
+    /// Rounds coordinates to codes and gives the scale of the row; codes of
+    /// nothing but zeros are 0, and so is their scale.
+    fn round(&self, coordinates: &mut [f32], codes: &mut Vec<u8>) -> f32 {
+        codes.clear();
+        codes.resize(coordinates.len(), 0);
+        let largest = largest_magnitude(coordinates);
+        if !(1.0 / largest).is_finite() {
+            return 0.0;
+        }
+        coordinates.iter_mut().for_each(|value| *value /= largest);
+        let bits = self.shape.bits;
+        let steps = if bits == Bits::Four { STEPS } else { 1 };
+        let mut best = Fit::default();
+        for step in 0..steps {
+            let inverse = bits.reach() / (1.0 - FINER * step as f32);
+            let fit = Fit::of(coordinates, inverse, bits);
+            if fit.squared_cosine() > best.squared_cosine() {
+                best = fit;
+            }
+        }
+        for (code, value) in codes.iter_mut().zip(&*coordinates) {
+            *code = nearest_byte((value * best.inverse + bits.offset()).clamp(0.0, bits.largest()));
+        }
+        let squared = (self.projection.kernels().dot)(coordinates, coordinates);
+        if best.product > 0.0 { largest * (squared / best.product) } else { 0.0 }
+    }
+
+    /// Makes a vector a query: for squared distances, or, of a codec that is
+    /// not centred, for negated inner products.
+    pub(crate) fn prepare(&self, vector: &[f32], measure: Measure, query: &mut CodeQuery) {
+        self.projection.apply(vector, &mut query.projected);
+        query.set_projected(self.shape, measure);
+    }
+
+    /// Makes a block a query for squared distances, as it is: no projection.
+    ///
+    /// # Panics
+    /// When the block is shorter than the shape says.
+    pub(crate) fn prepare_block(&self, block: &[u8], query: &mut CodeQuery) {
+        query.set_block(self.shape, self.projection.rank(), &block[..self.shape.bytes()]);
+    }
+
+    /// Estimates for the rows of `blocks`.
+    ///
+    /// # Panics
+    /// When a block is not as long as the shape says, the query is of another
+    /// shape, or `out` is not as long as `blocks`.
+    pub(crate) fn estimates(&self, query: &CodeQuery, blocks: &[&[u8]], out: &mut [f32]) {
+        assert_eq!(blocks.len(), out.len());
+        let kernels = self.projection.kernels();
+        let dots_of = match self.shape.bits {
+            Bits::Four => kernels.nibble_dots,
+            Bits::Seven => kernels.byte_dots,
+        };
+        let mut dots = [0; BLOCKS_PER_CALL];
+        for (blocks, out) in blocks.chunks(BLOCKS_PER_CALL).zip(out.chunks_mut(BLOCKS_PER_CALL)) {
+            let dots = &mut dots[..blocks.len()];
+            dots_of(&query.weights, blocks, dots);
+            for ((block, dot), out) in blocks.iter().zip(dots).zip(out) {
+                let header = Header::read(block);
+                let product = (2 * *dot - query.surplus) as f32;
+                let start = query.base + query.length_weight * header.squared_length;
+                let estimate = start + query.factor * header.scale * product;
+                *out = if estimate > query.floor { estimate } else { query.floor };
+            }
+        }
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Codec>() + self.projection.bytes()
+    }
+
+    /// A number that names its content.
+    pub(crate) fn digest(&self) -> u64 {
+        let Shape { bits, lines } = self.shape;
+        mix(self.projection.digest() ^ mix(lines as u64 * 16 + bits.twice_offset() as u64))
+    }
+}
+
+/// How well codes of some step fit the coordinates they stand for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fit {
+    /// 1 / step.
+    inverse: f32,
+    /// Of the coordinates with what their codes stand for.
+    product: f32,
+    /// Of what the codes stand for with itself.
+    squared: f32,
+}
+
+impl Fit {
+    fn of(coordinates: &[f32], inverse: f32, bits: Bits) -> Fit {
+        let (offset, largest) = (bits.offset(), bits.largest());
+        let number = |value: f32| {
+            let code = value * inverse + offset;
+            let code = if code > 0.0 { code } else { 0.0 };
+            nearest(if code < largest { code } else { largest }) - offset
+        };
+        let (mut products, mut squares) = ([0f32; LANES], [0f32; LANES]);
+        let chunks = coordinates.chunks_exact(LANES);
+        for (lane, value) in chunks.remainder().iter().enumerate() {
+            let number = number(*value);
+            products[lane] = number * value;
+            squares[lane] = number * number;
+        }
+        for chunk in chunks {
+            for lane in 0..LANES {
+                let number = number(chunk[lane]);
+                products[lane] += number * chunk[lane];
+                squares[lane] += number * number;
+            }
+        }
+        Fit { inverse, product: products.iter().sum(), squared: squares.iter().sum() }
+    }
+
+    /// The squared cosine, but for the squared length of the coordinates.
+    fn squared_cosine(&self) -> f32 {
+        if self.squared > 0.0 { self.product * self.product / self.squared } else { 0.0 }
+    }
+}
