@@ -124,9 +124,10 @@ fn main() -> std::io::Result<()> {
     let number =
         |key: &str, default: usize| keys.get(key).and_then(|text| text.parse().ok()).unwrap_or(default);
     let data = dir.map_or_else(|| Ok(synthetic()), |dir| read_data(Path::new(dir)))?;
-    let (m, ef_construction, threads) = (number("m", 16), number("efc", 200), number("threads", 2));
+    let (m, ef_construction, threads) = (number("m", 0), number("efc", 128), number("threads", 2));
+    let code = Some((number("bits", 4), number("lines", 0))).filter(|(_, lines)| *lines > 0);
     let start = Instant::now();
-    let options = BareOptions { metric: data.metric, m, ef_construction, threads };
+    let options = BareOptions { metric: data.metric, m, code, ef_construction, threads };
     let shards = number("shards", 1);
     let Some(mut index) = Shards::build(&data, shards, options) else {
         return Err(std::io::Error::other("a row cannot be used"));

@@ -9,7 +9,7 @@
 //!   ([`search`](Collection::search), [`get`](Collection::get), ...).
 //! - [`Snapshot`]: a state that never changes, for repeatable reads and paging.
 //! - [`Query`] and [`Answer`], [`Record`], [`RecordId`], [`Metric`].
-//! - [`CollectionConfig`], [`IndexSpec`], [`HnswConfig`]: what a collection is made of.
+//! - [`CollectionConfig`], [`IndexSpec`], [`GraphConfig`], [`HnswConfig`]: what a collection is made of.
 //! - Errors, one enum a kind of operation: [`WriteError`], [`SearchError`], ...
 //!
 //! # How it works, in short
@@ -97,8 +97,8 @@ mod engine;
 pub mod internals;
 
 pub use engine::{
-    Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, HnswConfig,
-    IndexSpec, ShardStats, Write,
+    Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, GraphConfig,
+    HnswConfig, IndexSpec, ShardStats, Write,
 };
 pub use error::{BuildError, CollectionError, Gone, ReadError, SearchError, WaitError, WriteError};
 pub use id::{Generation, RecordId, Seq};

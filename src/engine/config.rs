@@ -2,8 +2,9 @@
 
 use super::defaults;
 use crate::error::CollectionError;
-use crate::index::{Flat, Hnsw, HnswOptions, Index};
+use crate::index::{Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, QuantizedGraph};
 use crate::metric::Metric;
+use crate::quant::{Bits, MAX_TRAINED, Shape};
 
 /// How near records are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,11 +13,20 @@ pub enum IndexSpec {
     /// Compares with every record: exact, O(records x dimension) a search, no
     /// memory beside the records.
     Flat,
+    /// A flat graph walked by small codes of the vectors, with exact distances
+    /// for the answers: the fastest. About O(log records) a search. The default.
+    Graph(GraphConfig),
     /// A layered graph: near-exact, about O(log records) a search.
     Hnsw(HnswConfig),
 }
 
 impl IndexSpec {
+    /// The quantized graph with its default parameters.
+    #[must_use]
+    pub fn graph() -> IndexSpec {
+        IndexSpec::Graph(GraphConfig::default())
+    }
+
     /// HNSW with its default parameters.
     #[must_use]
     pub fn hnsw() -> IndexSpec {
@@ -81,6 +91,98 @@ impl HnswConfig {
     }
 }
 
+/// Parameters of a quantized graph.
+///
+/// ```
+/// use vecino::{CollectionConfig, GraphConfig, IndexSpec, Metric};
+/// let graph = GraphConfig::default().ef_construction(200).code_bits(4).code_bytes(128);
+/// let config = CollectionConfig::new(768, Metric::Cosine).index(IndexSpec::Graph(graph));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GraphConfig {
+    pub(super) ef_construction: usize,
+    pub(super) ef_search: usize,
+    pub(super) code_bits: Option<usize>,
+    pub(super) code_bytes: Option<usize>,
+    pub(super) seed: u64,
+}
+
+impl Default for GraphConfig {
+    fn default() -> Self {
+        GraphConfig {
+            ef_construction: defaults::GRAPH_EF_CONSTRUCTION,
+            ef_search: defaults::EF_SEARCH,
+            code_bits: None,
+            code_bytes: None,
+            seed: defaults::SEED,
+        }
+    }
+}
+
+impl GraphConfig {
+    /// Candidates looked at for the links of a new record. Default 128.
+    #[must_use]
+    pub fn ef_construction(mut self, ef_construction: usize) -> Self {
+        self.ef_construction = ef_construction;
+        self
+    }
+
+    /// Breadth of a search that does not say its own. Default 64.
+    #[must_use]
+    pub fn ef_search(mut self, ef_search: usize) -> Self {
+        self.ef_search = ef_search;
+        self
+    }
+
+    /// Bits of a coordinate in the codes: 4 or 7. When neither this nor
+    /// [`GraphConfig::code_bytes`] is said, both are measured on the records.
+    #[must_use]
+    pub fn code_bits(mut self, bits: usize) -> Self {
+        self.code_bits = Some(bits);
+        self
+    }
+
+    /// Bytes of a record's code: a multiple of 64 up to 512. 128 bytes hold 232
+    /// coordinates of 4 bits or 116 of 7: vectors of more dimensions are
+    /// projected to so many.
+    #[must_use]
+    pub fn code_bytes(mut self, bytes: usize) -> Self {
+        self.code_bytes = Some(bytes);
+        self
+    }
+
+    /// Seed of all that is drawn at random. Default 42.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    fn check(&self) -> Result<(), CollectionError> {
+        bounded("ef_construction", self.ef_construction, 1, defaults::EF_CONSTRUCTION_MOST)?;
+        bounded("ef_search", self.ef_search, 1, defaults::EF_SEARCH_MOST)?;
+        match self.code_bits {
+            None | Some(4 | 7) => {}
+            Some(bits) => return Err(setting("code_bits", bits, 4, 7)),
+        }
+        let bytes = self.code_bytes.unwrap_or(defaults::CODE_BYTES);
+        bounded("code_bytes", bytes, defaults::CODE_LINE, defaults::CODE_BYTES_MOST)?;
+        if bytes % defaults::CODE_LINE != 0 {
+            return Err(setting("code_bytes", bytes, defaults::CODE_LINE, defaults::CODE_BYTES_MOST));
+        }
+        Ok(())
+    }
+
+    fn coding(&self) -> Coding {
+        if self.code_bits.is_none() && self.code_bytes.is_none() {
+            return Coding::Measured;
+        }
+        let bits = if self.code_bits == Some(7) { Bits::Seven } else { Bits::Four };
+        let lines = self.code_bytes.unwrap_or(defaults::CODE_BYTES) / defaults::CODE_LINE;
+        Coding::Fixed(Shape { bits, lines })
+    }
+}
+
 /// What a collection holds and how it is searched.
 ///
 /// ```
@@ -96,10 +198,10 @@ pub struct CollectionConfig {
 }
 
 impl CollectionConfig {
-    /// Vectors of one dimension (1 to 65,536) under a metric, indexed by HNSW.
+    /// Vectors of one dimension (1 to 65,536) under a metric, indexed by a quantized graph.
     #[must_use]
     pub fn new(dimension: usize, metric: Metric) -> CollectionConfig {
-        CollectionConfig { dimension, metric, index: IndexSpec::hnsw() }
+        CollectionConfig { dimension, metric, index: IndexSpec::graph() }
     }
 
     /// Chooses the index.
@@ -129,6 +231,9 @@ impl CollectionConfig {
 
     pub(super) fn check(&self) -> Result<(), CollectionError> {
         bounded("dimension", self.dimension, 1, defaults::DIMENSION_MOST)?;
+        if let IndexSpec::Graph(graph) = &self.index {
+            graph.check()?;
+        }
         if let IndexSpec::Hnsw(graph) = &self.index {
             bounded("m", graph.m, defaults::M_LEAST, defaults::M_MOST)?;
             bounded("ef_construction", graph.ef_construction, 1, defaults::EF_CONSTRUCTION_MOST)?;
@@ -141,6 +246,15 @@ impl CollectionConfig {
     pub(super) fn new_index(&self) -> Box<dyn Index> {
         match self.index {
             IndexSpec::Flat => Box::new(Flat::default()),
+            // No codes are trained for so many dimensions: what else is like it.
+            IndexSpec::Graph(graph) if self.dimension > MAX_TRAINED => {
+                let GraphConfig { ef_construction, seed, .. } = graph;
+                Box::new(Hnsw::new(HnswOptions { m: defaults::M, ef_construction, seed }))
+            }
+            IndexSpec::Graph(graph) => {
+                let GraphConfig { ef_construction, seed, .. } = graph;
+                Box::new(QuantizedGraph::new(GraphOptions { ef_construction, coding: graph.coding(), seed }))
+            }
             IndexSpec::Hnsw(HnswConfig { m, ef_construction, seed, .. }) => {
                 Box::new(Hnsw::new(HnswOptions { m, ef_construction, seed }))
             }
@@ -151,6 +265,7 @@ impl CollectionConfig {
         match self.index {
             IndexSpec::Flat => defaults::EF_SEARCH,
             IndexSpec::Hnsw(graph) => graph.ef_search,
+            IndexSpec::Graph(graph) => graph.ef_search,
         }
     }
 }
@@ -159,5 +274,9 @@ fn bounded(parameter: &'static str, value: usize, least: usize, most: usize) -> 
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    Err(CollectionError::Setting { parameter, value, least, most })
+    Err(setting(parameter, value, least, most))
+}
+
+fn setting(parameter: &'static str, value: usize, least: usize, most: usize) -> CollectionError {
+    CollectionError::Setting { parameter, value, least, most }
 }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use builder::EngineBuilder;
 pub use collection::Collection;
-pub use config::{CollectionConfig, HnswConfig, IndexSpec};
+pub use config::{CollectionConfig, GraphConfig, HnswConfig, IndexSpec};
 pub use stats::{Bytes, CollectionStats, EngineStats, ShardStats};
 pub use write::Write;
 

@@ -157,6 +157,19 @@ impl BlockView {
         page.home.block(local, self.stride)
     }
 
+    /// The same as bytes, for kernels that read many words at once.
+    ///
+    /// # Panics
+    /// As `block`.
+    #[inline]
+    pub(super) fn bytes_of(&self, key: u32) -> &[u8] {
+        let words = self.block(key);
+        // SAFETY: the bytes are those of `words`, and any byte is a `u8`. No
+        // word of a block that a living version may read is written (the
+        // invariant of this module), and this view belongs to a living version.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+    }
+
     /// Like `block`, but `None` for a key beyond all that were written.
     #[inline]
     pub(super) fn get(&self, key: u32) -> Option<&[AtomicU32]> {

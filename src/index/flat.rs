@@ -35,6 +35,17 @@ pub(super) fn scan(
     scratch: &mut Scratch,
     found: &mut TopK,
 ) -> u64 {
+    scan_rows(held.iter(), points, request, scratch, found)
+}
+
+/// The same for any rows.
+pub(super) fn scan_rows(
+    all: impl Iterator<Item = Row>,
+    points: Points<'_>,
+    request: &Request<'_>,
+    scratch: &mut Scratch,
+    found: &mut TopK,
+) -> u64 {
     let (rows, distances) = (&mut scratch.rows, &mut scratch.distances);
     distances.resize(BLOCK, 0.0);
     rows.clear();
@@ -50,7 +61,7 @@ pub(super) fn scan(
         computed += rows.len() as u64;
         rows.clear();
     };
-    for row in held.iter() {
+    for row in all {
         if request.admit.is_none_or(|admit| admit(row)) {
             rows.push(row);
             if rows.len() == BLOCK {

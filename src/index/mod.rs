@@ -17,6 +17,7 @@ use crate::vector::{MatrixView, Space};
 
 mod cow;
 mod flat;
+mod graph;
 mod hnsw;
 mod links;
 mod measure;
@@ -25,6 +26,7 @@ mod pool;
 mod scratch;
 
 pub(crate) use flat::Flat;
+pub(crate) use graph::{Coding, GraphOptions, QuantizedGraph};
 pub(crate) use hnsw::{Hnsw, HnswOptions};
 pub(crate) use scratch::Scratch;
 
@@ -82,6 +84,9 @@ pub(crate) struct Batch<'a> {
     /// True for rows that are dead; such rows may be walked through but must
     /// not be linked anew.
     pub(crate) dead: &'a (dyn Fn(Row) -> bool + Sync),
+    /// True when the index should put itself in the best order it knows; such a
+    /// batch absorbs and forgets nothing.
+    pub(crate) optimize: bool,
 }
 
 /// A computed change, private to the index that made it.
@@ -122,6 +127,18 @@ pub(crate) enum Defect {
     Membership(Row),
     /// A list is longer than its degree, or names a row twice.
     Malformed(Row),
+}
+
+impl Defect {
+    /// The same defect of rows under other numbers.
+    fn renamed(self, renamed: impl Fn(Row) -> Row) -> Defect {
+        match self {
+            Defect::Unreachable(row) => Defect::Unreachable(renamed(row)),
+            Defect::Dangling { from, to } => Defect::Dangling { from: renamed(from), to: renamed(to) },
+            Defect::Membership(row) => Defect::Membership(renamed(row)),
+            Defect::Malformed(row) => Defect::Malformed(renamed(row)),
+        }
+    }
 }
 
 /// The immutable side: what readers and planners use.

@@ -3,6 +3,7 @@
 use super::pool::Pool;
 use crate::id::Row;
 use crate::neighbor::{Neighbor, TopK};
+use crate::quant::CodeQuery;
 
 /// Working memory of a search.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub(crate) struct Scratch {
     pub(crate) admitted: TopK,
     /// Where a graph search starts.
     pub(crate) starts: Vec<Neighbor>,
+    /// The query of a search by codes.
+    pub(crate) code_query: CodeQuery,
     /// Candidates for the list of a row.
     pub(crate) candidates: Vec<Neighbor>,
 }

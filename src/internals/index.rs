@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use crate::id::{Row, mix};
 use crate::index::{
-    Batch, Effort, Executor, Hnsw, HnswOptions, Index, IndexVersion, Points, Request, Scratch, Task,
+    Batch, Coding, Effort, Executor, GraphOptions, Hnsw, HnswOptions, Index, IndexVersion, Points,
+    QuantizedGraph, Request, Scratch, Task,
 };
 use crate::metric::Metric;
 use crate::neighbor::TopK;
+use crate::quant::{Bits, Shape};
 use crate::vector::{Matrix, Space};
 
 /// Rows of the first batch; later ones hold a fiftieth of the rows before them.
@@ -20,8 +22,10 @@ const LARGEST_BATCH: usize = 1024;
 pub struct BareOptions {
     /// The metric.
     pub metric: Metric,
-    /// Links on the upper layers; twice as many on layer 0.
+    /// Links on the upper layers; twice as many on layer 0. 0: a quantized graph.
     pub m: usize,
+    /// Bits and 64-byte lines of the codes of a quantized graph; none: measured.
+    pub code: Option<(usize, usize)>,
     /// Candidates for the links of a row.
     pub ef_construction: usize,
     /// Threads that build.
@@ -37,7 +41,7 @@ pub struct Work {
     pub distances: u64,
 }
 
-/// An HNSW graph over rows that never change.
+/// A graph over rows that never change.
 pub struct BareIndex {
     space: Space,
     matrix: Matrix,
@@ -90,7 +94,12 @@ impl BareIndex {
             unsafe { matrix.write(row as Row, vector, scale) };
         }
         let BareOptions { m, ef_construction, threads, .. } = options;
-        let mut index = Hnsw::new(HnswOptions { m, ef_construction, seed: 1 });
+        let shape = |(bits, lines)| Shape { bits: if bits == 7 { Bits::Seven } else { Bits::Four }, lines };
+        let coding = options.code.map_or(Coding::Measured, |code| Coding::Fixed(shape(code)));
+        let mut index: Box<dyn Index> = match m {
+            0 => Box::new(QuantizedGraph::new(GraphOptions { ef_construction, coding, seed: 1 })),
+            _ => Box::new(Hnsw::new(HnswOptions { m, ef_construction, seed: 1 })),
+        };
         let count = rows.len() / dim;
         let mut next = 0;
         while next < count {
@@ -98,12 +107,22 @@ impl BareIndex {
             let end = count.min(next + size);
             let absorb: Vec<Row> = (next as Row..end as Row).collect();
             let ordinals: Vec<u64> = (next as u64..end as u64).collect();
-            let batch = Batch { absorb: &absorb, ordinals: &ordinals, forget: &[], dead: &|_| false };
+            let batch = Batch {
+                absorb: &absorb,
+                ordinals: &ordinals,
+                forget: &[],
+                dead: &|_| false,
+                optimize: false,
+            };
             let points = Points { space: &space, vectors: matrix.view() };
             let plan = index.version().plan(points, &batch, &Scoped(threads));
             index.commit(plan);
             next = end;
         }
+        let order = Batch { absorb: &[], ordinals: &[], forget: &[], dead: &|_| false, optimize: true };
+        let points = Points { space: &space, vectors: matrix.view() };
+        let plan = index.version().plan(points, &order, &Scoped(threads));
+        index.commit(plan);
         Some(BareIndex {
             space,
             matrix,

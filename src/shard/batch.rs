@@ -62,12 +62,14 @@ pub(super) struct SealedBatch {
     pub(super) forget: Vec<Row>,
     /// Indexed rows that were dead at the cut.
     pub(super) dead: RowSet,
+    /// True when the index is to be put in order; nothing else changes then.
+    pub(super) optimize: bool,
 }
 
 impl SealedBatch {
     /// True when the index has nothing to do.
     pub(super) fn is_void(&self) -> bool {
-        self.absorb.is_empty() && self.forget.is_empty()
+        self.absorb.is_empty() && self.forget.is_empty() && !self.optimize
     }
 
     pub(super) fn is_bulk(&self) -> bool {
@@ -97,6 +99,7 @@ impl AbsorbJob {
             ordinals: &self.batch.ordinals,
             forget: &self.batch.forget,
             dead: &|row| self.batch.dead.contains(row),
+            optimize: self.batch.optimize,
         };
         self.version.plan(Points { space: &self.space, vectors: &self.vectors }, &batch, executor)
     }

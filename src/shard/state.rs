@@ -175,6 +175,7 @@ impl<T> ShardState<T> {
         self.live_applied = self.live;
         if let Work::Optimize(done) = write.work {
             self.seal(write.seq, true);
+            self.seal_order(write.seq);
             self.optimizing.push_back((self.batches_sealed, done));
         }
     }
@@ -246,8 +247,29 @@ impl<T> ShardState<T> {
             dropped: dropped.into_iter().map(|entrant| entrant.row).collect(),
             forget,
             dead,
+            optimize: false,
         }));
         self.free_retired();
+    }
+
+    /// A batch that only puts the index in order. It follows another at once, so
+    /// that one may not be committed yet: places become free with the next batch.
+    fn seal_order(&mut self, cut: Seq) {
+        let dead = self.dead_linked.iter().fold(RowSet::default(), |mut dead, row| {
+            dead.insert(*row);
+            dead
+        });
+        self.batches_sealed += 1;
+        self.sealed.push_back(Arc::new(SealedBatch {
+            number: self.batches_sealed,
+            cut,
+            ordinals: Vec::new(),
+            absorb: Vec::new(),
+            dropped: Vec::new(),
+            forget: Vec::new(),
+            dead,
+            optimize: true,
+        }));
     }
 
     fn free_retired(&mut self) {

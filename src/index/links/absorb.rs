@@ -87,7 +87,13 @@ fn path<M: Measure>(job: Job<'_, M>, at: usize, worker: &mut Worker<M>) -> Path 
     path
 }
 
-fn links<M: Measure>(job: Job<'_, M>, at: usize, levels: &[usize], path: &Path, worker: &mut Worker<M>) -> Vec<Vec<Neighbor>> {
+fn links<M: Measure>(
+    job: Job<'_, M>,
+    at: usize,
+    levels: &[usize],
+    path: &Path,
+    worker: &mut Worker<M>,
+) -> Vec<Vec<Neighbor>> {
     let mut links = vec![Vec::new(); levels[at] + 1];
     if job.executor.cancelled() {
         return links;
@@ -131,7 +137,14 @@ fn candidates<M: Measure>(job: Job<'_, M>, walk: Walk<'_, M>, layer: usize, scra
 
 /// Adds the earlier rows of the batch to the candidates, as far as they are
 /// near enough: rows of one batch do not find each other in the frozen graph.
-fn add_mates<M: Measure>(job: Job<'_, M>, at: usize, levels: &[usize], layer: usize, query: &M::Query, scratch: &mut Scratch) {
+fn add_mates<M: Measure>(
+    job: Job<'_, M>,
+    at: usize,
+    levels: &[usize],
+    layer: usize,
+    query: &M::Query,
+    scratch: &mut Scratch,
+) {
     let Scratch { rows, distances, candidates, .. } = scratch;
     let is_full = candidates.len() >= job.options.ef_construction;
     let bound = candidates.last().filter(|_| is_full).map_or(f32::INFINITY, |last| last.distance);

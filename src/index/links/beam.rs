@@ -158,8 +158,9 @@ impl<M: Measure> Walk<'_, M> {
         }
     }
 
-    /// Beam search on a layer from `scratch.starts`. Afterwards `scratch.pool`
-    /// holds the `ef` nearest rows that were met.
+    /// Beam search on a layer from `scratch.starts`: the nearest `limits.ef` rows
+    /// are walked through. Afterwards `scratch.pool` holds the `ef` nearest rows
+    /// that were met.
     pub(in crate::index) fn beam(
         &self,
         layer: usize,
@@ -170,6 +171,9 @@ impl<M: Measure> Walk<'_, M> {
     ) {
         self.start(ef, scratch);
         while let Some(nearest) = scratch.pool.expand_next() {
+            if scratch.pool.expanded() >= limits.ef {
+                return;
+            }
             if nearest.distance > limits.bound {
                 let (useful, nearer) = (scratch.pool.within(limits.bound), scratch.pool.expanded());
                 if limits.are_reached(useful, nearer) {

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use super::starts::Starts;
 use crate::bits::RowSet;
 use crate::id::Row;
-use super::starts::Starts;
 use crate::index::cow::{BlockView, NONE};
 
 /// Set in a link of layer 0 that is an edge of the spanning tree.

@@ -66,7 +66,13 @@ pub(super) fn lists<M: Measure>(
     })
 }
 
-fn rewrite<M: Measure>(job: Job<'_, M>, layer: usize, row: Row, edit: &Edit<'_>, worker: &mut Worker<M>) -> Vec<u32> {
+fn rewrite<M: Measure>(
+    job: Job<'_, M>,
+    layer: usize,
+    row: Row,
+    edit: &Edit<'_>,
+    worker: &mut Worker<M>,
+) -> Vec<u32> {
     let mut links = staying_links(job, layer, row, edit);
     let staying = links.len();
     if edit.holed {
@@ -121,7 +127,14 @@ fn push_missing(links: &mut Vec<u32>, more: &[Row]) {
 }
 
 /// Prunes a list to its degree; tree edges and the first `kept` links stay.
-fn prune<M: Measure>(job: Job<'_, M>, row: Row, links: &mut Vec<u32>, kept: usize, share: Share, worker: &mut Worker<M>) {
+fn prune<M: Measure>(
+    job: Job<'_, M>,
+    row: Row,
+    links: &mut Vec<u32>,
+    kept: usize,
+    share: Share,
+    worker: &mut Worker<M>,
+) {
     let Worker { scratch, selector, query } = worker;
     let (candidates, rows) = (&mut scratch.candidates, &mut scratch.rows);
     let query = job.measure.row_query(row, query);

@@ -5,6 +5,7 @@
 //! rewrite every target once. Nothing depends on the order in which threads
 //! get to their items. Rows of one batch find each other by an exact scan.
 
+use super::LinkOptions;
 use super::absorb::{self, Absorbed};
 use super::forget;
 use super::graph::{Entry, Graph};
@@ -12,7 +13,6 @@ use super::merge::{self, List};
 use super::select::{Selector, Share};
 use super::starts::{self, Starts};
 use super::tree::TreeDraft;
-use super::LinkOptions;
 use crate::bits::RowSet;
 use crate::id::Row;
 use crate::index::measure::Measure;
@@ -27,6 +27,13 @@ pub(in crate::index) struct Change {
     pub(super) lists: Vec<List>,
     pub(super) entry: Option<Entry>,
     pub(super) starts: Starts,
+}
+
+impl Change {
+    /// True when nothing changes.
+    pub(in crate::index) fn is_void(&self) -> bool {
+        self.absorb.is_empty() && self.forget.is_empty()
+    }
 }
 
 /// Working memory of one task.

@@ -24,12 +24,7 @@ pub(super) struct Selector<M: Measure> {
 
 impl<M: Measure> Default for Selector<M> {
     fn default() -> Selector<M> {
-        Selector {
-            query: M::Buffer::default(),
-            chosen: Vec::new(),
-            rows: Vec::new(),
-            left_out: Vec::new(),
-        }
+        Selector { query: M::Buffer::default(), chosen: Vec::new(), rows: Vec::new(), left_out: Vec::new() }
     }
 }
 

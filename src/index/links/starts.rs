@@ -38,6 +38,16 @@ impl Starts {
     }
 }
 
+impl Starts {
+    /// The same rows under other numbers.
+    pub(super) fn renamed(&self, renamed: &dyn Fn(Row) -> Row) -> Starts {
+        let all = |starts: &[Start]| {
+            starts.iter().map(|start| Start { row: renamed(start.row), ..*start }).collect()
+        };
+        Starts { longest: all(&self.longest), scattered: all(&self.scattered) }
+    }
+}
+
 /// The starts after a batch.
 pub(super) fn next<M: Measure>(job: Job<'_, M>) -> Starts {
     let old = &job.graph.starts;

@@ -91,7 +91,7 @@ impl Fixture {
         self.next_ordinal += absorb.len() as u64;
         let gone: HashSet<Row> = forget.iter().copied().collect();
         let dead = |row: Row| gone.contains(&row) || dead(row);
-        let batch = Batch { absorb, ordinals: &ordinals, forget, dead: &dead };
+        let batch = Batch { absorb, ordinals: &ordinals, forget, dead: &dead, optimize: false };
         let points = Points { space: &self.space, vectors: self.matrix.view() };
         let plan = self.index.version().plan(points, &batch, executor);
         self.index.commit(plan);

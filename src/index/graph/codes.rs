@@ -1,0 +1,174 @@
+//! The codes of all nodes, in copy-on-write blocks, and distances by them.
+
+use std::sync::Arc;
+
+use super::layout::Layout;
+use crate::bits::RowSet;
+use crate::id::{Row, mix};
+use crate::index::Defect;
+use crate::index::cow::{BlockView, Blocks, Epoch, Versions};
+use crate::index::measure::Measure;
+use crate::kernel::prefetch;
+use crate::quant::{CodeQuery, Codec, row_of};
+use crate::vector::BLOCK;
+
+/// The codes as one version sees them.
+#[derive(Clone, Debug)]
+pub(super) struct Codes {
+    pub(super) codec: Arc<Codec>,
+    /// Rows that were held when the codec was trained.
+    pub(super) trained: usize,
+    pub(super) blocks: BlockView,
+}
+
+impl Codes {
+    /// The row of a held node.
+    #[inline]
+    pub(super) fn row(&self, node: Row) -> Row {
+        row_of(self.blocks.bytes_of(node))
+    }
+
+    /// A code that names another row than the layout does.
+    pub(super) fn audit(&self, held: &RowSet, layout: &Layout, defects: &mut Vec<Defect>) {
+        let wrong = held.iter().filter(|node| self.row(*node) != layout.row(*node));
+        defects.extend(wrong.map(|node| Defect::Malformed(layout.row(node))));
+    }
+
+    pub(super) fn digest(&self, held: &RowSet) -> u64 {
+        held.iter().fold(self.codec.digest(), |hash, node| {
+            let (quads, _) = self.blocks.bytes_of(node).as_chunks::<8>();
+            quads.iter().fold(hash, |hash, quad| mix(hash ^ u64::from_le_bytes(*quad)))
+        })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.blocks.bytes() + self.codec.bytes()
+    }
+}
+
+/// The writer's side of the codes.
+#[derive(Debug)]
+pub(super) struct CodeBlocks {
+    codec: Arc<Codec>,
+    trained: usize,
+    blocks: Blocks,
+}
+
+impl CodeBlocks {
+    /// The codes of `nodes`, given one after the other in `words`.
+    pub(super) fn filled(codec: Arc<Codec>, trained: usize, nodes: &[Row], words: &[u32]) -> CodeBlocks {
+        let mut blocks = Blocks::new(codec.shape().words());
+        let epoch = Versions::default().begin();
+        for (node, words) in nodes.iter().zip(words.chunks_exact(codec.shape().words())) {
+            blocks.write(*node, words, epoch);
+        }
+        CodeBlocks { codec, trained, blocks }
+    }
+
+    pub(super) fn write(&mut self, fresh: &Fresh, epoch: Epoch) {
+        for (node, words) in fresh.nodes.iter().zip(fresh.words.chunks_exact(fresh.stride)) {
+            self.blocks.write(*node, words, epoch);
+        }
+    }
+
+    pub(super) fn publish(&mut self, epoch: Epoch, versions: &Versions) -> Codes {
+        Codes {
+            codec: Arc::clone(&self.codec),
+            trained: self.trained,
+            blocks: self.blocks.publish(epoch, versions),
+        }
+    }
+
+    /// The codes before any version shows them.
+    pub(super) fn draft(&mut self) -> Codes {
+        let mut versions = Versions::default();
+        let epoch = versions.begin();
+        self.publish(epoch, &versions)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.blocks.bytes() + self.codec.bytes()
+    }
+}
+
+/// Where the code of a node stands.
+pub(super) trait CodeSource: Copy + Sync {
+    fn code(&self, node: Row) -> &[u8];
+}
+
+impl CodeSource for &BlockView {
+    #[inline]
+    fn code(&self, node: Row) -> &[u8] {
+        self.bytes_of(node)
+    }
+}
+
+/// Codes of nodes that no version holds yet.
+#[derive(Debug, Default)]
+pub(super) struct Fresh {
+    /// Ascending.
+    pub(super) nodes: Vec<Row>,
+    pub(super) words: Vec<u32>,
+    /// The same words.
+    pub(super) bytes: Vec<u8>,
+    pub(super) stride: usize,
+}
+
+/// The codes of a version and, for nodes that it does not hold, fresh ones.
+#[derive(Clone, Copy)]
+pub(super) struct Drafted<'a> {
+    pub(super) blocks: &'a BlockView,
+    pub(super) held: &'a RowSet,
+    pub(super) fresh: &'a Fresh,
+}
+
+impl CodeSource for Drafted<'_> {
+    #[inline]
+    fn code(&self, node: Row) -> &[u8] {
+        if self.held.contains(node) {
+            return self.blocks.bytes_of(node);
+        }
+        let at = self.fresh.nodes.partition_point(|other| *other < node);
+        let bytes = self.fresh.stride * size_of::<u32>();
+        &self.fresh.bytes[at * bytes..][..bytes]
+    }
+}
+
+/// Distances by codes: squared Euclidean ones between nodes, what the query
+/// was prepared for from a query.
+#[derive(Clone, Copy)]
+pub(super) struct Coded<'a, S> {
+    pub(super) codec: &'a Codec,
+    pub(super) source: S,
+}
+
+impl<S: CodeSource> Measure for Coded<'_, S> {
+    type Query = CodeQuery;
+    type Buffer = CodeQuery;
+
+    fn row_query<'a>(&'a self, node: Row, buffer: &'a mut CodeQuery) -> &'a CodeQuery {
+        self.codec.prepare_block(self.source.code(node), buffer);
+        buffer
+    }
+
+    #[inline]
+    fn distance(&self, query: &CodeQuery, node: Row) -> f32 {
+        let mut distance = [0.0];
+        self.codec.estimates(query, &[self.source.code(node)], &mut distance);
+        distance[0]
+    }
+
+    #[inline]
+    fn distances(&self, query: &CodeQuery, nodes: &[Row], _bound: f32, distances: &mut [f32]) {
+        let mut codes: [&[u8]; BLOCK] = [&[]; BLOCK];
+        for (code, node) in codes.iter_mut().zip(nodes) {
+            *code = self.source.code(*node);
+        }
+        self.codec.estimates(query, &codes[..nodes.len()], &mut distances[..nodes.len()]);
+    }
+
+    #[inline]
+    fn prefetch(&self, node: Row) {
+        prefetch(self.source.code(node));
+    }
+}

@@ -1,0 +1,73 @@
+//! Which node a row is.
+//!
+//! Rows get their numbers when they are written. Walks read blocks of nodes
+//! that are neighbours: numbered in the order in which a walk meets them, such
+//! blocks share pages and often lines.
+
+use crate::id::{Row, mix};
+use crate::index::links::Graph;
+
+/// Rows and nodes have the same numbers, but for those below a limit, which
+/// are exchanged among themselves. The exchange never changes: a row that is
+/// used again is the same node again.
+#[derive(Debug, Default)]
+pub(super) struct Layout {
+    /// By row.
+    nodes: Vec<Row>,
+    /// By node.
+    rows: Vec<Row>,
+}
+
+impl Layout {
+    #[inline]
+    pub(super) fn node(&self, row: Row) -> Row {
+        self.nodes.get(row as usize).copied().unwrap_or(row)
+    }
+
+    #[inline]
+    pub(super) fn row(&self, node: Row) -> Row {
+        self.rows.get(node as usize).copied().unwrap_or(node)
+    }
+
+    /// `order` names every row below its length once: the rows of the nodes 0, 1, ...
+    fn new(order: Vec<Row>) -> Layout {
+        let mut nodes = vec![0; order.len()];
+        for (node, row) in order.iter().enumerate() {
+            nodes[*row as usize] = node as Row;
+        }
+        Layout { nodes, rows: order }
+    }
+
+    /// The layout in which nodes follow each other as a walk along the nearest
+    /// links meets them (depth first; other orders measured: see design.md).
+    /// Places of nodes that are not held come last.
+    pub(super) fn following(&self, graph: &Graph) -> Layout {
+        let limit = graph.held.iter().last().map_or(0, |last| last as usize + 1).max(self.rows.len());
+        let mut seen = vec![false; limit];
+        let mut order = Vec::with_capacity(limit);
+        let mut waiting: Vec<Row> = Vec::new();
+        for first in graph.held.iter() {
+            waiting.push(first);
+            while let Some(node) = waiting.pop() {
+                if std::mem::replace(&mut seen[node as usize], true) {
+                    continue;
+                }
+                order.push(self.row(node));
+                let from = waiting.len();
+                waiting.extend(graph.links(0, node).filter(|next| !seen[*next as usize]));
+                waiting[from..].reverse();
+            }
+        }
+        let rest = (0..limit as Row).filter(|node| !seen[*node as usize]);
+        order.extend(rest.map(|node| self.row(node)));
+        Layout::new(order)
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        self.rows.iter().fold(0, |hash, row| mix(hash ^ u64::from(*row)))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        (self.nodes.capacity() + self.rows.capacity()) * size_of::<Row>()
+    }
+}

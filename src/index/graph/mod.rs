@@ -1,0 +1,236 @@
+//! The quantized graph: a flat navigable graph that is walked by small codes,
+//! with the stored vectors for the last word.
+//!
+//! A walk reads, for each row that it meets, one short [code](crate::quant)
+//! instead of the vector: on 784 dimensions 128 bytes instead of 3,136. The
+//! best rows by estimate are then measured exactly ([`rerank`]), so answers
+//! carry exact distances.
+//!
+//! * One flat graph (`links`), 32 links a row, started from rows drawn at
+//!   random; built by the same codes.
+//! * Codes are trained on the rows themselves, again whenever their number has
+//!   grown fourfold ([`train`]), and when the index is optimized.
+//! * Inside, rows are *nodes*: `optimize` numbers them anew in the order in
+//!   which walks meet them ([`layout`]), so what is read together lies together.
+//!
+//! LeanVec (Tepper et al., 2023) and LVQ (Aguerrebere et al., 2023) walk graphs
+//! by projected and by rounded vectors and re-rank; what is new here is that
+//! rows come and go meanwhile.
+
+use std::sync::Arc;
+
+use super::cow::Versions;
+use super::links::{Graph, LinkOptions, Links, audit, digest};
+use super::{Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch};
+use crate::id::{Row, mix};
+use crate::lease::Lease;
+use crate::neighbor::TopK;
+
+mod codes;
+mod layout;
+mod plan;
+mod rerank;
+mod search;
+mod train;
+
+use codes::{CodeBlocks, Codes};
+use layout::Layout;
+use plan::{CodeChange, GraphPlan, Relaid};
+pub(crate) use train::Coding;
+
+/// Links of a row: two cache lines.
+const DEGREE: usize = 32;
+
+/// Links that a new row chooses; its neighbours' choices fill up the rest.
+const FIRST_LINKS: usize = 24;
+
+/// Tree edges that a row takes on when there is a choice.
+const TREE_EDGES: usize = 8;
+
+/// Vamana's alpha, squared because distances are.
+const SLACK: f32 = 1.2;
+
+/// How a graph is built.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct GraphOptions {
+    /// Candidates that are looked at for the links of a new row.
+    pub(crate) ef_construction: usize,
+    /// The codes that rows get.
+    pub(crate) coding: Coding,
+    /// Seed of everything that is drawn.
+    pub(crate) seed: u64,
+}
+
+impl GraphOptions {
+    fn links(self) -> LinkOptions {
+        LinkOptions {
+            degree: DEGREE,
+            upper: DEGREE,
+            first: FIRST_LINKS,
+            tree: TREE_EDGES,
+            ef_construction: self.ef_construction,
+            slack: SLACK,
+            layered: false,
+            seed: self.seed,
+        }
+    }
+}
+
+/// The graph as of one moment.
+struct GraphVersion {
+    options: GraphOptions,
+    links: LinkOptions,
+    /// By node.
+    graph: Graph,
+    /// By node; none while no row was ever held.
+    codes: Option<Codes>,
+    layout: Arc<Layout>,
+    /// True when nothing has changed since nodes were numbered and codes trained.
+    is_laid_out: bool,
+    _lease: Lease,
+}
+
+/// The writer's side of the graph.
+pub(crate) struct QuantizedGraph {
+    versions: Versions,
+    links: Links,
+    codes: Option<CodeBlocks>,
+    newest: Arc<GraphVersion>,
+}
+
+impl QuantizedGraph {
+    /// An empty graph.
+    pub(crate) fn new(options: GraphOptions) -> QuantizedGraph {
+        let links_options = options.links();
+        let (mut versions, mut links) = (Versions::default(), Links::new(links_options));
+        let epoch = versions.begin();
+        let newest = Arc::new(GraphVersion {
+            options,
+            links: links_options,
+            graph: links.empty(epoch, &versions),
+            codes: None,
+            layout: Arc::default(),
+            is_laid_out: true,
+            _lease: versions.publish(),
+        });
+        QuantizedGraph { versions, links, codes: None, newest }
+    }
+
+    fn commit_change(&mut self, plan: GraphPlan) {
+        let before = Arc::clone(&self.newest);
+        let epoch = self.versions.begin();
+        let is_laid_out = before.is_laid_out && plan.is_void();
+        let graph = self.links.apply(plan.change, &before.graph, epoch, &self.versions);
+        match plan.codes {
+            CodeChange::Add(words) => {
+                if let Some(codes) = &mut self.codes {
+                    codes.write(&words, epoch);
+                }
+            }
+            CodeChange::Replace(codes) => self.codes = Some(codes),
+        }
+        let codes = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
+        self.newest = Arc::new(GraphVersion {
+            options: before.options,
+            links: before.links,
+            graph,
+            codes,
+            layout: Arc::clone(&before.layout),
+            is_laid_out,
+            _lease: self.versions.publish(),
+        });
+    }
+
+    fn commit_relaid(&mut self, relaid: Relaid) {
+        let before = Arc::clone(&self.newest);
+        let epoch = self.versions.begin();
+        let graph = self.links.replace(relaid.links, epoch, &self.versions);
+        let mut codes = relaid.codes;
+        let view = codes.publish(epoch, &self.versions);
+        self.codes = Some(codes);
+        self.newest = Arc::new(GraphVersion {
+            options: before.options,
+            links: before.links,
+            graph,
+            codes: Some(view),
+            layout: Arc::new(relaid.layout),
+            is_laid_out: true,
+            _lease: self.versions.publish(),
+        });
+    }
+}
+
+impl Index for QuantizedGraph {
+    fn version(&self) -> Arc<dyn IndexVersion> {
+        Arc::clone(&self.newest) as Arc<dyn IndexVersion>
+    }
+
+    fn commit(&mut self, plan: Plan) {
+        match plan.0.downcast::<GraphPlan>() {
+            Ok(plan) => self.commit_change(*plan),
+            Err(other) => {
+                if let Ok(relaid) = other.downcast::<Relaid>() {
+                    self.commit_relaid(*relaid);
+                }
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes);
+        self.links.bytes() + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes()
+    }
+
+    fn kind(&self) -> &'static str {
+        "graph"
+    }
+}
+
+impl IndexVersion for GraphVersion {
+    fn len(&self) -> usize {
+        self.graph.held.len()
+    }
+
+    fn search(
+        &self,
+        points: Points<'_>,
+        request: &Request<'_>,
+        scratch: &mut Scratch,
+        found: &mut TopK,
+    ) -> Effort {
+        let mut effort = Effort::default();
+        if request.k > 0 && !search::walk(self, points, request, scratch, found, &mut effort) {
+            effort.distances += search::scan(self, points, request, scratch, found);
+        }
+        effort
+    }
+
+    fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan {
+        if batch.optimize && batch.absorb.is_empty() && batch.forget.is_empty() {
+            if let Some(relaid) = plan::relay(self, points, executor) {
+                return Plan(Box::new(relaid));
+            }
+        }
+        Plan(Box::new(plan::change(self, points, batch, executor)))
+    }
+
+    fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {
+        let mut nodes = expected.map(|row| self.layout.node(row));
+        let defects = audit(&self.graph, &self.links, &mut nodes);
+        let mut defects: Vec<Defect> =
+            defects.into_iter().map(|defect| defect.renamed(|node| self.layout.row(node))).collect();
+        if let Some(codes) = &self.codes {
+            codes.audit(&self.graph.held, &self.layout, &mut defects);
+        }
+        defects
+    }
+
+    fn digest(&self) -> u64 {
+        let codes = self.codes.as_ref().map_or(0, |codes| codes.digest(&self.graph.held));
+        mix(digest(&self.graph) ^ mix(codes ^ self.layout.digest()))
+    }
+
+    fn bytes(&self) -> usize {
+        self.graph.bytes() + self.codes.as_ref().map_or(0, Codes::bytes) + self.layout.bytes()
+    }
+}

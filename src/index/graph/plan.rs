@@ -1,0 +1,147 @@
+//! Computing changes: batches of rows, and a new layout.
+
+use std::sync::Arc;
+
+use super::GraphVersion;
+use super::codes::{CodeBlocks, Coded, Codes, Drafted, Fresh};
+use super::layout::Layout;
+use super::train::{encode, is_due, train};
+use crate::bits::RowSet;
+use crate::id::Row;
+use crate::index::links::{Change, Job, Laid, change as change_links};
+use crate::index::measure::Measure;
+use crate::index::{Batch, Executor, Points};
+use crate::metric::Metric;
+
+/// What happens to the codes.
+pub(super) enum CodeChange {
+    Add(Fresh),
+    /// A new codec, and the codes of all nodes by it.
+    Replace(CodeBlocks),
+}
+
+/// What a batch does.
+pub(super) struct GraphPlan {
+    pub(super) change: Change,
+    pub(super) codes: CodeChange,
+}
+
+impl GraphPlan {
+    pub(super) fn is_void(&self) -> bool {
+        self.change.is_void() && matches!(self.codes, CodeChange::Add(_))
+    }
+}
+
+/// The same rows under new numbers, with new codes.
+pub(super) struct Relaid {
+    pub(super) links: Laid,
+    pub(super) codes: CodeBlocks,
+    pub(super) layout: Layout,
+}
+
+/// The same batch by nodes.
+struct NodeBatch {
+    absorb: Vec<Row>,
+    forget: Vec<Row>,
+    forgotten: RowSet,
+}
+
+impl NodeBatch {
+    fn new(layout: &Layout, batch: &Batch<'_>) -> NodeBatch {
+        let nodes = |rows: &[Row]| rows.iter().map(|row| layout.node(*row)).collect::<Vec<Row>>();
+        let (absorb, forget) = (nodes(batch.absorb), nodes(batch.forget));
+        let mut forgotten = RowSet::default();
+        forget.iter().for_each(|node| _ = forgotten.insert(*node));
+        NodeBatch { absorb, forget, forgotten }
+    }
+}
+
+pub(super) fn change(
+    version: &GraphVersion,
+    points: Points<'_>,
+    batch: &Batch<'_>,
+    executor: &dyn Executor,
+) -> GraphPlan {
+    let layout = &*version.layout;
+    let nodes = NodeBatch::new(layout, batch);
+    let row_of = |node: Row| layout.row(node);
+    let mut fresh = nodes.absorb.clone();
+    fresh.sort_unstable();
+    let rows = version.graph.held.len() + nodes.absorb.len();
+    if let Some(codes) = version.codes.as_ref().filter(|codes| !is_due(codes.trained, rows)) {
+        let fresh = encode(&codes.codec, points, fresh, &row_of, executor);
+        let source = Drafted { blocks: &codes.blocks, held: &version.graph.held, fresh: &fresh };
+        let measure = Coded { codec: &codes.codec, source };
+        let change = links(version, points, measure, batch, &nodes, executor);
+        return GraphPlan { change, codes: CodeChange::Add(fresh) };
+    }
+    let mut all: Vec<Row> = version.graph.held.iter().chain(fresh).collect();
+    all.sort_unstable();
+    let (blocks, codes) = recode(version, points, all, layout, executor);
+    let measure = Coded { codec: &codes.codec, source: &codes.blocks };
+    let change = links(version, points, measure, batch, &nodes, executor);
+    GraphPlan { change, codes: CodeChange::Replace(blocks) }
+}
+
+/// Trains on the rows of `nodes` and encodes all of them.
+fn recode(
+    version: &GraphVersion,
+    points: Points<'_>,
+    nodes: Vec<Row>,
+    layout: &Layout,
+    executor: &dyn Executor,
+) -> (CodeBlocks, Codes) {
+    let mut rows: Vec<Row> = nodes.iter().map(|node| layout.row(*node)).collect();
+    rows.sort_unstable();
+    let codec = train(&version.options, points, &rows);
+    let all = encode(&codec, points, nodes, &|node| layout.row(node), executor);
+    let mut blocks = CodeBlocks::filled(Arc::clone(&codec), rows.len(), &all.nodes, &all.words);
+    let codes = blocks.draft();
+    (blocks, codes)
+}
+
+fn links<M: Measure>(
+    version: &GraphVersion,
+    points: Points<'_>,
+    measure: M,
+    batch: &Batch<'_>,
+    nodes: &NodeBatch,
+    executor: &dyn Executor,
+) -> Change {
+    let layout = &*version.layout;
+    let is_dot = points.space.metric() == Metric::Dot;
+    let norm = |node: Row| points.vectors.row(layout.row(node)).iter().map(|x| x * x).sum();
+    let dead = |node: Row| (batch.dead)(layout.row(node));
+    let by_node = Batch {
+        absorb: &nodes.absorb,
+        ordinals: batch.ordinals,
+        forget: &nodes.forget,
+        dead: &dead,
+        optimize: false,
+    };
+    change_links(Job {
+        options: &version.links,
+        graph: &version.graph,
+        measure,
+        batch: &by_node,
+        forgotten: &nodes.forgotten,
+        executor,
+        least: version.links.degree / 2,
+        norm: is_dot.then_some(&norm),
+    })
+}
+
+/// A new layout, with codes trained on all rows; none when there is nothing to
+/// gain.
+pub(super) fn relay(version: &GraphVersion, points: Points<'_>, executor: &dyn Executor) -> Option<Relaid> {
+    if version.is_laid_out || version.graph.held.len() == 0 {
+        return None;
+    }
+    let layout = version.layout.following(&version.graph);
+    let renamed = |node: Row| layout.node(version.layout.row(node));
+    let links = Laid::new(&version.graph, &version.links, &renamed);
+    let mut nodes: Vec<Row> = version.graph.held.iter().map(renamed).collect();
+    nodes.sort_unstable();
+    let (codes, _) = recode(version, points, nodes, &layout, executor);
+    Some(Relaid { links, codes, layout })
+}

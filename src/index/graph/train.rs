@@ -1,0 +1,84 @@
+//! Training codes on the rows of the collection, and making them.
+
+use std::sync::Arc;
+
+use super::GraphOptions;
+use super::codes::Fresh;
+use crate::id::Row;
+use crate::index::parallel::parallel_map;
+use crate::index::{Executor, Points};
+use crate::metric::Metric;
+use crate::quant::{Codec, Encoder, Shape, choose};
+
+/// Which codes rows get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
+    /// The smallest ones that tell near rows from far ones: see
+    /// [`choose`](fn@choose).
+    Measured,
+    /// As the caller says.
+    Fixed(Shape),
+}
+
+/// Rows that codes are trained on: enough for the principal directions of the
+/// data (more changed no recall), and a second of work at most.
+const SAMPLE: usize = 4_096;
+
+/// Codes are trained again when there are so many times more rows...
+const GROWTH: usize = 4;
+
+/// ...but not on their own once so many were seen: a larger collection gives
+/// the same sample.
+const SETTLED: usize = 1 << 16;
+
+/// Rows that one task encodes in a piece.
+const PIECE: usize = 64;
+
+/// Whether the codes of a collection that had `trained` rows are out of date.
+pub(super) fn is_due(trained: usize, rows: usize) -> bool {
+    trained < SETTLED && rows >= trained.saturating_mul(GROWTH)
+}
+
+/// Trains on some of `rows`, evenly spread.
+pub(super) fn train(options: &GraphOptions, points: Points<'_>, rows: &[Row]) -> Arc<Codec> {
+    let (dim, step) = (points.space.dim(), rows.len().div_ceil(SAMPLE).max(1));
+    let mut samples = Vec::with_capacity(rows.len().div_ceil(step) * dim);
+    let mut prepared = Vec::new();
+    for row in rows.iter().step_by(step) {
+        points.space.prepare_row(points.vectors, *row, &mut prepared);
+        samples.extend_from_slice(&prepared);
+    }
+    let centred = points.space.metric() != Metric::Dot;
+    let shape = match options.coding {
+        Coding::Fixed(shape) => shape,
+        Coding::Measured => choose(&samples, dim, centred, options.seed),
+    };
+    Arc::new(Codec::train(&samples, dim, shape, centred, options.seed))
+}
+
+/// The codes of rows, in parallel; `nodes` are theirs, ascending.
+pub(super) fn encode(
+    codec: &Codec,
+    points: Points<'_>,
+    nodes: Vec<Row>,
+    row_of: &(dyn Fn(Row) -> Row + Sync),
+    executor: &dyn Executor,
+) -> Fresh {
+    let stride = codec.shape().words();
+    let mut workers: Vec<(Encoder, Vec<f32>)> = Vec::new();
+    workers.resize_with(executor.width().max(1), Default::default);
+    let pieces = nodes.len().div_ceil(PIECE);
+    let parts = parallel_map(executor, pieces, &mut workers, |piece, (encoder, prepared)| {
+        let nodes = &nodes[piece * PIECE..nodes.len().min((piece + 1) * PIECE)];
+        let mut words = vec![0; nodes.len() * stride];
+        for (node, words) in nodes.iter().zip(words.chunks_exact_mut(stride)) {
+            let row = row_of(*node);
+            points.space.prepare_row(points.vectors, row, prepared);
+            codec.encode(prepared, row, encoder, words);
+        }
+        words
+    });
+    let words = parts.concat();
+    let bytes = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    Fresh { nodes, words, bytes, stride }
+}
