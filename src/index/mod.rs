@@ -22,6 +22,8 @@ mod parallel;
 mod pool;
 mod scratch;
 
+#[cfg(feature = "internals")]
+pub(crate) use cow::{BlockView, Blocks, Versions};
 pub(crate) use flat::Flat;
 pub(crate) use hnsw::{Hnsw, HnswOptions};
 pub(crate) use scratch::Scratch;
