@@ -5,7 +5,7 @@
 //! DIR holds `base.fvecs`, `query.fvecs`, `gt.ivecs` and `metric` (l2, cos,
 //! ip); without it the rows are synthetic. Keys: m, efc, threads, queries, k,
 //! ef (a list with commas), shards (graphs searched one after the other, with
-//! and without handing on the bound).
+//! and without handing on the bound), huge (0: no huge pages, on Linux).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,6 +20,18 @@ struct Data {
     base: Vec<f32>,
     queries: Vec<f32>,
     truth: Vec<Vec<u32>>,
+}
+
+/// Keeps the memory of this process on small pages.
+fn refuse_huge_pages() {
+    #[cfg(target_os = "linux")]
+    {
+        let nothing: libc::c_ulong = 0;
+        let on: libc::c_ulong = 1;
+        // SAFETY: this call takes numbers and changes how later pages are
+        // taken, nothing else.
+        unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, nothing, nothing, nothing) };
+    }
 }
 
 /// Words of an fvecs or ivecs file: a length before each row.
@@ -123,6 +135,9 @@ fn main() -> std::io::Result<()> {
     let dir = arguments.iter().find(|word| !word.contains('='));
     let number =
         |key: &str, default: usize| keys.get(key).and_then(|text| text.parse().ok()).unwrap_or(default);
+    if number("huge", 1) == 0 {
+        refuse_huge_pages();
+    }
     let data = dir.map_or_else(|| Ok(synthetic()), |dir| read_data(Path::new(dir)))?;
     let (m, ef_construction, threads) = (number("m", 0), number("efc", 128), number("threads", 2));
     let code = Some((number("bits", 4), number("lines", 0))).filter(|(_, lines)| *lines > 0);

@@ -6,8 +6,16 @@
 //! acquire, so what the writer does after seeing it cannot be seen by those
 //! reads.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(all(test, vecino_loom))]
+use loom::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+#[cfg(not(all(test, vecino_loom)))]
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// Says for as long as it lives that its owner may be read.
 #[derive(Debug)]
@@ -39,7 +47,7 @@ pub(crate) fn lease() -> (Lease, Receipt) {
     (Lease { released: Arc::clone(&released) }, Receipt { released })
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(vecino_loom)))]
 mod tests {
     use super::*;
 

@@ -78,6 +78,7 @@ mod metric;
 mod neighbor;
 mod bits;
 mod lease;
+mod memory;
 
 mod kernel;
 mod vector;

@@ -1,52 +1,64 @@
 //! Persistent blocks of words: many versions, one writer, almost one copy.
 //!
 //! A key names a block of `stride` words. Every key has a *home*: a fixed
-//! place in the chunk of its page. A block that a living version may read is
+//! place in the strip of its page. A block that a living version may read is
 //! never changed in place: the changed block goes to an *overlay slot*, and
-//! the page of the new version says so. As soon as every version older than
-//! the move is gone, nobody reads the home any more: the writer copies the
-//! block home, and the next version forgets the slot. With no version held for
-//! long everything is at home, and a lookup is one load and a test for null.
+//! the section of its key in the new version says so. As soon as every version
+//! older than the move is gone, nobody reads the home any more: the writer
+//! copies the block home, and the next version forgets the slot. With no
+//! version held for long everything is at home, and a lookup is a shift, a
+//! multiplication and tests that never fail.
 //!
 //! Words are relaxed atomics. They compile to plain loads and stores and make
 //! the sharing safe Rust; the order comes from outside: a version is published
 //! after its words were written, and a place is written again only after the
-//! [`Lease`] of the last version that read it was seen released.
+//! [`Lease`] of the last version that read it was seen released. `model.rs`
+//! checks this for every order in which threads can meet.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::bits::RowSet;
 use crate::lease::{Lease, Receipt, lease};
+use crate::memory::{Strip, Word};
 
 /// What a word holds before it is written: "nothing".
-pub(super) const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 
-/// Keys of a page, as a power of two.
-const PAGE_SHIFT: u32 = 12;
-const PAGE_KEYS: usize = 1 << PAGE_SHIFT;
-const PAGE_WORDS: usize = PAGE_KEYS / 64;
+/// Bytes of a page: two huge pages. Few pages make a small table, and what the
+/// last page has too much stays bounded.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// Keys of a page, as powers of two: narrow blocks do not need huge pages of
+/// keys, and wide ones not a table as long as that of the sections.
+const LEAST_PAGE_SHIFT: u32 = 12;
+const MOST_PAGE_SHIFT: u32 = 16;
 
 /// Keys of the smallest first page: small indexes stay small.
-const FIRST_KEYS: usize = 64;
+const FIRST_KEYS: u32 = if cfg!(all(vecino_loom, test)) { 2 } else { 64 };
 
-/// Blocks of an overlay chunk, as a power of two.
-const SLOT_SHIFT: u32 = 8;
+/// Keys of a section, as a power of two: what a version rebuilds when one of
+/// them moves.
+const SECTION_SHIFT: u32 = 12;
+const SECTION_KEYS: usize = 1 << SECTION_SHIFT;
 
-/// Words in a cache line.
-const LINE: usize = 16;
+/// Slots of the smallest overlay.
+const FIRST_SLOTS: u32 = FIRST_KEYS;
+
+/// Moves that are not worth a sweep.
+const LEAST_MOVES: usize = 64;
 
 /// The version in the making, and the oldest that may still be read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Epoch {
+pub(crate) struct Epoch {
     oldest: u64,
     next: u64,
 }
 
 /// The writer's list of versions that may be alive.
 #[derive(Debug, Default)]
-pub(super) struct Versions {
+pub(crate) struct Versions {
     next: u64,
     /// Ascending.
     alive: Vec<(u64, Receipt)>,
@@ -54,7 +66,7 @@ pub(super) struct Versions {
 
 impl Versions {
     /// Starts the next version.
-    pub(super) fn begin(&mut self) -> Epoch {
+    pub(crate) fn begin(&mut self) -> Epoch {
         self.alive.retain(|(_, receipt)| !receipt.is_released());
         Epoch { oldest: self.alive.first().map_or(self.next, |(version, _)| *version), next: self.next }
     }
@@ -66,7 +78,7 @@ impl Versions {
     }
 
     /// Ends the making of the version: the lease belongs into it.
-    pub(super) fn publish(&mut self) -> Lease {
+    pub(crate) fn publish(&mut self) -> Lease {
         let (lease, receipt) = lease();
         self.alive.push((self.next, receipt));
         self.next += 1;
@@ -74,51 +86,69 @@ impl Versions {
     }
 }
 
-/// Blocks in one allocation, the first at a cache line's start.
+/// Blocks by number, in pages that never move but for a first short one.
 #[derive(Clone, Debug)]
-struct Chunk {
-    words: Arc<[AtomicU32]>,
-    start: usize,
+struct Pages {
+    /// Blocks of a page, as a power of two.
+    shift: u32,
+    stride: u32,
+    strips: Vec<Strip>,
 }
 
-impl Chunk {
-    fn new(blocks: usize, stride: usize) -> Chunk {
-        let words: Arc<[AtomicU32]> = (0..blocks * stride + LINE).map(|_| AtomicU32::new(NONE)).collect();
-        let start = words.as_ptr().align_offset(LINE * size_of::<u32>()).min(LINE);
-        Chunk { words, start }
+impl Pages {
+    fn new(stride: usize) -> Pages {
+        let fitting = PAGE_BYTES / (stride.max(1) * size_of::<u32>());
+        let shift = fitting.max(1).ilog2().clamp(LEAST_PAGE_SHIFT, MOST_PAGE_SHIFT);
+        Pages { shift, stride: stride as u32, strips: Vec::new() }
     }
 
     #[inline]
-    fn block(&self, at: usize, stride: usize) -> &[AtomicU32] {
-        let from = self.start + at * stride;
-        &self.words[from..from + stride]
+    fn block(&self, at: u32) -> &[Word] {
+        self.strips[(at >> self.shift) as usize].block(at & ((1 << self.shift) - 1))
     }
 
-    fn blocks(&self, stride: usize) -> usize {
-        (self.words.len() - LINE) / stride
+    /// Makes places for the blocks below `to`, of which those below `used`
+    /// hold something.
+    fn reserve(&mut self, to: u32, used: u32) {
+        let page = 1 << self.shift;
+        let first = if to < page { to.next_power_of_two() } else { page };
+        match self.strips.first_mut() {
+            None => self.strips.push(Strip::new(first, self.stride)),
+            Some(short) if short.blocks() < first => *short = widened(short, first, self.stride, used),
+            Some(_) => {}
+        }
+        while (self.strips.len() as u64) << self.shift < u64::from(to) {
+            self.strips.push(Strip::new(page, self.stride));
+        }
     }
 
     fn bytes(&self) -> usize {
-        self.words.len() * size_of::<u32>()
+        self.strips.iter().map(|strip| size_of::<Strip>() + strip.bytes()).sum()
     }
 }
 
-/// Which blocks of a page are not at home, and where they are instead.
+/// A larger copy; versions that know the old strip keep it.
+fn widened(old: &Strip, blocks: u32, stride: u32, used: u32) -> Strip {
+    let strip = Strip::new(blocks, stride);
+    (0..used.min(old.blocks())).for_each(|at| copy(old.block(at), strip.block(at)));
+    strip
+}
+
+/// Which blocks of a section are not at home, and where they are instead.
 #[derive(Debug)]
 struct Moved {
-    bits: [u64; PAGE_WORDS],
-    /// Moved blocks before each word of `bits`.
-    rank: [u16; PAGE_WORDS],
+    /// For each 32 keys: below, a bit for each that is away; above, how many
+    /// keys before these are. One load answers for most keys.
+    groups: [u64; SECTION_KEYS / 32],
     slots: Box<[u32]>,
 }
 
 impl Moved {
     #[inline]
     fn slot(&self, local: usize) -> Option<u32> {
-        let (word, bit) = (local / 64, 1u64 << (local % 64));
-        let bits = self.bits[word];
-        (bits & bit != 0)
-            .then(|| self.slots[self.rank[word] as usize + (bits & (bit - 1)).count_ones() as usize])
+        let (group, bit) = (self.groups[local / 32], 1u64 << (local % 32));
+        (group & bit != 0)
+            .then(|| self.slots[(group >> 32) as usize + (group & (bit - 1)).count_ones() as usize])
     }
 
     fn bytes(&self) -> usize {
@@ -126,18 +156,15 @@ impl Moved {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Page {
-    home: Chunk,
-    moved: Option<Arc<Moved>>,
-}
-
 /// The blocks as one version sees them.
 #[derive(Clone, Debug)]
-pub(super) struct BlockView {
-    stride: usize,
-    pages: Vec<Page>,
-    overlay: Arc<Vec<Chunk>>,
+pub(crate) struct BlockView {
+    /// Keys that have a place.
+    keys: u32,
+    home: Pages,
+    /// By section; empty when every block is at home.
+    moved: Vec<Option<Arc<Moved>>>,
+    overlay: Pages,
 }
 
 impl BlockView {
@@ -146,15 +173,13 @@ impl BlockView {
     /// # Panics
     /// When the page of the key was never written.
     #[inline]
-    pub(super) fn block(&self, key: u32) -> &[AtomicU32] {
-        let page = &self.pages[(key >> PAGE_SHIFT) as usize];
-        let local = key as usize & (PAGE_KEYS - 1);
-        if let Some(moved) = &page.moved
-            && let Some(slot) = moved.slot(local)
+    pub(crate) fn block(&self, key: u32) -> &[Word] {
+        if !self.moved.is_empty()
+            && let Some(slot) = self.slot(key)
         {
-            return overlay_block(&self.overlay, slot, self.stride);
+            return self.overlay.block(slot);
         }
-        page.home.block(local, self.stride)
+        self.home.block(key)
     }
 
     /// The same as bytes, for kernels that read many words at once.
@@ -172,36 +197,46 @@ impl BlockView {
 
     /// Like `block`, but `None` for a key beyond all that were written.
     #[inline]
-    pub(super) fn get(&self, key: u32) -> Option<&[AtomicU32]> {
-        let page = self.pages.get((key >> PAGE_SHIFT) as usize)?;
-        let local = key as usize & (PAGE_KEYS - 1);
-        (local < page.home.blocks(self.stride)).then(|| self.block(key))
+    pub(crate) fn get(&self, key: u32) -> Option<&[Word]> {
+        (key < self.keys).then(|| self.block(key))
     }
 
-    /// Keys that have a place: none beyond was ever written.
-    pub(super) fn keys(&self) -> usize {
-        match self.pages.as_slice() {
-            [only] => only.home.blocks(self.stride),
-            pages => pages.len() << PAGE_SHIFT,
+    /// Shows the blocks of many keys, in order. Cheaper than asking for each:
+    /// while every block is at home nothing but its place is computed.
+    #[inline]
+    pub(crate) fn each<'a>(&'a self, keys: &[u32], mut show: impl FnMut(usize, &'a [Word])) {
+        if self.is_at_home() {
+            keys.iter().enumerate().for_each(|(at, key)| show(at, self.home.block(*key)));
+        } else {
+            keys.iter().enumerate().for_each(|(at, key)| show(at, self.block(*key)));
         }
     }
 
-    /// Bytes that the version keeps alive.
-    pub(super) fn bytes(&self) -> usize {
-        let pages: usize = self
-            .pages
-            .iter()
-            .map(|page| {
-                size_of::<Page>() + page.home.bytes() + page.moved.as_ref().map_or(0, |moved| moved.bytes())
-            })
-            .sum();
-        pages + self.overlay.iter().map(Chunk::bytes).sum::<usize>()
+    /// True when no block is in the overlay.
+    #[inline]
+    pub(crate) fn is_at_home(&self) -> bool {
+        self.moved.is_empty()
     }
-}
 
-#[inline]
-fn overlay_block(overlay: &[Chunk], slot: u32, stride: usize) -> &[AtomicU32] {
-    overlay[(slot >> SLOT_SHIFT) as usize].block(slot as usize & ((1 << SLOT_SHIFT) - 1), stride)
+    #[inline]
+    fn slot(&self, key: u32) -> Option<u32> {
+        let section = self.moved.get((key >> SECTION_SHIFT) as usize)?;
+        section.as_ref()?.slot(key as usize & (SECTION_KEYS - 1))
+    }
+
+    /// Keys that have a place: none beyond was ever written.
+    pub(crate) fn keys(&self) -> usize {
+        self.keys as usize
+    }
+
+    /// Bytes that the version keeps alive.
+    pub(crate) fn bytes(&self) -> usize {
+        let moved = self.moved.iter().flatten().map(|moved| moved.bytes());
+        self.home.bytes()
+            + self.overlay.bytes()
+            + self.moved.capacity() * size_of::<Option<Arc<Moved>>>()
+            + moved.sum::<usize>()
+    }
 }
 
 /// A block that was moved to an overlay slot in a version.
@@ -222,7 +257,7 @@ struct Retired {
 
 /// The writer's side of the blocks.
 #[derive(Debug)]
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     /// The version in the making.
     view: BlockView,
     /// Keys that were ever written.
@@ -231,9 +266,9 @@ pub(super) struct Blocks {
     slot_of: Vec<u32>,
     /// For every slot the version that its block was written for.
     born: Vec<u64>,
-    /// Keys with a slot, as the pages will say it.
-    moved_bits: Vec<[u64; PAGE_WORDS]>,
-    /// Pages to rebuild before the version is published.
+    /// Keys with a slot, as the sections will say it.
+    moved_bits: Vec<[u32; SECTION_KEYS / 32]>,
+    /// Sections to rebuild before the version is published.
     touched: RowSet,
     /// Keys that have a slot.
     away: usize,
@@ -244,9 +279,10 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub(super) fn new(stride: usize) -> Blocks {
+    pub(crate) fn new(stride: usize) -> Blocks {
+        let (home, overlay) = (Pages::new(stride), Pages::new(stride));
         Blocks {
-            view: BlockView { stride, pages: Vec::new(), overlay: Arc::default() },
+            view: BlockView { keys: 0, home, moved: Vec::new(), overlay },
             written: RowSet::default(),
             slot_of: Vec::new(),
             born: Vec::new(),
@@ -264,8 +300,8 @@ impl Blocks {
     ///
     /// # Panics
     /// When there are more words than the stride.
-    pub(super) fn write(&mut self, key: u32, words: &[u32], epoch: Epoch) {
-        assert!(words.len() <= self.view.stride);
+    pub(crate) fn write(&mut self, key: u32, words: &[u32], epoch: Epoch) {
+        assert!(words.len() <= self.view.home.stride as usize);
         self.reserve(key);
         let slot = self.slot_of[key as usize];
         if self.written.insert(key) {
@@ -273,7 +309,7 @@ impl Blocks {
         } else if slot == NONE {
             self.move_out(key, words, epoch);
         } else if self.born[slot as usize] == epoch.next {
-            fill(overlay_block(&self.view.overlay, slot, self.view.stride), words);
+            fill(self.view.overlay.block(slot), words);
         } else if self.born[slot as usize] <= epoch.oldest {
             self.fill_home(key, words);
             self.come_home(key, slot, epoch);
@@ -285,25 +321,20 @@ impl Blocks {
 
     /// Writes the block of a key that has none yet. Needed before a version may
     /// read the key, also when all its words stay [`NONE`].
-    pub(super) fn write_first(&mut self, key: u32, words: &[u32], epoch: Epoch) {
+    pub(crate) fn write_first(&mut self, key: u32, words: &[u32], epoch: Epoch) {
         if !self.written.contains(key) {
             self.write(key, words, epoch);
         }
     }
 
     fn fill_home(&self, key: u32, words: &[u32]) {
-        fill(self.home(key), words);
-    }
-
-    fn home(&self, key: u32) -> &[AtomicU32] {
-        let page = &self.view.pages[(key >> PAGE_SHIFT) as usize];
-        page.home.block(key as usize & (PAGE_KEYS - 1), self.view.stride)
+        fill(self.view.home.block(key), words);
     }
 
     fn move_out(&mut self, key: u32, words: &[u32], epoch: Epoch) {
         let slot = self.free.pop().unwrap_or_else(|| self.grow_overlay());
         self.born[slot as usize] = epoch.next;
-        fill(overlay_block(&self.view.overlay, slot, self.view.stride), words);
+        fill(self.view.overlay.block(slot), words);
         self.place(key, slot);
         self.moves.push_back(Move { version: epoch.next, key, slot });
     }
@@ -318,57 +349,43 @@ impl Blocks {
     }
 
     fn place(&mut self, key: u32, slot: u32) {
-        let (page, local) = (key >> PAGE_SHIFT, key as usize & (PAGE_KEYS - 1));
+        let (section, local) = (key >> SECTION_SHIFT, key as usize & (SECTION_KEYS - 1));
         let old = std::mem::replace(&mut self.slot_of[key as usize], slot);
         self.away = self.away + usize::from(slot != NONE) - usize::from(old != NONE);
-        let word = &mut self.moved_bits[page as usize][local / 64];
-        let bit = 1 << (local % 64);
+        let word = &mut self.moved_bits[section as usize][local / 32];
+        let bit = 1 << (local % 32);
         *word = if slot == NONE { *word & !bit } else { *word | bit };
-        self.touched.insert(page);
+        self.touched.insert(section);
     }
 
-    /// A new overlay chunk: its first slot, the others become free.
+    /// Doubles the overlay, as far as that is little: gives a new slot, the
+    /// others become free.
     fn grow_overlay(&mut self) -> u32 {
-        let first = (self.view.overlay.len() << SLOT_SHIFT) as u32;
-        let mut overlay = Vec::clone(&self.view.overlay);
-        overlay.push(Chunk::new(1 << SLOT_SHIFT, self.view.stride));
-        self.view.overlay = Arc::new(overlay);
-        self.born.resize(self.view.overlay.len() << SLOT_SHIFT, 0);
-        self.free.extend((first + 1..first + (1 << SLOT_SHIFT)).rev());
-        first
+        let slots = self.born.len() as u32;
+        let grown = slots + slots.clamp(FIRST_SLOTS, 1 << self.view.overlay.shift);
+        self.view.overlay.reserve(grown, slots);
+        self.born.resize(grown as usize, 0);
+        self.free.extend((slots + 1..grown).rev());
+        slots
     }
 
+    /// Gives places to all keys up to this one, and some after it.
     fn reserve(&mut self, key: u32) {
-        let (page, local) = ((key >> PAGE_SHIFT) as usize, key as usize & (PAGE_KEYS - 1));
-        while self.view.pages.len() <= page {
-            let first = self.view.pages.is_empty() && page == 0;
-            let keys = if first { (local + 1).next_power_of_two().max(FIRST_KEYS) } else { PAGE_KEYS };
-            self.view.pages.push(Page { home: Chunk::new(keys, self.view.stride), moved: None });
-            self.moved_bits.push([0; PAGE_WORDS]);
-        }
-        self.widen(0, if page == 0 { local + 1 } else { PAGE_KEYS });
-        if self.slot_of.len() <= key as usize {
-            self.slot_of.resize((key as usize + 1).next_multiple_of(FIRST_KEYS), NONE);
-        }
-    }
-
-    /// Gives a short page a larger home; versions that know the old one keep it.
-    fn widen(&mut self, page: usize, keys: usize) {
-        let stride = self.view.stride;
-        let old = &self.view.pages[page].home;
-        if old.blocks(stride) >= keys {
+        let from = self.view.keys;
+        if key < from {
             return;
         }
-        let home = Chunk::new(keys.next_power_of_two(), stride);
-        for at in 0..old.blocks(stride) {
-            copy(old.block(at, stride), home.block(at, stride));
-        }
-        self.view.pages[page].home = home;
+        let to = key.saturating_add(1).checked_next_multiple_of(FIRST_KEYS).unwrap_or(u32::MAX);
+        self.view.home.reserve(to, from);
+        (from..to).for_each(|key| fill(self.view.home.block(key), &[]));
+        self.slot_of.resize(to as usize, NONE);
+        self.moved_bits.resize((to as usize).div_ceil(SECTION_KEYS), [0; SECTION_KEYS / 32]);
+        self.view.keys = to;
     }
 
     /// Brings blocks home whose home nobody reads any more, frees slots, and
     /// gives the finished version.
-    pub(super) fn publish(&mut self, epoch: Epoch, versions: &Versions) -> BlockView {
+    pub(crate) fn publish(&mut self, epoch: Epoch, versions: &Versions) -> BlockView {
         while self.moves.front().is_some_and(|at| at.version <= epoch.oldest) {
             if let Some(Move { key, slot, .. }) = self.moves.pop_front() {
                 self.bring_home(key, slot, epoch);
@@ -383,17 +400,26 @@ impl Blocks {
             }
             is_read
         });
-        let touched = std::mem::take(&mut self.touched);
-        for page in touched.iter() {
-            self.view.pages[page as usize].moved = self.moved_page(page as usize);
-        }
+        self.rebuild_sections();
         self.view.clone()
+    }
+
+    fn rebuild_sections(&mut self) {
+        let touched = std::mem::take(&mut self.touched);
+        if self.away == 0 {
+            self.view.moved = Vec::new();
+            return;
+        }
+        self.view.moved.resize(self.moved_bits.len(), None);
+        for section in touched.iter() {
+            self.view.moved[section as usize] = self.section(section as usize);
+        }
     }
 
     /// While a held version keeps homes occupied, blocks move again and again:
     /// only the last move of each counts.
     fn drop_stale_moves(&mut self) {
-        if self.moves.len() > 2 * self.away + FIRST_KEYS {
+        if self.moves.len() > 2 * self.away + LEAST_MOVES {
             let (slot_of, born) = (&self.slot_of, &self.born);
             self.moves
                 .retain(|at| slot_of[at.key as usize] == at.slot && born[at.slot as usize] == at.version);
@@ -403,51 +429,53 @@ impl Blocks {
     fn bring_home(&mut self, key: u32, slot: u32, epoch: Epoch) {
         let current = self.slot_of[key as usize] == slot && self.born[slot as usize] <= epoch.oldest;
         if current {
-            copy(overlay_block(&self.view.overlay, slot, self.view.stride), self.home(key));
+            copy(self.view.overlay.block(slot), self.view.home.block(key));
             self.come_home(key, slot, epoch);
         }
     }
 
-    fn moved_page(&self, page: usize) -> Option<Arc<Moved>> {
-        let bits = self.moved_bits[page];
-        let mut rank = [0; PAGE_WORDS];
+    fn section(&self, section: usize) -> Option<Arc<Moved>> {
+        let bits = self.moved_bits[section];
+        let mut groups = [0; SECTION_KEYS / 32];
         let mut slots = Vec::with_capacity(bits.iter().map(|word| word.count_ones() as usize).sum());
-        for (word, rank) in rank.iter_mut().enumerate() {
-            *rank = slots.len() as u16;
-            let mut rest = bits[word];
+        for (at, group) in groups.iter_mut().enumerate() {
+            *group = u64::from(bits[at]) | (slots.len() as u64) << 32;
+            let mut rest = bits[at];
             while rest != 0 {
-                let local = word * 64 + rest.trailing_zeros() as usize;
-                slots.push(self.slot_of[(page << PAGE_SHIFT) + local]);
+                let local = at * 32 + rest.trailing_zeros() as usize;
+                slots.push(self.slot_of[section * SECTION_KEYS + local]);
                 rest &= rest - 1;
             }
         }
-        (!slots.is_empty()).then(|| Arc::new(Moved { bits, rank, slots: slots.into() }))
+        (!slots.is_empty()).then(|| Arc::new(Moved { groups, slots: slots.into() }))
     }
 
     /// Bytes of everything, with slots that wait to be reused.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.view.bytes()
             + self.written.bytes()
             + self.slot_of.capacity() * size_of::<u32>()
             + self.born.capacity() * size_of::<u64>()
-            + self.moved_bits.capacity() * size_of::<[u64; PAGE_WORDS]>()
+            + self.moved_bits.capacity() * size_of::<[u32; SECTION_KEYS / 32]>()
             + self.moves.capacity() * size_of::<Move>()
             + self.retired.capacity() * size_of::<Retired>()
             + self.free.capacity() * size_of::<u32>()
     }
 }
 
-fn fill(block: &[AtomicU32], words: &[u32]) {
+fn fill(block: &[Word], words: &[u32]) {
     for (at, place) in block.iter().enumerate() {
         place.store(words.get(at).copied().unwrap_or(NONE), Ordering::Relaxed);
     }
 }
 
-fn copy(from: &[AtomicU32], to: &[AtomicU32]) {
+fn copy(from: &[Word], to: &[Word]) {
     for (from, to) in from.iter().zip(to) {
         to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, vecino_loom))]
+mod model;
+#[cfg(all(test, not(vecino_loom)))]
 mod tests;

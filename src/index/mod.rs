@@ -25,6 +25,8 @@ mod parallel;
 mod pool;
 mod scratch;
 
+#[cfg(feature = "internals")]
+pub(crate) use cow::{BlockView, Blocks, Versions};
 pub(crate) use flat::Flat;
 pub(crate) use graph::{Coding, GraphOptions, QuantizedGraph};
 pub(crate) use hnsw::{Hnsw, HnswOptions};

@@ -29,3 +29,9 @@ pub fn functions(isa: &str) -> Option<Functions> {
     let Kernels { l2, dot, l2_many, dot_many, .. } = Kernels::of(Isa::named(isa)?)?;
     Some(Functions { l2, dot, l2_many, dot_many })
 }
+
+/// Asks for the first lines of a slice.
+#[inline(always)]
+pub fn prefetch<T>(slice: &[T]) {
+    crate::kernel::prefetch(slice);
+}

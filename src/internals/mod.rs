@@ -1,5 +1,6 @@
 //! Inner floors for the benches of this crate. No part of the interface: may
 //! change in any version.
 
+pub mod blocks;
 pub mod index;
 pub mod kernel;

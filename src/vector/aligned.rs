@@ -1,20 +1,19 @@
-//! One zeroed, cache-line aligned allocation that many threads may read while
-//! one writes other parts of it: the only place that allocates by hand.
+//! Floats in one piece of memory that many threads may read while one writes
+//! other parts of it.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
-/// A cache line: rows that start on one touch the fewest lines.
-const ALIGNMENT: usize = 64;
+use crate::memory::Memory;
 
 /// `len` floats, zeroed, at a 64-byte boundary.
 #[derive(Debug)]
 pub(super) struct AlignedFloats {
     start: NonNull<f32>,
     len: usize,
+    memory: Memory,
 }
 
-// SAFETY: the buffer owns its allocation and floats have no thread affinity.
+// SAFETY: the buffer owns its memory and floats have no thread affinity.
 // Concurrent use is governed by `write`: it is unsafe and demands that nobody
 // reads the range that it writes.
 unsafe impl Send for AlignedFloats {}
@@ -25,15 +24,13 @@ impl AlignedFloats {
     /// Allocates `len` zeroed floats; `None` when the size overflows or the
     /// allocator has no memory.
     pub(super) fn zeroed(len: usize) -> Option<AlignedFloats> {
-        let layout = Self::layout(len)?;
-        // SAFETY: the layout is never of size 0.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) }.cast::<f32>())?;
-        Some(AlignedFloats { start, len })
+        let memory = Memory::zeroed(len.checked_mul(size_of::<f32>())?)?;
+        Some(AlignedFloats { start: memory.start().cast(), len, memory })
     }
 
-    fn layout(len: usize) -> Option<Layout> {
-        let bytes = len.max(1).checked_mul(size_of::<f32>())?;
-        Layout::from_size_align(bytes, ALIGNMENT).ok()
+    /// Bytes that were allocated.
+    pub(super) fn bytes(&self) -> usize {
+        self.memory.bytes()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -47,8 +44,8 @@ impl AlignedFloats {
     #[inline]
     pub(super) fn read(&self, at: usize, count: usize) -> &[f32] {
         assert!(at <= self.len && count <= self.len - at);
-        // SAFETY: the range is inside the allocation (asserted), which is
-        // initialised (zeroed) and lives as long as `self`. No write to it can
+        // SAFETY: the range is inside `memory` (asserted), which is initialised
+        // (zeroed) and lives as long as `self`. No write to it can
         // run meanwhile: that is what `write` demands of its caller.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(at), count) }
     }
@@ -71,15 +68,6 @@ impl AlignedFloats {
     }
 }
 
-impl Drop for AlignedFloats {
-    fn drop(&mut self) {
-        if let Some(layout) = Self::layout(self.len) {
-            // SAFETY: `zeroed` allocated `start` with this very layout.
-            unsafe { dealloc(self.start.as_ptr().cast(), layout) }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,7 +75,7 @@ mod tests {
     #[test]
     fn is_zeroed_aligned_and_writable() {
         let floats = AlignedFloats::zeroed(100).unwrap();
-        assert_eq!(floats.read(0, 1).as_ptr() as usize % ALIGNMENT, 0);
+        assert_eq!(floats.read(0, 1).as_ptr() as usize % crate::memory::LINE, 0);
         assert!(floats.read(0, 100).iter().all(|x| *x == 0.0));
         // SAFETY: this thread alone knows the buffer.
         unsafe { floats.write(98, &[1.0, 2.0]) };

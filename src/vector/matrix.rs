@@ -10,8 +10,9 @@ use std::sync::Arc;
 use super::aligned::AlignedFloats;
 use crate::id::Row;
 
-/// Bytes of a full chunk: two huge pages, and few enough chunks that the table
-/// of a million rows fits the first-level cache.
+/// Bytes of a full chunk: two huge pages, filled with as many rows as fit (a
+/// power of two would leave up to half of them on small pages), and few enough
+/// chunks that the table of a million rows fits the first-level cache.
 const CHUNK_BYTES: usize = 4 << 20;
 
 /// Rows of the smallest first chunk.
@@ -32,25 +33,35 @@ struct Shape {
     dim: usize,
     /// Floats from one row to the next.
     stride: usize,
-    /// Rows of a full chunk, as a power of two.
-    shift: u32,
+    /// Rows of a full chunk.
+    rows: u32,
+    /// 2^64 / `rows`, rounded up.
+    inverse: u64,
 }
 
 impl Shape {
     fn new(dim: usize) -> Shape {
         let stride = stride(dim + 1);
-        let rows = (CHUNK_BYTES / (stride * size_of::<f32>())).max(FIRST_ROWS);
-        Shape { dim, stride, shift: rows.ilog2() }
+        let rows = (CHUNK_BYTES / (stride * size_of::<f32>())).max(FIRST_ROWS) as u32;
+        Shape { dim, stride, rows, inverse: u64::MAX / u64::from(rows) + 1 }
     }
 
     fn chunk_rows(self) -> usize {
-        1 << self.shift
+        self.rows as usize
+    }
+
+    /// The chunk of a row. The inverse is too large by less than 1, so the
+    /// product by less than 2^32 / 2^64 of a row: never enough for the next
+    /// whole number.
+    #[inline]
+    fn chunk(self, row: Row) -> u32 {
+        ((u128::from(row) * u128::from(self.inverse)) >> 64) as u32
     }
 
     #[inline]
     fn place(self, row: Row) -> (usize, usize) {
-        let row = row as usize;
-        (row >> self.shift, (row & (self.chunk_rows() - 1)) * self.stride)
+        let chunk = self.chunk(row);
+        (chunk as usize, (row - chunk * self.rows) as usize * self.stride)
     }
 }
 
@@ -90,13 +101,13 @@ impl MatrixView {
         match self.chunks.as_slice() {
             [] => 0,
             [only] => only.len() / self.shape.stride,
-            chunks => chunks.len() << self.shape.shift,
+            chunks => chunks.len() * self.shape.chunk_rows(),
         }
     }
 
     /// Bytes of all chunks.
     pub(crate) fn bytes(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.len() * size_of::<f32>()).sum()
+        self.chunks.iter().map(|chunk| chunk.bytes()).sum()
     }
 }
 
@@ -148,7 +159,7 @@ impl Matrix {
 
     /// The first row after the chunk that holds `row`.
     pub(crate) fn chunk_end(&self, row: Row) -> Row {
-        ((row >> self.view.shape.shift) + 1) << self.view.shape.shift
+        (self.view.shape.chunk(row) + 1).saturating_mul(self.view.shape.rows)
     }
 
     /// Gives the chunk of `row` a copy of its own, so that views taken before
@@ -232,6 +243,19 @@ mod tests {
     #[test]
     fn small_matrices_take_little_memory() {
         assert!(filled(768, 10).view().bytes() <= 64 * (768 + 16) * 4);
+    }
+
+    #[test]
+    fn every_row_has_its_own_place_in_a_chunk() {
+        for dim in [1, 2, 7, 64, 100, 784, 1_536, 65_536] {
+            let shape = Shape::new(dim);
+            let rows = shape.rows;
+            let edges = (0..5).map(|chunk| chunk * rows).chain([u32::MAX / rows * rows, 1 << 31]);
+            for row in edges.flat_map(|edge| [edge.saturating_sub(1), edge, edge + 1]) {
+                let (chunk, at) = shape.place(row);
+                assert_eq!((chunk, at), ((row / rows) as usize, (row % rows) as usize * shape.stride));
+            }
+        }
     }
 
     #[test]

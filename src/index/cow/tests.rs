@@ -32,7 +32,7 @@ impl Store {
     }
 
     fn away(&self) -> usize {
-        self.newest.0.pages.iter().filter(|page| page.moved.is_some()).count()
+        self.newest.0.moved.iter().flatten().count()
     }
 }
 

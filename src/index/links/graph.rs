@@ -6,6 +6,7 @@ use super::starts::Starts;
 use crate::bits::RowSet;
 use crate::id::Row;
 use crate::index::cow::{BlockView, NONE};
+use crate::memory::Word;
 
 /// Set in a link of layer 0 that is an edge of the spanning tree.
 pub(super) const TREE: u32 = 1 << 31;
@@ -73,7 +74,7 @@ impl Graph {
         block.into_iter().flat_map(words).map(|link| link & !TREE)
     }
 
-    fn upper_block(&self, layer: usize, row: Row) -> Option<&[std::sync::atomic::AtomicU32]> {
+    fn upper_block(&self, layer: usize, row: Row) -> Option<&[Word]> {
         let (first, level) = tower_parts(self.tower_word(row)?)?;
         (layer <= level).then(|| self.upper.block(first + layer as u32 - 1))
     }
@@ -89,6 +90,6 @@ impl Graph {
 }
 
 #[inline]
-fn words(block: &[std::sync::atomic::AtomicU32]) -> impl Iterator<Item = u32> + '_ {
+fn words(block: &[Word]) -> impl Iterator<Item = u32> + '_ {
     block.iter().map(|word| word.load(Ordering::Relaxed)).take_while(|word| *word != NONE)
 }
