@@ -7,15 +7,17 @@
 //! distance; on a file of vectors (fvecs: a count and that many floats per row)
 //! it is the distance of the 100th nearest to the query, and the rows are among
 //! the 2,000 nearest, in random order: what a search that nears its end meets.
+//! Rows of codes are measured by their length in bytes.
 
 #![expect(clippy::print_stdout, reason = "a bench reports to the terminal")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use vecino::internals::kernel::{Functions, functions, isas};
+use vecino::internals::kernel::{CodeDots, Functions, functions, isas};
 
 const DIMS: [usize; 4] = [50, 128, 384, 784];
+const CODE_BYTES: [usize; 4] = [64, 128, 192, 832];
 const MEMORY_BYTES: usize = 188 << 20;
 const ROWS_IN_CACHE: usize = 64;
 const ROWS_PER_CALL: usize = 32;
@@ -133,6 +135,48 @@ fn synthetic(budget: Duration) {
     }
 }
 
+/// Rows of codes in cache and out of it.
+fn codes(budget: Duration) {
+    let mut random = Random(3);
+    let memory: Vec<u8> = (0..MEMORY_BYTES + 64).map(|_| (random.next() % 128) as u8).collect();
+    let aligned = &memory[memory.as_ptr().align_offset(64)..];
+    println!("{:<8} {:<7} {:>5} {:>9} {:>11}", "rows in", "isa", "bytes", "byte_dots", "nibble_dots");
+    for len in CODE_BYTES {
+        let query: Vec<i8> = (0..2 * len).map(|_| (random.next() % 255) as i8).map(|x| x.max(-127)).collect();
+        let rows: Vec<&[u8]> = aligned.chunks_exact(len).collect();
+        for (place, rows) in [("cache", &rows[..ROWS_IN_CACHE]), ("memory", &rows[..])] {
+            let calls: Vec<Vec<&[u8]>> = (0..(rows.len() / ROWS_PER_CALL).max(64))
+                .map(|_| (0..ROWS_PER_CALL).map(|_| rows[random.below(rows.len())]).collect())
+                .collect();
+            for isa in isas() {
+                let Some(with) = functions(isa) else { continue };
+                let bytes = code_nanos(with.byte_dots, &query[..len], &calls, budget);
+                let nibbles = code_nanos(with.nibble_dots, &query, &calls, budget);
+                println!("{place:<8} {isa:<7} {len:>5} {bytes:>9.1} {nibbles:>11.1}");
+            }
+        }
+    }
+}
+
+/// Nanoseconds per row of codes: the fastest of some trials.
+fn code_nanos(dots: CodeDots, query: &[i8], calls: &[Vec<&[u8]>], budget: Duration) -> f64 {
+    let mut out = [0; ROWS_PER_CALL];
+    let mut calls = calls.iter().cycle();
+    let mut fastest = f64::INFINITY;
+    for _ in 0..TRIALS {
+        let (start, mut count) = (Instant::now(), 0);
+        while count == 0 || start.elapsed() < budget / TRIALS as u32 {
+            for call in calls.by_ref().take(64) {
+                dots(query, call, &mut out);
+                black_box(&out);
+                count += call.len();
+            }
+        }
+        fastest = fastest.min(start.elapsed().as_nanos() as f64 / count as f64);
+    }
+    fastest
+}
+
 /// The rows of an fvecs file.
 fn read_fvecs(path: &str) -> std::io::Result<Vec<Vec<f32>>> {
     let bytes = std::fs::read(path)?;
@@ -222,6 +266,7 @@ fn main() -> std::io::Result<()> {
         Some(path) => from_file(path, budget),
         None => {
             synthetic(budget);
+            codes(budget);
             Ok(())
         }
     }

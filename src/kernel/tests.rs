@@ -1,4 +1,5 @@
-//! The same tests for every instruction set, against sums in double precision.
+//! The same tests for every instruction set, against sums in double precision,
+//! or in whole numbers where the kernels count in them.
 //!
 //! **Tolerance.** A single-precision sum of n terms, in any order, is off by
 //! at most about n roundings of the sum of the terms' magnitudes, each half of
@@ -8,7 +9,7 @@
 use std::io::Write;
 
 use super::isa::Isa;
-use super::{Kernels, scalar};
+use super::{CodeDots, Kernels, scalar};
 
 /// Dimensions with every kind of rest, and those of real embeddings.
 fn dims() -> impl Iterator<Item = usize> {
@@ -184,10 +185,6 @@ fn plain_rust_abandons_nothing() {
 }
 
 fn lengths_that_differ_are_refused(kernels: Kernels) {
-    let refused = |run: &dyn Fn()| {
-        let run = std::panic::AssertUnwindSafe(run);
-        assert!(std::panic::catch_unwind(run).is_err());
-    };
     let (long, short) = ([1.0f32; 40], [1.0f32; 39]);
     for (a, b) in [(&long[..], &short[..]), (&short[..], &long[..])] {
         refused(&|| _ = (kernels.l2)(a, b));
@@ -197,6 +194,134 @@ fn lengths_that_differ_are_refused(kernels: Kernels) {
     }
     refused(&|| (kernels.l2_many)(&long, &[&long], 1e9, &mut [0.0; 2]));
     refused(&|| (kernels.dot_many)(&long, &[&long, &long], &mut [0.0; 1]));
+}
+
+/// Lengths of rows of codes: those that are unrolled, and longer ones, of which
+/// some are no whole number of the runs that nibbles are added in.
+const CODE_LENGTHS: [usize; 9] = [64, 128, 192, 256, 320, 448, 832, 1024, 8192];
+
+/// A query and rows over codes. Where the query is 0 the bytes are arbitrary.
+struct Codes {
+    query: Vec<i8>,
+    rows: Vec<Vec<u8>>,
+}
+
+impl Codes {
+    /// `weight` and `byte` give the number at a place.
+    fn new(
+        places: usize,
+        len: usize,
+        weight: impl FnMut(usize) -> i8,
+        mut byte: impl FnMut() -> u8,
+    ) -> Codes {
+        let query = (0..places).map(weight).collect();
+        let rows = (0..11).map(|_| (0..len).map(|_| byte()).collect()).collect();
+        Codes { query, rows }
+    }
+
+    fn check(&self, dots: CodeDots, code: impl Fn(&[u8], usize) -> u8) {
+        let expected: Vec<i32> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let weights = self.query.iter().enumerate();
+                weights.map(|(at, weight)| i32::from(*weight) * i32::from(code(row, at))).sum()
+            })
+            .collect();
+        let rows: Vec<&[u8]> = self.rows.iter().map(Vec::as_slice).collect();
+        for count in [0, 1, 2, 3, 4, 5, 8, 11] {
+            let mut out = vec![i32::MIN; count];
+            dots(&self.query, &rows[..count], &mut out);
+            assert_eq!(out, expected[..count], "{} bytes, {count} rows", rows[0].len());
+        }
+    }
+
+    fn check_bytes(&self, kernels: Kernels) {
+        self.check(kernels.byte_dots, |row, at| row[at]);
+    }
+
+    fn check_nibbles(&self, kernels: Kernels) {
+        self.check(
+            kernels.nibble_dots,
+            |row, at| {
+                if at < row.len() { row[at] & 15 } else { row[at - row.len()] >> 4 }
+            },
+        );
+    }
+}
+
+fn code_dots_are_exact(kernels: Kernels) {
+    let (mut random, mut other) = (Random(7), Random(8));
+    for len in CODE_LENGTHS {
+        let weight = |_| (random.next() * 127.9) as i8;
+        Codes::new(len, len, weight, || (other.next().abs() * 127.9) as u8).check_bytes(kernels);
+        let weight = |_| (random.next() * 127.9) as i8;
+        Codes::new(2 * len, len, weight, || (other.next().abs() * 255.9) as u8).check_nibbles(kernels);
+    }
+}
+
+fn code_dots_hold_the_extremes(kernels: Kernels) {
+    let weights: [fn(usize) -> i8; 3] = [|_| 127, |_| -127, |at| if at % 3 == 0 { 127 } else { -127 }];
+    for len in CODE_LENGTHS {
+        for weight in weights {
+            Codes::new(len, len, weight, || 127).check_bytes(kernels);
+            Codes::new(2 * len, len, weight, || 255).check_nibbles(kernels);
+        }
+    }
+}
+
+fn what_has_no_weight_does_not_count(kernels: Kernels) {
+    for len in CODE_LENGTHS {
+        let mut random = Random(9);
+        let weight = |at: usize| if at % len < 12 { 0 } else { (random.next() * 127.9) as i8 };
+        let mut bytes = Codes::new(len, len, weight, || 101);
+        for (number, row) in bytes.rows.iter_mut().enumerate() {
+            row[..12].fill(255 - number as u8);
+        }
+        bytes.check_bytes(kernels);
+        let weight = |at: usize| if at % len < 12 { 0 } else { (random.next() * 127.9) as i8 };
+        let mut nibbles = Codes::new(2 * len, len, weight, || 0xa5);
+        nibbles.rows[3][..12].fill(255);
+        nibbles.check_nibbles(kernels);
+    }
+}
+
+fn codes_may_stand_anywhere(kernels: Kernels) {
+    let bytes: Vec<u8> = (0..400).map(|at| (at * 7 % 128) as u8).collect();
+    let weights: Vec<i8> = (0..400).map(|at| (at * 11 % 255 - 127) as i8).collect();
+    for offset in 0..=64 {
+        let (row, query) = (&bytes[offset..][..128], &weights[64 - offset..][..128]);
+        let (mut out, mut expected) = ([0], [0]);
+        (kernels.byte_dots)(query, &[row], &mut out);
+        (scalar::KERNELS.byte_dots)(query, &[row], &mut expected);
+        assert_eq!(out, expected);
+        let query = &weights[64 - offset..][..256];
+        (kernels.nibble_dots)(query, &[row], &mut out);
+        (scalar::KERNELS.nibble_dots)(query, &[row], &mut expected);
+        assert_eq!(out, expected);
+    }
+}
+
+fn codes_that_do_not_fit_are_refused(kernels: Kernels) {
+    let (query, row) = ([1i8; 256], [1u8; 128]);
+    for dots in [kernels.byte_dots, kernels.nibble_dots] {
+        refused(&|| dots(&query[..0], &[&row[..0]], &mut [0]));
+        refused(&|| dots(&query[..64], &[&row[..63]], &mut [0]));
+        refused(&|| dots(&query[..96], &[&row[..96]], &mut [0]));
+        refused(&|| dots(&query[..192], &[&row[..96]], &mut [0]));
+    }
+    refused(&|| (kernels.byte_dots)(&query, &[&row], &mut [0]));
+    refused(&|| (kernels.byte_dots)(&query[..128], &[&row, &row[..64]], &mut [0; 2]));
+    refused(&|| (kernels.byte_dots)(&query[..128], &[&row, &row], &mut [0]));
+    refused(&|| (kernels.nibble_dots)(&query[..128], &[&row], &mut [0]));
+    refused(&|| (kernels.nibble_dots)(&query[..129], &[&row[..64]], &mut [0]));
+    refused(&|| (kernels.nibble_dots)(&query, &[&row[..64]], &mut [0]));
+    refused(&|| (kernels.nibble_dots)(&query, &[&row, &row], &mut [0; 3]));
+}
+
+fn refused(run: &dyn Fn()) {
+    let run = std::panic::AssertUnwindSafe(run);
+    assert!(std::panic::catch_unwind(run).is_err());
 }
 
 /// Says that a test did not run: past the harness, which hides what a passing
@@ -247,6 +372,11 @@ stamp_on_each!(
         a_bound_hides_no_row_within_it,
         a_bound_abandons_nothing_short,
         lengths_that_differ_are_refused,
+        code_dots_are_exact,
+        code_dots_hold_the_extremes,
+        what_has_no_weight_does_not_count,
+        codes_may_stand_anywhere,
+        codes_that_do_not_fit_are_refused,
     ],
     beyond_scalar: [a_bound_abandons_far_rows_of_many_dimensions]
 );

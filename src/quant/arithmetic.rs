@@ -22,8 +22,8 @@ pub(super) fn nearest_byte(value: f32) -> u8 {
 /// The largest magnitude; 0 when there is none.
 pub(super) fn largest_magnitude(values: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let chunks = values.chunks_exact(LANES);
-    let rest = chunks.remainder().iter().fold(0.0, |most, value| larger(most, value.abs()));
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    let rest = rest.iter().fold(0.0, |most, value| larger(most, value.abs()));
     let mut lanes = [0f32; LANES];
     for chunk in chunks {
         for (lane, value) in lanes.iter_mut().zip(chunk) {

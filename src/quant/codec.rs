@@ -48,15 +48,16 @@ impl Codec {
     pub(crate) fn train(samples: &[f32], dim: usize, shape: Shape, centred: bool, seed: u64) -> Codec {
         let kernels = kernels();
         let sample = Sample::new(samples, dim, centred);
-        let rank = shape.coordinates();
-        if rank >= dim {
-            return Codec { shape, projection: Projection::rotation(sample.mean, seed, kernels) };
+        let mut directions = Vec::new();
+        if shape.coordinates() < dim {
+            directions = sample.spread(kernels).directions(shape.coordinates(), seed);
         }
-        let directions = sample.directions(rank, seed, &kernels);
         Codec::with_directions(shape, sample.mean, &directions, seed, kernels)
     }
 
-    /// A codec for the first of orthonormal directions that were found before.
+    /// A codec that keeps the first of orthonormal directions, as many as the
+    /// shape has room for; where it has room for all dimensions, they are not
+    /// looked at.
     pub(super) fn with_directions(
         shape: Shape,
         mean: Vec<f32>,
@@ -64,9 +65,13 @@ impl Codec {
         seed: u64,
         kernels: Kernels,
     ) -> Codec {
-        let rank = shape.coordinates().min(directions.len() / mean.len());
-        let directions = &directions[..rank * mean.len()];
-        Codec { shape, projection: Projection::new(mean, directions, seed, kernels) }
+        let (dim, rank) = (mean.len(), shape.coordinates());
+        let projection = if rank >= dim {
+            Projection::rotation(mean, seed, kernels)
+        } else {
+            Projection::new(mean, &directions[..rank * dim], seed, kernels)
+        };
+        Codec { shape, projection }
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -195,17 +200,17 @@ impl Fit {
             nearest(if code < largest { code } else { largest }) - offset
         };
         let (mut products, mut squares) = ([0f32; LANES], [0f32; LANES]);
-        let chunks = coordinates.chunks_exact(LANES);
-        for (lane, value) in chunks.remainder().iter().enumerate() {
+        let (chunks, rest) = coordinates.as_chunks::<LANES>();
+        for (lane, value) in rest.iter().enumerate() {
             let number = number(*value);
             products[lane] = number * value;
             squares[lane] = number * number;
         }
         for chunk in chunks {
+            let numbers = chunk.map(number);
             for lane in 0..LANES {
-                let number = number(chunk[lane]);
-                products[lane] += number * chunk[lane];
-                squares[lane] += number * number;
+                products[lane] += numbers[lane] * chunk[lane];
+                squares[lane] += numbers[lane] * numbers[lane];
             }
         }
         Fit { inverse, product: products.iter().sum(), squared: squares.iter().sum() }

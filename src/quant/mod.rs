@@ -21,6 +21,8 @@ mod principal;
 mod projection;
 mod query;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use block::row_of;
 pub(crate) use choose::choose;

@@ -66,23 +66,44 @@ impl Sample {
         Sample { mean, rows, dim }
     }
 
+    /// How the rows spread: what directions are found from.
+    pub(super) fn spread(&self, kernels: Kernels) -> Spread<'_> {
+        let (dim, count) = (self.dim, self.rows.len() / self.dim);
+        let matrix = if count > dim {
+            products(&transpose(&self.rows, dim), dim, count, &kernels)
+        } else {
+            products(&self.rows, count, dim, &kernels)
+        };
+        Spread { sample: self, matrix, kernels }
+    }
+}
+
+/// The covariance of the rows of a sample, or the products of the rows with
+/// each other where there are fewer rows than dimensions.
+pub(super) struct Spread<'a> {
+    sample: &'a Sample,
+    matrix: Vec<f32>,
+    kernels: Kernels,
+}
+
+impl Spread<'_> {
     /// `rank` orthonormal directions, those of the most spread first. Where the
     /// rows span fewer, the last are random.
-    pub(super) fn directions(&self, rank: usize, seed: u64, kernels: &Kernels) -> Vec<f32> {
-        let (dim, count) = (self.dim, self.rows.len() / self.dim);
+    pub(super) fn directions(&self, rank: usize, seed: u64) -> Vec<f32> {
+        let Sample { rows, dim, .. } = self.sample;
+        let (dim, count) = (*dim, rows.len() / dim);
         let mut random = Directions::new(seed);
-        let mut basis = if count > dim {
-            let columns = transpose(&self.rows, dim);
-            let covariance = products(&columns, dim, count, kernels);
-            subspace(&covariance, dim, rank, kernels, &mut random)
+        let mut basis = if count == 0 {
+            Vec::new()
+        } else if count > dim {
+            subspace(&self.matrix, dim, rank, &self.kernels, &mut random)
         } else {
-            let gram = products(&self.rows, count, dim, kernels);
-            let weights = subspace(&gram, count, rank.min(count), kernels, &mut random);
-            combine(&weights, &self.rows, count, dim)
+            let weights = subspace(&self.matrix, count, rank.min(count), &self.kernels, &mut random);
+            combine(&weights, rows, count, dim)
         };
         // Where there are too few rows, zeros: they become random directions.
         basis.resize(rank * dim, 0.0);
-        orthonormalise(&mut basis, dim, 2, kernels, &mut random);
+        orthonormalise(&mut basis, dim, 2, &self.kernels, &mut random);
         basis
     }
 }
@@ -156,9 +177,6 @@ fn times_symmetric(rows: &[f32], matrix: &[f32], size: usize, kernels: &Kernels)
 
 /// Sums of `count` rows of `dim`, one for each row of `count` weights.
 pub(super) fn combine(weights: &[f32], rows: &[f32], count: usize, dim: usize) -> Vec<f32> {
-    if count == 0 {
-        return Vec::new();
-    }
     let mut out = vec![0.0; weights.len() / count * dim];
     for (weights, out) in weights.chunks_exact(count).zip(out.chunks_exact_mut(dim)) {
         for (weight, row) in weights.iter().zip(rows.chunks_exact(dim)) {
