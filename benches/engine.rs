@@ -129,7 +129,7 @@ fn path_overhead(
     rounds: usize,
 ) {
     let flat: Vec<f32> = rows.concat();
-    let options = BareOptions { metric: Metric::L2, m: 16, ef_construction: 200, threads: 2 };
+    let options = BareOptions { metric: Metric::L2, m: 16, code: None, ef_construction: 200, threads: 2 };
     let mut bare = BareIndex::build(&flat, DIM, options).expect("built");
     for ef in [16, 32, 64] {
         let mut found = Vec::new();

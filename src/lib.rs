@@ -82,7 +82,6 @@ mod memory;
 
 mod kernel;
 mod vector;
-#[allow(dead_code, unused_imports, reason = "the index that uses the codes is merged next")]
 mod quant;
 mod error;
 mod index;

@@ -3,7 +3,6 @@
 //! Graphs are built and walked through this trait, so one graph serves both.
 
 use crate::id::Row;
-use crate::kernel::prefetch;
 use crate::metric::Metric;
 use crate::vector::{MatrixView, Space};
 
@@ -26,9 +25,6 @@ pub(super) trait Measure: Copy + Sync {
     /// The distances to at most [`BLOCK`](crate::vector::BLOCK) rows; a row
     /// that is farther than `bound` may get any value beyond it.
     fn distances(&self, query: &Self::Query, rows: &[Row], bound: f32, distances: &mut [f32]);
-
-    /// Asks the processor for what `distances` will read of a row.
-    fn prefetch(&self, row: Row);
 }
 
 /// The stored vectors themselves.
@@ -67,10 +63,5 @@ impl Measure for Exact<'_> {
     #[inline]
     fn distances(&self, query: &[f32], rows: &[Row], bound: f32, distances: &mut [f32]) {
         self.space.distances(query, self.vectors, rows, bound, distances);
-    }
-
-    #[inline]
-    fn prefetch(&self, row: Row) {
-        prefetch(self.vectors.row(row));
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Pool {
     cap: usize,
     /// No entry before this one waits to be expanded.
     cursor: usize,
+    /// Those of many candidates that are near enough.
+    near: Vec<u64>,
 }
 
 impl Pool {
@@ -40,7 +42,11 @@ impl Pool {
     /// Puts in a candidate that is not in yet.
     #[inline]
     pub(crate) fn insert(&mut self, candidate: Neighbor) {
-        let entry = encode(candidate);
+        self.put(encode(candidate));
+    }
+
+    #[inline]
+    fn put(&mut self, entry: u64) {
         if self.entries.len() >= self.cap {
             if self.entries.last().is_none_or(|last| entry >= *last) {
                 return;
@@ -50,6 +56,28 @@ impl Pool {
         let at = self.entries.partition_point(|other| *other < entry);
         self.entries.insert(at, entry);
         self.cursor = self.cursor.min(at);
+    }
+
+    /// Puts in candidates that are not in yet. Which are near enough is sorted
+    /// out without a branch: no processor predicts it.
+    #[inline]
+    pub(crate) fn insert_all(&mut self, rows: &[Row], distances: &[f32]) {
+        let last = match self.entries.last() {
+            Some(last) if self.entries.len() >= self.cap => *last,
+            _ => u64::MAX,
+        };
+        if self.near.len() < rows.len() {
+            self.near.resize(rows.len(), 0);
+        }
+        let mut count = 0;
+        for (row, distance) in rows.iter().zip(distances) {
+            let entry = encode(Neighbor { distance: *distance, row: *row });
+            self.near[count] = entry;
+            count += usize::from(entry < last);
+        }
+        for at in 0..count {
+            self.put(self.near[at]);
+        }
     }
 
     /// The nearest candidate that waits to be expanded; it counts as expanded

@@ -20,7 +20,7 @@ mod x86_64;
 
 pub(crate) use codes::{CodeDots, LINE};
 use isa::Isa;
-pub(crate) use prefetch::prefetch;
+pub(crate) use prefetch::{prefetch, prefetch_all};
 
 /// Distances of one query to many rows within a bound.
 pub(crate) type ManyWithin = fn(query: &[f32], rows: &[&[f32]], bound: f32, out: &mut [f32]);

@@ -13,6 +13,12 @@ pub(crate) fn prefetch<T>(slice: &[T]) {
     prefetch_bytes(slice.as_ptr().cast(), size_of_val(slice).min(START_LINES * LINE_BYTES));
 }
 
+/// Asks the processor to bring all of a slice nearer; never faults.
+#[inline]
+pub(crate) fn prefetch_all<T>(slice: &[T]) {
+    prefetch_bytes(slice.as_ptr().cast(), size_of_val(slice));
+}
+
 /// Asks for the lines of `bytes` bytes from `start`, which may be any address.
 #[inline(always)]
 pub(super) fn prefetch_bytes(start: *const u8, bytes: usize) {

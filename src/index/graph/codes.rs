@@ -163,12 +163,8 @@ impl<S: CodeSource> Measure for Coded<'_, S> {
         let mut codes: [&[u8]; BLOCK] = [&[]; BLOCK];
         for (code, node) in codes.iter_mut().zip(nodes) {
             *code = self.source.code(*node);
+            prefetch(*code);
         }
         self.codec.estimates(query, &codes[..nodes.len()], &mut distances[..nodes.len()]);
-    }
-
-    #[inline]
-    fn prefetch(&self, node: Row) {
-        prefetch(self.source.code(node));
     }
 }

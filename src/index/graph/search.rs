@@ -13,7 +13,7 @@ use crate::quant::Measure;
 
 /// Candidates beyond k that are kept for re-ranking, however short the list:
 /// at least so many, and one for so many of k.
-const SPARE: usize = 6;
+const SPARE: usize = 8;
 const SPARE_DIVISOR: usize = 2;
 
 /// Squared distances are how many times the distances of the metric.
@@ -41,7 +41,7 @@ pub(super) fn walk(
     let mut query = std::mem::take(&mut scratch.code_query);
     let measure = if metric == Metric::Dot { Measure::NegatedDot } else { Measure::SquaredL2 };
     codes.codec.prepare(request.query, measure, &mut query);
-    let ef = request.ef.max(request.k).min(held);
+    let ef = request.ef.min(held);
     let kept = ef.max(request.k + SPARE.max(request.k / SPARE_DIVISOR)).min(held);
     let walk = Walk {
         graph: &version.graph,

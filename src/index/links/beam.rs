@@ -7,6 +7,7 @@ use super::graph::{Graph, TREE};
 use crate::id::Row;
 use crate::index::cow::NONE;
 use crate::index::measure::Measure;
+use crate::index::pool::Pool;
 use crate::index::{Effort, Scratch};
 use crate::kernel::prefetch;
 use crate::neighbor::Neighbor;
@@ -169,7 +170,22 @@ impl<M: Measure> Walk<'_, M> {
         scratch: &mut Scratch,
         effort: &mut Effort,
     ) {
+        self.watched_beam(layer, ef, limits, scratch, effort, |_| {});
+    }
+
+    /// The same; `watch` sees the pool before each row is walked through.
+    #[inline]
+    pub(in crate::index) fn watched_beam(
+        &self,
+        layer: usize,
+        ef: usize,
+        limits: Limits,
+        scratch: &mut Scratch,
+        effort: &mut Effort,
+        mut watch: impl FnMut(&Pool),
+    ) {
         self.start(ef, scratch);
+        scratch.distances.resize(BLOCK, 0.0);
         while let Some(nearest) = scratch.pool.expand_next() {
             if scratch.pool.expanded() >= limits.ef {
                 return;
@@ -182,8 +198,12 @@ impl<M: Measure> Walk<'_, M> {
             }
             self.gather(layer, nearest.row, scratch, effort);
             let Scratch { rows, distances, pool, .. } = scratch;
-            let bound = pool.bound();
-            self.show_within(rows, distances, bound, effort, |near| pool.insert(near));
+            watch(pool);
+            effort.distances += rows.len() as u64;
+            for rows in rows.chunks(BLOCK) {
+                self.measure.distances(self.query, rows, pool.bound(), distances);
+                pool.insert_all(rows, distances);
+            }
         }
     }
 
@@ -248,20 +268,13 @@ impl<M: Measure> Walk<'_, M> {
         effort.hops += 1;
         let Scratch { rows, visited, pool, .. } = scratch;
         rows.clear();
+        let links =
+            if layer == 0 { Some(self.graph.base.block(row)) } else { self.graph.upper_block(layer, row) };
+        let links = links.unwrap_or_default();
+        let all = links.iter().map(|word| word.load(Ordering::Relaxed)).take_while(|link| *link != NONE);
+        rows.extend_from_slice(visited.extend(all.map(|link| link & !TREE), links.len()));
         if layer > 0 {
-            rows.extend(self.graph.links(layer, row).filter(|link| visited.insert(*link)));
             return;
-        }
-        for word in self.graph.base.block(row) {
-            let link = word.load(Ordering::Relaxed);
-            if link == NONE {
-                break;
-            }
-            let link = link & !TREE;
-            if visited.insert(link) {
-                rows.push(link);
-                self.measure.prefetch(link);
-            }
         }
         if let Some(next) = pool.peek() {
             prefetch(self.graph.base.block(next));

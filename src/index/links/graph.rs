@@ -74,7 +74,7 @@ impl Graph {
         block.into_iter().flat_map(words).map(|link| link & !TREE)
     }
 
-    fn upper_block(&self, layer: usize, row: Row) -> Option<&[Word]> {
+    pub(super) fn upper_block(&self, layer: usize, row: Row) -> Option<&[Word]> {
         let (first, level) = tower_parts(self.tower_word(row)?)?;
         (layer <= level).then(|| self.upper.block(first + layer as u32 - 1))
     }
