@@ -44,7 +44,7 @@ const HOMES: &[(&str, Home)] = &[
     ("event_listener", Home::Paths(&["src/shard/places.rs"])),
     ("flume", Home::Paths(&["src/shard/mailbox.rs"])),
     ("rayon", Home::Paths(&["src/coordinator/pool.rs"])),
-    ("rustix", Home::Paths(&["src/coordinator/pool.rs"])),
+    ("rustix", Home::Paths(&["src/coordinator/thread.rs"])),
     ("thiserror", Home::Anywhere),
     ("tracing", Home::From("shard")),
     ("std::alloc", Home::Paths(&["src/vector/aligned.rs"])),
