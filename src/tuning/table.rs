@@ -75,13 +75,14 @@ pub(crate) struct Sample {
 
 /// Sums up the searches for `k` hits at a breadth.
 pub(crate) fn point(k: usize, ef: usize, samples: &[Sample]) -> CalibrationPoint {
-    let recalls = || samples.iter().map(|sample| sample.found as f64 / k as f64);
+    let found: usize = samples.iter().map(|sample| sample.found).sum();
+    let recalls = samples.iter().map(|sample| sample.found as f64 / k as f64);
     let mut times: Vec<Duration> = samples.iter().map(|sample| sample.took).collect();
     times.sort_unstable();
     CalibrationPoint {
         ef,
-        recall: recalls().sum::<f64>() / samples.len().max(1) as f64,
-        recall_at_least: lower_bound(k, recalls()),
+        recall: found as f64 / (k * samples.len()).max(1) as f64,
+        recall_at_least: lower_bound(k, recalls),
         p50: percentile(&times, 50),
         p99: percentile(&times, 99),
     }
