@@ -285,7 +285,7 @@ fn what_is_no_target_is_a_typed_error_on_every_way_in() {
             };
             assert!(is_named(items.search(&query).unwrap_err()), "{params}");
             assert!(is_named(items.snapshot().search(&query).unwrap_err()), "{params}");
-            assert!(is_named(items.search_batch(&[query.clone()]).unwrap_err()), "{params}");
+            assert!(is_named(items.search_batch(std::slice::from_ref(&query)).unwrap_err()), "{params}");
             assert!(is_named(common::block_on(items.search_async(query)).unwrap_err()), "{params}");
             let refused = engine.create_collection("bad", config.search(params)).unwrap_err();
             assert!(matches!(refused, CollectionError::Params(_)), "{refused}");
