@@ -129,7 +129,8 @@ impl Calibrations {
     }
 }
 
-/// Answers for a slice, even when it panics or is dropped unrun.
+/// Answers for a slice, even when it is dropped unrun because the pool is
+/// closing: then perhaps on the coordinator's own thread.
 struct SliceAnswer {
     reports: Signals<Report>,
     collection: CollectionId,
@@ -146,7 +147,7 @@ impl SliceAnswer {
 impl Drop for SliceAnswer {
     fn drop(&mut self) {
         if !self.sent {
-            self.reports.send(Report::Calibrating { collection: self.collection, slice: Slice::Failed });
+            self.reports.offer(Report::Calibrating { collection: self.collection, slice: Slice::Failed });
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::error::ParamsError;
 /// rows ([`Collection::calibrate`](crate::Collection::calibrate)); the first
 /// search with a target starts that in the background. Until it is done
 /// [`SearchParams::recall`] searches with a breadth of 512 (or the
-/// collection's `ef_search`, if that is more) and [`SearchParams::p99`] with
-/// the collection's `ef_search`. Collections of less than 1,000 rows and those
+/// collection's `ef_search`, or 2 k, if that is more) and [`SearchParams::p99`]
+/// with the collection's `ef_search`. Collections of less than 1,000 rows and those
 /// with an exact index answer exactly.
 ///
 /// What it promises holds for queries like the rows. Queries from elsewhere

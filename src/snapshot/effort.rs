@@ -37,7 +37,7 @@ pub(crate) fn breadth_for(published: &Published, target: Target, k: usize) -> (O
         Some(Choice { exact: true, .. }) => (None, Reach::Exact),
         Some(Choice { ef, reached: true, .. }) => (Some(ef), Reach::Reached),
         Some(Choice { ef, .. }) => (Some(ef), Reach::BestAvailable),
-        None => (Some(uncalibrated(target, ef_search)), Reach::Unknown),
+        None => (Some(uncalibrated(target, ef_search, k)), Reach::Unknown),
     }
 }
 
@@ -46,9 +46,9 @@ fn wants_all(target: Target) -> bool {
 }
 
 /// The breadth while nothing is known.
-fn uncalibrated(target: Target, ef_search: usize) -> usize {
+fn uncalibrated(target: Target, ef_search: usize, k: usize) -> usize {
     match target {
-        Target::Recall(_) => ef_search.max(UNCALIBRATED_EF),
+        Target::Recall(_) => ef_search.max(UNCALIBRATED_EF).max(2 * k),
         Target::P99(_) => ef_search,
     }
 }
