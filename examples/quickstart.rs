@@ -16,7 +16,9 @@ use std::io::{IsTerminal, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use vecino::{Collection, CollectionConfig, Engine, IndexSpec, Metric, Query, Record, RecordId};
+use vecino::{
+    Collection, CollectionConfig, Engine, IndexSpec, Metric, Query, Record, RecordId, SearchParams,
+};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -60,6 +62,7 @@ fn main() -> Result<()> {
 
     show_neighbours(&items, &words, &plan.asked)?;
     show_quality(&items, &words, plan.sample)?;
+    show_targets(&items, &words, plan.sample)?;
     show_mixed_load(&items, &words, &plan)?;
     show_state(&items)?;
     engine.close()?;
@@ -232,6 +235,24 @@ fn show_quality(items: &Collection, words: &Words, sample: usize) -> Result<()> 
     println!("                     recall@{TOP}   searches/s    p50 us    p99 us");
     for (name, recall, times) in [("HNSW", recall, &mut graph), ("exact", 1.0, &mut exact)] {
         println!("  {name:<18} {recall:>9.3} {}", speed(times, times.per_second()));
+    }
+    Ok(())
+}
+
+/// The same searches with a target in place of a breadth.
+fn show_targets(items: &Collection, words: &Words, sample: usize) -> Result<()> {
+    heading("to a target: the collection finds the breadth, by searching for its own rows");
+    items.calibrate()?;
+    println!("                       breadth   searches/s    p50 us    p99 us");
+    let targets = [0.9, 0.95, 0.99].map(SearchParams::recall);
+    for target in targets.into_iter().chain([SearchParams::p99(Duration::from_micros(100))]) {
+        let (mut times, mut breadth) = (Times::default(), 0);
+        for vector in words.sample(sample) {
+            let query = Query::new(vector).top(TOP).params(target);
+            breadth = times.measure(|| items.search(&query))?.stats().ef;
+        }
+        let rate = times.per_second();
+        println!("  {:<18} {breadth:>9} {}", target.to_string(), speed(&mut times, rate));
     }
     Ok(())
 }

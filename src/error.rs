@@ -51,7 +51,7 @@ pub enum BuildError {
 }
 
 /// Why a collection could not be created, found or dropped.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CollectionError {
     /// The engine takes no more requests.
@@ -81,6 +81,24 @@ pub enum CollectionError {
         /// The most allowed.
         most: usize,
     },
+    /// The default of its searches is a target that cannot be.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+}
+
+/// Why a target cannot be searched to.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParamsError {
+    /// A recall is more than 0 and at most 1.
+    #[error("a recall of {got} cannot be searched to: it must be more than 0 and at most 1")]
+    Recall {
+        /// What was asked for.
+        got: f64,
+    },
+    /// No search takes no time.
+    #[error("a p99 of 0 cannot be searched to: it must be more")]
+    P99,
 }
 
 /// Why a write was not accepted. Nothing of it happened.
@@ -157,6 +175,9 @@ pub enum SearchError {
     /// The query's vector cannot be used.
     #[error("query: {0}")]
     Vector(#[from] VectorError),
+    /// The query's target cannot be searched to.
+    #[error("query: {0}")]
+    Params(#[from] ParamsError),
     /// The write that the query demands did not become visible.
     #[error("query: {0}")]
     AtLeast(#[from] WaitError),
@@ -189,4 +210,16 @@ pub enum ReadError {
     /// The collection takes no more requests.
     #[error(transparent)]
     Gone(#[from] Gone),
+}
+
+/// Why a collection was not calibrated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CalibrateError {
+    /// The collection takes no more requests.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// The calibration met a defect in the engine; it is logged as an error event.
+    #[error("the calibration failed")]
+    Failed,
 }

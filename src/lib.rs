@@ -9,6 +9,7 @@
 //!   ([`search`](Collection::search), [`get`](Collection::get), ...).
 //! - [`Snapshot`]: a state that never changes, for repeatable reads and paging.
 //! - [`Query`] and [`Answer`], [`Record`], [`RecordId`], [`Metric`].
+//! - [`SearchParams`]: searching to a recall or a time instead of with a breadth.
 //! - [`CollectionConfig`], [`IndexSpec`], [`GraphConfig`], [`HnswConfig`]: what a collection is made of.
 //! - Errors, one enum a kind of operation: [`WriteError`], [`SearchError`], ...
 //!
@@ -28,6 +29,7 @@
 //! | [`Collection::search_batch`] | the engine's pool and the calling thread | one snapshot for all | the batch |
 //! | [`Collection::search_async`] | the workers | every write accepted before the call | awaited, never blocks |
 //! | [`Collection::upsert`], `delete`, ... | the calling thread, then a worker | - | a place in the mailbox, if full |
+//! | [`Collection::calibrate`] | the engine's pool | the newest published snapshot | the end of the measuring |
 //! | [`Write::wait`], [`Collection::flush`] | the calling thread | - | publication |
 //!
 //! # A program
@@ -65,7 +67,7 @@
 //! # Events
 //! Through `tracing`, at the boundaries and never per query (unless
 //! [`EngineBuilder::slow_query`] asks for `slow query`): `publish`, `applied`,
-//! `absorbed` and the span `absorb`, `backpressure`, `shard failed`, `engine
+//! `absorbed` and the span `absorb`, `calibrated`, `backpressure`, `shard failed`, `engine
 //! started`, `engine closed`, with the fields `collection`, `worker`, `shard`,
 //! `generation`, `seq`, `rows`, `elapsed_us`.
 //
@@ -86,8 +88,10 @@ mod quant;
 mod error;
 mod index;
 mod query;
+mod tuning;
 mod rows;
 mod snapshot;
+mod calibrate;
 mod shard;
 mod coordinator;
 mod engine;
@@ -98,12 +102,16 @@ pub mod internals;
 
 pub use engine::{
     Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, GraphConfig,
-    HnswConfig, IndexSpec, ShardStats, Write,
+    HnswConfig, IndexSpec, ShardStats, TargetChoice, TargetStats, TuningStats, Write,
 };
-pub use error::{BuildError, CollectionError, Gone, ReadError, SearchError, WaitError, WriteError};
+pub use error::{
+    BuildError, CalibrateError, CollectionError, Gone, ParamsError, ReadError, SearchError, WaitError,
+    WriteError,
+};
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;
-pub use query::{Answer, Hit, Query, SearchStats};
+pub use query::{Answer, Hit, Query, SearchParams, SearchStats};
 pub use shard::Backpressure;
 pub use snapshot::{Cursor, Finding, Page, Record, Snapshot, VerifyReport};
+pub use tuning::{Calibration, CalibrationCurve, CalibrationPoint, Reach};
 pub use vector::VectorError;

@@ -1,10 +1,15 @@
 //! Questions and answers.
 
+mod params;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::id::{Generation, RecordId, Seq};
 use crate::metric::Metric;
+
+pub use params::SearchParams;
+pub(crate) use params::{Goal, Target};
 
 /// Hits that a query asks for when nothing else is said.
 const DEFAULT_TOP: usize = 10;
@@ -21,7 +26,7 @@ const DEFAULT_TOP: usize = 10;
 pub struct Query<'a> {
     vector: Cow<'a, [f32]>,
     k: usize,
-    ef_search: Option<usize>,
+    params: Option<SearchParams>,
     exact: bool,
     at_least: Option<Seq>,
     wait_at_most: Option<Duration>,
@@ -34,7 +39,7 @@ impl<'a> Query<'a> {
         Query {
             vector: vector.into(),
             k: DEFAULT_TOP,
-            ef_search: None,
+            params: None,
             exact: false,
             at_least: None,
             wait_at_most: None,
@@ -52,9 +57,23 @@ impl<'a> Query<'a> {
     /// The breadth of the search in graph indexes: more finds better and costs
     /// more. The collection's own default is used when this is not said; it is
     /// raised to k and cut at the number of rows. Exact indexes ignore it.
+    /// Short for [`Query::params`] with [`SearchParams::ef_search`].
     #[must_use]
-    pub fn ef_search(mut self, ef_search: usize) -> Self {
-        self.ef_search = Some(ef_search);
+    pub fn ef_search(self, ef_search: usize) -> Self {
+        self.params(SearchParams::ef_search(ef_search))
+    }
+
+    /// How hard to search: a breadth, or a target such as a recall of 0.98.
+    /// The collection's own default is used when this is not said. A target
+    /// that is none makes the search give [`ParamsError`](crate::ParamsError).
+    ///
+    /// ```
+    /// use vecino::{Query, SearchParams};
+    /// let query = Query::new(&[0.0; 128]).params(SearchParams::recall(0.98));
+    /// ```
+    #[must_use]
+    pub fn params(mut self, params: SearchParams) -> Self {
+        self.params = Some(params);
         self
     }
 
@@ -105,15 +124,15 @@ impl<'a> Query<'a> {
         Query {
             vector: Cow::Borrowed(&[]),
             k: self.k,
-            ef_search: self.ef_search,
+            params: self.params,
             exact: self.exact,
             at_least: self.at_least,
             wait_at_most: self.wait_at_most,
         }
     }
 
-    pub(crate) fn breadth(&self) -> Option<usize> {
-        self.ef_search
+    pub(crate) fn search_params(&self) -> Option<SearchParams> {
+        self.params
     }
 
     pub(crate) fn is_exact(&self) -> bool {
@@ -147,6 +166,10 @@ pub struct SearchStats {
     pub hops: u64,
     /// Shards that were searched.
     pub shards: u32,
+    /// The breadth of the search over all shards, as asked for or as found for
+    /// a target, raised to k; 0 when every record was compared (exact search,
+    /// exact indexes).
+    pub ef: usize,
 }
 
 /// The records found, nearest first, and which state of the collection they are from.

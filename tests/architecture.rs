@@ -45,7 +45,7 @@ const HOMES: &[(&str, Home)] = &[
     ("loom", Home::Paths(&["src/lease.rs", "src/memory/words.rs", "src/index/cow"])),
     ("flume", Home::Paths(&["src/shard/mailbox.rs"])),
     ("rayon", Home::Paths(&["src/coordinator/pool.rs"])),
-    ("rustix", Home::Paths(&["src/memory/mapping.rs", "src/coordinator/pool.rs"])),
+    ("rustix", Home::Paths(&["src/memory/mapping.rs", "src/coordinator/thread.rs"])),
     ("thiserror", Home::Anywhere),
     ("tracing", Home::From("shard")),
     ("std::alloc", Home::Paths(&["src/memory/"])),

@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::admission::Admission;
+use super::calibrations::Desk;
 use crate::error::Gone;
 use crate::id::{Generation, Seq};
 use crate::rows::ShardView;
 use crate::shard::{Permit, Reply, SearchOrder};
 use crate::snapshot::{Context, Published, SnapshotCell};
+use crate::tuning::Calibration;
 
 /// Views of a shard that are kept while another shard lags; any of them will
 /// do that lies between the published and the newest.
@@ -38,6 +40,7 @@ pub(crate) struct Board {
     /// For each shard: the published view, then newer ones.
     views: Vec<VecDeque<Arc<ShardView>>>,
     waiters: BTreeMap<Seq, Vec<Waiter>>,
+    pub(super) desk: Desk,
     /// There are views that are not published.
     pub(crate) changed: bool,
     pub(crate) published_at: Option<Instant>,
@@ -53,6 +56,7 @@ impl Board {
             cell,
             admission,
             waiters: BTreeMap::new(),
+            desk: Desk::default(),
             changed: false,
             published_at: None,
         }
@@ -112,8 +116,8 @@ impl Board {
         if is_newest && view.applied() >= self.admission.sent(shard) { last } else { view.applied() }
     }
 
-    /// Publishes the newest state that can be shown, if it is new, and gives
-    /// those whose wait is over.
+    /// Publishes the newest state that can be shown, if it or the calibration
+    /// is new, and gives those whose wait is over.
     pub(crate) fn publish(&mut self) -> Option<(Arc<Published>, Vec<Waiter>)> {
         self.changed = false;
         let before = self.cell.pin();
@@ -123,13 +127,16 @@ impl Board {
         }
         let shards: Box<[_]> = self.views.iter().filter_map(|views| views.front().cloned()).collect();
         let same_views = shards.iter().zip(&before.shards).all(|(new, old)| Arc::ptr_eq(new, old));
-        if seq == before.seq && same_views {
+        let number = |table: &Option<Arc<Calibration>>| table.as_ref().map(|table| table.number);
+        let same_table = number(&self.desk.table) == number(&before.calibration);
+        if seq == before.seq && same_views && same_table {
             return None;
         }
         let next = Arc::new(Published {
             generation: Generation(before.generation.0 + 1),
             seq,
             shards,
+            calibration: self.desk.table.clone(),
             context: Arc::clone(&self.context),
         });
         self.cell.publish(Arc::clone(&next));

@@ -1,33 +1,39 @@
 //! The thread that publishes: gathers shard views, swaps snapshots, wakes
-//! those who wait, and merges what the workers find.
+//! those who wait, merges what the workers find, and has collections
+//! calibrated.
 //!
 //! The coordinator never waits for anybody (its mailbox and its signals are
 //! the only things it blocks on, together), so workers may wait for it.
 
 mod admission;
 mod board;
+mod calibrations;
 mod directory;
 mod gather;
 mod pool;
+mod thread;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{error, trace};
+use tracing::{debug, error, trace};
 
 pub(crate) use admission::Admission;
 pub(crate) use board::{Board, Waiter};
+pub(crate) use calibrations::AskCoordinator;
 pub(crate) use directory::IdDirectory;
 pub(crate) use pool::Pool;
 
-use crate::error::{Gone, SearchError, WaitError};
+use crate::error::{CalibrateError, Gone, SearchError, WaitError};
 use crate::id::{Generation, Seq};
 use crate::shard::{
-    Backpressure, CollectionId, Envelope, Inbox, Mailbox, Permit, Refusal, Reply, Report, SearchOrder,
-    ShardQuery, SignalInbox, wait_for_either,
+    Background, Backpressure, CollectionId, Envelope, Inbox, Mailbox, Permit, Refusal, Reply, Report,
+    SearchOrder, ShardQuery, SignalInbox, Signals, Slice, wait_for_either,
 };
 use crate::snapshot::Published;
+use crate::tuning::Calibration;
+use calibrations::Calibrations;
 use gather::Gather;
 
 /// Reports taken in one round, so that a steady stream of them cannot keep
@@ -47,6 +53,9 @@ pub(crate) enum Request {
     Await { collection: CollectionId, seq: Seq, reply: Reply<Result<Generation, Gone>> },
     /// Search through the workers.
     Search(Arc<SearchOrder>),
+    /// Measure recall and times: in any case when somebody waits for it, else
+    /// if it is due.
+    Calibrate { collection: CollectionId, reply: Option<Reply<Result<Arc<Calibration>, CalibrateError>>> },
 }
 
 /// The state of the coordinator's thread.
@@ -58,6 +67,7 @@ pub(crate) struct Coordinator {
     pace: Duration,
     boards: HashMap<CollectionId, Board>,
     gathers: HashMap<u64, Gather>,
+    calibrations: Calibrations,
     next_ticket: u64,
     /// Waits taken in since the last sweep.
     waits: usize,
@@ -69,6 +79,7 @@ impl Coordinator {
         requests: Inbox<Request>,
         reports: SignalInbox<Report>,
         workers: Vec<Mailbox<ShardQuery>>,
+        jobs: (Arc<dyn Background>, Signals<Report>),
         pace: Duration,
     ) -> Coordinator {
         Coordinator {
@@ -78,6 +89,7 @@ impl Coordinator {
             pace,
             boards: HashMap::new(),
             gathers: HashMap::new(),
+            calibrations: Calibrations::new(jobs.0, jobs.1),
             next_ticket: 0,
             waits: 0,
             closing: false,
@@ -113,6 +125,9 @@ impl Coordinator {
                     let (collection, required) = (order.collection, order.required);
                     self.wait(collection, required, Waiter::Search { order, permit });
                 }
+                Request::Calibrate { collection, reply } => {
+                    self.look_at_calibration(collection, reply.map(|reply| (reply, permit)));
+                }
             }
         }
         busy
@@ -140,6 +155,7 @@ impl Coordinator {
                         self.gathers.remove(&ticket);
                     }
                 }
+                Report::Calibrating { collection, slice } => self.calibrating(collection, slice),
                 Report::ShardFailed { collection, shard } => self.fail_shard(collection, shard),
                 Report::WorkerDown { worker } => self.fail_worker(worker),
                 Report::Close => self.closing = true,
@@ -163,19 +179,77 @@ impl Coordinator {
                 next = Some(next.map_or(due, |next| next.min(due)));
                 continue;
             }
-            if let Some((published, served)) = board.publish() {
-                board.published_at = Some(now);
-                trace!(
-                    collection = published.context.name,
-                    generation = published.generation.0,
-                    seq = published.seq.0,
-                    waiters = served.len(),
-                    "publish"
-                );
-                served.into_iter().for_each(|waiter| self.serve(waiter, &published));
-            }
+            self.publish(collection, now);
+            self.look_at_calibration(collection, None);
         }
         next
+    }
+
+    /// Publishes what is new of a collection.
+    fn publish(&mut self, collection: CollectionId, now: Instant) {
+        let Some(board) = self.boards.get_mut(&collection) else { return };
+        let Some((published, served)) = board.publish() else { return };
+        board.published_at = Some(now);
+        trace!(
+            collection = published.context.name,
+            generation = published.generation.0,
+            seq = published.seq.0,
+            waiters = served.len(),
+            "publish"
+        );
+        served.into_iter().for_each(|waiter| self.serve(waiter, &published));
+    }
+
+    /// Has a collection calibrated if it is due or somebody waits for it.
+    fn look_at_calibration(&mut self, collection: CollectionId, waiter: Option<calibrations::Waiter>) {
+        // Dropping the waiter tells it that the collection is gone.
+        let Some(board) = self.boards.get_mut(&collection) else { return };
+        self.calibrations.look(collection, &mut board.desk, &board.cell.load(), waiter);
+        self.begin_calibration();
+    }
+
+    fn begin_calibration(&mut self) {
+        while let Some(collection) = self.calibrations.next() {
+            // It may have been dropped since it was queued.
+            if let Some(board) = self.boards.get_mut(&collection) {
+                self.calibrations.begin(collection, &mut board.desk, board.cell.pin());
+            }
+        }
+    }
+
+    /// Goes on after a slice of a calibration.
+    fn calibrating(&mut self, collection: CollectionId, slice: Slice) {
+        let known = self.boards.contains_key(&collection);
+        let slice = match slice {
+            Slice::More(run) if known && !self.closing => return self.calibrations.go_on(collection, run),
+            ended => ended,
+        };
+        self.calibrations.end();
+        self.end_calibration(collection, slice);
+        self.look_at_calibration(collection, None);
+        self.begin_calibration();
+    }
+
+    /// Publishes a calibration, then tells those who wait for it.
+    fn end_calibration(&mut self, collection: CollectionId, slice: Slice) {
+        let Some(board) = self.boards.get_mut(&collection) else { return };
+        let outcome = match slice {
+            Slice::Done(table) => Ok(Arc::<Calibration>::from(table)),
+            Slice::More(_) | Slice::Failed => Err(CalibrateError::Failed),
+        };
+        let tried = outcome.as_ref().map_or_else(|_| board.cell.load().extent(), |table| table.extent);
+        let waiters = board.desk.end(tried);
+        if let Ok(table) = &outcome {
+            debug!(
+                collection = board.context.name,
+                generation = table.generation.0,
+                rows = table.rows,
+                "calibrated"
+            );
+            board.desk.table = Some(Arc::clone(table));
+            self.publish(collection, Instant::now());
+        }
+        waiters.into_iter().for_each(|(reply, _permit)| reply.send(outcome.clone()));
     }
 
     /// Serves a waiter now, or when its write is visible.

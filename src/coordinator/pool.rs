@@ -11,23 +11,10 @@ use std::thread::{self, JoinHandle};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::thread::give_way;
 use crate::index::{Executor, Task};
 use crate::shard::{Background, Job, Width};
 use crate::snapshot::Helpers;
-
-/// How nice the pool's threads are: searches on the callers' threads and the
-/// workers go first, and the pool still gets about a tenth of a core that is
-/// fully taken.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 10;
-
-/// Lets other threads go first. On Linux the priority belongs to the thread.
-fn give_way() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "the pool runs at normal priority");
-    }
-}
 
 /// The pool's threads and how to end them.
 pub(crate) struct Pool {

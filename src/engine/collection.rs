@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::config::CollectionConfig;
 use super::core::Core;
 use super::stats::{self, CollectionStats};
-use crate::coordinator::{Admission, Board, IdDirectory, Request};
+use crate::coordinator::{Admission, AskCoordinator, Board, IdDirectory, Request};
 use crate::error::{CollectionError, Gone};
 use crate::id::{Generation, Seq};
 use crate::rows::Directory;
 use crate::shard::{Backpressure, CollectionId, Keep, Refusal, ShardSetup, ShardState, WriteCommand};
-use crate::snapshot::{Context, Health, Published, Snapshot, SnapshotCell};
+use crate::snapshot::{Context, Health, Published, Snapshot, SnapshotCell, Tuning};
 use crate::stats::StripedCounter;
 use crate::vector::Space;
 
@@ -53,6 +53,8 @@ impl Collection {
         name: &str,
         config: CollectionConfig,
     ) -> Result<Collection, CollectionError> {
+        let id = core.next_collection();
+        let calibrator = AskCoordinator { requests: core.requests.clone(), collection: id };
         let space = Space::new(config.metric(), config.dimension());
         let directory: Arc<dyn Directory> = Arc::new(IdDirectory::default());
         let context = Arc::new(Context {
@@ -62,6 +64,8 @@ impl Collection {
             directory: Arc::clone(&directory),
             helpers: Arc::clone(&core.pool) as _,
             ef_search: config.ef_search(),
+            search: config.search_params(),
+            tuning: Tuning::new(Box::new(calibrator)),
             distances: StripedCounter::default(),
             searches: StripedCounter::default(),
         });
@@ -72,11 +76,12 @@ impl Collection {
             generation: Generation(0),
             seq: Seq(0),
             shards: states.iter_mut().map(|state| Arc::new(state.view())).collect(),
+            calibration: None,
             context: Arc::clone(&context),
         };
         let collection = Collection {
             shared: Arc::new(CollectionShared {
-                id: core.next_collection(),
+                id,
                 config,
                 core: Arc::clone(core),
                 admission: Arc::new(Admission::new(states.len())),

@@ -5,6 +5,7 @@ use crate::error::CollectionError;
 use crate::index::{Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, QuantizedGraph};
 use crate::metric::Metric;
 use crate::quant::{Bits, MAX_TRAINED, Shape};
+use crate::query::{Goal, SearchParams};
 
 /// How near records are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,19 +196,28 @@ pub struct CollectionConfig {
     dimension: usize,
     metric: Metric,
     index: IndexSpec,
+    search: Option<SearchParams>,
 }
 
 impl CollectionConfig {
     /// Vectors of one dimension (1 to 65,536) under a metric, indexed by a quantized graph.
     #[must_use]
     pub fn new(dimension: usize, metric: Metric) -> CollectionConfig {
-        CollectionConfig { dimension, metric, index: IndexSpec::graph() }
+        CollectionConfig { dimension, metric, index: IndexSpec::graph(), search: None }
     }
 
     /// Chooses the index.
     #[must_use]
     pub fn index(mut self, index: IndexSpec) -> CollectionConfig {
         self.index = index;
+        self
+    }
+
+    /// How hard searches try that do not say it themselves
+    /// ([`Query::params`](crate::Query::params)). Default: the breadth of the index.
+    #[must_use]
+    pub fn search(mut self, params: SearchParams) -> CollectionConfig {
+        self.search = Some(params);
         self
     }
 
@@ -229,6 +239,12 @@ impl CollectionConfig {
         self.index
     }
 
+    /// How hard searches try that do not say it, if that was chosen.
+    #[must_use]
+    pub fn search_params(&self) -> Option<SearchParams> {
+        self.search
+    }
+
     pub(super) fn check(&self) -> Result<(), CollectionError> {
         bounded("dimension", self.dimension, 1, defaults::DIMENSION_MOST)?;
         if let IndexSpec::Graph(graph) = &self.index {
@@ -238,6 +254,12 @@ impl CollectionConfig {
             bounded("m", graph.m, defaults::M_LEAST, defaults::M_MOST)?;
             bounded("ef_construction", graph.ef_construction, 1, defaults::EF_CONSTRUCTION_MOST)?;
             bounded("ef_search", graph.ef_search, 1, defaults::EF_SEARCH_MOST)?;
+        }
+        if let Some(params) = self.search {
+            params.check()?;
+            if let Goal::Breadth(ef_search) = params.goal() {
+                bounded("ef_search", ef_search, 1, defaults::EF_SEARCH_MOST)?;
+            }
         }
         Ok(())
     }

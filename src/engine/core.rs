@@ -86,8 +86,9 @@ impl Core {
             threads: Mutex::default(),
             next_collection: AtomicU64::new(0),
         };
+        let jobs = (Arc::clone(&pool) as Arc<dyn Background>, reports.clone());
         let coordinator =
-            Coordinator::new(request_inbox, report_inbox, lines.queries, builder.publish_interval);
+            Coordinator::new(request_inbox, report_inbox, lines.queries, jobs, builder.publish_interval);
         // From here on `core` ends whatever was started when it is dropped.
         core.spawn("vecino-coordinator".to_owned(), move || coordinator.run())?;
         for (number, (writes, queries, signals)) in lines.inboxes.into_iter().enumerate() {

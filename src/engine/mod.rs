@@ -9,6 +9,7 @@ mod read;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod tuning;
 mod write;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ pub use builder::EngineBuilder;
 pub use collection::Collection;
 pub use config::{CollectionConfig, GraphConfig, HnswConfig, IndexSpec};
 pub use stats::{Bytes, CollectionStats, EngineStats, ShardStats};
+pub use tuning::{TargetChoice, TargetStats, TuningStats};
 pub use write::Write;
 
 use self::core::Core;

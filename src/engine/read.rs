@@ -10,7 +10,7 @@ use super::defaults;
 use crate::coordinator::Request;
 use crate::error::{ReadError, SearchError, WaitError};
 use crate::id::RecordId;
-use crate::query::{Answer, Query};
+use crate::query::{Answer, Query, SearchParams};
 use crate::shard::{Refusal, SearchOrder, reply_future};
 use crate::snapshot::{Record, Snapshot, VerifyReport, search};
 
@@ -21,8 +21,8 @@ impl Collection {
     /// a write ([`Query::at_least`]) that is not published yet.
     ///
     /// # Errors
-    /// [`SearchError`]: the vector cannot be used, the demanded write did not
-    /// become visible, or the collection is gone.
+    /// [`SearchError`]: the vector cannot be used or the target not searched
+    /// to, the demanded write did not become visible, or the collection is gone.
     pub fn search(&self, query: &Query<'_>) -> Result<Answer, SearchError> {
         self.shared.check_open()?;
         self.shared.await_required(query)?;
@@ -82,6 +82,7 @@ impl Collection {
         let shared = &self.shared;
         shared.check_open()?;
         shared.context.space.check(query.vector())?;
+        query.search_params().map_or(Ok(()), SearchParams::check)?;
         let (clock, k) = (shared.start_clock(), query.k());
         let last = shared.admission.last();
         let required = query.required().unwrap_or(last);

@@ -2,6 +2,7 @@
 
 use super::collection::Collection;
 use super::core::Core;
+use super::tuning::{self, TuningStats};
 use crate::id::{Generation, Seq};
 
 /// Bytes of a collection by what they hold.
@@ -51,7 +52,7 @@ pub struct ShardStats {
 }
 
 /// A collection, as of its newest snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CollectionStats {
     /// Visible records.
@@ -74,6 +75,8 @@ pub struct CollectionStats {
     pub bytes: Bytes,
     /// Every shard.
     pub shards: Vec<ShardStats>,
+    /// What searches to a target come to.
+    pub tuning: TuningStats,
 }
 
 /// An engine.
@@ -129,6 +132,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         distances: shared.context.distances.sum(),
         bytes,
         shards,
+        tuning: tuning::of_published(&published),
     }
 }
 

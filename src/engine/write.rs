@@ -312,8 +312,9 @@ impl Collection {
     }
 
     /// Takes every record that waits in a tail into the indexes and unlinks
-    /// all dead ones. Blocks until that is done and published; reads and
-    /// writes go on meanwhile.
+    /// all dead ones; where searches have targets, also calibrates anew
+    /// ([`Collection::calibrate`]). Blocks until that is done and published;
+    /// reads and writes go on meanwhile.
     ///
     /// # Errors
     /// [`WaitError::Gone`] when the collection is gone.
@@ -336,7 +337,9 @@ impl Collection {
         for (worker, end) in ends.into_iter().enumerate() {
             end.wait(None).map_err(|_| shared.lost_by(worker))?;
         }
-        self.barrier()
+        let generation = self.barrier()?;
+        self.recalibrate()?;
+        Ok(generation)
     }
 
     /// Blocks until the views that the workers have now are published: an

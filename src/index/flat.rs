@@ -120,6 +120,10 @@ impl IndexVersion for FlatVersion {
     fn bytes(&self) -> usize {
         self.held.bytes()
     }
+
+    fn is_exact(&self) -> bool {
+        true
+    }
 }
 
 impl Index for Flat {

@@ -170,6 +170,11 @@ pub(crate) trait IndexVersion: Send + Sync {
 
     /// Bytes that the version keeps alive.
     fn bytes(&self) -> usize;
+
+    /// True when every search finds the nearest rows, whatever its breadth.
+    fn is_exact(&self) -> bool {
+        false
+    }
 }
 
 /// The writer's side.

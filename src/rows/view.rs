@@ -19,6 +19,8 @@ pub(crate) struct ShardMeasure {
     pub(crate) free_places: usize,
     pub(crate) views_held: usize,
     pub(crate) batches: u64,
+    /// Rows that the index ever took in.
+    pub(crate) absorbed: u64,
     pub(crate) pending: usize,
     pub(crate) vector_bytes: usize,
     pub(crate) row_bytes: usize,

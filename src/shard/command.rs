@@ -5,6 +5,7 @@
 //!  coordinator -- ShardQuery -----> worker i      (mailbox, served first)
 //!  pool ---------- Signal --------> worker i      (an absorbed batch; the end)
 //!  worker i ------ Report --------> coordinator   (views, partial answers, failures)
+//!  pool ---------- Report --------> coordinator   (a slice of a calibration)
 //! ```
 
 use std::sync::Arc;
@@ -12,12 +13,14 @@ use std::sync::Arc;
 use super::mailbox::Reply;
 use super::places::Permit;
 use super::state::ShardState;
+use crate::calibrate::Run;
 use crate::error::SearchError;
 use crate::id::Seq;
 use crate::index::{Executor, Plan};
 use crate::query::{Answer, Query};
 use crate::rows::{Mutation, ShardView};
 use crate::snapshot::Published;
+use crate::tuning::Calibration;
 
 /// The number of a collection, never used twice in an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,7 +68,7 @@ pub(crate) enum Signal {
     Close,
 }
 
-/// Sent by workers and by the engine.
+/// Sent by workers, by the pool and by the engine.
 pub(crate) enum Report {
     /// A shard's newest view.
     View { collection: CollectionId, shard: usize, view: Arc<ShardView> },
@@ -75,8 +78,20 @@ pub(crate) enum Report {
     ShardFailed { collection: CollectionId, shard: usize },
     /// A worker thread has ended without being told to.
     WorkerDown { worker: usize },
+    /// The pool has measured for a while.
+    Calibrating { collection: CollectionId, slice: Slice },
     /// From the engine: end the thread; whoever waits is told.
     Close,
+}
+
+/// How a slice of a calibration ended.
+pub(crate) enum Slice {
+    /// Its time was up; the rest is to be done.
+    More(Box<Run>),
+    /// The table is complete.
+    Done(Box<Calibration>),
+    /// It met a defect, or was dropped because the pool is closing.
+    Failed,
 }
 
 /// A search through the workers: what a caller hands to the coordinator.

@@ -143,6 +143,12 @@ impl<T> Signals<T> {
         // A receiver that is gone needs no signal.
         let _ = self.0.send(signal);
     }
+
+    /// Sends if there is room: for what may also happen on the receiver's own
+    /// thread, which must not wait for itself.
+    pub(crate) fn offer(&self, signal: T) {
+        let _ = self.0.try_send(signal);
+    }
 }
 
 /// The receiver of signals.

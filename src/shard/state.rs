@@ -80,6 +80,8 @@ pub(crate) struct ShardState<T> {
     /// Optimizations under way: done when the batch is committed.
     optimizing: VecDeque<(u64, T)>,
     batches_sealed: u64,
+    /// Rows that the index ever took in.
+    absorbed: u64,
     /// Rows in the index once all sealed batches are committed.
     linked: usize,
     next_ordinal: u64,
@@ -107,6 +109,7 @@ impl<T> ShardState<T> {
             retired: VecDeque::new(),
             optimizing: VecDeque::new(),
             batches_sealed: 0,
+            absorbed: 0,
             linked: 0,
             next_ordinal: 0,
             live: 0,
@@ -314,6 +317,7 @@ impl<T> ShardState<T> {
 
     fn finish_batch(&mut self) {
         let Some(batch) = self.sealed.pop_front() else { return };
+        self.absorbed += batch.absorb.len() as u64;
         if !batch.absorb.is_empty() {
             self.index_newest = self.index_newest.max(batch.cut);
         }
@@ -360,6 +364,7 @@ impl<T> ShardState<T> {
             free_places: self.rows.free_places(),
             views_held: self.rows.views_held(),
             batches: self.batches_sealed - self.sealed.len() as u64,
+            absorbed: self.absorbed,
             pending: self.pending.len(),
             vector_bytes: self.rows.vector_bytes(),
             row_bytes: self.rows.cell_bytes(),

@@ -1,6 +1,7 @@
 //! Published states of a collection: held, read and searched without a lock.
 
 mod cell;
+mod effort;
 mod published;
 mod search;
 mod verify;
@@ -8,8 +9,9 @@ mod verify;
 use std::sync::Arc;
 
 pub(crate) use cell::SnapshotCell;
-pub(crate) use published::{Context, Health, Helpers, Published, shard_of};
-pub(crate) use search::{merge_answers, search, search_one_shard};
+pub(crate) use effort::breadth_for;
+pub(crate) use published::{Calibrator, Context, Health, Helpers, Published, Tuning, shard_of};
+pub(crate) use search::{merge_answers, search, search_one_shard, search_uncounted};
 pub use verify::{Finding, VerifyReport};
 
 use crate::error::SearchError;
@@ -150,7 +152,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`SearchError::Vector`] when the query's vector cannot be used,
-    /// [`SearchError::Stale`] when the query demands a later write.
+    /// [`SearchError::Params`] when its target cannot be searched to,
+    /// [`SearchError::Stale`] when it demands a later write.
     pub fn search(&self, query: &Query<'_>) -> Result<Answer, SearchError> {
         search(&self.published, query)
     }

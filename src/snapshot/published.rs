@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::id::{Generation, RecordId, Row, Seq};
+use crate::query::{SearchParams, Target};
 use crate::rows::{Directory, ShardView};
 use crate::stats::StripedCounter;
+use crate::tuning::{Calibration, Extent, Targets};
 use crate::vector::Space;
 
 /// The first shard of a collection that failed, if one did.
@@ -35,6 +37,35 @@ pub(crate) trait Helpers: Send + Sync {
     fn share(&self, pieces: usize, work: Arc<dyn Fn(usize) + Send + Sync>);
 }
 
+/// Whoever has collections calibrated.
+pub(crate) trait Calibrator: Send + Sync {
+    /// Asks for it, never waiting; false when it cannot be asked right now.
+    fn ask(&self) -> bool;
+}
+
+/// The targets that readers asked for, and how they say so.
+pub(crate) struct Tuning {
+    pub(crate) targets: Targets,
+    calibrator: Box<dyn Calibrator>,
+    /// The calibrator knows that targets are in use.
+    asked: AtomicBool,
+}
+
+impl Tuning {
+    pub(crate) fn new(calibrator: Box<dyn Calibrator>) -> Tuning {
+        Tuning { targets: Targets::default(), calibrator, asked: AtomicBool::new(false) }
+    }
+
+    /// Notes that a search has a target. Writes and asks only when that is new.
+    #[inline]
+    pub(super) fn note(&self, target: Target) {
+        self.targets.note(target);
+        if !self.asked.load(Ordering::Relaxed) && self.calibrator.ask() {
+            self.asked.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What all snapshots of one collection share.
 pub(crate) struct Context {
     pub(crate) name: String,
@@ -45,6 +76,9 @@ pub(crate) struct Context {
     pub(crate) helpers: Arc<dyn Helpers>,
     /// The collection's `ef_search`.
     pub(crate) ef_search: usize,
+    /// What searches ask for that do not say it.
+    pub(crate) search: Option<SearchParams>,
+    pub(crate) tuning: Tuning,
     /// Distances that searches computed so far.
     pub(crate) distances: StripedCounter,
     /// Searches that were answered so far.
@@ -61,10 +95,30 @@ pub(crate) struct Published {
     pub(crate) generation: Generation,
     pub(crate) seq: Seq,
     pub(crate) shards: Box<[Arc<ShardView>]>,
+    /// What the collection knew of its own recall then.
+    pub(crate) calibration: Option<Arc<Calibration>>,
     pub(crate) context: Arc<Context>,
 }
 
 impl Published {
+    /// True when every search compares with all rows.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.shards.iter().all(|shard| shard.index().is_exact())
+    }
+
+    /// What the indexes hold and have seen.
+    pub(crate) fn extent(&self) -> Extent {
+        self.shards.iter().map(|shard| shard.measure()).fold(Extent::default(), |sum, measure| Extent {
+            indexed: sum.indexed + measure.indexed,
+            absorbed: sum.absorbed + measure.absorbed,
+        })
+    }
+
+    /// One past the highest row numbers: an upper bound of the visible records, in O(shards).
+    pub(super) fn high_water(&self) -> usize {
+        self.shards.iter().map(|shard| shard.high_water() as usize).sum()
+    }
+
     /// Where a record stands, if it is visible.
     pub(crate) fn find(&self, id: &RecordId) -> Option<(&ShardView, Row)> {
         let shard = self.shards.get(shard_of(id, self.shards.len()))?;

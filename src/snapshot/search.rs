@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 
+use super::effort::breadth_of;
 use super::published::Published;
 use crate::error::SearchError;
 use crate::id::Row;
 use crate::index::Effort;
-use crate::query::{Answer, Hit, Query, SearchStats};
+use crate::query::{Answer, Hit, Query, SearchParams, SearchStats};
 use crate::rows::{ShardRequest, ShardScratch};
 
 thread_local! {
@@ -34,8 +35,19 @@ pub(crate) struct SearchScratch {
 /// Searches every shard, one after the other, on the calling thread.
 ///
 /// # Errors
-/// [`SearchError::Vector`] and [`SearchError::Stale`].
+/// [`SearchError::Vector`], [`SearchError::Params`] and [`SearchError::Stale`].
 pub(crate) fn search(published: &Published, query: &Query<'_>) -> Result<Answer, SearchError> {
+    let answer = search_uncounted(published, query)?;
+    published.context.distances.add(answer.stats.distances);
+    published.context.searches.add(1);
+    Ok(answer)
+}
+
+/// As [`search`], for the engine's own purposes: counted by nobody.
+///
+/// # Errors
+/// As [`search`].
+pub(crate) fn search_uncounted(published: &Published, query: &Query<'_>) -> Result<Answer, SearchError> {
     SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
         Ok(mut scratch) => search_with(published, query, &mut scratch),
         Err(_) => search_with(published, query, &mut SearchScratch::default()),
@@ -47,7 +59,7 @@ fn search_with(
     query: &Query<'_>,
     scratch: &mut SearchScratch,
 ) -> Result<Answer, SearchError> {
-    check_seq(published, query)?;
+    check(published, query)?;
     prepare(published, query, &mut scratch.prepared)?;
     scratch.merged.clear();
     let mut effort = Effort::default();
@@ -61,15 +73,15 @@ fn search_with(
             bound = merge(&mut scratch.merged, plan.k);
         }
     }
-    published.context.distances.add(effort.distances);
-    published.context.searches.add(1);
-    Ok(answer(published, &scratch.merged, effort))
+    Ok(answer(published, &scratch.merged, effort, plan.ef))
 }
 
 /// How one query is spread over the shards.
 pub(crate) struct ShardPlan {
     /// Hits wanted in the end.
     k: usize,
+    /// Search breadth over all shards; 0 when every row is compared.
+    ef: usize,
     /// Hits asked of one shard.
     shard_k: usize,
     /// Search breadth in one shard.
@@ -83,11 +95,12 @@ const SPREAD: f64 = 3.0;
 
 impl ShardPlan {
     pub(crate) fn new(published: &Published, query: &Query<'_>) -> ShardPlan {
-        let rows: usize = published.shards.iter().map(|shard| shard.high_water() as usize).sum();
-        let k = query.k().min(rows);
-        let ef = query.breadth().unwrap_or(published.context.ef_search).max(k);
-        let shards = published.shards.len();
-        ShardPlan { k, shard_k: k, shard_ef: share(ef, shards), exact: query.is_exact() }
+        let k = query.k().min(published.high_water());
+        let breadth = breadth_of(published, query, k);
+        let ef = breadth.map_or(0, |ef| ef.max(k));
+        let exact = breadth.is_none();
+        let shown = if published.is_exact() { 0 } else { ef };
+        ShardPlan { k, ef: shown, shard_k: k, shard_ef: share(ef, published.shards.len()), exact }
     }
 }
 
@@ -104,7 +117,8 @@ fn share(ef: usize, shards: usize) -> usize {
     ((mean + spread).ceil() as usize).min(ef)
 }
 
-fn check_seq(published: &Published, query: &Query<'_>) -> Result<(), SearchError> {
+fn check(published: &Published, query: &Query<'_>) -> Result<(), SearchError> {
+    query.search_params().map_or(Ok(()), SearchParams::check)?;
     match query.required() {
         Some(demanded) if demanded > published.seq => {
             Err(SearchError::Stale { shown: published.seq, demanded })
@@ -160,7 +174,7 @@ fn merge(merged: &mut Vec<Candidate>, k: usize) -> f32 {
     }
 }
 
-fn answer(published: &Published, merged: &[Candidate], effort: Effort) -> Answer {
+fn answer(published: &Published, merged: &[Candidate], effort: Effort, ef: usize) -> Answer {
     let hit = |candidate: &Candidate| {
         let id = published.shards[candidate.shard as usize].id(candidate.row)?;
         Some(Hit { id: id.clone(), distance: candidate.distance })
@@ -176,6 +190,7 @@ fn answer(published: &Published, merged: &[Candidate], effort: Effort) -> Answer
             distances: effort.distances,
             hops: effort.hops,
             shards: published.shards.len() as u32,
+            ef,
         },
     }
 }
@@ -184,7 +199,7 @@ fn answer(published: &Published, merged: &[Candidate], effort: Effort) -> Answer
 /// hits come from this shard alone.
 ///
 /// # Errors
-/// [`SearchError::Vector`] and [`SearchError::Stale`].
+/// As [`search`].
 pub(crate) fn search_one_shard(
     published: &Published,
     query: &Query<'_>,
@@ -192,7 +207,7 @@ pub(crate) fn search_one_shard(
 ) -> Result<Answer, SearchError> {
     SCRATCH.with(|scratch| {
         let scratch = &mut *scratch.borrow_mut();
-        check_seq(published, query)?;
+        check(published, query)?;
         prepare(published, query, &mut scratch.prepared)?;
         scratch.merged.clear();
         let plan = ShardPlan::new(published, query);
@@ -202,13 +217,14 @@ pub(crate) fn search_one_shard(
             merge(&mut scratch.merged, plan.k);
         }
         published.context.distances.add(effort.distances);
-        Ok(answer(published, &scratch.merged, effort))
+        Ok(answer(published, &scratch.merged, effort, plan.ef))
     })
 }
 
 /// Merges the answers of all shards, given in the order of the shards.
 pub(crate) fn merge_answers(published: &Published, k: usize, parts: Vec<Answer>) -> Answer {
-    let mut merged = answer(published, &[], Effort::default());
+    let ef = parts.first().map_or(0, |part| part.stats.ef);
+    let mut merged = answer(published, &[], Effort::default(), ef);
     for part in parts {
         merged.stats.distances += part.stats.distances;
         merged.stats.hops += part.stats.hops;

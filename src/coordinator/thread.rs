@@ -1,0 +1,37 @@
+//! What a thread asks of the system: to give way to others, and how long it
+//! has worked. The only home of rustix.
+
+use std::time::Duration;
+
+/// How nice the pool's threads are: searches on the callers' threads and the
+/// workers go first, and the pool still gets about a tenth of a core that is
+/// fully taken.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+/// Lets other threads go first. On Linux the priority belongs to the thread.
+pub(super) fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "the pool runs at normal priority");
+    }
+}
+
+/// The time that this thread has worked, not counting waits for a core: a
+/// thread that gives way to others measures as one that does not. Since some
+/// moment that is the same for all calls on a thread; elsewhere than on Linux
+/// waits count too.
+#[cfg(target_os = "linux")]
+pub(super) fn worked() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn worked() -> Duration {
+    use std::sync::LazyLock;
+    use std::time::Instant;
+
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}

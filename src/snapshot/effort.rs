@@ -1,0 +1,54 @@
+//! How broadly a query is searched for: what it says, or what its target takes.
+
+use super::published::Published;
+use crate::query::{Goal, Query, Target};
+use crate::tuning::{Choice, EXACT_ROWS, Reach, UNCALIBRATED_EF, choose};
+
+/// The breadth for a query for `k` hits; `None`: compare with every row. Lets
+/// the collection know when a target is asked for.
+pub(super) fn breadth_of(published: &Published, query: &Query<'_>, k: usize) -> Option<usize> {
+    if query.is_exact() {
+        return None;
+    }
+    let context = &published.context;
+    match query.search_params().or(context.search).map(|params| params.goal()) {
+        None => Some(context.ef_search),
+        Some(Goal::Breadth(ef)) => Some(ef),
+        Some(Goal::Target(target)) => {
+            context.tuning.note(target);
+            breadth_for(published, target, k).0
+        }
+    }
+}
+
+/// The breadth for a target, `None` being the exact search, and what is known
+/// of its reach.
+pub(crate) fn breadth_for(published: &Published, target: Target, k: usize) -> (Option<usize>, Reach) {
+    let ef_search = published.context.ef_search;
+    if published.is_exact() {
+        return (Some(ef_search), Reach::Exact);
+    }
+    if wants_all(target) || published.high_water() < EXACT_ROWS {
+        return (None, Reach::Exact);
+    }
+    // What so few rows showed does not hold for more.
+    let table = published.calibration.as_ref().filter(|table| table.rows >= EXACT_ROWS);
+    match table.and_then(|table| choose(table, target, k)) {
+        Some(Choice { exact: true, .. }) => (None, Reach::Exact),
+        Some(Choice { ef, reached: true, .. }) => (Some(ef), Reach::Reached),
+        Some(Choice { ef, .. }) => (Some(ef), Reach::BestAvailable),
+        None => (Some(uncalibrated(target, ef_search, k)), Reach::Unknown),
+    }
+}
+
+fn wants_all(target: Target) -> bool {
+    matches!(target, Target::Recall(share) if share.get() >= 1.0)
+}
+
+/// The breadth while nothing is known.
+fn uncalibrated(target: Target, ef_search: usize, k: usize) -> usize {
+    match target {
+        Target::Recall(_) => ef_search.max(UNCALIBRATED_EF).max(2 * k),
+        Target::P99(_) => ef_search,
+    }
+}
