@@ -12,7 +12,7 @@
 //! Words are relaxed atomics. They compile to plain loads and stores and make
 //! the sharing safe Rust; the order comes from outside: a version is published
 //! after its words were written, and a place is written again only after the
-//! [`Lease`] of the last version that read it was seen released. `model.rs`
+//! [`Lease`] of the last version that read it was seen released. `tests/model.rs`
 //! checks this for every order in which threads can meet.
 
 use std::collections::VecDeque;
@@ -407,6 +407,7 @@ fn copy(from: &[Word], to: &[Word]) {
 }
 
 #[cfg(all(test, vecino_loom))]
+#[path = "cow/tests/model.rs"]
 mod model;
 #[cfg(all(test, not(vecino_loom)))]
 mod tests;
