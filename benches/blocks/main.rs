@@ -167,7 +167,8 @@ fn compare(sets: &mut [Vec<Runner<'_>>; 2], words: usize, effort: Effort) {
     let [small, huge] = sets;
     for (small, huge) in small.iter_mut().zip(huge) {
         let medians = [median(&mut small.times), median(&mut huge.times)];
-        (small.times.clear(), huge.times.clear());
+        small.times.clear();
+        huge.times.clear();
         if floors[0] == 0.0 {
             floors = medians;
         }
