@@ -65,5 +65,5 @@ fn a_large_collection_stands_on_huge_pages_and_a_small_one_takes_none() {
     assert!(gained >= vectors / 4 * 3, "{gained} of {vectors} bytes");
     // A page may be used twice by rows beside one another, never counted twice.
     assert!(gained <= vectors + vectors / 2 + 4 * HUGE, "{gained} of {vectors} bytes");
-    assert_eq!(large.search(&Query::new(&vec![3.0; dim]).top(1)).unwrap().into_iter().count(), 1);
+    assert_eq!(large.search(&Query::new(vec![3.0; dim].as_slice()).top(1)).unwrap().into_iter().count(), 1);
 }

@@ -8,7 +8,8 @@
 //! are walked in turn, round after round; printed are the medians, and their
 //! ratio to a layout without any check or table.
 //!
-//! Keys: keys (a list with commas), rounds, steps.
+//! Keys: keys, away (percent; lists with commas), rounds, steps, layout (part of
+//! a name: only those, to count instructions).
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -166,7 +167,8 @@ fn compare(sets: &mut [Vec<Runner<'_>>; 2], words: usize, effort: Effort) {
     let [small, huge] = sets;
     for (small, huge) in small.iter_mut().zip(huge) {
         let medians = [median(&mut small.times), median(&mut huge.times)];
-        (small.times.clear(), huge.times.clear());
+        small.times.clear();
+        huge.times.clear();
         if floors[0] == 0.0 {
             floors = medians;
         }
@@ -192,14 +194,17 @@ fn main() {
         steps: number("steps", if quick { 500 } else { 5_000 }),
     };
     let keys = options.get("keys").copied().unwrap_or(if quick { "20000" } else { "60000,400000,1000000" });
+    let away = options.get("away").copied().unwrap_or("0,1,10");
+    let named = options.get("layout").copied().unwrap_or("");
     println!("ns a step of {HOP} blocks, and ratio to (d): on small pages, on huge pages");
     for keys in keys.split(',').filter_map(|text| text.parse::<u32>().ok()) {
-        for percent in [0, 1, 10] {
+        for percent in away.split(',').filter_map(|text| text.parse().ok()) {
             for (stride, reads) in [(32, [16, 32].as_slice()), (48, &[48])] {
                 set_huge(false);
                 let small = runners(keys, stride, percent);
                 set_huge(true);
                 let mut sets = [small, runners(keys, stride, percent)];
+                sets.iter_mut().for_each(|set| set.retain(|runner| runner.name.contains(named)));
                 for words in reads {
                     println!(
                         "{keys} keys, {percent} % away, {} of {} bytes",

@@ -12,7 +12,7 @@
 //! Words are relaxed atomics. They compile to plain loads and stores and make
 //! the sharing safe Rust; the order comes from outside: a version is published
 //! after its words were written, and a place is written again only after the
-//! [`Lease`] of the last version that read it was seen released. `model.rs`
+//! [`Lease`] of the last version that read it was seen released. `tests/model.rs`
 //! checks this for every order in which threads can meet.
 
 use std::collections::VecDeque;
@@ -21,19 +21,10 @@ use std::sync::atomic::Ordering;
 
 use crate::bits::RowSet;
 use crate::lease::{Lease, Receipt, lease};
-use crate::memory::{Strip, Word};
+use crate::memory::{Pages, Word};
 
 /// What a word holds before it is written: "nothing".
 pub(crate) const NONE: u32 = u32::MAX;
-
-/// Bytes of a page: two huge pages. Few pages make a small table, and what the
-/// last page has too much stays bounded.
-const PAGE_BYTES: usize = 4 << 20;
-
-/// Keys of a page, as powers of two: narrow blocks do not need huge pages of
-/// keys, and wide ones not a table as long as that of the sections.
-const LEAST_PAGE_SHIFT: u32 = 12;
-const MOST_PAGE_SHIFT: u32 = 16;
 
 /// Keys of the smallest first page: small indexes stay small.
 const FIRST_KEYS: u32 = if cfg!(all(vecino_loom, test)) { 2 } else { 64 };
@@ -84,54 +75,6 @@ impl Versions {
         self.next += 1;
         lease
     }
-}
-
-/// Blocks by number, in pages that never move but for a first short one.
-#[derive(Clone, Debug)]
-struct Pages {
-    /// Blocks of a page, as a power of two.
-    shift: u32,
-    stride: u32,
-    strips: Vec<Strip>,
-}
-
-impl Pages {
-    fn new(stride: usize) -> Pages {
-        let fitting = PAGE_BYTES / (stride.max(1) * size_of::<u32>());
-        let shift = fitting.max(1).ilog2().clamp(LEAST_PAGE_SHIFT, MOST_PAGE_SHIFT);
-        Pages { shift, stride: stride as u32, strips: Vec::new() }
-    }
-
-    #[inline]
-    fn block(&self, at: u32) -> &[Word] {
-        self.strips[(at >> self.shift) as usize].block(at & ((1 << self.shift) - 1))
-    }
-
-    /// Makes places for the blocks below `to`, of which those below `used`
-    /// hold something.
-    fn reserve(&mut self, to: u32, used: u32) {
-        let page = 1 << self.shift;
-        let first = if to < page { to.next_power_of_two() } else { page };
-        match self.strips.first_mut() {
-            None => self.strips.push(Strip::new(first, self.stride)),
-            Some(short) if short.blocks() < first => *short = widened(short, first, self.stride, used),
-            Some(_) => {}
-        }
-        while (self.strips.len() as u64) << self.shift < u64::from(to) {
-            self.strips.push(Strip::new(page, self.stride));
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.strips.iter().map(|strip| size_of::<Strip>() + strip.bytes()).sum()
-    }
-}
-
-/// A larger copy; versions that know the old strip keep it.
-fn widened(old: &Strip, blocks: u32, stride: u32, used: u32) -> Strip {
-    let strip = Strip::new(blocks, stride);
-    (0..used.min(old.blocks())).for_each(|at| copy(old.block(at), strip.block(at)));
-    strip
 }
 
 /// Which blocks of a section are not at home, and where they are instead.
@@ -203,6 +146,7 @@ impl BlockView {
 
     /// Shows the blocks of many keys, in order. Cheaper than asking for each:
     /// while every block is at home nothing but its place is computed.
+    #[cfg_attr(not(feature = "internals"), allow(dead_code, reason = "for graphs with code blocks; benches"))]
     #[inline]
     pub(crate) fn each<'a>(&'a self, keys: &[u32], mut show: impl FnMut(usize, &'a [Word])) {
         if self.is_at_home() {
@@ -301,7 +245,7 @@ impl Blocks {
     /// # Panics
     /// When there are more words than the stride.
     pub(crate) fn write(&mut self, key: u32, words: &[u32], epoch: Epoch) {
-        assert!(words.len() <= self.view.home.stride as usize);
+        assert!(words.len() <= self.view.home.stride());
         self.reserve(key);
         let slot = self.slot_of[key as usize];
         if self.written.insert(key) {
@@ -362,7 +306,7 @@ impl Blocks {
     /// others become free.
     fn grow_overlay(&mut self) -> u32 {
         let slots = self.born.len() as u32;
-        let grown = slots + slots.clamp(FIRST_SLOTS, 1 << self.view.overlay.shift);
+        let grown = slots + slots.clamp(FIRST_SLOTS, self.view.overlay.page());
         self.view.overlay.reserve(grown, slots);
         self.born.resize(grown as usize, 0);
         self.free.extend((slots + 1..grown).rev());
@@ -476,6 +420,7 @@ fn copy(from: &[Word], to: &[Word]) {
 }
 
 #[cfg(all(test, vecino_loom))]
+#[path = "cow/tests/model.rs"]
 mod model;
 #[cfg(all(test, not(vecino_loom)))]
 mod tests;

@@ -12,8 +12,10 @@ use std::ptr::NonNull;
 
 #[cfg(target_os = "linux")]
 mod mapping;
+mod pages;
 mod words;
 
+pub(crate) use pages::Pages;
 pub(crate) use words::{Strip, Word};
 
 /// A cache line: what starts on one touches the fewest lines.

@@ -12,6 +12,7 @@ mod plain {
     use std::alloc::{Layout, handle_alloc_error};
     use std::ptr::NonNull;
     use std::sync::Arc;
+    use std::sync::atomic::Ordering;
 
     use super::Word;
     use crate::memory::{LINE, Memory};
@@ -55,6 +56,17 @@ mod plain {
             // many blocks of `stride` words, aligned and zeroed, which `memory`
             // keeps. A zeroed word is valid; words are only used as atomics.
             unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(at * stride), stride) }
+        }
+
+        /// A copy of `blocks` blocks, with the contents of those below `used`.
+        pub(crate) fn widened(&self, blocks: u32, used: u32) -> Strip {
+            let strip = Strip::new(blocks, self.stride);
+            for at in 0..used.min(self.blocks()) {
+                for (from, to) in self.block(at).iter().zip(strip.block(at)) {
+                    to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+            }
+            strip
         }
 
         pub(crate) fn blocks(&self) -> u32 {
@@ -114,6 +126,17 @@ mod model {
 
         pub(crate) fn block(&self, at: u32) -> &[Word] {
             &self.words[(at * self.stride) as usize..][..self.stride as usize]
+        }
+
+        /// A copy of `blocks` blocks, with the contents of those below `used`.
+        pub(crate) fn widened(&self, blocks: u32, used: u32) -> Strip {
+            let strip = Strip::new(blocks, self.stride);
+            for at in 0..used.min(self.blocks()) {
+                for (from, to) in self.block(at).iter().zip(strip.block(at)) {
+                    to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+            }
+            strip
         }
 
         pub(crate) fn blocks(&self) -> u32 {

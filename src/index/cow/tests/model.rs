@@ -45,7 +45,7 @@ impl Writer {
     /// Makes the next version; `writes` are keys with their new content.
     fn commit(&mut self, writes: &[(u32, u32)]) -> Arc<Version> {
         let epoch = self.versions.begin();
-        let stride = self.blocks.view.home.stride as usize;
+        let stride = self.blocks.view.home.stride();
         for (key, content) in writes {
             self.expected.resize(self.expected.len().max(*key as usize + 1), NONE);
             self.expected[*key as usize] = *content;

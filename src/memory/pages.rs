@@ -1,0 +1,160 @@
+//! Blocks of words by number, growing.
+
+use super::{Strip, Word};
+
+/// Bytes of a page: two huge pages. Few pages make a small table, and what the
+/// last page has too much stays bounded.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// Blocks of a page, as powers of two: narrow blocks need no page of that size,
+/// and wide ones no long table.
+const LEAST_SHIFT: u32 = 12;
+const MOST_SHIFT: u32 = 16;
+
+/// Blocks of `stride` words in pages that never move but for the first, which
+/// starts small and is copied as it grows: clones from before keep the old one.
+#[derive(Clone, Debug)]
+pub(crate) struct Pages {
+    /// Blocks of a page, as a power of two.
+    shift: u32,
+    stride: u32,
+    /// Blocks that have memory: all pages but the first, when alone, are full.
+    limit: u32,
+    #[cfg(not(all(vecino_loom, test)))]
+    bases: Vec<Base>,
+    strips: Vec<Strip>,
+}
+
+/// Where block 0 would be if the blocks of a page went on before it: saves a
+/// lookup the number within the page.
+#[cfg(not(all(vecino_loom, test)))]
+#[derive(Clone, Copy, Debug)]
+struct Base(*const Word);
+
+// SAFETY: it points into a strip that stands beside it, which may be sent and
+// shared.
+#[cfg(not(all(vecino_loom, test)))]
+unsafe impl Send for Base {}
+// SAFETY: as above.
+#[cfg(not(all(vecino_loom, test)))]
+unsafe impl Sync for Base {}
+
+impl Pages {
+    pub(crate) fn new(stride: usize) -> Pages {
+        let fitting = PAGE_BYTES / (stride.max(1) * size_of::<u32>());
+        let shift = fitting.max(1).ilog2().clamp(LEAST_SHIFT, MOST_SHIFT);
+        Pages {
+            shift,
+            stride: stride as u32,
+            limit: 0,
+            #[cfg(not(all(vecino_loom, test)))]
+            bases: Vec::new(),
+            strips: Vec::new(),
+        }
+    }
+
+    pub(crate) fn stride(&self) -> usize {
+        self.stride as usize
+    }
+
+    /// Blocks of a page.
+    pub(crate) fn page(&self) -> u32 {
+        1 << self.shift
+    }
+
+    /// The words of a block.
+    ///
+    /// # Panics
+    /// When it has no memory.
+    #[cfg(not(all(vecino_loom, test)))]
+    #[inline(always)]
+    pub(crate) fn block(&self, at: u32) -> &[Word] {
+        assert!(at < self.limit);
+        let stride = self.stride as usize;
+        // SAFETY: `at` is below the limit, so its page is in the table
+        // (`set_bases`) and holds the block: `base + at * stride` is where
+        // `Strip::block` says it starts. The strip lives as long as `self`.
+        unsafe {
+            let base = self.bases.get_unchecked((at >> self.shift) as usize).0;
+            std::slice::from_raw_parts(base.wrapping_add(at as usize * stride), stride)
+        }
+    }
+
+    /// The words of a block.
+    #[cfg(all(vecino_loom, test))]
+    pub(crate) fn block(&self, at: u32) -> &[Word] {
+        self.strips[(at >> self.shift) as usize].block(at & (self.page() - 1))
+    }
+
+    /// Makes places for the blocks below `to`, of which those below `used`
+    /// hold something.
+    pub(crate) fn reserve(&mut self, to: u32, used: u32) {
+        if to <= self.limit {
+            return;
+        }
+        let page = self.page();
+        let first = if to < page { to.next_power_of_two() } else { page };
+        match self.strips.first_mut() {
+            None => self.strips.push(Strip::new(first, self.stride)),
+            Some(short) if short.blocks() < first => *short = short.widened(first, used),
+            Some(_) => {}
+        }
+        while (self.strips.len() as u64) << self.shift < u64::from(to) && first == page {
+            self.strips.push(Strip::new(page, self.stride));
+        }
+        let full = (self.strips.len() as u64) << self.shift;
+        self.limit = if first < page { first } else { full.min(u64::from(u32::MAX)) as u32 };
+        #[cfg(not(all(vecino_loom, test)))]
+        self.set_bases();
+    }
+
+    #[cfg(not(all(vecino_loom, test)))]
+    fn set_bases(&mut self) {
+        let words = (self.stride as usize) << self.shift;
+        let base = |(page, strip): (usize, &Strip)| Base(strip.block(0).as_ptr().wrapping_sub(page * words));
+        self.bases = self.strips.iter().enumerate().map(base).collect();
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        let entry = size_of::<Strip>() + size_of::<*const Word>();
+        self.strips.iter().map(|strip| entry + strip.bytes()).sum()
+    }
+}
+
+#[cfg(all(test, not(vecino_loom)))]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::memory::LINE;
+
+    #[test]
+    fn blocks_keep_their_words_while_pages_are_added() {
+        for stride in [1, 3, 16, 128, 400] {
+            let mut pages = Pages::new(stride);
+            let (mut used, last) = (0, 2 * pages.page() + 5);
+            let mut clones = Vec::new();
+            for to in [1, 64, 100, 4_095, 4_096, pages.page(), pages.page() + 1, last] {
+                pages.reserve(to, used);
+                for at in used..to {
+                    pages.block(at)[stride - 1].store(at, Ordering::Relaxed);
+                }
+                used = used.max(to);
+                clones.push((pages.clone(), used));
+            }
+            for (pages, used) in &clones {
+                assert!((0..*used).all(|at| pages.block(at)[stride - 1].load(Ordering::Relaxed) == at));
+                assert!((0..*used).all(|at| pages.block(at).len() == stride));
+            }
+            assert_eq!(pages.block(pages.page()).as_ptr() as usize % LINE, 0);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "at < self.limit")]
+    fn a_block_without_memory_is_refused() {
+        let mut pages = Pages::new(4);
+        pages.reserve(64, 0);
+        pages.block(64);
+    }
+}
