@@ -14,9 +14,11 @@ Options of ann_benchmark:
   --metric l2|cos|ip   instead of the file `metric`
   --queries N          queries used, from the start                  [1000]
   --k K                hits for each query                           [10]
-  --index flat|hnsw                                                  [hnsw]
-  --m M                links of a row                                [16]
-  --ef-construction N  breadth of the search while building          [200]
+  --index graph|hnsw|flat                                            [graph]
+  --m M                links of a row, for hnsw                      [16]
+  --ef-construction N  breadth of the search while building          [hnsw: 200; graph: its own]
+  --code-bits B        bits of a coordinate in the codes, for graph  [measured]
+  --code-bytes B       bytes of a record's code, for graph           [measured]
   --ef LIST            search breadths, such as 16,64,256
   --shards S           shards, one worker each                       [1]
   --threads T          threads that build                            [2]
@@ -30,6 +32,7 @@ Options of ann_benchmark:
 pub(super) enum Index {
     Flat,
     Hnsw,
+    Graph,
 }
 
 /// What the command line says.
@@ -43,7 +46,9 @@ pub(super) struct Arguments {
     pub(super) k: usize,
     pub(super) index: Index,
     pub(super) m: usize,
-    pub(super) ef_construction: usize,
+    pub(super) ef_construction: Option<usize>,
+    pub(super) code_bits: Option<usize>,
+    pub(super) code_bytes: Option<usize>,
     pub(super) breadths: Vec<usize>,
     pub(super) shards: usize,
     pub(super) threads: usize,
@@ -63,10 +68,12 @@ impl Arguments {
             metric: None,
             queries: 1_000,
             k: 10,
-            index: Index::Hnsw,
+            index: Index::Graph,
             m: 16,
-            ef_construction: 200,
-            breadths: vec![10, 16, 24, 40, 64, 100, 160, 256, 400, 640, 1_000, 1_600],
+            ef_construction: None,
+            code_bits: None,
+            code_bytes: None,
+            breadths: vec![4, 6, 8, 10, 12, 16, 20, 24, 40, 64, 100, 160, 256, 400, 640, 1_000, 1_600],
             shards: 1,
             threads: 2,
             out: None,
@@ -111,7 +118,9 @@ impl Arguments {
             "--queries" => self.queries = number(option, &value)?,
             "--k" => self.k = number(option, &value)?,
             "--m" => self.m = number(option, &value)?,
-            "--ef-construction" => self.ef_construction = number(option, &value)?,
+            "--ef-construction" => self.ef_construction = Some(number(option, &value)?),
+            "--code-bits" => self.code_bits = Some(number(option, &value)?),
+            "--code-bytes" => self.code_bytes = Some(number(option, &value)?),
             "--shards" => self.shards = number(option, &value)?,
             "--threads" => self.threads = number(option, &value)?,
             "--seconds" => self.seconds = number(option, &value)?,
@@ -122,7 +131,8 @@ impl Arguments {
                 self.index = match value.as_str() {
                     "flat" => Index::Flat,
                     "hnsw" => Index::Hnsw,
-                    _ => return Err(format!("--index is {value:?}, but must be flat or hnsw").into()),
+                    "graph" => Index::Graph,
+                    _ => return Err(format!("--index is {value:?}, but must be graph, hnsw or flat").into()),
                 }
             }
             _ => return Err(format!("unknown option {option:?}\n{HELP}").into()),
@@ -135,6 +145,7 @@ impl Arguments {
         let index = match self.index {
             Index::Flat => "flat".to_owned(),
             Index::Hnsw => format!("hnsw-M{}", self.m),
+            Index::Graph => "graph".to_owned(),
         };
         if self.shards == 1 { format!("vecino-{index}") } else { format!("vecino-{index}-s{}", self.shards) }
     }

@@ -17,9 +17,9 @@
 //! when every row is indexed. Then, for one search breadth after another until
 //! the recall is 0.9985: the first 1,000 queries, three passes, the median
 //! counts. For one-thread figures the whole process is pinned to one CPU.
-//! `qps1_single` is one `Collection::search` for each query, `qps1_batch` the
-//! same with prepared queries on one held snapshot, `qps2_batch` two threads
-//! calling `Collection::search`. Recall is tie-aware: an answer counts when it
+//! `qps1_single` is one `Collection::search` for each query, `qps1_batch`
+//! one `Snapshot::search_many` for all queries on the same thread, `qps2_batch`
+//! two threads that call it for 32 queries in turn. Recall is tie-aware: an answer counts when it
 //! is no farther than the true k-th. `rss_mb` is resident memory after building
 //! less that before, with the base vectors loaded in both.
 //!
@@ -39,7 +39,7 @@ mod sweep;
 use std::error::Error;
 use std::time::Instant;
 
-use vecino::{Collection, CollectionConfig, Engine, HnswConfig, IndexSpec, Record};
+use vecino::{Collection, CollectionConfig, Engine, GraphConfig, HnswConfig, IndexSpec, Record};
 
 use arguments::{Arguments, Index};
 use data::Data;
@@ -66,13 +66,28 @@ fn create(arguments: &Arguments, data: &Data) -> Result<(Engine, Collection)> {
     let index = match arguments.index {
         Index::Flat => IndexSpec::Flat,
         Index::Hnsw => {
-            let config = HnswConfig::default().m(arguments.m).ef_construction(arguments.ef_construction);
-            IndexSpec::Hnsw(config)
+            let breadth = arguments.ef_construction.unwrap_or(200);
+            IndexSpec::Hnsw(HnswConfig::default().m(arguments.m).ef_construction(breadth))
         }
+        Index::Graph => IndexSpec::Graph(graph_config(arguments)),
     };
     let config = CollectionConfig::new(data.dim, data.metric.of_collection()).index(index);
     let items = engine.create_collection("benchmark", config)?;
     Ok((engine, items))
+}
+
+fn graph_config(arguments: &Arguments) -> GraphConfig {
+    let mut config = GraphConfig::default();
+    if let Some(breadth) = arguments.ef_construction {
+        config = config.ef_construction(breadth);
+    }
+    if let Some(bits) = arguments.code_bits {
+        config = config.code_bits(bits);
+    }
+    if let Some(bytes) = arguments.code_bytes {
+        config = config.code_bytes(bytes);
+    }
+    config
 }
 
 /// Puts the first `rows` rows in and waits until the index holds them all;

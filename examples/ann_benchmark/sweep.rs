@@ -49,6 +49,8 @@ fn breadths(arguments: &Arguments) -> Vec<usize> {
     match arguments.index {
         Index::Flat => vec![0],
         Index::Hnsw => arguments.breadths.iter().copied().filter(|ef| *ef >= arguments.k).collect(),
+        // The graph keeps candidates enough for k whatever its breadth.
+        Index::Graph => arguments.breadths.iter().copied().filter(|ef| 3 * *ef >= arguments.k).collect(),
     }
 }
 
@@ -69,12 +71,11 @@ fn point(arguments: &Arguments, data: &Data, items: &Collection, breadth: usize)
     })?;
     let prepared: Vec<Query<'_>> = (0..data.queries()).map(query).collect();
     let snapshot = items.snapshot();
-    let mut answers = Vec::new();
+    let mut answers: Vec<Answer> = Vec::new();
     let batches = passes(|times| {
-        answers = times.measure(|| prepared.iter().map(|query| snapshot.search(query)).collect::<Vec<_>>());
+        answers = times.measure(|| snapshot.search_many(&prepared))?;
         Ok(())
     })?;
-    let answers: Vec<Answer> = answers.into_iter().collect::<std::result::Result<_, _>>()?;
 
     machine::pin_process(machine::BOTH);
     two_threads(items, data.queries().min(200), &query)?;
@@ -110,20 +111,24 @@ fn passes(mut pass: impl FnMut(&mut Times) -> Result<()>) -> Result<Vec<Times>> 
     Ok(all)
 }
 
+/// Queries that one of two threads takes at a time.
+const TURN: usize = 32;
+
 /// Answers all queries from two threads that take them in turn.
 fn two_threads<'a>(
     items: &Collection,
     queries: usize,
     query: &(impl Fn(usize) -> Query<'a> + Sync),
 ) -> Result<()> {
-    let next = AtomicUsize::new(0);
+    let (next, snapshot) = (AtomicUsize::new(0), items.snapshot());
     let work = || -> Result<()> {
         loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            if at >= queries {
+            let from = next.fetch_add(TURN, Ordering::Relaxed);
+            if from >= queries {
                 return Ok(());
             }
-            items.search(&query(at))?;
+            let part: Vec<Query<'_>> = (from..queries.min(from + TURN)).map(query).collect();
+            snapshot.search_many(&part)?;
         }
     };
     std::thread::scope(|scope| {

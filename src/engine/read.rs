@@ -1,6 +1,6 @@
 //! Reading: on the caller's thread from the newest snapshot, or through the workers.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tracing::warn;
@@ -166,13 +166,17 @@ impl Snapshot {
         let batch = Arc::new(QueryBatch {
             snapshot: self.clone(),
             queries: queries.iter().map(|query| query.clone().into_owned()).collect(),
-            answers: queries.iter().map(|_| OnceLock::new()).collect(),
+            answers: queries.chunks(QUERIES_PER_PIECE).map(|_| Mutex::default()).collect(),
         });
         let work = Arc::clone(&batch);
         self.helpers()
             .share(queries.len().div_ceil(QUERIES_PER_PIECE), Arc::new(move |piece| work.answer(piece)));
-        let answers = batch.answers.iter().map(|answer| answer.get().cloned());
-        answers.map(|answer| answer.unwrap_or(Err(SearchError::Failed { shard: 0 }))).collect()
+        let mut all = Vec::with_capacity(queries.len());
+        for part in &batch.answers {
+            let part = part.lock().unwrap_or_else(PoisonError::into_inner).take();
+            all.extend(part.unwrap_or(Err(SearchError::Failed { shard: 0 }))?);
+        }
+        Ok(all)
     }
 }
 
@@ -184,16 +188,16 @@ const QUERIES_PER_PIECE: usize = 16;
 struct QueryBatch {
     snapshot: Snapshot,
     queries: Vec<Query<'static>>,
-    answers: Vec<OnceLock<Result<Answer, SearchError>>>,
+    /// By piece.
+    answers: Vec<Mutex<Option<Result<Vec<Answer>, SearchError>>>>,
 }
 
 impl QueryBatch {
     fn answer(&self, piece: usize) {
         let from = piece * QUERIES_PER_PIECE;
-        let pairs = self.queries.iter().zip(&self.answers).skip(from).take(QUERIES_PER_PIECE);
-        for (query, answer) in pairs {
-            let _ = answer.set(self.snapshot.search(query));
-        }
+        let queries = &self.queries[from..self.queries.len().min(from + QUERIES_PER_PIECE)];
+        let answers = self.snapshot.search_many(queries);
+        *self.answers[piece].lock().unwrap_or_else(PoisonError::into_inner) = Some(answers);
     }
 }
 

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::cow::Versions;
-use super::links::{Change, Graph, Job, Limits, LinkOptions, Links, Walk, audit, change, digest};
+use super::links::{Change, Graph, Job, Limits, LinkOptions, Links, Step, Walk, audit, change, digest};
 use super::measure::Exact;
 use super::{Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, flat};
 use crate::bits::RowSet;
@@ -118,7 +118,10 @@ impl HnswVersion {
         walk.find_starts(scratch, effort);
         match request.admit {
             None => {
-                walk.beam(0, ef, limits, scratch, effort);
+                let mut step = walk.set_out(ef, limits, scratch);
+                while step != Step::End {
+                    step = walk.advance(0, step, limits, scratch, effort);
+                }
                 scratch.pool.iter().take(request.k).for_each(|near| found.offer(near));
             }
             Some(admit) => {

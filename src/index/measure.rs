@@ -25,6 +25,9 @@ pub(super) trait Measure: Copy + Sync {
     /// The distances to at most [`BLOCK`](crate::vector::BLOCK) rows; a row
     /// that is farther than `bound` may get any value beyond it.
     fn distances(&self, query: &Self::Query, rows: &[Row], bound: f32, distances: &mut [f32]);
+
+    /// Asks the processor for what `distances` will read of a row.
+    fn prefetch(&self, row: Row);
 }
 
 /// The stored vectors themselves.
@@ -64,4 +67,8 @@ impl Measure for Exact<'_> {
     fn distances(&self, query: &[f32], rows: &[Row], bound: f32, distances: &mut [f32]) {
         self.space.distances(query, self.vectors, rows, bound, distances);
     }
+
+    /// Nothing: the kernels ask for rows themselves, some ahead.
+    #[inline]
+    fn prefetch(&self, _row: Row) {}
 }

@@ -109,6 +109,16 @@ pub(crate) struct Request<'a> {
     pub(crate) admit: Option<&'a (dyn Fn(Row) -> bool + 'a)>,
 }
 
+/// One of several searches that are done together.
+pub(crate) struct Trip<'a> {
+    pub(crate) request: Request<'a>,
+    pub(crate) scratch: &'a mut Scratch,
+    /// Already reset to k.
+    pub(crate) found: &'a mut TopK,
+    /// What it took.
+    pub(crate) effort: Effort,
+}
+
 /// What a search did, as plain counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effort {
@@ -157,6 +167,13 @@ pub(crate) trait IndexVersion: Send + Sync {
         scratch: &mut Scratch,
         found: &mut TopK,
     ) -> Effort;
+
+    /// Does all searches, each with the same result as [`IndexVersion::search`].
+    fn search_many(&self, points: Points<'_>, trips: &mut [Trip<'_>]) {
+        for Trip { request, scratch, found, effort } in trips {
+            *effort = self.search(points, request, scratch, found);
+        }
+    }
 
     /// Computes how to take in and let go the rows of a batch.
     fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan;

@@ -11,6 +11,10 @@ use crate::neighbor::Neighbor;
 /// Set in an entry whose neighbours were looked at.
 const EXPANDED: u64 = 1;
 
+/// Up to so many entries it is faster to move them one by one on the way to
+/// the place of a new one than to find the place first.
+const SHORT: usize = 48;
+
 /// The nearest candidates, ascending, at most `cap` of them.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
@@ -53,9 +57,27 @@ impl Pool {
             }
             self.entries.pop();
         }
+        let at = if self.entries.len() <= SHORT { self.slide_in(entry) } else { self.find_place(entry) };
+        self.cursor = self.cursor.min(at);
+    }
+
+    /// Looks for the place and makes room in one go.
+    #[inline]
+    fn slide_in(&mut self, entry: u64) -> usize {
+        let mut at = self.entries.len();
+        self.entries.push(entry);
+        while at > 0 && self.entries[at - 1] > entry {
+            self.entries[at] = self.entries[at - 1];
+            at -= 1;
+        }
+        self.entries[at] = entry;
+        at
+    }
+
+    fn find_place(&mut self, entry: u64) -> usize {
         let at = self.entries.partition_point(|other| *other < entry);
         self.entries.insert(at, entry);
-        self.cursor = self.cursor.min(at);
+        at
     }
 
     /// Puts in candidates that are not in yet. Which are near enough is sorted

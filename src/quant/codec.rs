@@ -134,6 +134,15 @@ impl Codec {
         query.set_projected(self.shape, measure);
     }
 
+    /// The same for many vectors at once, which costs less: the projection is
+    /// read once.
+    pub(crate) fn prepare_many(&self, queries: &mut [(&[f32], &mut CodeQuery)], measure: Measure) {
+        self.projection.apply_many(queries.iter_mut().map(|(vector, query)| (*vector, &mut query.projected)));
+        for (_, query) in queries {
+            query.set_projected(self.shape, measure);
+        }
+    }
+
     /// Makes a block a query for squared distances, as it is: no projection.
     ///
     /// # Panics

@@ -15,7 +15,7 @@ use crate::kernel::{Kernels, LINE};
 pub(super) const WEIGHT: f32 = 127.0;
 
 /// Rows of the matrix that go to the kernel in one call.
-const ROWS_PER_CALL: usize = 64;
+const ROWS_PER_CALL: usize = 16;
 
 /// Told apart from the seed of the training, which is the same.
 const ROTATION: u64 = 0x0005_ca1e;
@@ -39,6 +39,8 @@ pub(super) struct Projected {
     pub(super) squared_length: f32,
     centred: Vec<f32>,
     weights: Vec<i8>,
+    /// What a product of the kernel exceeds that of the numbers meant.
+    surplus: i32,
 }
 
 impl Projection {
@@ -90,7 +92,27 @@ impl Projection {
 
     /// The coordinates of a vector.
     pub(super) fn apply(&self, vector: &[f32], projected: &mut Projected) {
-        let Projected { coordinates, squared_length, centred, weights } = projected;
+        let scale = self.round(vector, projected);
+        for part in 0..self.parts() {
+            self.multiply(part, scale, projected);
+        }
+    }
+
+    /// The coordinates of many vectors: a part of the matrix is read from
+    /// memory once for all of them.
+    pub(super) fn apply_many<'a>(&self, vectors: impl Iterator<Item = (&'a [f32], &'a mut Projected)>) {
+        let mut rounded: Vec<(f32, &mut Projected)> =
+            vectors.map(|(vector, projected)| (self.round(vector, projected), projected)).collect();
+        for part in 0..self.parts() {
+            for (scale, projected) in &mut rounded {
+                self.multiply(part, *scale, projected);
+            }
+        }
+    }
+
+    /// Centres a vector and rounds it; gives the scale of the weights.
+    fn round(&self, vector: &[f32], projected: &mut Projected) -> f32 {
+        let Projected { coordinates, squared_length, centred, weights, surplus } = projected;
         centred.clear();
         centred.extend(vector.iter().zip(&self.mean).map(|(value, mean)| value - mean));
         *squared_length = (self.kernels.dot)(centred, centred);
@@ -98,21 +120,30 @@ impl Projection {
         weights.resize(self.stride, 0);
         let scale = round_to_weights(centred, weights);
         let sum: i32 = weights.iter().map(|weight| i32::from(*weight)).sum();
-        let surplus = sum * Bits::Seven.twice_offset() / 2;
+        *surplus = sum * Bits::Seven.twice_offset() / 2;
         coordinates.clear();
-        for (codes, scales) in
-            self.codes.chunks(ROWS_PER_CALL * self.stride).zip(self.scales.chunks(ROWS_PER_CALL))
-        {
-            let mut rows = [&[][..]; ROWS_PER_CALL];
-            let mut dots = [0; ROWS_PER_CALL];
-            let count = scales.len();
-            for (row, codes) in rows.iter_mut().zip(codes.chunks_exact(self.stride)) {
-                *row = codes;
-            }
-            (self.kernels.byte_dots)(weights, &rows[..count], &mut dots[..count]);
-            coordinates
-                .extend(dots.iter().zip(scales).map(|(dot, own)| (dot - surplus) as f32 * (own * scale)));
+        scale
+    }
+
+    /// Parts of the matrix that are multiplied in one call.
+    fn parts(&self) -> usize {
+        self.scales.len().div_ceil(ROWS_PER_CALL)
+    }
+
+    /// Adds the coordinates of one part.
+    fn multiply(&self, part: usize, scale: f32, projected: &mut Projected) {
+        let from = part * ROWS_PER_CALL;
+        let scales = &self.scales[from..self.scales.len().min(from + ROWS_PER_CALL)];
+        let mut rows = [&[][..]; ROWS_PER_CALL];
+        let mut dots = [0; ROWS_PER_CALL];
+        let (rows, dots) = (&mut rows[..scales.len()], &mut dots[..scales.len()]);
+        for (row, codes) in rows.iter_mut().zip(self.codes[from * self.stride..].chunks_exact(self.stride)) {
+            *row = codes;
         }
+        (self.kernels.byte_dots)(&projected.weights, rows, dots);
+        let surplus = projected.surplus;
+        let products = dots.iter().zip(scales).map(|(dot, own)| (dot - surplus) as f32 * (own * scale));
+        projected.coordinates.extend(products);
     }
 
     /// Bytes that it holds.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::cells::CellsView;
 use super::store::RowStore;
 use crate::id::{RecordId, Row, Seq};
-use crate::index::{Effort, IndexVersion, Points, Request, Scratch};
+use crate::index::{Effort, IndexVersion, Points, Request, Scratch, Trip};
 use crate::lease::Lease;
 use crate::neighbor::{Neighbor, TopK};
 use crate::vector::{BLOCK, MatrixView, Space};
@@ -158,12 +158,45 @@ impl ShardView {
         effort
     }
 
+    /// The same for many requests at once, which costs less; one scratch each.
+    pub(crate) fn search_many(
+        &self,
+        requests: &[ShardRequest<'_>],
+        scratches: &mut [ShardScratch],
+        efforts: &mut Vec<Effort>,
+    ) {
+        efforts.clear();
+        let visible: Vec<_> =
+            requests.iter().map(|request| |row: Row| self.cells.visible(row, request.at)).collect();
+        let parts = requests.iter().zip(scratches.iter_mut()).zip(&visible);
+        let mut trips: Vec<Trip<'_>> = parts
+            .map(|((request, scratch), visible)| {
+                let ShardScratch { found, index } = scratch;
+                found.reset(request.k);
+                let request = self.index_request(request, visible);
+                Trip { request, scratch: index, found, effort: Effort::default() }
+            })
+            .collect();
+        if let Some(space) = requests.first().map(|request| request.space) {
+            self.parts.index.search_many(Points { space, vectors: &self.vectors }, &mut trips);
+        }
+        efforts.extend(trips.iter().map(|trip| trip.effort));
+        for ((request, scratch), effort) in requests.iter().zip(scratches).zip(efforts) {
+            let tail = self.scan(request, self.tail().iter().copied(), &mut scratch.found);
+            effort.distances += tail.distances;
+        }
+    }
+
+    /// `visible` says which rows the request may see.
+    fn index_request<'a>(&self, request: &ShardRequest<'a>, visible: &'a dyn Fn(Row) -> bool) -> Request<'a> {
+        let all_visible = !self.parts.index_has_dead && self.parts.index_newest <= request.at;
+        let admit = if all_visible { None } else { Some(visible) };
+        Request { query: request.query, k: request.k, ef: request.ef, bound: request.bound, admit }
+    }
+
     fn search_index(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
         let admit = |row: Row| self.cells.visible(row, request.at);
-        let all_visible = !self.parts.index_has_dead && self.parts.index_newest <= request.at;
-        let admit: Option<&dyn Fn(Row) -> bool> = if all_visible { None } else { Some(&admit) };
-        let inner =
-            Request { query: request.query, k: request.k, ef: request.ef, bound: request.bound, admit };
+        let inner = self.index_request(request, &admit);
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found)
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub(crate) use cell::SnapshotCell;
 pub(crate) use effort::breadth_for;
 pub(crate) use published::{Calibrator, Context, Health, Helpers, Published, Tuning, shard_of};
-pub(crate) use search::{merge_answers, search, search_one_shard, search_uncounted};
+pub(crate) use search::{merge_answers, search, search_many, search_one_shard, search_uncounted};
 pub use verify::{Finding, VerifyReport};
 
 use crate::error::SearchError;
@@ -156,6 +156,30 @@ impl Snapshot {
     /// [`SearchError::Stale`] when it demands a later write.
     pub fn search(&self, query: &Query<'_>) -> Result<Answer, SearchError> {
         search(&self.published, query)
+    }
+
+    /// Answers many queries, in their order, on the calling thread alone. Up
+    /// to 8 searches take turns, step by step: each computes while the memory
+    /// that the others need is on its way, and work that all share is done
+    /// once. Every answer is the one that [`Snapshot::search`] gives. For
+    /// more threads, see [`Snapshot::search_batch`].
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Metric, Query, Record};
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+    /// # items.upsert_batch((0..250).map(|id| Record::new(id, [id as f32, 0.0])))?.wait()?;
+    /// let vectors = [[3.2, 0.0], [77.7, 0.0]];
+    /// let queries: Vec<Query> = vectors.iter().map(|vector| Query::new(vector).top(1)).collect();
+    /// let answers = items.snapshot().search_many(&queries)?;
+    /// assert_eq!(answers[1].hits()[0].id, 78.into());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshot::search`], of the first query at fault.
+    pub fn search_many(&self, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
+        search_many(&self.published, queries)
     }
 
     /// Up to `limit` records from a place on (`None`: from the start), in an

@@ -7,6 +7,7 @@ use super::published::Published;
 use crate::error::SearchError;
 use crate::id::Row;
 use crate::index::Effort;
+use crate::neighbor::Neighbor;
 use crate::query::{Answer, Hit, Query, SearchParams, SearchStats};
 use crate::rows::{ShardRequest, ShardScratch};
 
@@ -14,6 +15,9 @@ thread_local! {
     /// Grown by the first searches of a thread, then reused: a warm search
     /// allocates nothing but its answer.
     static SCRATCH: RefCell<SearchScratch> = RefCell::default();
+
+    /// The same for searches that take turns.
+    static GROUP: RefCell<GroupScratch> = RefCell::default();
 }
 
 /// A row of one shard and its distance.
@@ -76,6 +80,88 @@ fn search_with(
     Ok(answer(published, &scratch.merged, effort, plan.ef))
 }
 
+/// Searches that take turns on one thread. Measured on rows out of cache: from
+/// 8 on, memory is always busy, and what they need still fits the cache.
+const GROUP_SIZE: usize = 8;
+
+/// Working memory of searches that take turns.
+#[derive(Default)]
+struct GroupScratch {
+    prepared: Vec<Vec<f32>>,
+    shards: Vec<ShardScratch>,
+    merged: Vec<Vec<Candidate>>,
+    efforts: Vec<Effort>,
+}
+
+/// Searches for many queries on the calling thread; each gets the answer that
+/// [`search`] gives.
+///
+/// # Errors
+/// As [`search`], of the first query at fault; nothing is searched then.
+pub(crate) fn search_many(published: &Published, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
+    for query in queries {
+        check(published, query)?;
+        published.context.space.check(query.vector())?;
+    }
+    let mut answers = Vec::with_capacity(queries.len());
+    GROUP.with(|scratch| {
+        let mut own = GroupScratch::default();
+        let mut borrowed = scratch.try_borrow_mut();
+        let scratch = borrowed.as_deref_mut().unwrap_or(&mut own);
+        for group in queries.chunks(GROUP_SIZE) {
+            search_group(published, group, scratch, &mut answers)?;
+        }
+        Ok::<(), SearchError>(())
+    })?;
+    let distances: u64 = answers.iter().map(|answer| answer.stats.distances).sum();
+    published.context.distances.add(distances);
+    published.context.searches.add(answers.len() as u64);
+    Ok(answers)
+}
+
+fn search_group(
+    published: &Published,
+    queries: &[Query<'_>],
+    scratch: &mut GroupScratch,
+    answers: &mut Vec<Answer>,
+) -> Result<(), SearchError> {
+    let plans: Vec<ShardPlan> = queries.iter().map(|query| ShardPlan::new(published, query)).collect();
+    if plans.iter().any(|plan| plan.exact || plan.k == 0) {
+        for query in queries {
+            answers.push(search_uncounted(published, query)?);
+        }
+        return Ok(());
+    }
+    let GroupScratch { prepared, shards, merged, efforts } = scratch;
+    prepared.resize_with(prepared.len().max(queries.len()), Vec::new);
+    shards.resize_with(shards.len().max(queries.len()), ShardScratch::default);
+    merged.resize_with(merged.len().max(queries.len()), Vec::new);
+    for (query, prepared) in queries.iter().zip(prepared.iter_mut()) {
+        prepare(published, query, prepared)?;
+    }
+    merged.iter_mut().for_each(Vec::clear);
+    let mut done = vec![Effort::default(); queries.len()];
+    let mut bounds = vec![f32::INFINITY; queries.len()];
+    for (at, shard) in published.shards.iter().enumerate() {
+        let requests: Vec<ShardRequest<'_>> = plans
+            .iter()
+            .zip(prepared.iter().zip(&bounds))
+            .map(|(plan, (prepared, bound))| plan.request(published, prepared, *bound))
+            .collect();
+        shard.search_many(&requests, &mut shards[..requests.len()], efforts);
+        for (query, plan) in plans.iter().enumerate() {
+            done[query].distances += efforts[query].distances;
+            done[query].hops += efforts[query].hops;
+            add_found(&mut merged[query], shards[query].found.sorted(), at);
+            bounds[query] = merge(&mut merged[query], plan.k);
+        }
+    }
+    for ((plan, merged), effort) in plans.iter().zip(merged.iter()).zip(done) {
+        answers.push(answer(published, merged, effort, plan.ef));
+    }
+    Ok(())
+}
+
 /// How one query is spread over the shards.
 pub(crate) struct ShardPlan {
     /// Hits wanted in the end.
@@ -97,10 +183,22 @@ impl ShardPlan {
     pub(crate) fn new(published: &Published, query: &Query<'_>) -> ShardPlan {
         let k = query.k().min(published.high_water());
         let breadth = breadth_of(published, query, k);
-        let ef = breadth.map_or(0, |ef| ef.max(k));
+        let ef = breadth.unwrap_or(0);
         let exact = breadth.is_none();
         let shown = if published.is_exact() { 0 } else { ef };
         ShardPlan { k, ef: shown, shard_k: k, shard_ef: share(ef, published.shards.len()), exact }
+    }
+
+    fn request<'a>(&self, published: &'a Published, prepared: &'a [f32], bound: f32) -> ShardRequest<'a> {
+        ShardRequest {
+            space: &published.context.space,
+            query: prepared,
+            at: published.seq,
+            k: self.shard_k,
+            ef: self.shard_ef,
+            bound,
+            exact: self.exact,
+        }
     }
 }
 
@@ -142,23 +240,18 @@ fn search_shard(
     bound: f32,
     scratch: &mut SearchScratch,
 ) -> Effort {
-    let request = ShardRequest {
-        space: &published.context.space,
-        query: &scratch.prepared,
-        at: published.seq,
-        k: plan.shard_k,
-        ef: plan.shard_ef,
-        bound,
-        exact: plan.exact,
-    };
+    let request = plan.request(published, &scratch.prepared, bound);
     let effort = published.shards[shard].search(&request, &mut scratch.shard);
-    let found = scratch.shard.found.sorted();
-    scratch.merged.extend(found.iter().map(|found| Candidate {
+    add_found(&mut scratch.merged, scratch.shard.found.sorted(), shard);
+    effort
+}
+
+fn add_found(merged: &mut Vec<Candidate>, found: &[Neighbor], shard: usize) {
+    merged.extend(found.iter().map(|found| Candidate {
         distance: found.distance,
         shard: shard as u32,
         row: found.row,
     }));
-    effort
 }
 
 /// Keeps the k best and gives the distance of the last, infinite while there

@@ -10,7 +10,9 @@ use crate::index::cow::{BlockView, Blocks, Epoch, Versions};
 use crate::index::measure::Measure;
 use crate::kernel::prefetch;
 use crate::quant::{CodeQuery, Codec, row_of};
-use crate::vector::BLOCK;
+
+/// Nodes that are measured in one call.
+const PART: usize = 16;
 
 /// The codes as one version sees them.
 #[derive(Clone, Debug)]
@@ -160,11 +162,17 @@ impl<S: CodeSource> Measure for Coded<'_, S> {
 
     #[inline]
     fn distances(&self, query: &CodeQuery, nodes: &[Row], _bound: f32, distances: &mut [f32]) {
-        let mut codes: [&[u8]; BLOCK] = [&[]; BLOCK];
-        for (code, node) in codes.iter_mut().zip(nodes) {
-            *code = self.source.code(*node);
-            prefetch(*code);
+        for (nodes, distances) in nodes.chunks(PART).zip(distances.chunks_mut(PART)) {
+            let mut codes: [&[u8]; PART] = [&[]; PART];
+            for (code, node) in codes.iter_mut().zip(nodes) {
+                *code = self.source.code(*node);
+            }
+            self.codec.estimates(query, &codes[..nodes.len()], &mut distances[..nodes.len()]);
         }
-        self.codec.estimates(query, &codes[..nodes.len()], &mut distances[..nodes.len()]);
+    }
+
+    #[inline]
+    fn prefetch(&self, node: Row) {
+        prefetch(self.source.code(node));
     }
 }

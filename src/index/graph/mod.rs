@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use super::cow::Versions;
 use super::links::{Graph, LinkOptions, Links, audit, digest};
-use super::{Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch};
+use super::{Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, Trip};
 use crate::id::{Row, mix};
 use crate::lease::Lease;
 use crate::neighbor::TopK;
@@ -198,11 +198,11 @@ impl IndexVersion for GraphVersion {
         scratch: &mut Scratch,
         found: &mut TopK,
     ) -> Effort {
-        let mut effort = Effort::default();
-        if request.k > 0 && !search::walk(self, points, request, scratch, found, &mut effort) {
-            effort.distances += search::scan(self, points, request, scratch, found);
-        }
-        effort
+        search::search(self, points, request, scratch, found)
+    }
+
+    fn search_many(&self, points: Points<'_>, trips: &mut [Trip<'_>]) {
+        search::take_turns(self, points, trips);
     }
 
     fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan {

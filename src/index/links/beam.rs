@@ -7,7 +7,6 @@ use super::graph::{Graph, TREE};
 use crate::id::Row;
 use crate::index::cow::NONE;
 use crate::index::measure::Measure;
-use crate::index::pool::Pool;
 use crate::index::{Effort, Scratch};
 use crate::kernel::prefetch;
 use crate::neighbor::Neighbor;
@@ -19,6 +18,16 @@ pub(in crate::index) struct Walk<'a, M: Measure> {
     pub(in crate::index) graph: &'a Graph,
     pub(in crate::index) measure: M,
     pub(in crate::index) query: &'a M::Query,
+}
+
+/// What a beam search does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::index) enum Step {
+    /// Collect the links of a row.
+    Gather(Row),
+    /// Measure what was collected.
+    Measure,
+    End,
 }
 
 impl<M: Measure> Clone for Walk<'_, M> {
@@ -160,51 +169,73 @@ impl<M: Measure> Walk<'_, M> {
     }
 
     /// Beam search on a layer from `scratch.starts`: the nearest `limits.ef` rows
-    /// are walked through. Afterwards `scratch.pool` holds the `ef` nearest rows
+    /// are walked through. Afterwards `scratch.pool` holds the `cap` nearest rows
     /// that were met.
-    pub(in crate::index) fn beam(
+    pub(super) fn beam(
         &self,
         layer: usize,
-        ef: usize,
+        cap: usize,
         limits: Limits,
         scratch: &mut Scratch,
         effort: &mut Effort,
     ) {
-        self.watched_beam(layer, ef, limits, scratch, effort, |_| {});
+        let mut step = self.set_out(cap, limits, scratch);
+        while step != Step::End {
+            step = self.advance(layer, step, limits, scratch, effort);
+        }
     }
 
-    /// The same; `watch` sees the pool before each row is walked through.
+    /// Begins a beam search on layer 0 or above from `scratch.starts`.
+    pub(in crate::index) fn set_out(&self, cap: usize, limits: Limits, scratch: &mut Scratch) -> Step {
+        self.start(cap, scratch);
+        scratch.distances.resize(BLOCK, 0.0);
+        self.next(limits, scratch)
+    }
+
+    /// Does one step of a beam search and asks the processor for what the next
+    /// step will read: other work may be done meanwhile.
     #[inline]
-    pub(in crate::index) fn watched_beam(
+    pub(in crate::index) fn advance(
         &self,
         layer: usize,
-        ef: usize,
+        step: Step,
         limits: Limits,
         scratch: &mut Scratch,
         effort: &mut Effort,
-        mut watch: impl FnMut(&Pool),
-    ) {
-        self.start(ef, scratch);
-        scratch.distances.resize(BLOCK, 0.0);
-        while let Some(nearest) = scratch.pool.expand_next() {
-            if scratch.pool.expanded() >= limits.ef {
-                return;
+    ) -> Step {
+        match step {
+            Step::Gather(row) => {
+                self.gather(layer, row, scratch, effort);
+                scratch.rows.iter().for_each(|row| self.measure.prefetch(*row));
+                Step::Measure
             }
-            if nearest.distance > limits.bound {
-                let (useful, nearer) = (scratch.pool.within(limits.bound), scratch.pool.expanded());
-                if limits.are_reached(useful, nearer) {
-                    return;
+            Step::Measure => {
+                let Scratch { rows, distances, pool, .. } = scratch;
+                effort.distances += rows.len() as u64;
+                for rows in rows.chunks(BLOCK) {
+                    self.measure.distances(self.query, rows, pool.bound(), distances);
+                    pool.insert_all(rows, distances);
                 }
+                self.next(limits, scratch)
             }
-            self.gather(layer, nearest.row, scratch, effort);
-            let Scratch { rows, distances, pool, .. } = scratch;
-            watch(pool);
-            effort.distances += rows.len() as u64;
-            for rows in rows.chunks(BLOCK) {
-                self.measure.distances(self.query, rows, pool.bound(), distances);
-                pool.insert_all(rows, distances);
+            Step::End => Step::End,
+        }
+    }
+
+    /// The next row to walk through.
+    #[inline]
+    fn next(&self, limits: Limits, scratch: &mut Scratch) -> Step {
+        let Some(nearest) = scratch.pool.expand_next() else { return Step::End };
+        if scratch.pool.expanded() >= limits.ef {
+            return Step::End;
+        }
+        if nearest.distance > limits.bound {
+            let (useful, nearer) = (scratch.pool.within(limits.bound), scratch.pool.expanded());
+            if limits.are_reached(useful, nearer) {
+                return Step::End;
             }
         }
+        Step::Gather(nearest.row)
     }
 
     /// Beam search on layer 0 that counts only admitted rows: others are

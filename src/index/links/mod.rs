@@ -28,7 +28,7 @@ mod towers;
 mod tree;
 
 pub(super) use audit::{audit, digest};
-pub(super) use beam::{Limits, Walk};
+pub(super) use beam::{Limits, Step, Walk};
 pub(super) use graph::Graph;
 pub(super) use laid::Laid;
 pub(super) use plan::{Change, Job, change};
