@@ -222,7 +222,7 @@ impl<M: Measure> Walk<'_, M> {
         }
     }
 
-    /// The next row to walk through.
+    /// The next row to walk through; its links are asked for.
     #[inline]
     fn next(&self, limits: Limits, scratch: &mut Scratch) -> Step {
         let Some(nearest) = scratch.pool.expand_next() else { return Step::End };
@@ -235,6 +235,7 @@ impl<M: Measure> Walk<'_, M> {
                 return Step::End;
             }
         }
+        prefetch(self.graph.base.block(nearest.row));
         Step::Gather(nearest.row)
     }
 
