@@ -116,6 +116,16 @@ pub(super) struct Fresh {
     pub(super) stride: usize,
 }
 
+impl Fresh {
+    /// Where a node stands. New rows often have numbers in one run.
+    #[inline]
+    fn find(&self, node: Row) -> usize {
+        let first = self.nodes.first().copied().unwrap_or(node);
+        let at = node.wrapping_sub(first) as usize;
+        if self.nodes.get(at) == Some(&node) { at } else { self.nodes.partition_point(|other| *other < node) }
+    }
+}
+
 /// The codes of a version and, for nodes that it does not hold, fresh ones.
 #[derive(Clone, Copy)]
 pub(super) struct Drafted<'a> {
@@ -130,7 +140,7 @@ impl CodeSource for Drafted<'_> {
         if self.held.contains(node) {
             return self.blocks.bytes_of(node);
         }
-        let at = self.fresh.nodes.partition_point(|other| *other < node);
+        let at = self.fresh.find(node);
         let bytes = self.fresh.stride * size_of::<u32>();
         &self.fresh.bytes[at * bytes..][..bytes]
     }

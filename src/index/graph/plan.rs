@@ -93,7 +93,7 @@ fn recode(
 ) -> (CodeBlocks, Codes) {
     let mut rows: Vec<Row> = nodes.iter().map(|node| layout.row(*node)).collect();
     rows.sort_unstable();
-    let codec = train(&version.options, points, &rows);
+    let codec = train(&version.options, points, &rows, version.codes.as_ref());
     let all = encode(&codec, points, nodes, &|node| layout.row(node), executor);
     let mut blocks = CodeBlocks::filled(Arc::clone(&codec), rows.len(), &all.nodes, &all.words);
     let codes = blocks.draft();

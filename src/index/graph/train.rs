@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::GraphOptions;
-use super::codes::Fresh;
+use super::codes::{Codes, Fresh};
 use crate::id::Row;
 use crate::index::parallel::parallel_map;
 use crate::index::{Executor, Points};
@@ -24,6 +24,10 @@ pub(crate) enum Coding {
 /// data (more changed no recall), and a second of work at most.
 const SAMPLE: usize = 4_096;
 
+/// Rows from which on another measurement of the codes would see a sample of
+/// the same size.
+const MEASURED: usize = 4 * SAMPLE;
+
 /// Codes are trained again when there are so many times more rows...
 const GROWTH: usize = 4;
 
@@ -39,8 +43,14 @@ pub(super) fn is_due(trained: usize, rows: usize) -> bool {
     trained < SETTLED && rows >= trained.saturating_mul(GROWTH)
 }
 
-/// Trains on some of `rows`, evenly spread.
-pub(super) fn train(options: &GraphOptions, points: Points<'_>, rows: &[Row]) -> Arc<Codec> {
+/// Trains on some of `rows`, evenly spread. What codes they get is measured
+/// anew while samples still grow; `before` says what was measured last.
+pub(super) fn train(
+    options: &GraphOptions,
+    points: Points<'_>,
+    rows: &[Row],
+    before: Option<&Codes>,
+) -> Arc<Codec> {
     let (dim, step) = (points.space.dim(), rows.len().div_ceil(SAMPLE).max(1));
     let mut samples = Vec::with_capacity(rows.len().div_ceil(step) * dim);
     let mut prepared = Vec::new();
@@ -51,7 +61,10 @@ pub(super) fn train(options: &GraphOptions, points: Points<'_>, rows: &[Row]) ->
     let centred = points.space.metric() != Metric::Dot;
     let shape = match options.coding {
         Coding::Fixed(shape) => shape,
-        Coding::Measured => choose(&samples, dim, centred, options.seed),
+        Coding::Measured => match before.filter(|codes| codes.trained >= MEASURED) {
+            Some(codes) => codes.codec.shape(),
+            None => choose(&samples, dim, centred, options.seed),
+        },
     };
     Arc::new(Codec::train(&samples, dim, shape, centred, options.seed))
 }
