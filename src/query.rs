@@ -56,7 +56,9 @@ impl<'a> Query<'a> {
 
     /// The breadth of the search in graph indexes: more finds better and costs
     /// more. The collection's own default is used when this is not said; it is
-    /// raised to k and cut at the number of rows. Exact indexes ignore it.
+    /// cut at the number of rows, and in HNSW raised to k: the quantized graph
+    /// walks through so many rows and keeps enough candidates for k beside them.
+    /// Exact indexes ignore it.
     /// Short for [`Query::params`] with [`SearchParams::ef_search`].
     #[must_use]
     pub fn ef_search(self, ef_search: usize) -> Self {
@@ -167,7 +169,7 @@ pub struct SearchStats {
     /// Shards that were searched.
     pub shards: u32,
     /// The breadth of the search over all shards, as asked for or as found for
-    /// a target, raised to k; 0 when every record was compared (exact search,
+    /// a target; 0 when every record was compared (exact search,
     /// exact indexes).
     pub ef: usize,
 }

@@ -168,7 +168,7 @@ impl GraphConfig {
         }
         let bytes = self.code_bytes.unwrap_or(defaults::CODE_BYTES);
         bounded("code_bytes", bytes, defaults::CODE_LINE, defaults::CODE_BYTES_MOST)?;
-        if bytes % defaults::CODE_LINE != 0 {
+        if !bytes.is_multiple_of(defaults::CODE_LINE) {
             return Err(setting("code_bytes", bytes, defaults::CODE_LINE, defaults::CODE_BYTES_MOST));
         }
         Ok(())

@@ -183,13 +183,16 @@ impl Snapshot {
 /// Queries that a thread takes at a time: enough to hide the taking.
 const QUERIES_PER_PIECE: usize = 16;
 
+/// The answers of a piece, once it was searched for.
+type PieceAnswers = Option<Result<Vec<Answer>, SearchError>>;
+
 /// A batch that several threads answer; it owns its queries, so that a helper
 /// that comes too late finds nothing dangling.
 struct QueryBatch {
     snapshot: Snapshot,
     queries: Vec<Query<'static>>,
     /// By piece.
-    answers: Vec<Mutex<Option<Result<Vec<Answer>, SearchError>>>>,
+    answers: Vec<Mutex<PieceAnswers>>,
 }
 
 impl QueryBatch {

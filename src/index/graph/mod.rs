@@ -127,7 +127,7 @@ impl QuantizedGraph {
                     codes.write(&words, epoch);
                 }
             }
-            CodeChange::Replace(codes) => self.codes = Some(codes),
+            CodeChange::Replace(codes) => self.codes = Some(*codes),
         }
         let codes = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
         self.newest = Arc::new(GraphVersion {
@@ -206,10 +206,9 @@ impl IndexVersion for GraphVersion {
     }
 
     fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan {
-        if batch.optimize && batch.absorb.is_empty() && batch.forget.is_empty() {
-            if let Some(relaid) = plan::relay(self, points, executor) {
-                return Plan(Box::new(relaid));
-            }
+        let only_order = batch.optimize && batch.absorb.is_empty() && batch.forget.is_empty();
+        if only_order && let Some(relaid) = plan::relay(self, points, executor) {
+            return Plan(Box::new(relaid));
         }
         Plan(Box::new(plan::change(self, points, batch, executor)))
     }

@@ -17,7 +17,7 @@ use crate::metric::Metric;
 pub(super) enum CodeChange {
     Add(Fresh),
     /// A new codec, and the codes of all nodes by it.
-    Replace(CodeBlocks),
+    Replace(Box<CodeBlocks>),
 }
 
 /// What a batch does.
@@ -80,7 +80,7 @@ pub(super) fn change(
     let (blocks, codes) = recode(version, points, all, layout, executor);
     let measure = Coded { codec: &codes.codec, source: &codes.blocks };
     let change = links(version, points, measure, batch, &nodes, executor);
-    GraphPlan { change, codes: CodeChange::Replace(blocks) }
+    GraphPlan { change, codes: CodeChange::Replace(Box::new(blocks)) }
 }
 
 /// Trains on the rows of `nodes` and encodes all of them.
