@@ -21,6 +21,7 @@ mod principal;
 mod projection;
 mod query;
 mod shape;
+mod sieve;
 #[cfg(test)]
 mod tests;
 
@@ -30,3 +31,4 @@ pub(crate) use codec::{Codec, Encoder};
 pub(crate) use principal::MAX_TRAINED;
 pub(crate) use query::{CodeQuery, Measure};
 pub(crate) use shape::{Bits, Shape};
+pub(crate) use sieve::{Grain, Kind, Screen, Sieve};
