@@ -54,7 +54,8 @@ fn synthetic(quick: bool) -> Data {
 /// What one way of searching took.
 #[derive(Default)]
 struct Tally {
-    spent: Duration,
+    /// Of each turn, for a query.
+    spent: Vec<Duration>,
     distances: u64,
     answers: Vec<(u32, u32)>,
 }
@@ -65,7 +66,14 @@ impl Tally {
         for query in queries {
             self.distances += search(query, &mut self.answers);
         }
-        self.spent += start.elapsed();
+        self.spent.push(start.elapsed() / queries.len() as u32);
+    }
+
+    /// Microseconds of a query, the median of the turns.
+    fn each(&self) -> f64 {
+        let mut spent = self.spent.clone();
+        spent.sort_unstable();
+        spent[spent.len() / 2].as_secs_f64() * 1e6
     }
 }
 
@@ -102,14 +110,13 @@ fn main() -> std::io::Result<()> {
             index.scan(query, k, |distance, row| answers.push((distance.to_bits(), row)))
         });
     }
-    let each = |tally: &Tally| tally.spent.as_secs_f64() * 1e6 / queries.len() as f64;
     println!(
         "k={k}, {} queries: {:.0} us ({:.0}/s), plain {:.0} us: {:.2} times as fast; {:.2} % of the rows measured; {}",
         queries.len(),
-        each(&sieved),
-        1e6 / each(&sieved),
-        each(&plain),
-        each(&plain) / each(&sieved),
+        sieved.each(),
+        1e6 / sieved.each(),
+        plain.each(),
+        plain.each() / sieved.each(),
         100.0 * sieved.distances as f64 / plain.distances as f64,
         if sieved.answers == plain.answers { "same answers" } else { "ANSWERS DIFFER" },
     );

@@ -8,7 +8,9 @@
 
 use super::sifted::Sifted;
 use super::{Points, Request};
+use crate::bits::RowSet;
 use crate::id::Row;
+use crate::kernel::prefetch;
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::{Grain, Kind};
@@ -27,17 +29,19 @@ const TRIAL: usize = 1_024;
 #[derive(Debug, Default)]
 pub(super) struct SiftScratch {
     grain: Grain,
-    /// The admitted rows, what is known of each, and its bound.
-    rows: Vec<Row>,
+    /// The admitted rows, as bits.
+    admitted: Vec<u64>,
+    /// What is known of each row, and its bound: infinite of rows that are not
+    /// admitted, or measured already.
     products: Vec<f32>,
     keys: Vec<f32>,
-    /// Places of the least bounds.
+    /// The rows of the least bounds.
     least: TopK,
 }
 
 /// Rows that wait for a level, or to be measured.
 struct Waiting {
-    places: [u32; BLOCK],
+    rows: [Row; BLOCK],
     count: usize,
 }
 
@@ -58,12 +62,12 @@ struct Sift<'a> {
     measured: u64,
 }
 
-/// Offers the nearest of the admitted `rows` to `found`, exactly, and gives
-/// the number of distances computed; `None`, having done nothing, when a plain
-/// scan is the better way.
+/// Offers the nearest of the admitted rows of `held` to `found`, exactly, and
+/// gives the number of distances computed; `None`, having done nothing, when a
+/// plain scan is the better way.
 pub(super) fn search(
     sifted: &Sifted,
-    rows: impl Iterator<Item = Row>,
+    held: &RowSet,
     points: Points<'_>,
     request: &Request<'_>,
     scratch: &mut SiftScratch,
@@ -74,12 +78,8 @@ pub(super) fn search(
         Metric::Cosine => Kind::Cosine,
         Metric::Dot => Kind::NegatedDot,
     };
-    scratch.rows.clear();
-    match request.admit {
-        None => scratch.rows.extend(rows),
-        Some(admit) => scratch.rows.extend(rows.filter(|row| admit(*row))),
-    }
-    let is_worth_it = request.k.saturating_mul(MOST_SHARE) < scratch.rows.len();
+    let admitted = scratch.admit(held, request);
+    let is_worth_it = request.k.saturating_mul(MOST_SHARE) < admitted;
     if !is_worth_it || !sifted.sieve.prepare(request.query, kind, &mut scratch.grain) {
         return None;
     }
@@ -90,44 +90,98 @@ pub(super) fn search(
     Some(sift.measured)
 }
 
+impl SiftScratch {
+    /// Finds the admitted rows of `held`; gives their number.
+    fn admit(&mut self, held: &RowSet, request: &Request<'_>) -> usize {
+        self.admitted.clear();
+        self.admitted.extend_from_slice(held.words());
+        let Some(admit) = request.admit else { return held.len() };
+        for (at, word) in self.admitted.iter_mut().enumerate() {
+            let refused = bits(*word).filter(|bit| !admit((at * BLOCK) as Row + bit));
+            *word &= !refused.fold(0u64, |refused, bit| refused | 1 << bit);
+        }
+        self.admitted.iter().map(|word| word.count_ones() as usize).sum()
+    }
+}
+
+/// The numbers of the bits that are set.
+fn bits(word: u64) -> impl Iterator<Item = u32> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        let bit = (rest != 0).then(|| rest.trailing_zeros())?;
+        rest &= rest - 1;
+        Some(bit)
+    })
+}
+
+/// The least of some keys.
+#[inline]
+fn least_of(keys: &[f32]) -> f32 {
+    let mut lanes = [f32::INFINITY; 16];
+    let (chunks, rest) = keys.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, key) in lanes.iter_mut().zip(chunk) {
+            *lane = if *key < *lane { *key } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::INFINITY, |least, key| if *key < least { *key } else { least })
+}
+
 impl Sift<'_> {
     fn first_pass(&mut self) {
-        let SiftScratch { grain, rows, products, keys, least } = &mut *self.scratch;
+        let SiftScratch { grain, admitted, products, keys, least } = &mut *self.scratch;
+        let places = admitted.len() * BLOCK;
         products.clear();
-        products.resize(rows.len(), 0.0);
+        products.resize(places, 0.0);
         keys.clear();
-        keys.resize(rows.len(), 0.0);
+        keys.resize(places, f32::INFINITY);
         least.reset(self.request.k * FIRST_SHARE);
-        let blocks = &self.sifted.levels[0];
-        let mut first = 0;
-        for ((rows, products), keys) in
-            rows.chunks(BLOCK).zip(products.chunks_mut(BLOCK)).zip(keys.chunks_mut(BLOCK))
-        {
-            let mut codes: [&[u8]; BLOCK] = [&[]; BLOCK];
-            for (code, row) in codes.iter_mut().zip(rows) {
-                *code = blocks.bytes_of(*row);
+        let (sieve, blocks) = (&*self.sifted.sieve, &self.sifted.levels[0]);
+        let parts = products.chunks_exact_mut(BLOCK).zip(keys.chunks_exact_mut(BLOCK));
+        for ((at, word), (products, keys)) in admitted.iter().enumerate().zip(parts) {
+            if *word == 0 {
+                continue;
             }
-            self.sifted.sieve.keys(grain, 0, &codes[..rows.len()], products, keys);
-            let bound = least.bound();
-            for (at, key) in keys.iter().enumerate() {
-                if *key < bound {
-                    least.offer(Neighbor { distance: *key, row: (first + at) as u32 });
+            let first = (at * BLOCK) as Row;
+            let mut codes: [&[u8]; BLOCK] = [&[]; BLOCK];
+            let run = if *word == u64::MAX { blocks.bytes_of_run(first, BLOCK as u32) } else { None };
+            if let Some(run) = run {
+                for (code, block) in codes.iter_mut().zip(run.chunks_exact(run.len() / BLOCK)) {
+                    *code = block;
+                }
+                sieve.keys(grain, 0, &codes, products, keys);
+            } else {
+                let mut count = 0;
+                for bit in bits(*word) {
+                    codes[count] = blocks.bytes_of(first + bit);
+                    count += 1;
+                }
+                let (mut known, mut bounds) = ([0.0; BLOCK], [0.0; BLOCK]);
+                sieve.keys(grain, 0, &codes[..count], &mut known, &mut bounds);
+                for (place, bit) in bits(*word).enumerate() {
+                    products[bit as usize] = known[place];
+                    keys[bit as usize] = bounds[place];
                 }
             }
-            first += rows.len();
+            if least_of(keys) < least.bound() {
+                for (row, key) in (first..).zip(&*keys) {
+                    if *key < f32::INFINITY {
+                        least.offer(Neighbor { distance: *key, row });
+                    }
+                }
+            }
         }
     }
 
     /// Measures the rows of the least bounds.
     fn measure_least(&mut self) {
         let mut least = std::mem::take(&mut self.scratch.least);
+        let mut waiting = Waiting::new();
         for part in least.sorted().chunks(BLOCK) {
-            let mut waiting = Waiting::new();
             part.iter().for_each(|near| waiting.push(near.row));
             self.measure(&mut waiting);
+            part.iter().for_each(|near| self.scratch.keys[near.row as usize] = f32::INFINITY);
         }
-        // Not to be measured again.
-        least.sorted().iter().for_each(|near| self.scratch.keys[near.row as usize] = f32::INFINITY);
         self.scratch.least = least;
     }
 
@@ -136,15 +190,23 @@ impl Sift<'_> {
         let mut waiting: Vec<Waiting> = (0..levels).map(|_| Waiting::new()).collect();
         let mut uses = vec![Use::default(); levels];
         let mut limit = self.limit(0);
-        for at in 0..self.scratch.keys.len() {
-            let key = self.scratch.keys[at];
-            if key > limit || key == f32::INFINITY {
+        for at in 0..self.scratch.admitted.len() {
+            let keys = &self.scratch.keys[at * BLOCK..][..BLOCK];
+            if least_of(keys) > limit {
                 continue;
             }
-            waiting[0].push(at as u32);
-            if waiting[0].is_full() {
-                self.refine(1, &mut waiting, &mut uses);
-                limit = self.limit(0);
+            let mut near = Waiting::new();
+            for (row, key) in ((at * BLOCK) as Row..).zip(keys) {
+                if *key <= limit {
+                    near.push(row);
+                }
+            }
+            for row in &near.rows[..near.count] {
+                waiting[0].push(*row);
+                if waiting[0].is_full() {
+                    self.refine(1, &mut waiting, &mut uses);
+                    limit = self.limit(0);
+                }
             }
         }
         for level in 1..=levels {
@@ -158,61 +220,54 @@ impl Sift<'_> {
         if level == waiting.len() {
             return self.measure(&mut waiting[level - 1]);
         }
-        let (before, after) = waiting.split_at_mut(level);
-        let (before, uses_of) = (&mut before[level - 1], &mut uses[level]);
-        let mut left = Waiting::new();
-        if uses_of.seen >= TRIAL && uses_of.left * 4 > uses_of.seen * 3 {
-            std::mem::swap(&mut left, before);
-        } else {
-            uses_of.seen += before.count;
-            self.keep_near(level, before, &mut left);
-            uses_of.left += left.count;
-            before.count = 0;
+        let mut before = std::mem::replace(&mut waiting[level - 1], Waiting::new());
+        let used = &mut uses[level];
+        if used.seen < TRIAL || used.left * 4 <= used.seen * 3 {
+            used.seen += before.count;
+            before = self.near(level, &before);
+            used.left += before.count;
         }
-        let _ = after;
-        for place in &left.places[..left.count] {
-            waiting[level].push(*place);
+        for row in &before.rows[..before.count] {
+            waiting[level].push(*row);
             if waiting[level].is_full() {
                 self.refine(level + 1, waiting, uses);
             }
         }
     }
 
-    /// Copies the rows that a level does not rule out.
-    fn keep_near(&mut self, level: usize, waiting: &Waiting, left: &mut Waiting) {
-        let SiftScratch { grain, rows, products, .. } = &mut *self.scratch;
-        let (blocks, places) = (&self.sifted.levels[level], &waiting.places[..waiting.count]);
+    /// The rows that a level does not rule out.
+    fn near(&mut self, level: usize, waiting: &Waiting) -> Waiting {
+        let limit = self.limit(level);
+        let SiftScratch { grain, products, .. } = &mut *self.scratch;
+        let (blocks, rows) = (&self.sifted.levels[level], &waiting.rows[..waiting.count]);
         let mut codes: [&[u8]; BLOCK] = [&[]; BLOCK];
         let (mut known, mut keys) = ([0.0; BLOCK], [0.0; BLOCK]);
-        for ((code, known), place) in codes.iter_mut().zip(&mut known).zip(places) {
-            *code = blocks.bytes_of(rows[*place as usize]);
-            crate::kernel::prefetch(*code);
-            *known = products[*place as usize];
+        for ((code, known), row) in codes.iter_mut().zip(&mut known).zip(rows) {
+            *code = blocks.bytes_of(*row);
+            prefetch(*code);
+            *known = products[*row as usize];
         }
-        self.sifted.sieve.keys(grain, level, &codes[..places.len()], &mut known, &mut keys);
-        let limit = self.limit(level);
-        let SiftScratch { products, .. } = &mut *self.scratch;
-        for ((place, key), known) in places.iter().zip(keys).zip(known) {
-            products[*place as usize] = known;
-            if !(key > limit) {
-                left.push(*place);
+        self.sifted.sieve.keys(grain, level, &codes[..rows.len()], &mut known, &mut keys);
+        let mut left = Waiting::new();
+        for ((row, key), known) in rows.iter().zip(keys).zip(known) {
+            products[*row as usize] = known;
+            if key <= limit {
+                left.push(*row);
             }
         }
+        left
     }
 
     fn limit(&self, level: usize) -> f32 {
         let bound = self.found.bound().min(self.request.bound);
-        self.sifted.sieve.limit(&self.scratch.grain, level, bound)
+        // Infinite keys are those of rows that are not looked for.
+        let limit = self.sifted.sieve.limit(&self.scratch.grain, level, bound);
+        if limit < f32::MAX { limit } else { f32::MAX }
     }
 
     /// Measures the rows that wait.
     fn measure(&mut self, waiting: &mut Waiting) {
-        let (mut rows, mut distances) = ([0; BLOCK], [0.0; BLOCK]);
-        let places = &waiting.places[..waiting.count];
-        for (row, place) in rows.iter_mut().zip(places) {
-            *row = self.scratch.rows[*place as usize];
-        }
-        let rows = &rows[..places.len()];
+        let (rows, mut distances) = (&waiting.rows[..waiting.count], [0.0; BLOCK]);
         let bound = self.found.bound().min(self.request.bound);
         let Points { space, vectors } = self.points;
         space.distances(self.request.query, vectors, rows, bound, &mut distances);
@@ -228,11 +283,11 @@ impl Sift<'_> {
 
 impl Waiting {
     fn new() -> Waiting {
-        Waiting { places: [0; BLOCK], count: 0 }
+        Waiting { rows: [0; BLOCK], count: 0 }
     }
 
-    fn push(&mut self, place: u32) {
-        self.places[self.count] = place;
+    fn push(&mut self, row: Row) {
+        self.rows[self.count] = row;
         self.count += 1;
     }
 

@@ -103,13 +103,6 @@ pub(super) fn change(
     }
 }
 
-/// Lines of the levels, for vectors of `dim` numbers.
-fn lines(_dim: usize) -> Vec<usize> {
-    #[allow(clippy::all)]
-    std::option_env!("NOPE").map_or_else(|| std::fs::read_to_string("/tmp/lines").unwrap_or("2,4".into()), |x| x.into())
-        .trim().split(',').map(|x| x.parse().unwrap_or(1)).collect()
-}
-
 /// Trains on some of `rows`, evenly spread.
 fn train(points: Points<'_>, rows: &[Row]) -> Sieve {
     let (dim, step) = (points.space.dim(), rows.len().div_ceil(SAMPLE).max(1));
@@ -119,7 +112,7 @@ fn train(points: Points<'_>, rows: &[Row]) -> Sieve {
         points.space.prepare_row(points.vectors, *row, &mut prepared);
         samples.extend_from_slice(&prepared);
     }
-    Sieve::train(&samples, dim, &lines(dim), points.space.metric() != Metric::Dot, SEED)
+    Sieve::train(&samples, dim, points.space.metric() != Metric::Dot, SEED)
 }
 
 /// The codes of rows, in parallel.
@@ -170,7 +163,7 @@ impl SiftedBlocks {
 }
 
 impl Sifted {
-    /// A number that names the codes of the held rows.
+    /// Bytes that the version keeps alive.
     pub(super) fn bytes(&self) -> usize {
         self.levels.iter().map(BlockView::bytes).sum::<usize>() + self.sieve.bytes()
     }

@@ -24,9 +24,11 @@
 
 mod code;
 mod query;
+#[cfg(test)]
+mod tests;
 mod train;
 
-pub(crate) use code::{Dust, Screen};
+pub(crate) use code::Screen;
 pub(crate) use query::{Grain, Kind};
 use crate::kernel::Kernels;
 

@@ -90,17 +90,14 @@ impl Sieve {
         let count = blocks.len();
         let mut dots = [0; MOST];
         (self.kernels.byte_dots)(&own.weights, blocks, &mut dots[..count]);
-        let mut dusts = [Dust::default(); MOST];
-        for (dust, block) in dusts.iter_mut().zip(blocks) {
-            *dust = Dust::read(block);
-        }
+        let rows = Rows::read(blocks);
         let (products, keys) = (&mut products[..count], &mut keys[..count]);
-        for ((dot, dust), product) in dots.iter().zip(&dusts).zip(&mut *products) {
-            *product += own.dust.scale * dust.scale * (dot - own.surplus) as f32;
+        for ((dot, scale), product) in dots.iter().zip(&rows.scales).zip(&mut *products) {
+            *product += own.dust.scale * scale * (dot - own.surplus) as f32;
         }
         match query.kind {
-            Kind::SquaredL2 | Kind::Cosine => own.distances(&dusts, products, keys),
-            Kind::NegatedDot => own.negated_products(&dusts, products, keys),
+            Kind::SquaredL2 | Kind::Cosine => own.distances(&rows, products, keys),
+            Kind::NegatedDot => own.negated_products(&rows, products, keys),
         }
     }
 
@@ -129,30 +126,56 @@ impl Sieve {
     }
 }
 
+/// The headers of some blocks.
+struct Rows {
+    scales: [f32; MOST],
+    rests: [f32; MOST],
+    lengths: [f32; MOST],
+    errors: [f32; MOST],
+}
+
+impl Rows {
+    #[inline]
+    fn read(blocks: &[&[u8]]) -> Rows {
+        let zeros = [0.0; MOST];
+        let mut rows = Rows { scales: zeros, rests: zeros, lengths: zeros, errors: zeros };
+        for (at, block) in blocks.iter().enumerate() {
+            let Dust { scale, rest, length, error } = Dust::read(block);
+            rows.scales[at] = scale;
+            rows.rests[at] = rest;
+            rows.lengths[at] = length;
+            rows.errors[at] = error;
+        }
+        rows
+    }
+}
+
 impl LevelQuery {
     /// Least distances of what is kept, less the error of the row.
     #[inline]
-    fn distances(&self, dusts: &[Dust], products: &[f32], keys: &mut [f32]) {
+    fn distances(&self, rows: &Rows, products: &[f32], keys: &mut [f32]) {
         let own = self.dust;
         let squared = own.length * own.length;
-        for ((key, dust), product) in keys.iter_mut().zip(dusts).zip(products) {
-            let lengths = squared + dust.length * dust.length;
-            let distance = lengths - 2.0 * (product + own.rest * dust.rest) - ARITHMETIC * lengths;
-            *key = distance.max(0.0).sqrt() - dust.error;
+        for (at, (key, product)) in keys.iter_mut().zip(products).enumerate().take(MOST) {
+            let lengths = squared + rows.lengths[at] * rows.lengths[at];
+            let distance = lengths - 2.0 * (product + own.rest * rows.rests[at]) - ARITHMETIC * lengths;
+            let distance = if distance > 0.0 { distance } else { 0.0 };
+            *key = distance.sqrt() - rows.errors[at];
         }
     }
 
     /// Negated largest products of what is kept, with all errors.
     #[inline]
-    fn negated_products(&self, dusts: &[Dust], products: &[f32], keys: &mut [f32]) {
+    fn negated_products(&self, rows: &Rows, products: &[f32], keys: &mut [f32]) {
         let own = self.dust;
         let whole = own.length + own.error;
-        for ((key, dust), product) in keys.iter_mut().zip(dusts).zip(products) {
-            let errors = own.error * dust.length + dust.error * whole;
-            let slack = self.slack * whole * (dust.length + dust.error);
-            let most = product + own.rest * dust.rest + errors + slack;
+        for (at, (key, product)) in keys.iter_mut().zip(products).enumerate().take(MOST) {
+            let (length, error) = (rows.lengths[at], rows.errors[at]);
+            let errors = own.error * length + error * whole;
+            let slack = self.slack * whole * (length + error);
+            let most = product + own.rest * rows.rests[at] + errors + slack;
             // Not a number: nothing is known.
-            *key = (-most).max(f32::NEG_INFINITY);
+            *key = if most < f32::INFINITY { -most } else { f32::NEG_INFINITY };
         }
     }
 }

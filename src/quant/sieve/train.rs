@@ -8,6 +8,18 @@ use crate::quant::principal::{Sample, combine};
 /// Told apart from the seeds of other training.
 const ROTATION: u64 = 0x51e7_e000;
 
+/// Lines of a row in all levels together.
+const LINES: usize = 5;
+
+/// What the first level may have: more would be read of every row.
+const FIRST_LINES: [usize; 3] = [1, 2, 4];
+
+/// The share of the rows' squared lengths that the first level must hold.
+const ENOUGH: f64 = 0.7;
+
+/// Rows that this is measured on.
+const MEASURED: usize = 512;
+
 /// Far more than rounding makes of an orthonormal basis.
 const MOST_DELTA: f64 = 0.05;
 
@@ -27,32 +39,28 @@ impl Level {
 
 impl Sieve {
     /// Trains on rows of `dim` numbers, one after the other, as they are
-    /// compared. `lines` are the sizes of the levels; those that would stay
-    /// empty are left out. `centred` = false leaves the origin where it is,
-    /// which inner products need. The same samples and seed give the same sieve.
-    pub(crate) fn train(samples: &[f32], dim: usize, lines: &[usize], centred: bool, seed: u64) -> Sieve {
+    /// compared. `centred` = false leaves the origin where it is, which inner
+    /// products need. The same samples and seed give the same sieve.
+    pub(crate) fn train(samples: &[f32], dim: usize, centred: bool, seed: u64) -> Sieve {
         let kernels = kernels();
         let sample = Sample::new(samples, dim, centred);
-        let rank = lines.iter().map(|lines| Level::room(*lines)).sum::<usize>().min(dim);
+        let rank = (Level::room(1) + Level::room(LINES - 1)).min(dim);
         let directions = sample.spread(kernels).directions(rank, seed);
+        let unit = unit(samples, &sample.mean, dim);
         let mut random = Directions::new(seed ^ ROTATION);
         let (mut levels, mut first) = (Vec::new(), 0);
-        for lines in lines {
-            let count = Level::room(*lines).min(rank - first);
-            if count == 0 {
-                break;
-            }
+        for lines in lines(samples, &sample.mean, &directions, dim, kernels.dot) {
+            let count = Level::room(lines).min(rank - first);
             let part = &directions[first * dim..][..count * dim];
             first += count;
             levels.push(Level {
-                lines: *lines,
+                lines: (HEADER + count).div_ceil(LINE),
                 directions: turned(part, count, dim, &kernels, &mut random),
                 count,
                 is_last_of_all: first == dim,
             });
         }
         let delta = defect(&levels, dim);
-        let unit = unit(samples, &sample.mean, dim);
         Sieve { dim, mean: sample.mean, unit, delta, levels, kernels }
     }
 
@@ -61,6 +69,34 @@ impl Sieve {
     pub(super) fn is_spoiled(&self) -> bool {
         self.delta.is_nan() || self.delta > MOST_DELTA
     }
+}
+
+/// The lines of the levels that suit rows whose directions of most spread are
+/// these.
+fn lines(
+    samples: &[f32],
+    mean: &[f32],
+    directions: &[f32],
+    dim: usize,
+    dot: fn(&[f32], &[f32]) -> f32,
+) -> Vec<usize> {
+    let rank = directions.len() / dim;
+    let step = (samples.len() / dim).div_ceil(MEASURED).max(1);
+    let (mut along, mut whole) = (vec![0f64; rank], 0f64);
+    for row in samples.chunks_exact(dim).step_by(step) {
+        let centred: Vec<f32> = row.iter().zip(mean).map(|(value, mean)| value - mean).collect();
+        whole += f64::from(dot(&centred, &centred));
+        for (sum, direction) in along.iter_mut().zip(directions.chunks_exact(dim)) {
+            *sum += f64::from(dot(direction, &centred)).powi(2);
+        }
+    }
+    let holds_enough = |lines: &usize| {
+        let held: f64 = along[..Level::room(*lines).min(rank)].iter().sum();
+        held >= ENOUGH * whole
+    };
+    let first = FIRST_LINES.into_iter().find(holds_enough).unwrap_or(LINES);
+    let left = dim.saturating_sub(Level::room(first));
+    if 2 * left > dim && first < LINES { vec![first, LINES - first] } else { vec![first] }
 }
 
 /// Directions of the same span, turned at random so that all coordinates
