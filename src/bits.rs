@@ -54,6 +54,11 @@ impl RowSet {
         })
     }
 
+    /// The rows as bits, 64 in a word.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.words.capacity() * 8
     }

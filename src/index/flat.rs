@@ -1,29 +1,50 @@
-//! The index that looks at every row: exact, and the oracle of all others.
+//! The exact index: no row that it leaves out could be in the answer.
+//!
+//! From some size on it keeps small codes of its rows, which rule most of them
+//! out for certain ([`sift`](super::sift)); the others are measured. Without
+//! codes, or where they do not pay, it looks at every row.
 
 use std::sync::Arc;
 
+use super::cow::Versions;
+use super::sift;
+use super::sifted::{self, Sifted, SiftedBlocks, SiftedChange, Turn};
 use super::{Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch};
 use crate::bits::RowSet;
 use crate::id::{Row, mix};
+use crate::lease::Lease;
 use crate::neighbor::{Neighbor, TopK};
 use crate::vector::BLOCK;
 
 /// The rows held, as of one moment.
-#[derive(Debug, Default)]
 struct FlatVersion {
     held: RowSet,
+    /// By row; none while there are few.
+    sifted: Option<Sifted>,
+    _lease: Lease,
 }
 
 /// A change: rows in, rows out.
 struct Change {
     absorb: Vec<Row>,
     forget: Vec<Row>,
+    codes: SiftedChange,
 }
 
 /// The writer's side of the exact index.
-#[derive(Debug, Default)]
 pub(crate) struct Flat {
+    versions: Versions,
+    codes: Option<SiftedBlocks>,
     newest: Arc<FlatVersion>,
+}
+
+impl Default for Flat {
+    fn default() -> Flat {
+        let mut versions = Versions::default();
+        versions.begin();
+        let newest = FlatVersion { held: RowSet::default(), sifted: None, _lease: versions.publish() };
+        Flat { versions, codes: None, newest: Arc::new(newest) }
+    }
 }
 
 /// Offers every admitted row of `held` to `found`, exactly; gives the number
@@ -87,6 +108,16 @@ pub(super) fn membership(held: &RowSet, expected: &mut dyn Iterator<Item = Row>)
     defects
 }
 
+impl FlatVersion {
+    /// The rows that are held after a change.
+    fn after(&self, absorb: &[Row], forget: &[Row]) -> RowSet {
+        let mut held = self.held.clone();
+        forget.iter().for_each(|row| _ = held.remove(*row));
+        absorb.iter().for_each(|row| _ = held.insert(*row));
+        held
+    }
+}
+
 impl IndexVersion for FlatVersion {
     fn len(&self) -> usize {
         self.held.len()
@@ -102,11 +133,23 @@ impl IndexVersion for FlatVersion {
         if request.k == 0 {
             return Effort::default();
         }
-        Effort { distances: scan(&self.held, points, request, scratch, found), hops: 0 }
+        let sifted = self.sifted.as_ref().and_then(|sifted| {
+            sift::search(sifted, &self.held, points, request, &mut scratch.sift, found)
+        });
+        let distances = sifted.unwrap_or_else(|| scan(&self.held, points, request, scratch, found));
+        Effort { distances, hops: 0 }
     }
 
-    fn plan(&self, _points: Points<'_>, batch: &Batch<'_>, _executor: &dyn Executor) -> Plan {
-        Plan(Box::new(Change { absorb: batch.absorb.to_vec(), forget: batch.forget.to_vec() }))
+    fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan {
+        let after = || self.after(batch.absorb, batch.forget).iter().collect();
+        let turn = Turn {
+            absorb: batch.absorb,
+            held: &after,
+            count: self.held.len() + batch.absorb.len() - batch.forget.len(),
+            optimize: batch.optimize,
+        };
+        let codes = sifted::change(self.sifted.as_ref(), points, &turn, executor);
+        Plan(Box::new(Change { absorb: batch.absorb.to_vec(), forget: batch.forget.to_vec(), codes }))
     }
 
     fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {
@@ -118,7 +161,7 @@ impl IndexVersion for FlatVersion {
     }
 
     fn bytes(&self) -> usize {
-        self.held.bytes()
+        self.held.bytes() + self.sifted.as_ref().map_or(0, Sifted::bytes)
     }
 
     fn is_exact(&self) -> bool {
@@ -133,18 +176,19 @@ impl Index for Flat {
 
     fn commit(&mut self, plan: Plan) {
         let Ok(change) = plan.0.downcast::<Change>() else { return };
-        let mut held = self.newest.held.clone();
-        for row in change.forget {
-            held.remove(row);
+        let held = self.newest.after(&change.absorb, &change.forget);
+        let epoch = self.versions.begin();
+        match (change.codes, &mut self.codes) {
+            (SiftedChange::Replace(codes), own) => *own = Some(codes),
+            (SiftedChange::Add(codes), Some(own)) => own.write(&codes, epoch),
+            _ => {}
         }
-        for row in change.absorb {
-            held.insert(row);
-        }
-        self.newest = Arc::new(FlatVersion { held });
+        let sifted = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
+        self.newest = Arc::new(FlatVersion { held, sifted, _lease: self.versions.publish() });
     }
 
     fn bytes(&self) -> usize {
-        self.newest.bytes()
+        self.newest.held.bytes() + self.codes.as_ref().map_or(0, SiftedBlocks::bytes)
     }
 
     fn kind(&self) -> &'static str {

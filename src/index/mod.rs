@@ -24,6 +24,8 @@ mod measure;
 mod parallel;
 mod pool;
 mod scratch;
+mod sift;
+mod sifted;
 
 #[cfg(feature = "internals")]
 pub(crate) use cow::{BlockView, Blocks, Versions};

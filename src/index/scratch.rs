@@ -1,6 +1,7 @@
 //! What a search needs beside the index: kept by the searching thread, grown once.
 
 use super::pool::Pool;
+use super::sift::SiftScratch;
 use crate::id::Row;
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::CodeQuery;
@@ -24,6 +25,8 @@ pub(crate) struct Scratch {
     pub(crate) code_query: CodeQuery,
     /// Candidates for the list of a row.
     pub(crate) candidates: Vec<Neighbor>,
+    /// What an exact search by codes needs.
+    pub(super) sift: SiftScratch,
 }
 
 /// A set of rows in the order in which they came, emptied in time proportional

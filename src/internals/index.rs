@@ -59,7 +59,7 @@ impl std::fmt::Debug for BareIndex {
 }
 
 /// Threads that live for one call.
-struct Scoped(usize);
+pub(super) struct Scoped(pub(super) usize);
 
 impl Executor for Scoped {
     fn width(&self) -> usize {
@@ -80,19 +80,25 @@ impl Executor for Scoped {
     }
 }
 
+/// The rows in a matrix; `None` when one cannot be used or memory runs out.
+pub(super) fn filled(space: &Space, rows: &[f32]) -> Option<Matrix> {
+    let mut matrix = Matrix::new(space.dim());
+    for (row, vector) in rows.chunks_exact(space.dim()).enumerate() {
+        let scale = space.check(vector).ok()?;
+        matrix.reserve(row as Row).ok()?;
+        // SAFETY: no other thread knows the matrix yet.
+        unsafe { matrix.write(row as Row, vector, scale) };
+    }
+    Some(matrix)
+}
+
 impl BareIndex {
     /// Builds over `rows`, one after the other; `None` when a row cannot be
     /// used or memory runs out.
     #[must_use]
     pub fn build(rows: &[f32], dim: usize, options: BareOptions) -> Option<BareIndex> {
         let space = Space::new(options.metric, dim);
-        let mut matrix = Matrix::new(dim);
-        for (row, vector) in rows.chunks_exact(dim).enumerate() {
-            let scale = space.check(vector).ok()?;
-            matrix.reserve(row as Row).ok()?;
-            // SAFETY: no other thread knows the matrix yet.
-            unsafe { matrix.write(row as Row, vector, scale) };
-        }
+        let matrix = filled(&space, rows)?;
         let BareOptions { m, ef_construction, threads, .. } = options;
         let shape = |(bits, lines)| Shape { bits: if bits == 7 { Bits::Seven } else { Bits::Four }, lines };
         let coding = options.code.map_or(Coding::Measured, |code| Coding::Fixed(shape(code)));

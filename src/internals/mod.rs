@@ -2,5 +2,6 @@
 //! change in any version.
 
 pub mod blocks;
+pub mod exact;
 pub mod index;
 pub mod kernel;

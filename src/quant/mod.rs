@@ -8,6 +8,8 @@
 //! and the two lengths give the squared distance. Projecting before rounding
 //! is the idea of LeanVec (Tepper et al., 2023) and SAQ (Li et al., 2025).
 //!
+//! A [`Sieve`] makes codes of another kind, which do not estimate but bound.
+//!
 //! [`Shape`] says how large a code is and [`choose`](fn@choose) finds one;
 //! [`Codec`] is trained on rows and makes [codes](block) of vectors, queries
 //! ([`CodeQuery`]) and estimates.
@@ -21,6 +23,7 @@ mod principal;
 mod projection;
 mod query;
 mod shape;
+mod sieve;
 #[cfg(test)]
 mod tests;
 
@@ -30,3 +33,4 @@ pub(crate) use codec::{Codec, Encoder};
 pub(crate) use principal::MAX_TRAINED;
 pub(crate) use query::{CodeQuery, Measure};
 pub(crate) use shape::{Bits, Shape};
+pub(crate) use sieve::{Grain, Kind, Screen, Sieve};

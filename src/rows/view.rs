@@ -149,7 +149,8 @@ impl ShardView {
     /// `scratch.found`. Rows beyond `request.bound` may be missing.
     pub(crate) fn search(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
         scratch.found.reset(request.k);
-        if request.exact {
+        // An exact index rules rows out by itself.
+        if request.exact && !self.parts.index.is_exact() {
             return self.scan(request, 0..self.high_water(), &mut scratch.found);
         }
         let mut effort = self.search_index(request, scratch);

@@ -2,5 +2,6 @@
 
 mod churn;
 mod edges;
+mod exact;
 mod fixture;
 mod search;

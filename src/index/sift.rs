@@ -1,0 +1,297 @@
+//! An exact search that looks at few vectors: codes rule the others out.
+//!
+//! Two passes. The first computes for every row a bound from the first level
+//! of its codes. The rows of the least bounds are measured: the last of the k
+//! best of them is hardly farther than that of all rows. The second pass goes
+//! through the bounds, reads the further levels of rows that may still be as
+//! near, and measures what these leave.
+
+use super::sifted::Sifted;
+use super::{Points, Request};
+use crate::bits::RowSet;
+use crate::id::Row;
+use crate::kernel::prefetch;
+use crate::metric::Metric;
+use crate::neighbor::{Neighbor, TopK};
+use crate::quant::{Grain, Kind};
+use crate::vector::BLOCK;
+
+/// Rows measured after the first pass: so many times k.
+const FIRST_SHARE: usize = 4;
+
+/// With so many of the rows asked for, nothing can be ruled out that pays.
+const MOST_SHARE: usize = 16;
+
+/// Rows after which it is asked whether a level rules out a quarter.
+const TRIAL: usize = 1_024;
+
+/// Working memory of such a search.
+#[derive(Debug, Default)]
+pub(super) struct SiftScratch {
+    grain: Grain,
+    /// The admitted rows, as bits.
+    admitted: Vec<u64>,
+    /// What is known of each row, and its bound: infinite of rows that are not
+    /// admitted, or measured already.
+    products: Vec<f32>,
+    keys: Vec<f32>,
+    /// The rows of the least bounds.
+    least: TopK,
+}
+
+/// Rows that wait for a level, or to be measured.
+struct Waiting {
+    rows: [Row; BLOCK],
+    count: usize,
+}
+
+/// What a level has done so far.
+#[derive(Clone, Copy, Default)]
+struct Use {
+    seen: usize,
+    left: usize,
+}
+
+/// One search.
+struct Sift<'a> {
+    sifted: &'a Sifted,
+    points: Points<'a>,
+    request: &'a Request<'a>,
+    scratch: &'a mut SiftScratch,
+    found: &'a mut TopK,
+    measured: u64,
+}
+
+/// Offers the nearest of the admitted rows of `held` to `found`, exactly, and
+/// gives the number of distances computed; `None`, having done nothing, when a
+/// plain scan is the better way.
+pub(super) fn search(
+    sifted: &Sifted,
+    held: &RowSet,
+    points: Points<'_>,
+    request: &Request<'_>,
+    scratch: &mut SiftScratch,
+    found: &mut TopK,
+) -> Option<u64> {
+    let kind = match points.space.metric() {
+        Metric::L2 => Kind::SquaredL2,
+        Metric::Cosine => Kind::Cosine,
+        Metric::Dot => Kind::NegatedDot,
+    };
+    let admitted = scratch.admit(held, request);
+    let is_worth_it = request.k.saturating_mul(MOST_SHARE) < admitted;
+    if !is_worth_it || !sifted.sieve.prepare(request.query, kind, &mut scratch.grain) {
+        return None;
+    }
+    let mut sift = Sift { sifted, points, request, scratch, found, measured: 0 };
+    sift.first_pass();
+    sift.measure_least();
+    sift.second_pass();
+    Some(sift.measured)
+}
+
+impl SiftScratch {
+    /// Finds the admitted rows of `held`; gives their number.
+    fn admit(&mut self, held: &RowSet, request: &Request<'_>) -> usize {
+        self.admitted.clear();
+        self.admitted.extend_from_slice(held.words());
+        let Some(admit) = request.admit else { return held.len() };
+        for (at, word) in self.admitted.iter_mut().enumerate() {
+            let refused = bits(*word).filter(|bit| !admit((at * BLOCK) as Row + bit));
+            *word &= !refused.fold(0u64, |refused, bit| refused | 1 << bit);
+        }
+        self.admitted.iter().map(|word| word.count_ones() as usize).sum()
+    }
+}
+
+/// The numbers of the bits that are set.
+fn bits(word: u64) -> impl Iterator<Item = u32> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        let bit = (rest != 0).then(|| rest.trailing_zeros())?;
+        rest &= rest - 1;
+        Some(bit)
+    })
+}
+
+/// The least of some keys.
+#[inline]
+fn least_of(keys: &[f32]) -> f32 {
+    let mut lanes = [f32::INFINITY; 16];
+    let (chunks, rest) = keys.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, key) in lanes.iter_mut().zip(chunk) {
+            *lane = if *key < *lane { *key } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::INFINITY, |least, key| if *key < least { *key } else { least })
+}
+
+impl Sift<'_> {
+    fn first_pass(&mut self) {
+        let SiftScratch { grain, admitted, products, keys, least } = &mut *self.scratch;
+        let places = admitted.len() * BLOCK;
+        products.clear();
+        products.resize(places, 0.0);
+        keys.clear();
+        keys.resize(places, f32::INFINITY);
+        least.reset(self.request.k * FIRST_SHARE);
+        let (sieve, blocks) = (&*self.sifted.sieve, &self.sifted.levels[0]);
+        let parts = products.chunks_exact_mut(BLOCK).zip(keys.chunks_exact_mut(BLOCK));
+        for ((at, word), (products, keys)) in admitted.iter().enumerate().zip(parts) {
+            if *word == 0 {
+                continue;
+            }
+            let first = (at * BLOCK) as Row;
+            let mut codes: [&[u8]; BLOCK] = [&[]; BLOCK];
+            let run = if *word == u64::MAX { blocks.bytes_of_run(first, BLOCK as u32) } else { None };
+            if let Some(run) = run {
+                for (code, block) in codes.iter_mut().zip(run.chunks_exact(run.len() / BLOCK)) {
+                    *code = block;
+                }
+                sieve.keys(grain, 0, &codes, products, keys);
+            } else {
+                let mut count = 0;
+                for bit in bits(*word) {
+                    codes[count] = blocks.bytes_of(first + bit);
+                    count += 1;
+                }
+                let (mut known, mut bounds) = ([0.0; BLOCK], [0.0; BLOCK]);
+                sieve.keys(grain, 0, &codes[..count], &mut known, &mut bounds);
+                for (place, bit) in bits(*word).enumerate() {
+                    products[bit as usize] = known[place];
+                    keys[bit as usize] = bounds[place];
+                }
+            }
+            if least_of(keys) < least.bound() {
+                for (row, key) in (first..).zip(&*keys) {
+                    if *key < f32::INFINITY {
+                        least.offer(Neighbor { distance: *key, row });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Measures the rows of the least bounds.
+    fn measure_least(&mut self) {
+        let mut least = std::mem::take(&mut self.scratch.least);
+        let mut waiting = Waiting::new();
+        for part in least.sorted().chunks(BLOCK) {
+            part.iter().for_each(|near| waiting.push(near.row));
+            self.measure(&mut waiting);
+            part.iter().for_each(|near| self.scratch.keys[near.row as usize] = f32::INFINITY);
+        }
+        self.scratch.least = least;
+    }
+
+    fn second_pass(&mut self) {
+        let levels = self.sifted.sieve.levels();
+        let mut waiting: Vec<Waiting> = (0..levels).map(|_| Waiting::new()).collect();
+        let mut uses = vec![Use::default(); levels];
+        let mut limit = self.limit(0);
+        for at in 0..self.scratch.admitted.len() {
+            let keys = &self.scratch.keys[at * BLOCK..][..BLOCK];
+            if least_of(keys) > limit {
+                continue;
+            }
+            let mut near = Waiting::new();
+            for (row, key) in ((at * BLOCK) as Row..).zip(keys) {
+                if *key <= limit {
+                    near.push(row);
+                }
+            }
+            for row in &near.rows[..near.count] {
+                waiting[0].push(*row);
+                if waiting[0].is_full() {
+                    self.refine(1, &mut waiting, &mut uses);
+                    limit = self.limit(0);
+                }
+            }
+        }
+        for level in 1..=levels {
+            self.refine(level, &mut waiting, &mut uses);
+        }
+    }
+
+    /// Takes the rows that wait for a level through it; those that are left
+    /// wait for the next. The level after the last is measuring.
+    fn refine(&mut self, level: usize, waiting: &mut [Waiting], uses: &mut [Use]) {
+        if level == waiting.len() {
+            return self.measure(&mut waiting[level - 1]);
+        }
+        let mut before = std::mem::replace(&mut waiting[level - 1], Waiting::new());
+        let used = &mut uses[level];
+        if used.seen < TRIAL || used.left * 4 <= used.seen * 3 {
+            used.seen += before.count;
+            before = self.near(level, &before);
+            used.left += before.count;
+        }
+        for row in &before.rows[..before.count] {
+            waiting[level].push(*row);
+            if waiting[level].is_full() {
+                self.refine(level + 1, waiting, uses);
+            }
+        }
+    }
+
+    /// The rows that a level does not rule out.
+    fn near(&mut self, level: usize, waiting: &Waiting) -> Waiting {
+        let limit = self.limit(level);
+        let SiftScratch { grain, products, .. } = &mut *self.scratch;
+        let (blocks, rows) = (&self.sifted.levels[level], &waiting.rows[..waiting.count]);
+        let mut codes: [&[u8]; BLOCK] = [&[]; BLOCK];
+        let (mut known, mut keys) = ([0.0; BLOCK], [0.0; BLOCK]);
+        for ((code, known), row) in codes.iter_mut().zip(&mut known).zip(rows) {
+            *code = blocks.bytes_of(*row);
+            prefetch(*code);
+            *known = products[*row as usize];
+        }
+        self.sifted.sieve.keys(grain, level, &codes[..rows.len()], &mut known, &mut keys);
+        let mut left = Waiting::new();
+        for ((row, key), known) in rows.iter().zip(keys).zip(known) {
+            products[*row as usize] = known;
+            if key <= limit {
+                left.push(*row);
+            }
+        }
+        left
+    }
+
+    fn limit(&self, level: usize) -> f32 {
+        let bound = self.found.bound().min(self.request.bound);
+        // Infinite keys are those of rows that are not looked for.
+        let limit = self.sifted.sieve.limit(&self.scratch.grain, level, bound);
+        if limit < f32::MAX { limit } else { f32::MAX }
+    }
+
+    /// Measures the rows that wait.
+    fn measure(&mut self, waiting: &mut Waiting) {
+        let (rows, mut distances) = (&waiting.rows[..waiting.count], [0.0; BLOCK]);
+        let bound = self.found.bound().min(self.request.bound);
+        let Points { space, vectors } = self.points;
+        space.distances(self.request.query, vectors, rows, bound, &mut distances);
+        for (row, distance) in rows.iter().zip(distances) {
+            if distance <= bound {
+                self.found.offer(Neighbor { distance, row: *row });
+            }
+        }
+        self.measured += rows.len() as u64;
+        waiting.count = 0;
+    }
+}
+
+impl Waiting {
+    fn new() -> Waiting {
+        Waiting { rows: [0; BLOCK], count: 0 }
+    }
+
+    fn push(&mut self, row: Row) {
+        self.rows[self.count] = row;
+        self.count += 1;
+    }
+
+    fn is_full(&self) -> bool {
+        self.count == BLOCK
+    }
+}

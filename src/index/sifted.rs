@@ -1,0 +1,170 @@
+//! The codes that an exact search rules rows out by, in copy-on-write blocks.
+
+use std::sync::Arc;
+
+use super::cow::{BlockView, Blocks, Epoch, Versions};
+use super::parallel::parallel_map;
+use super::{Executor, Points};
+use crate::id::Row;
+use crate::metric::Metric;
+use crate::quant::{Screen, Sieve};
+
+/// Rows from which on codes pay: fewer are scanned in less than the time that
+/// a query takes to prepare.
+const LEAST_ROWS: usize = 2_048;
+
+/// Dimensions from which on they pay: a line of codes must be clearly shorter
+/// than the vector.
+const LEAST_DIM: usize = 32;
+
+/// Rows that a sieve is trained on: enough for the principal directions.
+const SAMPLE: usize = 4_096;
+
+/// A sieve is trained again when there are so many times more rows...
+const GROWTH: usize = 4;
+
+/// ...but not once so many were seen: more give the same sample.
+const SETTLED: usize = 1 << 16;
+
+/// Rows that one task encodes in a piece.
+const PIECE: usize = 64;
+
+/// Told apart from no other seed: a flat index draws nothing else.
+const SEED: u64 = 1;
+
+/// The codes as one version sees them.
+#[derive(Clone, Debug)]
+pub(super) struct Sifted {
+    pub(super) sieve: Arc<Sieve>,
+    /// Rows that were held when the sieve was trained.
+    trained: usize,
+    /// By level.
+    pub(super) levels: Vec<BlockView>,
+}
+
+/// The writer's side of the codes.
+#[derive(Debug)]
+pub(super) struct SiftedBlocks {
+    sieve: Arc<Sieve>,
+    trained: usize,
+    levels: Vec<Blocks>,
+}
+
+/// Codes of rows that no version holds yet.
+#[derive(Debug, Default)]
+pub(super) struct FreshCodes {
+    rows: Vec<Row>,
+    /// Of each row the blocks of all levels.
+    words: Vec<u32>,
+}
+
+/// What a batch does to the codes.
+#[derive(Debug)]
+pub(super) enum SiftedChange {
+    /// There are none, and none are needed.
+    None,
+    Add(FreshCodes),
+    /// A new sieve, and the codes of all rows by it.
+    Replace(SiftedBlocks),
+}
+
+/// The rows before and after a batch.
+pub(super) struct Turn<'a> {
+    pub(super) absorb: &'a [Row],
+    /// All rows that will be held, ascending.
+    pub(super) held: &'a dyn Fn() -> Vec<Row>,
+    /// How many.
+    pub(super) count: usize,
+    /// Whether codes should fit the rows as well as they can.
+    pub(super) optimize: bool,
+}
+
+/// Computes what a batch does to the codes of a version.
+pub(super) fn change(
+    sifted: Option<&Sifted>,
+    points: Points<'_>,
+    turn: &Turn<'_>,
+    executor: &dyn Executor,
+) -> SiftedChange {
+    let trained = sifted.map_or(0, |sifted| sifted.trained);
+    let has_grown = trained < SETTLED && turn.count >= trained.saturating_mul(GROWTH);
+    let is_due = has_grown || (turn.optimize && trained != turn.count);
+    if points.space.dim() >= LEAST_DIM && turn.count >= LEAST_ROWS && is_due {
+        let held = (turn.held)();
+        let sieve = Arc::new(train(points, &held));
+        let codes = encode(&sieve, points, held, executor);
+        return SiftedChange::Replace(SiftedBlocks::filled(sieve, &codes));
+    }
+    match sifted {
+        Some(sifted) => {
+            SiftedChange::Add(encode(&sifted.sieve, points, turn.absorb.to_vec(), executor))
+        }
+        None => SiftedChange::None,
+    }
+}
+
+/// Trains on some of `rows`, evenly spread.
+fn train(points: Points<'_>, rows: &[Row]) -> Sieve {
+    let (dim, step) = (points.space.dim(), rows.len().div_ceil(SAMPLE).max(1));
+    let mut samples = Vec::with_capacity(rows.len().div_ceil(step) * dim);
+    let mut prepared = Vec::new();
+    for row in rows.iter().step_by(step) {
+        points.space.prepare_row(points.vectors, *row, &mut prepared);
+        samples.extend_from_slice(&prepared);
+    }
+    Sieve::train(&samples, dim, points.space.metric() != Metric::Dot, SEED)
+}
+
+/// The codes of rows, in parallel.
+fn encode(sieve: &Sieve, points: Points<'_>, rows: Vec<Row>, executor: &dyn Executor) -> FreshCodes {
+    let mut workers: Vec<(Screen, Vec<f32>)> = Vec::new();
+    workers.resize_with(executor.width().max(1), Default::default);
+    let pieces = rows.len().div_ceil(PIECE);
+    let parts = parallel_map(executor, pieces, &mut workers, |piece, (screen, prepared)| {
+        let rows = &rows[piece * PIECE..rows.len().min((piece + 1) * PIECE)];
+        let mut words = vec![0; rows.len() * sieve.all_words()];
+        for (row, words) in rows.iter().zip(words.chunks_exact_mut(sieve.all_words())) {
+            points.space.prepare_row(points.vectors, *row, prepared);
+            sieve.encode(prepared, screen, words);
+        }
+        words
+    });
+    let words = parts.concat();
+    FreshCodes { rows, words }
+}
+
+impl SiftedBlocks {
+    fn filled(sieve: Arc<Sieve>, codes: &FreshCodes) -> SiftedBlocks {
+        let levels = (0..sieve.levels()).map(|level| Blocks::new(sieve.words(level))).collect();
+        let mut blocks = SiftedBlocks { trained: codes.rows.len(), sieve, levels };
+        blocks.write(codes, Versions::default().begin());
+        blocks
+    }
+
+    pub(super) fn write(&mut self, codes: &FreshCodes, epoch: Epoch) {
+        let all = codes.words.chunks_exact(self.sieve.all_words());
+        for (row, mut words) in codes.rows.iter().zip(all) {
+            for (level, blocks) in self.levels.iter_mut().enumerate() {
+                let (own, rest) = words.split_at(self.sieve.words(level));
+                blocks.write(*row, own, epoch);
+                words = rest;
+            }
+        }
+    }
+
+    pub(super) fn publish(&mut self, epoch: Epoch, versions: &Versions) -> Sifted {
+        let levels = self.levels.iter_mut().map(|blocks| blocks.publish(epoch, versions));
+        Sifted { sieve: Arc::clone(&self.sieve), trained: self.trained, levels: levels.collect() }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.levels.iter().map(Blocks::bytes).sum::<usize>() + self.sieve.bytes()
+    }
+}
+
+impl Sifted {
+    /// Bytes that the version keeps alive.
+    pub(super) fn bytes(&self) -> usize {
+        self.levels.iter().map(BlockView::bytes).sum::<usize>() + self.sieve.bytes()
+    }
+}
