@@ -34,14 +34,15 @@ pub(super) fn walk(
     effort: &mut Effort,
 ) -> bool {
     let held = version.graph.held.len();
-    let Some(codes) = version.codes.as_ref().filter(|_| request.k < held.div_ceil(2)) else {
+    let is_few = request.k < held.div_ceil(2) && request.ef < held;
+    let Some(codes) = version.codes.as_ref().filter(|_| is_few) else {
         return false;
     };
     let metric = points.space.metric();
     let mut query = std::mem::take(&mut scratch.code_query);
     let measure = if metric == Metric::Dot { Measure::NegatedDot } else { Measure::SquaredL2 };
     codes.codec.prepare(request.query, measure, &mut query);
-    let ef = request.ef.min(held);
+    let ef = request.ef;
     let kept = ef.max(request.k + SPARE.max(request.k / SPARE_DIVISOR)).min(held);
     let walk = Walk {
         graph: &version.graph,

@@ -160,8 +160,8 @@ impl<M: Measure> Walk<'_, M> {
     }
 
     /// Beam search on a layer from `scratch.starts`: the nearest `limits.ef` rows
-    /// are walked through. Afterwards `scratch.pool` holds the `ef` nearest rows
-    /// that were met.
+    /// are walked through, and more while fewer than `limits.k` were met.
+    /// Afterwards `scratch.pool` holds the `ef` nearest rows that were met.
     pub(in crate::index) fn beam(
         &self,
         layer: usize,
@@ -187,7 +187,7 @@ impl<M: Measure> Walk<'_, M> {
         self.start(ef, scratch);
         scratch.distances.resize(BLOCK, 0.0);
         while let Some(nearest) = scratch.pool.expand_next() {
-            if scratch.pool.expanded() >= limits.ef {
+            if scratch.pool.expanded() >= limits.ef && scratch.pool.len() >= limits.k {
                 return;
             }
             if nearest.distance > limits.bound {

@@ -3,4 +3,5 @@
 mod churn;
 mod edges;
 mod fixture;
+mod layout;
 mod search;
