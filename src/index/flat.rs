@@ -133,9 +133,10 @@ impl IndexVersion for FlatVersion {
         if request.k == 0 {
             return Effort::default();
         }
-        let sifted = self.sifted.as_ref().and_then(|sifted| {
-            sift::search(sifted, &self.held, points, request, &mut scratch.sift, found)
-        });
+        let sifted = self
+            .sifted
+            .as_ref()
+            .and_then(|sifted| sift::search(sifted, &self.held, points, request, &mut scratch.sift, found));
         let distances = sifted.unwrap_or_else(|| scan(&self.held, points, request, scratch, found));
         Effort { distances, hops: 0 }
     }

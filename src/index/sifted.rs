@@ -96,9 +96,7 @@ pub(super) fn change(
         return SiftedChange::Replace(SiftedBlocks::filled(sieve, &codes));
     }
     match sifted {
-        Some(sifted) => {
-            SiftedChange::Add(encode(&sifted.sieve, points, turn.absorb.to_vec(), executor))
-        }
+        Some(sifted) => SiftedChange::Add(encode(&sifted.sieve, points, turn.absorb.to_vec(), executor)),
         None => SiftedChange::None,
     }
 }

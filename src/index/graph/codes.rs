@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::layout::Layout;
+use super::train::Training;
 use crate::bits::RowSet;
 use crate::id::{Row, mix};
 use crate::index::Defect;
@@ -18,8 +19,7 @@ const PART: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) struct Codes {
     pub(super) codec: Arc<Codec>,
-    /// Rows that were held when the codec was trained.
-    pub(super) trained: usize,
+    pub(super) training: Training,
     pub(super) blocks: BlockView,
 }
 
@@ -52,31 +52,33 @@ impl Codes {
 #[derive(Debug)]
 pub(super) struct CodeBlocks {
     codec: Arc<Codec>,
-    trained: usize,
+    training: Training,
     blocks: Blocks,
 }
 
 impl CodeBlocks {
-    /// The codes of `nodes`, given one after the other in `words`.
-    pub(super) fn filled(codec: Arc<Codec>, trained: usize, nodes: &[Row], words: &[u32]) -> CodeBlocks {
+    /// The codes of `nodes`, given one after the other in `words`, by a codec that
+    /// was trained on so many rows.
+    pub(super) fn filled(codec: Arc<Codec>, rows: usize, nodes: &[Row], words: &[u32]) -> CodeBlocks {
         let mut blocks = Blocks::new(codec.shape().words());
         let epoch = Versions::default().begin();
         for (node, words) in nodes.iter().zip(words.chunks_exact(codec.shape().words())) {
             blocks.write(*node, words, epoch);
         }
-        CodeBlocks { codec, trained, blocks }
+        CodeBlocks { codec, training: Training { rows, since: 0 }, blocks }
     }
 
     pub(super) fn write(&mut self, fresh: &Fresh, epoch: Epoch) {
         for (node, words) in fresh.nodes.iter().zip(fresh.words.chunks_exact(fresh.stride)) {
             self.blocks.write(*node, words, epoch);
         }
+        self.training.since += fresh.nodes.len();
     }
 
     pub(super) fn publish(&mut self, epoch: Epoch, versions: &Versions) -> Codes {
         Codes {
             codec: Arc::clone(&self.codec),
-            trained: self.trained,
+            training: self.training,
             blocks: self.blocks.publish(epoch, versions),
         }
     }

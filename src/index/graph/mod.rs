@@ -9,7 +9,8 @@
 //! * One flat graph (`links`), 32 links a row, started from rows drawn at
 //!   random; built by the same codes.
 //! * Codes are trained on the rows themselves, again whenever their number has
-//!   grown fourfold ([`train`]), and when the index is optimized.
+//!   grown fourfold or they were turned over ([`train`]), and when the index is
+//!   optimized.
 //! * Inside, rows are *nodes*: `optimize` numbers them anew in the order in
 //!   which walks meet them ([`layout`]), so what is read together lies together.
 //!
@@ -90,6 +91,9 @@ struct GraphVersion {
     _lease: Lease,
 }
 
+/// The plan of a batch that changes nothing.
+struct Unchanged;
+
 /// The writer's side of the graph.
 pub(crate) struct QuantizedGraph {
     versions: Versions,
@@ -119,7 +123,6 @@ impl QuantizedGraph {
     fn commit_change(&mut self, plan: GraphPlan) {
         let before = Arc::clone(&self.newest);
         let epoch = self.versions.begin();
-        let is_laid_out = before.is_laid_out && plan.is_void();
         let graph = self.links.apply(plan.change, &before.graph, epoch, &self.versions);
         match plan.codes {
             CodeChange::Add(words) => {
@@ -136,7 +139,7 @@ impl QuantizedGraph {
             graph,
             codes,
             layout: Arc::clone(&before.layout),
-            is_laid_out,
+            is_laid_out: false,
             _lease: self.versions.publish(),
         });
     }
@@ -206,11 +209,13 @@ impl IndexVersion for GraphVersion {
     }
 
     fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan {
-        let only_order = batch.optimize && batch.absorb.is_empty() && batch.forget.is_empty();
-        if only_order && let Some(relaid) = plan::relay(self, points, executor) {
-            return Plan(Box::new(relaid));
+        if !batch.absorb.is_empty() || !batch.forget.is_empty() {
+            return Plan(Box::new(plan::change(self, points, batch, executor)));
         }
-        Plan(Box::new(plan::change(self, points, batch, executor)))
+        match batch.optimize.then(|| plan::relay(self, points, executor)).flatten() {
+            Some(relaid) => Plan(Box::new(relaid)),
+            None => Plan(Box::new(Unchanged)),
+        }
     }
 
     fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::GraphVersion;
 use super::codes::{CodeBlocks, Coded, Codes, Drafted, Fresh};
 use super::layout::Layout;
-use super::train::{encode, is_due, train};
+use super::train::{encode, train};
 use crate::bits::RowSet;
 use crate::id::Row;
 use crate::index::links::{Change, Job, Laid, change as change_links};
@@ -24,12 +24,6 @@ pub(super) enum CodeChange {
 pub(super) struct GraphPlan {
     pub(super) change: Change,
     pub(super) codes: CodeChange,
-}
-
-impl GraphPlan {
-    pub(super) fn is_void(&self) -> bool {
-        self.change.is_void() && matches!(self.codes, CodeChange::Add(_))
-    }
 }
 
 /// The same rows under new numbers, with new codes.
@@ -67,8 +61,7 @@ pub(super) fn change(
     let row_of = |node: Row| layout.row(node);
     let mut fresh = nodes.absorb.clone();
     fresh.sort_unstable();
-    let rows = version.graph.held.len() + nodes.absorb.len();
-    if let Some(codes) = version.codes.as_ref().filter(|codes| !is_due(codes.trained, rows)) {
+    if let Some(codes) = version.codes.as_ref().filter(|codes| !is_due(version, codes, &nodes)) {
         let fresh = encode(&codes.codec, points, fresh, &row_of, executor);
         let source = Drafted { blocks: &codes.blocks, held: &version.graph.held, fresh: &fresh };
         let measure = Coded { codec: &codes.codec, source };
@@ -77,21 +70,31 @@ pub(super) fn change(
     }
     let mut all: Vec<Row> = version.graph.held.iter().chain(fresh).collect();
     all.sort_unstable();
-    let (blocks, codes) = recode(version, points, all, layout, executor);
+    let (blocks, codes) = recode(version, points, all, &nodes.forgotten, layout, executor);
     let measure = Coded { codec: &codes.codec, source: &codes.blocks };
     let change = links(version, points, measure, batch, &nodes, executor);
     GraphPlan { change, codes: CodeChange::Replace(Box::new(blocks)) }
 }
 
-/// Trains on the rows of `nodes` and encodes all of them.
+/// Whether the batch leaves rows that the codes are out of date for. Those of a
+/// collection that was emptied always are.
+fn is_due(version: &GraphVersion, codes: &Codes, nodes: &NodeBatch) -> bool {
+    let held = version.graph.held.len();
+    let rows = held + nodes.absorb.len() - nodes.forget.len();
+    !nodes.absorb.is_empty() && (held == 0 || codes.training.is_due(rows))
+}
+
+/// Trains on the rows of those `nodes` that stay and encodes all of them.
 fn recode(
     version: &GraphVersion,
     points: Points<'_>,
     nodes: Vec<Row>,
+    forgotten: &RowSet,
     layout: &Layout,
     executor: &dyn Executor,
 ) -> (CodeBlocks, Codes) {
-    let mut rows: Vec<Row> = nodes.iter().map(|node| layout.row(*node)).collect();
+    let staying = nodes.iter().filter(|node| !forgotten.contains(**node));
+    let mut rows: Vec<Row> = staying.map(|node| layout.row(*node)).collect();
     rows.sort_unstable();
     let codec = train(&version.options, points, &rows, version.codes.as_ref());
     let all = encode(&codec, points, nodes, &|node| layout.row(node), executor);
@@ -142,6 +145,6 @@ pub(super) fn relay(version: &GraphVersion, points: Points<'_>, executor: &dyn E
     let links = Laid::new(&version.graph, &version.links, &renamed);
     let mut nodes: Vec<Row> = version.graph.held.iter().map(renamed).collect();
     nodes.sort_unstable();
-    let (codes, _) = recode(version, points, nodes, &layout, executor);
+    let (codes, _) = recode(version, points, nodes, &RowSet::default(), &layout, executor);
     Some(Relaid { links, codes, layout })
 }

@@ -29,15 +29,16 @@ const KNOWN: f32 = 8.0;
 #[derive(Default)]
 struct Errors {
     count: f32,
-    sum: f32,
-    squares: f32,
+    sum: f64,
+    /// Of squared distances, once more squared: no `f32` has room for it.
+    squares: f64,
 }
 
 impl Errors {
     fn add(&mut self, error: f32) {
         self.count += 1.0;
-        self.sum += error;
-        self.squares += error * error;
+        self.sum += f64::from(error);
+        self.squares += f64::from(error) * f64::from(error);
     }
 
     /// How far below its estimate a row may be.
@@ -45,9 +46,9 @@ impl Errors {
         if self.count < KNOWN {
             return f32::INFINITY;
         }
-        let mean = self.sum / self.count;
-        let variance = (self.squares / self.count - mean * mean).max(0.0);
-        deviations * variance.sqrt() - mean
+        let mean = self.sum / f64::from(self.count);
+        let variance = (self.squares / f64::from(self.count) - mean * mean).max(0.0);
+        deviations * variance.sqrt() as f32 - mean as f32
     }
 }
 

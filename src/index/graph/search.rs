@@ -56,7 +56,8 @@ impl<'a> Ground<'a> {
     /// None when looking at every row is the better way.
     fn new(version: &'a GraphVersion, points: Points<'a>, request: &Request<'_>) -> Option<Ground<'a>> {
         let codes = version.codes.as_ref()?;
-        let few = request.k < version.graph.held.len().div_ceil(2);
+        let held = version.graph.held.len();
+        let few = request.k < held.div_ceil(2) && request.ef < held;
         few.then_some(Ground { version, codes, points })
     }
 
@@ -71,7 +72,7 @@ impl<'a> Ground<'a> {
     /// The limits of a walk, and how many candidates it keeps.
     fn limits(&self, request: &Request<'_>) -> (Limits, usize) {
         let held = self.version.graph.held.len();
-        let ef = request.ef.clamp(1, held);
+        let ef = request.ef.max(1);
         let kept = ef.max(request.k + SPARE.max(request.k / SPARE_DIVISOR)).min(held);
         (Limits { bound: request.bound * scale(self.points.space.metric()), k: request.k, ef }, kept)
     }

@@ -38,9 +38,27 @@ const SETTLED: usize = 1 << 16;
 /// Rows that one task encodes in a piece.
 const PIECE: usize = 64;
 
-/// Whether the codes of a collection that had `trained` rows are out of date.
-pub(super) fn is_due(trained: usize, rows: usize) -> bool {
-    trained < SETTLED && rows >= trained.saturating_mul(GROWTH)
+/// Codes are trained again too when so many times more rows were taken in since
+/// than there are: the collection may have become another one. It was turned
+/// over several times then, which took far longer than a training.
+const TURNOVERS: usize = 4;
+
+/// What codes were trained on, and what came since.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Training {
+    /// Rows that there were.
+    pub(super) rows: usize,
+    /// Rows that were taken in since.
+    pub(super) since: usize,
+}
+
+impl Training {
+    /// Whether codes are out of date for a collection that comes to `rows`.
+    pub(super) fn is_due(self, rows: usize) -> bool {
+        let grown = self.rows < SETTLED && rows >= self.rows.saturating_mul(GROWTH);
+        let turned_over = rows < SETTLED && self.since >= rows.saturating_mul(TURNOVERS);
+        grown || turned_over
+    }
 }
 
 /// Trains on some of `rows`, evenly spread. What codes they get is measured
@@ -61,7 +79,7 @@ pub(super) fn train(
     let centred = points.space.metric() != Metric::Dot;
     let shape = match options.coding {
         Coding::Fixed(shape) => shape,
-        Coding::Measured => match before.filter(|codes| codes.trained >= MEASURED) {
+        Coding::Measured => match before.filter(|codes| codes.training.rows >= MEASURED) {
             Some(codes) => codes.codec.shape(),
             None => choose(&samples, dim, centred, options.seed),
         },
@@ -94,4 +112,18 @@ pub(super) fn encode(
     let words = parts.concat();
     let bytes = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     Fresh { nodes, words, bytes, stride }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_due_after_growth_and_after_turnovers_but_not_for_a_large_collection() {
+        let due = |rows, since, now| Training { rows, since }.is_due(now);
+        assert!(due(256, 768, 1_024) && !due(256, 767, 1_023));
+        assert!(due(1_000, 4_000, 1_000) && !due(1_000, 3_999, 1_000));
+        assert!(due(50_000, 900, 225), "most rows are gone, and others came");
+        assert!(!due(SETTLED, 10 * SETTLED, 10 * SETTLED) && !due(SETTLED, 10 * SETTLED, SETTLED));
+    }
 }

@@ -169,7 +169,7 @@ impl<M: Measure> Walk<'_, M> {
     }
 
     /// Beam search on a layer from `scratch.starts`: the nearest `limits.ef` rows
-    /// are walked through. Afterwards `scratch.pool` holds the `cap` nearest rows
+    /// are walked through, and more while fewer than `limits.k` were met. Afterwards `scratch.pool` holds the `cap` nearest rows
     /// that were met.
     pub(super) fn beam(
         &self,
@@ -226,7 +226,7 @@ impl<M: Measure> Walk<'_, M> {
     #[inline]
     fn next(&self, limits: Limits, scratch: &mut Scratch) -> Step {
         let Some(nearest) = scratch.pool.expand_next() else { return Step::End };
-        if scratch.pool.expanded() >= limits.ef {
+        if scratch.pool.expanded() >= limits.ef && scratch.pool.len() >= limits.k {
             return Step::End;
         }
         if nearest.distance > limits.bound {

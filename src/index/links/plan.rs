@@ -29,13 +29,6 @@ pub(in crate::index) struct Change {
     pub(super) starts: Starts,
 }
 
-impl Change {
-    /// True when nothing changes.
-    pub(in crate::index) fn is_void(&self) -> bool {
-        self.absorb.is_empty() && self.forget.is_empty()
-    }
-}
-
 /// Working memory of one task.
 #[derive(Debug)]
 pub(super) struct Worker<M: Measure> {

@@ -1,9 +1,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::fixture::{Fixture, Threads, clustered};
+use super::fixture::{Fixture, Kind, Threads, clustered, on_every_kind};
 use crate::id::Row;
-use crate::index::{Request, Sequential};
+use crate::index::{Effort, IndexVersion, Points, Request, Scratch, Sequential};
 use crate::metric::Metric;
+use crate::neighbor::TopK;
+use crate::vector::MatrixView;
 
 /// Replaces every row once, 100 at a time; the numbers are used again.
 fn turn_over(fixture: &mut Fixture, rows: u32, seed: u64) {
@@ -17,35 +19,35 @@ fn turn_over(fixture: &mut Fixture, rows: u32, seed: u64) {
     }
 }
 
-#[test]
-fn the_graph_is_the_same_for_any_number_of_threads() {
+fn the_graph_is_the_same_for_any_number_of_threads(kind: Kind) {
     let digests: Vec<u64> = [1, 2, 4]
         .into_iter()
         .map(|width| {
-            let mut fixture = Fixture::hnsw(Metric::Cosine, 16);
+            let mut fixture = Fixture::of(kind, Metric::Cosine, 16);
+            fixture.optimize(&Threads(width));
             fixture.fill(0, 3_000, 1, &Threads(width));
             let gone: Vec<Row> = (0..3_000).filter(|row| row % 9 == 4).collect();
             fixture.change(&[], &gone, &Threads(width));
             fixture.fill(3_000, 500, 1, &Threads(width));
+            fixture.optimize(&Threads(width));
+            fixture.fill(3_500, 1_000, 1, &Threads(width));
             fixture.index.version().digest()
         })
         .collect();
     assert!(digests.iter().all(|digest| *digest == digests[0]));
 }
 
-#[test]
-fn digests_differ_when_the_graph_differs() {
-    let mut fixture = Fixture::hnsw(Metric::L2, 16);
+fn digests_differ_when_the_graph_differs(kind: Kind) {
+    let mut fixture = Fixture::of(kind, Metric::L2, 16);
     fixture.fill(0, 500, 1, &Sequential);
     let before = fixture.index.version().digest();
     fixture.change(&[], &[77], &Sequential);
     assert_ne!(fixture.index.version().digest(), before);
 }
 
-#[test]
-fn twenty_turnovers_keep_the_graph_whole_good_and_small() {
+fn twenty_turnovers_keep_the_graph_whole_good_and_small(kind: Kind) {
     const ROWS: u32 = 1_500;
-    let mut fixture = Fixture::hnsw(Metric::L2, 16);
+    let mut fixture = Fixture::of(kind, Metric::L2, 16);
     fixture.fill(0, ROWS, 1, &Threads(2));
     let mut bytes = 0;
     for turn in 0..20 {
@@ -56,15 +58,14 @@ fn twenty_turnovers_keep_the_graph_whole_good_and_small() {
         }
     }
     assert!(fixture.index.bytes() <= bytes + bytes / 20);
-    let mut fresh = Fixture::hnsw(Metric::L2, 16);
+    let mut fresh = Fixture::of(kind, Metric::L2, 16);
     fresh.fill(0, ROWS, 119, &Threads(2));
     let (old, new) = (fixture.recall(10, 40, None), fresh.recall(10, 40, None));
     assert!(old >= new - 0.01, "recall {old} after the turnovers, {new} of a fresh graph");
 }
 
-#[test]
-fn forgetting_and_absorbing_in_one_batch_keeps_the_graph_whole() {
-    let mut fixture = Fixture::hnsw(Metric::Cosine, 16);
+fn forgetting_and_absorbing_in_one_batch_keeps_the_graph_whole(kind: Kind) {
+    let mut fixture = Fixture::of(kind, Metric::Cosine, 16);
     fixture.fill(0, 1_000, 1, &Sequential);
     for turn in 0..40 {
         let forget: Vec<Row> = fixture.held.iter().copied().skip(turn % 5).step_by(7).take(120).collect();
@@ -77,9 +78,8 @@ fn forgetting_and_absorbing_in_one_batch_keeps_the_graph_whole() {
     }
 }
 
-#[test]
-fn forgetting_a_whole_region_keeps_the_rest_connected() {
-    let mut fixture = Fixture::hnsw(Metric::L2, 16);
+fn forgetting_a_whole_region_keeps_the_rest_connected(kind: Kind) {
+    let mut fixture = Fixture::of(kind, Metric::L2, 16);
     fixture.fill(0, 2_000, 1, &Threads(2));
     let region = fixture.exact(&clustered(16, 20, 1, 5), 1_200, None);
     fixture.change(&[], &region, &Threads(2));
@@ -90,38 +90,84 @@ fn forgetting_a_whole_region_keeps_the_rest_connected() {
     fixture.assert_whole();
 }
 
-#[test]
-fn an_old_version_answers_the_same_for_ever() {
+fn an_old_version_answers_the_same_for_ever(kind: Kind) {
     const ROWS: u32 = 1_200;
-    let mut fixture = Fixture::hnsw(Metric::L2, 16);
+    let mut fixture = Fixture::of(kind, Metric::L2, 16);
     fixture.fill(0, ROWS, 1, &Threads(2));
     let (version, matrix) = (fixture.index.version(), fixture.matrix.view().clone());
-    let old = Fixture::hnsw(Metric::L2, 16);
-    let queries: Vec<Vec<f32>> = (0..20).map(|index| clustered(16, 20, 8, index)).collect();
-    let answers = |fixture: &Fixture| -> Vec<_> {
-        let points = crate::index::Points { space: &fixture.space, vectors: &matrix };
-        let answer = |query: &Vec<f32>| {
-            let (mut scratch, mut found) = Default::default();
-            crate::neighbor::TopK::reset(&mut found, 10);
-            let request = Request { query, k: 10, ef: 50, bound: f32::INFINITY, admit: None };
-            let effort = version.search(points, &request, &mut scratch, &mut found);
-            (found.sorted().to_vec(), effort)
-        };
-        queries.iter().map(answer).collect()
-    };
-    let (before, digest) = (answers(&old), version.digest());
+    let old = Fixture::of(kind, Metric::L2, 16);
+    let before = (version.digest(), answers(&old, &*version, &matrix));
     for turn in 0..3 {
         turn_over(&mut fixture, ROWS, 50 + turn);
-        assert_eq!(answers(&old), before);
-        assert_eq!(version.digest(), digest);
+        assert_eq!((version.digest(), answers(&old, &*version, &matrix)), before);
+    }
+    fixture.fill(ROWS, 5 * ROWS, 60, &Threads(2));
+    assert_eq!((version.digest(), answers(&old, &*version, &matrix)), before, "after it grew");
+    for _ in 0..2 {
+        fixture.optimize(&Threads(2));
+        turn_over(&mut fixture, ROWS, 70);
+        assert_eq!(
+            (version.digest(), answers(&old, &*version, &matrix)),
+            before,
+            "after it was put in order"
+        );
     }
     assert!(version.audit(&mut (0..ROWS)).is_empty());
 }
 
-#[test]
-fn searches_run_beside_commits() {
+type Bits = Vec<(Vec<(Row, u32)>, Effort)>;
+
+/// What a version answers, to the bit, with and without a filter.
+fn answers(fixture: &Fixture, version: &dyn IndexVersion, vectors: &MatrixView) -> Bits {
+    let points = Points { space: &fixture.space, vectors };
+    let odd = |row: Row| row % 2 == 1;
+    let mut answers = Vec::new();
+    for index in 0..20 {
+        let query = fixture.prepared(&clustered(16, 20, 8, index));
+        for admit in [None, Some(&odd as &dyn Fn(Row) -> bool)] {
+            let (mut scratch, mut found) = (Scratch::default(), TopK::default());
+            found.reset(10);
+            let request = Request { query: &query, k: 10, ef: 50, bound: f32::INFINITY, admit };
+            let effort = version.search(points, &request, &mut scratch, &mut found);
+            let bits = found.sorted().iter().map(|near| (near.row, near.distance.to_bits()));
+            answers.push((bits.collect(), effort));
+        }
+    }
+    answers
+}
+
+// Every version of a long life, held to its end: among them those before and
+// after codes were trained again and rows numbered anew.
+fn versions_held_through_growth_and_orders_answer_as_before(kind: Kind) {
+    let mut fixture = Fixture::of(kind, Metric::Cosine, 16);
+    let mut held = Vec::new();
+    for turn in 0..24u32 {
+        match turn % 4 {
+            0 | 2 => fixture.fill(turn * 100, 200, u64::from(turn), &Threads(2)),
+            1 => {
+                let gone: Vec<Row> =
+                    fixture.held.iter().copied().filter(|row| (row + turn) % 3 == 0).collect();
+                fixture.change(&[], &gone, &Threads(2));
+                let back: Vec<Row> = gone.into_iter().step_by(2).collect();
+                back.iter().for_each(|row| fixture.put(*row, &clustered(16, 20, 500, u64::from(*row))));
+                fixture.change(&back, &[], &Threads(2));
+            }
+            _ => fixture.optimize(&Threads(2)),
+        }
+        fixture.assert_whole();
+        let (version, vectors) = (fixture.index.version(), fixture.matrix.view().clone());
+        let seen = (version.digest(), answers(&fixture, &*version, &vectors));
+        held.push((version, vectors, fixture.held.clone(), seen));
+    }
+    for (version, vectors, rows, seen) in &held {
+        assert_eq!(&(version.digest(), answers(&fixture, &**version, vectors)), seen);
+        assert!(version.audit(&mut rows.iter().copied()).is_empty());
+    }
+}
+
+fn searches_run_beside_commits(kind: Kind) {
     const ROWS: u32 = 1_000;
-    let mut fixture = Fixture::hnsw(Metric::L2, 16);
+    let mut fixture = Fixture::of(kind, Metric::L2, 16);
     fixture.fill(0, ROWS, 1, &Threads(2));
     let shared = std::sync::Mutex::new((fixture.index.version(), fixture.matrix.view().clone()));
     let done = AtomicBool::new(false);
@@ -156,3 +202,64 @@ fn searches_run_beside_commits() {
     });
     fixture.assert_whole();
 }
+
+// Codes are those of the rows that are there, not of those that once were.
+fn a_collection_that_becomes_another_one_is_found_as_well(kind: Kind) {
+    const ROWS: u32 = 1_500;
+    let other = |row: Row| -> Vec<f32> {
+        let there = clustered(48, 20, 9, u64::from(row));
+        there.iter().enumerate().map(|(axis, x)| if axis < 24 { 500.0 } else { 0.02 * x }).collect()
+    };
+    let recall = |fixture: &Fixture| {
+        let mut hits = 0;
+        for index in 0..100 {
+            let query = other(1_000_000 + index);
+            let exact = fixture.exact(&query, 10, None);
+            hits += fixture.search(&query, 10, 40, None).iter().filter(|row| exact.contains(row)).count();
+        }
+        hits as f64 / 1_000.0
+    };
+    let mut fresh = Fixture::of(kind, Metric::L2, 48);
+    replace(&mut fresh, 0..ROWS, &other);
+    let fresh = recall(&fresh);
+    let mut refilled = Fixture::of(kind, Metric::L2, 48);
+    refilled.fill(0, ROWS, 1, &Threads(2));
+    let all: Vec<Row> = (0..ROWS).collect();
+    refilled.change(&[], &all, &Threads(2));
+    replace(&mut refilled, 0..ROWS, &other);
+    let found = recall(&refilled);
+    assert!(found >= fresh - 0.02, "refilled: recall {found}, of a fresh graph {fresh}");
+    let mut turned = Fixture::of(kind, Metric::L2, 48);
+    turned.fill(0, ROWS, 1, &Threads(2));
+    for turn in 0..5 {
+        for first in (0..ROWS).step_by(100) {
+            let rows: Vec<Row> = (first..first + 100).collect();
+            turned.change(&[], &rows, &Threads(2));
+            replace(&mut turned, first..first + 100, &|row| other(row + turn * ROWS));
+        }
+    }
+    turned.assert_whole();
+    let found = recall(&turned);
+    assert!(found >= fresh - 0.03, "turned over: recall {found}, of a fresh graph {fresh}");
+}
+
+/// Puts in rows that are not held, 100 at a time.
+fn replace(fixture: &mut Fixture, rows: std::ops::Range<Row>, vector: &dyn Fn(Row) -> Vec<f32>) {
+    let rows: Vec<Row> = rows.collect();
+    for rows in rows.chunks(100) {
+        rows.iter().for_each(|row| fixture.put(*row, &vector(*row)));
+        fixture.change(rows, &[], &Threads(2));
+    }
+}
+
+on_every_kind!(
+    the_graph_is_the_same_for_any_number_of_threads,
+    digests_differ_when_the_graph_differs,
+    twenty_turnovers_keep_the_graph_whole_good_and_small,
+    forgetting_and_absorbing_in_one_batch_keeps_the_graph_whole,
+    forgetting_a_whole_region_keeps_the_rest_connected,
+    an_old_version_answers_the_same_for_ever,
+    versions_held_through_growth_and_orders_answer_as_before,
+    searches_run_beside_commits,
+    a_collection_that_becomes_another_one_is_found_as_well,
+);

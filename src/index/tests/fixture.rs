@@ -4,11 +4,64 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::id::{Row, mix};
 use crate::index::flat::Flat;
+use crate::index::graph::{Coding, GraphOptions, QuantizedGraph};
 use crate::index::hnsw::{Hnsw, HnswOptions};
 use crate::index::{Batch, Effort, Executor, Index, IndexVersion, Points, Request, Scratch, Task};
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
+use crate::quant::{Bits, Shape};
 use crate::vector::{Matrix, Space};
+
+pub(super) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
+
+/// A graph index.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Hnsw,
+    Graph(Coding),
+}
+
+impl Kind {
+    pub(super) const SEVEN: Kind = Kind::coded(Bits::Seven, 1);
+    pub(super) const FOUR: Kind = Kind::coded(Bits::Four, 1);
+    pub(super) const FOUR_TWICE: Kind = Kind::coded(Bits::Four, 2);
+    pub(super) const GRAPHS: [Kind; 4] =
+        [Kind::Graph(Coding::Measured), Kind::SEVEN, Kind::FOUR, Kind::FOUR_TWICE];
+
+    const fn coded(bits: Bits, lines: usize) -> Kind {
+        Kind::Graph(Coding::Fixed(Shape { bits, lines }))
+    }
+
+    /// How much recall codes may cost: coarse ones err more.
+    pub(super) fn tolerance(self) -> f64 {
+        match self {
+            Kind::Graph(Coding::Fixed(Shape { bits: Bits::Four, .. })) => 0.01,
+            _ => 0.0,
+        }
+    }
+}
+
+/// Runs functions of a [`Kind`] as tests of every kind.
+macro_rules! on_every_kind {
+    ($($test:ident),+ $(,)?) => {
+        mod hnsw {
+            $(#[test] fn $test() { super::$test(super::Kind::Hnsw); })+
+        }
+        mod graph {
+            $(#[test] fn $test() { super::$test(super::Kind::GRAPHS[0]); })+
+        }
+        mod graph_of_seven_bits {
+            $(#[test] fn $test() { super::$test(super::Kind::SEVEN); })+
+        }
+        mod graph_of_four_bits {
+            $(#[test] fn $test() { super::$test(super::Kind::FOUR); })+
+        }
+        mod graph_of_two_lines {
+            $(#[test] fn $test() { super::$test(super::Kind::FOUR_TWICE); })+
+        }
+    };
+}
+pub(super) use on_every_kind;
 
 /// Runs task i on thread i modulo the width.
 pub(super) struct Threads(pub(super) usize);
@@ -47,11 +100,20 @@ pub(super) struct Fixture {
     pub(super) index: Box<dyn Index>,
     pub(super) held: BTreeSet<Row>,
     next_ordinal: u64,
+    /// Rows that `fill` makes, and the queries of `recall`, are so many times as long.
+    pub(super) scale: f32,
 }
 
 impl Fixture {
-    pub(super) fn hnsw(metric: Metric, dim: usize) -> Fixture {
-        Fixture::with(Box::new(Hnsw::new(OPTIONS)), metric, dim)
+    pub(super) fn of(kind: Kind, metric: Metric, dim: usize) -> Fixture {
+        let HnswOptions { ef_construction, seed, .. } = OPTIONS;
+        let index: Box<dyn Index> = match kind {
+            Kind::Hnsw => Box::new(Hnsw::new(OPTIONS)),
+            Kind::Graph(coding) => {
+                Box::new(QuantizedGraph::new(GraphOptions { ef_construction, coding, seed }))
+            }
+        };
+        Fixture::with(index, metric, dim)
     }
 
     pub(super) fn flat(metric: Metric, dim: usize) -> Fixture {
@@ -65,6 +127,7 @@ impl Fixture {
             index,
             held: BTreeSet::new(),
             next_ordinal: 0,
+            scale: 1.0,
         }
     }
 
@@ -99,6 +162,18 @@ impl Fixture {
         forget.iter().for_each(|row| _ = self.held.remove(row));
     }
 
+    /// Lets the index put itself in order.
+    pub(super) fn optimize(&mut self, executor: &dyn Executor) {
+        let batch = Batch { absorb: &[], ordinals: &[], forget: &[], dead: &|_| false, optimize: true };
+        let points = Points { space: &self.space, vectors: self.matrix.view() };
+        let plan = self.index.version().plan(points, &batch, executor);
+        self.index.commit(plan);
+    }
+
+    fn scaled(&self, seed: u64, index: u64) -> Vec<f32> {
+        clustered(self.space.dim(), 20, seed, index).into_iter().map(|x| x * self.scale).collect()
+    }
+
     /// Takes in `count` clustered rows from number `from`, in batches like a shard's.
     pub(super) fn fill(&mut self, from: Row, count: u32, seed: u64, executor: &dyn Executor) {
         let mut next = from;
@@ -106,7 +181,7 @@ impl Fixture {
             let size = (self.held.len() / 50).clamp(64, 1024).min((from + count - next) as usize) as u32;
             let rows: Vec<Row> = (next..next + size).collect();
             for row in &rows {
-                self.put(*row, &clustered(self.space.dim(), 20, seed, u64::from(*row)));
+                self.put(*row, &self.scaled(seed, u64::from(*row)));
             }
             self.change(&rows, &[], executor);
             next += size;
@@ -159,7 +234,7 @@ impl Fixture {
     pub(super) fn recall(&self, k: usize, ef: usize, admit: Option<&dyn Fn(Row) -> bool>) -> f64 {
         let (mut hits, mut wanted) = (0, 0);
         for index in 0..100 {
-            let query = clustered(self.space.dim(), 20, 4_242, 1_000_000 + index);
+            let query = self.scaled(4_242, 1_000_000 + index);
             let exact: HashSet<Row> = self.exact(&query, k, admit).into_iter().collect();
             wanted += exact.len();
             hits += self.search(&query, k, ef, admit).iter().filter(|row| exact.contains(row)).count();

@@ -4,4 +4,5 @@ mod churn;
 mod edges;
 mod exact;
 mod fixture;
+mod layout;
 mod search;
