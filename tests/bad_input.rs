@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use common::{METRICS, Rng, block_on, index_specs, watchdog};
 use vecino::{
-    Answer, BuildError, Collection, CollectionConfig, CollectionError, Engine, HnswConfig, IndexSpec, Metric,
-    Query, Record, RecordId, SearchError, Seq, VectorError, WaitError, WriteError,
+    Answer, BuildError, Collection, CollectionConfig, CollectionError, Engine, GraphConfig, HnswConfig,
+    IndexSpec, Metric, Query, Record, RecordId, SearchError, Seq, VectorError, WaitError, WriteError,
 };
 
 const ISA: &str = "VECINO_ISA";
@@ -394,6 +394,8 @@ fn settings_outside_their_bounds_are_named_with_their_value() {
     let graph = HnswConfig::default();
     let dims = |dim| CollectionConfig::new(dim, Metric::L2);
     let with = |graph| dims(2).index(IndexSpec::Hnsw(graph));
+    let codes = GraphConfig::default();
+    let coded = |codes| dims(2).index(IndexSpec::Graph(codes));
     let refused = [
         (dims(0), "dimension", 0),
         (dims(65_537), "dimension", 65_537),
@@ -404,12 +406,24 @@ fn settings_outside_their_bounds_are_named_with_their_value() {
         (with(graph.ef_construction(10_001)), "ef_construction", 10_001),
         (with(graph.ef_search(0)), "ef_search", 0),
         (with(graph.ef_search(usize::MAX)), "ef_search", usize::MAX),
+        (coded(codes.ef_construction(0)), "ef_construction", 0),
+        (coded(codes.ef_construction(10_001)), "ef_construction", 10_001),
+        (coded(codes.ef_search(0)), "ef_search", 0),
+        (coded(codes.ef_search(usize::MAX)), "ef_search", usize::MAX),
+        (coded(codes.code_bits(0)), "code_bits", 0),
+        (coded(codes.code_bits(5)), "code_bits", 5),
+        (coded(codes.code_bits(usize::MAX)), "code_bits", usize::MAX),
+        (coded(codes.code_bytes(0)), "code_bytes", 0),
+        (coded(codes.code_bytes(100)), "code_bytes", 100),
+        (coded(codes.code_bytes(1_024)), "code_bytes", 1_024),
+        (coded(codes.code_bits(4).code_bytes(usize::MAX)), "code_bytes", usize::MAX),
     ];
     for (config, name, wrong) in refused {
         match engine.create_collection("items", config) {
             Err(CollectionError::Setting { parameter, value, least, most }) => {
                 assert_eq!((parameter, value), (name, wrong));
-                assert!(value < least || value > most);
+                // Of codes, not every number between the bounds is allowed.
+                assert!(value < least || value > most || name.starts_with("code_"));
             }
             other => panic!("{config:?}: {other:?}"),
         }
@@ -448,6 +462,40 @@ fn the_bounds_themselves_are_allowed() {
         items.optimize().unwrap();
         let answer = items.search(&Query::new(vec![42.0; dim]).top(100)).unwrap();
         assert_eq!((answer.len(), answer.hits()[0].id.as_num()), (100, Some(42)));
+        assert!(items.verify().unwrap().is_sound());
+    }
+}
+
+// Codes of every size, and more dimensions than codes are trained for.
+#[test]
+fn the_bounds_of_codes_are_allowed() {
+    let _watchdog = watchdog(120);
+    let engine = Engine::builder().pool_threads(2).build().unwrap();
+    let codes = GraphConfig::default().ef_construction(40);
+    let cases = [
+        (1, codes.code_bits(4).code_bytes(64)),
+        (2, codes.code_bits(7).code_bytes(512)),
+        (700, codes.code_bits(7).code_bytes(64)),
+        (1_200, codes.code_bits(4).code_bytes(512)),
+        (8_192, codes.ef_construction(1).ef_search(1).seed(u64::MAX)),
+        (8_193, codes),
+        (8_193, codes.code_bits(4)),
+    ];
+    for (number, (dim, graph)) in cases.into_iter().enumerate() {
+        let config = CollectionConfig::new(dim, Metric::L2).index(IndexSpec::Graph(graph));
+        let items = engine.create_collection(&number.to_string(), config).unwrap();
+        let mut rng = Rng::new(6);
+        let vectors: Vec<_> = (0..130).map(|_| good_vector(&mut rng, dim)).collect();
+        let records = vectors.iter().enumerate();
+        let records = records.map(|(id, vector)| Record::new(id as u64, vector.clone()));
+        items.upsert_batch(records).unwrap().wait().unwrap();
+        items.optimize().unwrap();
+        let kind = items.stats().shards[0].index;
+        assert_eq!(kind, if dim > 8_192 { "hnsw" } else { "graph" });
+        for (id, vector) in vectors.iter().enumerate().step_by(10) {
+            let answer = items.search(&Query::new(vector).top(10).ef_search(100)).unwrap();
+            assert_eq!((answer.len(), answer.hits()[0].id.as_num()), (10, Some(id as u64)), "{dim}");
+        }
         assert!(items.verify().unwrap().is_sound());
     }
 }

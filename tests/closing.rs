@@ -274,7 +274,7 @@ fn check_refused(items: &Collection, gone: &Gone) {
 fn closing_under_load_from_several_threads_tells_everybody_within_a_second() {
     let _turn = one_at_a_time();
     let _watchdog = watchdog(120);
-    for (workers, index) in [(1, IndexSpec::Flat), (1, IndexSpec::hnsw()), (3, IndexSpec::hnsw())] {
+    for (workers, index) in [(1, IndexSpec::Flat), (1, IndexSpec::graph()), (3, IndexSpec::hnsw())] {
         let (engine, items) = filled(workers, index, 3_000);
         assert!(engine_threads().len() >= workers + 3 || engine_threads().is_empty());
         let snapshot = items.snapshot();
@@ -317,7 +317,7 @@ fn dropping_the_last_handle_under_load_closes_the_engine() {
 fn dropping_a_collection_under_load_leaves_the_others_alone() {
     let _turn = one_at_a_time();
     let _watchdog = watchdog(120);
-    let (engine, _items) = filled(2, IndexSpec::hnsw(), 500);
+    let (engine, _items) = filled(2, IndexSpec::graph(), 500);
     let config = CollectionConfig::new(DIM, Metric::L2);
     let other = engine.create_collection("other", config).unwrap();
     for round in 0..4u64 {
@@ -399,7 +399,7 @@ fn futures_that_nobody_polls_do_not_hide_the_end_from_others() {
     let _turn = one_at_a_time();
     let _watchdog = watchdog(60);
     for _ in 0..20 {
-        let (engine, items) = filled(2, IndexSpec::hnsw(), 3_000);
+        let (engine, items) = filled(2, IndexSpec::graph(), 3_000);
         let futures = in_flight(&items, 3_000);
         let ready = Barrier::new(4);
         thread::scope(|scope| {

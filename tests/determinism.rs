@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use common::{METRICS, Rng, block_on, clustered, watchdog};
 use vecino::{
-    Collection, CollectionConfig, Engine, HnswConfig, IndexSpec, Metric, Query, Record, RecordId, Snapshot,
-    Write,
+    Collection, CollectionConfig, Engine, GraphConfig, HnswConfig, IndexSpec, Metric, Query, Record,
+    RecordId, Snapshot, Write,
 };
 
 const DIM: usize = 16;
@@ -105,15 +105,14 @@ fn apply(items: &Collection, entry: &Entry) -> Option<Write> {
 }
 
 /// Writes the log and gives a look after each part, and one through the workers.
-fn run(workers: usize, metric: Metric, seed: u64, pace: Pace) -> Vec<Look> {
+fn run(workers: usize, index: IndexSpec, metric: Metric, seed: u64, pace: Pace) -> Vec<Look> {
     let engine = Engine::builder()
         .workers(workers)
         .pool_threads(pace.pool_threads)
         .publish_interval(pace.publish_interval)
         .build()
         .unwrap();
-    let graph = HnswConfig::default().m(8).ef_construction(60);
-    let config = CollectionConfig::new(DIM, metric).index(IndexSpec::Hnsw(graph));
+    let config = CollectionConfig::new(DIM, metric).index(index);
     let items = engine.create_collection("items", config).unwrap();
     let (mut looks, mut held, mut count) = (Vec::new(), Vec::new(), 0);
     for part in log(seed) {
@@ -144,14 +143,21 @@ fn run(workers: usize, metric: Metric, seed: u64, pace: Pace) -> Vec<Look> {
 }
 
 fn compare(workers: usize, metric: Metric, seed: u64, paces: &[Pace]) {
-    let _watchdog = watchdog(240);
-    let expected = run(workers, metric, seed, PLAIN);
-    assert_ne!(expected[0].digest, expected[1].digest);
-    for pace in paces {
-        let found = run(workers, metric, seed, *pace);
-        for (part, (found, expected)) in found.iter().zip(&expected).enumerate() {
-            assert_eq!(found.digest, expected.digest, "structure after part {part}: {pace:?}");
-            assert!(found.answers == expected.answers, "answers after part {part}: {pace:?}");
+    let _watchdog = watchdog(360);
+    let indexes = [
+        IndexSpec::Graph(GraphConfig::default().ef_construction(60)),
+        IndexSpec::Hnsw(HnswConfig::default().m(8).ef_construction(60)),
+    ];
+    for index in indexes {
+        let expected = run(workers, index, metric, seed, PLAIN);
+        assert_ne!(expected[0].digest, expected[1].digest);
+        for pace in paces {
+            let found = run(workers, index, metric, seed, *pace);
+            for (part, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let when = format!("after part {part}: {index:?}, {pace:?}");
+                assert_eq!(found.digest, expected.digest, "structure {when}");
+                assert!(found.answers == expected.answers, "answers {when}");
+            }
         }
     }
 }
@@ -179,19 +185,26 @@ fn several_shards_are_each_the_same_again() {
 #[test]
 fn another_seed_or_metric_makes_another_index() {
     let _watchdog = watchdog(120);
-    let digest = |seed: u64, metric: Metric| {
+    let digest = |seed: u64, metric: Metric, is_layered: bool| {
         let engine = Engine::builder().build().unwrap();
-        let config =
-            CollectionConfig::new(DIM, metric).index(IndexSpec::Hnsw(HnswConfig::default().seed(seed)));
+        let index = match is_layered {
+            true => IndexSpec::Hnsw(HnswConfig::default().seed(seed)),
+            false => IndexSpec::Graph(GraphConfig::default().seed(seed)),
+        };
+        let config = CollectionConfig::new(DIM, metric).index(index);
         let items = engine.create_collection("items", config).unwrap();
         let rows = (0u64..).zip(clustered(5, 600, DIM, 9));
         let _ = items.upsert_batch(rows.map(|(id, vector)| Record::new(id, vector))).unwrap();
         items.optimize().unwrap();
         items.snapshot().index_digest()
     };
-    let mut digests: Vec<u64> = METRICS.iter().map(|metric| digest(42, *metric)).collect();
-    digests.push(digest(43, Metric::L2));
-    assert_eq!(digest(42, Metric::L2), digests[0]);
+    let mut digests = Vec::new();
+    for is_layered in [true, false] {
+        digests.extend(METRICS.iter().map(|metric| digest(42, *metric, is_layered)));
+        digests.push(digest(43, Metric::L2, is_layered));
+    }
+    assert_eq!(digest(42, Metric::L2, true), digests[0]);
+    assert_eq!(digest(42, Metric::L2, false), digests[4]);
     digests.sort_unstable();
     assert!(digests.windows(2).all(|pair| pair[0] != pair[1]), "{digests:?}");
 }

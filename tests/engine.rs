@@ -17,7 +17,7 @@ fn vector(id: u64, dim: usize) -> Vec<f32> {
 #[test]
 fn records_are_found_replaced_and_deleted() {
     for workers in [1, 3] {
-        for spec in [IndexSpec::Flat, IndexSpec::hnsw()] {
+        for spec in [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw()] {
             let engine = Engine::builder().workers(workers).build().unwrap();
             let config = CollectionConfig::new(16, Metric::L2).index(spec);
             let items = engine.create_collection("items", config).unwrap();

@@ -254,7 +254,7 @@ fn every_answer_shows_a_state_that_the_collection_had_and_none_goes_back() {
     let mut checked = 0;
     for workers in 1..=4 {
         for index in index_specs() {
-            checked += run(workers, index, answers.div_ceil(8));
+            checked += run(workers, index, answers.div_ceil(12));
         }
     }
     eprintln!("{checked} answers checked");

