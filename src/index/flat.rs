@@ -133,9 +133,10 @@ impl IndexVersion for FlatVersion {
         if request.k == 0 {
             return Effort::default();
         }
-        let sifted = self.sifted.as_ref().and_then(|sifted| {
-            sift::search(sifted, &self.held, points, request, &mut scratch.sift, found)
-        });
+        let sifted = self
+            .sifted
+            .as_ref()
+            .and_then(|sifted| sift::search(sifted, &self.held, points, request, &mut scratch.sift, found));
         let distances = sifted.unwrap_or_else(|| scan(&self.held, points, request, scratch, found));
         Effort { distances, hops: 0 }
     }
@@ -157,7 +158,8 @@ impl IndexVersion for FlatVersion {
     }
 
     fn digest(&self) -> u64 {
-        self.held.iter().fold(0, |hash, row| mix(hash ^ u64::from(row)))
+        let codes = self.sifted.as_ref().map_or(0, |sifted| sifted.digest(&self.held));
+        self.held.iter().fold(codes, |hash, row| mix(hash ^ u64::from(row)))
     }
 
     fn bytes(&self) -> usize {

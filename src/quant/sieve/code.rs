@@ -143,7 +143,12 @@ impl Sieve {
         // The centring rounds each number once.
         let error = (progress.lost + unsure * unsure).sqrt() + summing + 2.0 * ROUNDING * length;
         let kept = progress.kept + f64::from(rest) * f64::from(rest);
-        Dust { scale, rest, length: kept.sqrt() as f32, error: rounded_up(error * (1.0 + DOUBLE) + UNDERFLOW) }
+        Dust {
+            scale,
+            rest,
+            length: kept.sqrt() as f32,
+            error: rounded_up(error * (1.0 + DOUBLE) + UNDERFLOW),
+        }
     }
 
     /// The length that is left, and how far it may be from the truth.

@@ -28,9 +28,9 @@ mod query;
 mod tests;
 mod train;
 
+use crate::kernel::Kernels;
 pub(crate) use code::Screen;
 pub(crate) use query::{Grain, Kind};
-use crate::kernel::Kernels;
 
 /// Bytes before the codes of a level: four floats.
 const HEADER: usize = 16;

@@ -81,7 +81,8 @@ fn keys(sieve: &Sieve, query: &Grain, rows: &[Vec<f32>]) -> Vec<Vec<f32>> {
 
 /// No row may be ruled out by a bound that it keeps.
 fn holds(isa: Isa, kind: Kind, dim: usize, magnitude: f32) -> usize {
-    let rows: Vec<Vec<f32>> = rows(300, dim, magnitude, dim as u64).iter().map(|r| normalised(kind, r)).collect();
+    let rows: Vec<Vec<f32>> =
+        rows(300, dim, magnitude, dim as u64).iter().map(|r| normalised(kind, r)).collect();
     let mut sieve = Sieve::train(&rows[..200].concat(), dim, kind != Kind::NegatedDot, 3);
     sieve.kernels = Kernels::of(isa).unwrap();
     let (mut query, mut ruled_out) = (Grain::default(), 0);
