@@ -20,7 +20,7 @@ fn rows(count: usize, dim: usize, magnitude: f32, seed: u64) -> Vec<Vec<f32>> {
             7 => 300.0,
             _ => 1.0,
         };
-        let centre = |axis| unit(mix(seed ^ own % 5) ^ axis) * 3.0 / (1.0 + axis as f32).sqrt();
+        let centre = |axis| unit(mix(seed ^ (own % 5)) ^ axis) * 3.0 / (1.0 + axis as f32).sqrt();
         let spread = |axis| unit(mix(seed ^ own << 20 ^ 99) ^ axis << 7);
         (0..dim as u64).map(|axis| (centre(axis) + spread(axis)) * factor * magnitude).collect()
     };
