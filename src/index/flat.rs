@@ -158,7 +158,8 @@ impl IndexVersion for FlatVersion {
     }
 
     fn digest(&self) -> u64 {
-        self.held.iter().fold(0, |hash, row| mix(hash ^ u64::from(row)))
+        let codes = self.sifted.as_ref().map_or(0, |sifted| sifted.digest(&self.held));
+        self.held.iter().fold(codes, |hash, row| mix(hash ^ u64::from(row)))
     }
 
     fn bytes(&self) -> usize {

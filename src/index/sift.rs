@@ -244,7 +244,7 @@ impl Sift<'_> {
         let (mut known, mut keys) = ([0.0; BLOCK], [0.0; BLOCK]);
         for ((code, known), row) in codes.iter_mut().zip(&mut known).zip(rows) {
             *code = blocks.bytes_of(*row);
-            prefetch(*code);
+            prefetch(code);
             *known = products[*row as usize];
         }
         self.sifted.sieve.keys(grain, level, &codes[..rows.len()], &mut known, &mut keys);

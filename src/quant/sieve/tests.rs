@@ -20,7 +20,7 @@ fn rows(count: usize, dim: usize, magnitude: f32, seed: u64) -> Vec<Vec<f32>> {
             7 => 300.0,
             _ => 1.0,
         };
-        let centre = |axis| unit(mix(seed ^ own % 5) ^ axis) * 3.0 / (1.0 + axis as f32).sqrt();
+        let centre = |axis| unit(mix(seed ^ (own % 5)) ^ axis) * 3.0 / (1.0 + axis as f32).sqrt();
         let spread = |axis| unit(mix(seed ^ own << 20 ^ 99) ^ axis << 7);
         (0..dim as u64).map(|axis| (centre(axis) + spread(axis)) * factor * magnitude).collect()
     };
@@ -109,11 +109,12 @@ fn holds(isa: Isa, kind: Kind, dim: usize, magnitude: f32) -> usize {
 fn no_bound_exceeds_a_distance() {
     for isa in Isa::available() {
         for kind in KINDS {
-            for dim in [1, 2, 3, 33, 50, 64, 100, 384, 784] {
-                for magnitude in [1e-20, 1e-3, 1.0, 1e15] {
+            for dim in [1, 2, 3, 50, 64, 100] {
+                for magnitude in [1e-20, 1.0, 1e15] {
                     holds(isa, kind, dim, magnitude);
                 }
             }
+            holds(isa, kind, 784, 1.0);
         }
     }
 }
