@@ -162,10 +162,6 @@ impl IndexVersion for FlatVersion {
         self.held.iter().fold(codes, |hash, row| mix(hash ^ u64::from(row)))
     }
 
-    fn bytes(&self) -> usize {
-        self.held.bytes() + self.sifted.as_ref().map_or(0, Sifted::bytes)
-    }
-
     fn is_exact(&self) -> bool {
         true
     }

@@ -182,8 +182,4 @@ impl IndexVersion for HnswVersion {
     fn digest(&self) -> u64 {
         digest(&self.graph)
     }
-
-    fn bytes(&self) -> usize {
-        self.graph.bytes()
-    }
 }

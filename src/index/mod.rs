@@ -187,9 +187,6 @@ pub(crate) trait IndexVersion: Send + Sync {
     /// A number that is the same exactly when the structure is the same.
     fn digest(&self) -> u64;
 
-    /// Bytes that the version keeps alive.
-    fn bytes(&self) -> usize;
-
     /// True when every search finds the nearest rows, whatever its breadth.
     fn is_exact(&self) -> bool {
         false

@@ -170,9 +170,4 @@ impl Sifted {
             quads.iter().fold(hash, |hash, quad| mix(hash ^ u64::from_le_bytes(*quad)))
         })
     }
-
-    /// Bytes that the version keeps alive.
-    pub(super) fn bytes(&self) -> usize {
-        self.levels.iter().map(BlockView::bytes).sum::<usize>() + self.sieve.bytes()
-    }
 }

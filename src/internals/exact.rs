@@ -14,6 +14,7 @@ pub struct ExactIndex {
     space: Space,
     matrix: Matrix,
     version: Arc<dyn IndexVersion>,
+    bytes: usize,
     rows: u32,
     scratch: Scratch,
     found: TopK,
@@ -46,6 +47,7 @@ impl ExactIndex {
             space,
             matrix,
             version: index.version(),
+            bytes: index.bytes(),
             rows: count,
             scratch: Scratch::default(),
             found: TopK::default(),
@@ -56,7 +58,7 @@ impl ExactIndex {
     /// Bytes beside the vectors.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.version.bytes()
+        self.bytes
     }
 
     /// Shows the k nearest rows and gives the number of distances computed;

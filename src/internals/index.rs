@@ -46,6 +46,7 @@ pub struct BareIndex {
     space: Space,
     matrix: Matrix,
     version: Arc<dyn IndexVersion>,
+    bytes: usize,
     scratch: Scratch,
     found: TopK,
     query: Vec<f32>,
@@ -133,6 +134,7 @@ impl BareIndex {
             space,
             matrix,
             version: index.version(),
+            bytes: index.bytes(),
             scratch: Scratch::default(),
             found: TopK::default(),
             query: Vec::new(),
@@ -197,7 +199,7 @@ impl BareIndex {
     /// Bytes of the graph alone.
     #[must_use]
     pub fn graph_bytes(&self) -> usize {
-        self.version.bytes()
+        self.bytes
     }
 }
 

@@ -42,10 +42,6 @@ impl Codes {
             quads.iter().fold(hash, |hash, quad| mix(hash ^ u64::from_le_bytes(*quad)))
         })
     }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.blocks.bytes() + self.codec.bytes()
-    }
 }
 
 /// The writer's side of the codes.

@@ -233,8 +233,4 @@ impl IndexVersion for GraphVersion {
         let codes = self.codes.as_ref().map_or(0, |codes| codes.digest(&self.graph.held));
         mix(digest(&self.graph) ^ mix(codes ^ self.layout.digest()))
     }
-
-    fn bytes(&self) -> usize {
-        self.graph.bytes() + self.codes.as_ref().map_or(0, Codes::bytes) + self.layout.bytes()
-    }
 }

@@ -83,10 +83,6 @@ impl Graph {
     pub(in crate::index) fn row_limit(&self) -> usize {
         self.base.keys()
     }
-
-    pub(in crate::index) fn bytes(&self) -> usize {
-        self.base.bytes() + self.upper.bytes() + self.towers.bytes() + self.held.bytes()
-    }
 }
 
 #[inline]
