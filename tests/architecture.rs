@@ -80,6 +80,7 @@ const ABOVE_OR_IN_TESTS: &[&str] = &[
 const UNSAFE: &[(&str, &str)] = &[
     ("src/kernel/", "intrinsics: vector instructions and prefetching"),
     ("src/memory/", "raw memory: allocated, mapped, and seen as atomic words"),
+    ("src/index/cow.rs", "blocks that nobody writes any more, seen as bytes by the kernels"),
     ("src/vector/aligned.rs", "floats in such memory, written while other parts of it are read"),
     ("src/vector/matrix.rs", "hands out and fills the rows of that allocation"),
     ("src/rows/cells.rs", "cells that are written once and read by many, without a lock"),
