@@ -26,6 +26,7 @@
 //! | [`Collection::search`] | the calling thread | the newest published snapshot | nothing |
 //! | ... with [`Query::at_least`] | the calling thread | that write and all before it | its publication |
 //! | [`Snapshot::search`] | the calling thread | the held state, always the same | nothing |
+//! | [`Snapshot::search_many`] | the calling thread, searches taking turns | the held state | nothing |
 //! | [`Collection::search_batch`] | the engine's pool and the calling thread | one snapshot for all | the batch |
 //! | [`Collection::search_async`] | the workers | every write accepted before the call | awaited, never blocks |
 //! | [`Collection::upsert`], `delete`, ... | the calling thread, then a worker | - | a place in the mailbox, if full |

@@ -205,7 +205,7 @@ pub(crate) trait Index: Send {
     /// Bytes of the whole index, with blocks that wait to be reused.
     fn bytes(&self) -> usize;
 
-    /// The kind, for statistics: "flat", "hnsw".
+    /// The kind, for statistics: "graph", "hnsw", "flat".
     fn kind(&self) -> &'static str;
 }
 

@@ -11,8 +11,8 @@ use crate::neighbor::Neighbor;
 /// Set in an entry whose neighbours were looked at.
 const EXPANDED: u64 = 1;
 
-/// Up to so many entries it is faster to move them one by one on the way to
-/// the place of a new one than to find the place first.
+/// Up to so many entries are moved one by one on the way to the place of a new
+/// one: fewer steps than a search for the place and a call to move memory.
 const SHORT: usize = 48;
 
 /// The nearest candidates, ascending, at most `cap` of them.

@@ -80,8 +80,9 @@ fn search_with(
     Ok(answer(published, &scratch.merged, effort, plan.ef))
 }
 
-/// Searches that take turns on one thread. Measured on rows out of cache: from
-/// 8 on, memory is always busy, and what they need still fits the cache.
+/// Searches that take turns on one thread: enough that each finds its memory
+/// there, few enough that what they work on fits the cache. (On a machine whose
+/// memory was the limit, 8 were as fast as single searches: see design.md.)
 const GROUP_SIZE: usize = 8;
 
 /// Working memory of searches that take turns.

@@ -11,14 +11,13 @@ use crate::kernel::prefetch_all;
 use crate::neighbor::{Neighbor, TopK};
 use crate::vector::BLOCK;
 
-/// Rows measured at a time once k are known: the memory system is kept busy,
-/// and few are measured in vain.
+/// Rows measured at a time once k are known: few are measured in vain.
 const STEP: usize = 2;
 
 /// Standard deviations of the estimate's error that a row is given when ef is
 /// k, and more for each doubling of ef: who searches more broadly also wants
-/// fewer rows to be lost here. Chosen on Fashion-MNIST and MiniLM, where the
-/// recall lost to the estimates then stays below that lost to the walk.
+/// fewer rows to be lost here. Fashion-MNIST, against 1.5 deviations throughout:
+/// recall 0.942 for 0.947 at ef 8, 0.995 for 0.990 at ef 40.
 const LEAST_ALLOWANCE: f32 = 1.25;
 const ALLOWANCE_A_DOUBLING: f32 = 0.75;
 
@@ -52,8 +51,8 @@ impl Errors {
     }
 }
 
-/// Bytes of vectors that are asked for at a time: as many as memory delivers
-/// while another search does a step.
+/// Bytes of vectors that are asked for at a time: half of a level-1 cache, so
+/// that none is gone again before it is read.
 const BYTES_AHEAD: usize = 16 * 1024;
 
 /// Re-ranking of `scratch.candidates`, which ascend by estimate.

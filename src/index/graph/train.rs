@@ -20,8 +20,8 @@ pub(crate) enum Coding {
     Fixed(Shape),
 }
 
-/// Rows that codes are trained on: enough for the principal directions of the
-/// data (more changed no recall), and a second of work at most.
+/// Rows that codes are trained on: several for each principal direction kept,
+/// and half a second of work for 784 dimensions.
 const SAMPLE: usize = 4_096;
 
 /// Rows from which on another measurement of the codes would see a sample of
