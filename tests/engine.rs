@@ -44,3 +44,41 @@ fn records_are_found_replaced_and_deleted() {
         }
     }
 }
+
+#[test]
+fn searches_that_take_turns_give_the_answers_of_single_ones() {
+    for (workers, metric) in [(1, Metric::L2), (3, Metric::Cosine), (1, Metric::Dot)] {
+        for spec in [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw()] {
+            let engine = Engine::builder().workers(workers).build().unwrap();
+            let items =
+                engine.create_collection("items", CollectionConfig::new(24, metric).index(spec)).unwrap();
+            items.upsert_batch((0..2_000).map(|id| Record::new(id, vector(id, 24)))).unwrap();
+            let last = items.delete(5).unwrap();
+            last.wait().unwrap();
+            let query = |at: u64| {
+                let query = Query::new(vector(10_000 + at, 24));
+                match at % 7 {
+                    0 => query.top(0),
+                    1 => query.top(1_500),
+                    2 => query.exact(),
+                    3 => query.ef_search(3),
+                    _ => query.top(at as usize).ef_search(40),
+                }
+            };
+            // Groups with odd queries among them, and groups without.
+            let mut queries: Vec<Query<'_>> = (0..21).map(query).collect();
+            queries.extend((0..20).map(|at| Query::new(vector(at, 24)).ef_search(20 + at as usize)));
+            // With a dead row in the index every search is filtered; afterwards none is.
+            for _ in 0..2 {
+                let snapshot = items.snapshot();
+                let single: Vec<_> = queries.iter().map(|query| snapshot.search(query).unwrap()).collect();
+                assert_eq!(snapshot.search_many(&queries).unwrap(), single, "{spec:?} {metric:?}");
+                items.optimize().unwrap();
+            }
+            let snapshot = items.snapshot();
+            queries.push(Query::new(vec![0.0; 3]));
+            assert_eq!(snapshot.search_many(&queries), Err(snapshot.search(&queries[41]).unwrap_err()));
+            engine.close().unwrap();
+        }
+    }
+}

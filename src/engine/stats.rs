@@ -31,7 +31,7 @@ impl Bytes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShardStats {
-    /// The kind of its index: "flat", "hnsw".
+    /// The kind of its index: "graph", "hnsw", "flat".
     pub index: &'static str,
     /// Rows that every search scans because the index does not hold them yet.
     pub tail: usize,

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::bits::RowSet;
+use crate::id::mix;
 use crate::lease::{Lease, Receipt, lease};
 use crate::memory::{Pages, Word};
 
@@ -136,6 +137,14 @@ impl BlockView {
         // word of a block that a living version may read is written (the
         // invariant of this module), and this view belongs to a living version.
         unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+    }
+
+    /// A number that names the content of blocks, whose words are even in number.
+    pub(super) fn digest(&self, keys: impl Iterator<Item = u32>, seed: u64) -> u64 {
+        keys.fold(seed, |hash, key| {
+            let (quads, _) = self.bytes_of(key).as_chunks::<8>();
+            quads.iter().fold(hash, |hash, quad| mix(hash ^ u64::from_le_bytes(*quad)))
+        })
     }
 
     /// The bytes of `count` blocks that stand one after the other, from that of

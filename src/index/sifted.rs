@@ -6,7 +6,7 @@ use super::cow::{BlockView, Blocks, Epoch, Versions};
 use super::parallel::parallel_map;
 use super::{Executor, Points};
 use crate::bits::RowSet;
-use crate::id::{Row, mix};
+use crate::id::Row;
 use crate::metric::Metric;
 use crate::quant::{Screen, Sieve};
 
@@ -164,10 +164,6 @@ impl SiftedBlocks {
 impl Sifted {
     /// A number that names the codes of the held rows.
     pub(super) fn digest(&self, held: &RowSet) -> u64 {
-        let blocks = held.iter().flat_map(|row| self.levels.iter().map(move |level| level.bytes_of(row)));
-        blocks.fold(0, |hash, block| {
-            let (quads, _) = block.as_chunks::<8>();
-            quads.iter().fold(hash, |hash, quad| mix(hash ^ u64::from_le_bytes(*quad)))
-        })
+        self.levels.iter().fold(0, |hash, level| level.digest(held.iter(), hash))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::layout::Layout;
 use super::train::Training;
 use crate::bits::RowSet;
-use crate::id::{Row, mix};
+use crate::id::Row;
 use crate::index::Defect;
 use crate::index::cow::{BlockView, Blocks, Epoch, Versions};
 use crate::index::measure::Measure;
@@ -37,10 +37,7 @@ impl Codes {
     }
 
     pub(super) fn digest(&self, held: &RowSet) -> u64 {
-        held.iter().fold(self.codec.digest(), |hash, node| {
-            let (quads, _) = self.blocks.bytes_of(node).as_chunks::<8>();
-            quads.iter().fold(hash, |hash, quad| mix(hash ^ u64::from_le_bytes(*quad)))
-        })
+        self.blocks.digest(held.iter(), self.codec.digest())
     }
 }
 
@@ -109,8 +106,6 @@ pub(super) struct Fresh {
     /// Ascending.
     pub(super) nodes: Vec<Row>,
     pub(super) words: Vec<u32>,
-    /// The same words.
-    pub(super) bytes: Vec<u8>,
     pub(super) stride: usize,
 }
 
@@ -130,6 +125,8 @@ pub(super) struct Drafted<'a> {
     pub(super) blocks: &'a BlockView,
     pub(super) held: &'a RowSet,
     pub(super) fresh: &'a Fresh,
+    /// The words of `fresh`.
+    pub(super) bytes: &'a [u8],
 }
 
 impl CodeSource for Drafted<'_> {
@@ -139,8 +136,8 @@ impl CodeSource for Drafted<'_> {
             return self.blocks.bytes_of(node);
         }
         let at = self.fresh.find(node);
-        let bytes = self.fresh.stride * size_of::<u32>();
-        &self.fresh.bytes[at * bytes..][..bytes]
+        let stride = self.fresh.stride * size_of::<u32>();
+        &self.bytes[at * stride..][..stride]
     }
 }
 

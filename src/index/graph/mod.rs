@@ -80,7 +80,6 @@ impl GraphOptions {
 /// The graph as of one moment.
 struct GraphVersion {
     options: GraphOptions,
-    links: LinkOptions,
     /// By node.
     graph: Graph,
     /// By node; none while no row was ever held.
@@ -105,12 +104,10 @@ pub(crate) struct QuantizedGraph {
 impl QuantizedGraph {
     /// An empty graph.
     pub(crate) fn new(options: GraphOptions) -> QuantizedGraph {
-        let links_options = options.links();
-        let (mut versions, mut links) = (Versions::default(), Links::new(links_options));
+        let (mut versions, mut links) = (Versions::default(), Links::new(options.links()));
         let epoch = versions.begin();
         let newest = Arc::new(GraphVersion {
             options,
-            links: links_options,
             graph: links.empty(epoch, &versions),
             codes: None,
             layout: Arc::default(),
@@ -135,7 +132,6 @@ impl QuantizedGraph {
         let codes = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
         self.newest = Arc::new(GraphVersion {
             options: before.options,
-            links: before.links,
             graph,
             codes,
             layout: Arc::clone(&before.layout),
@@ -153,7 +149,6 @@ impl QuantizedGraph {
         self.codes = Some(codes);
         self.newest = Arc::new(GraphVersion {
             options: before.options,
-            links: before.links,
             graph,
             codes: Some(view),
             layout: Arc::new(relaid.layout),
@@ -220,7 +215,7 @@ impl IndexVersion for GraphVersion {
 
     fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {
         let mut nodes = expected.map(|row| self.layout.node(row));
-        let defects = audit(&self.graph, &self.links, &mut nodes);
+        let defects = audit(&self.graph, &self.options.links(), &mut nodes);
         let mut defects: Vec<Defect> =
             defects.into_iter().map(|defect| defect.renamed(|node| self.layout.row(node))).collect();
         if let Some(codes) = &self.codes {

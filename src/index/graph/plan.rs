@@ -63,7 +63,9 @@ pub(super) fn change(
     fresh.sort_unstable();
     if let Some(codes) = version.codes.as_ref().filter(|codes| !is_due(version, codes, &nodes)) {
         let fresh = encode(&codes.codec, points, fresh, &row_of, executor);
-        let source = Drafted { blocks: &codes.blocks, held: &version.graph.held, fresh: &fresh };
+        let bytes: Vec<u8> = fresh.words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let held = &version.graph.held;
+        let source = Drafted { blocks: &codes.blocks, held, fresh: &fresh, bytes: &bytes };
         let measure = Coded { codec: &codes.codec, source };
         let change = links(version, points, measure, batch, &nodes, executor);
         return GraphPlan { change, codes: CodeChange::Add(fresh) };
@@ -111,7 +113,7 @@ fn links<M: Measure>(
     nodes: &NodeBatch,
     executor: &dyn Executor,
 ) -> Change {
-    let layout = &*version.layout;
+    let (layout, options) = (&*version.layout, version.options.links());
     let is_dot = points.space.metric() == Metric::Dot;
     let norm = |node: Row| points.vectors.row(layout.row(node)).iter().map(|x| x * x).sum();
     let dead = |node: Row| (batch.dead)(layout.row(node));
@@ -123,13 +125,13 @@ fn links<M: Measure>(
         optimize: false,
     };
     change_links(Job {
-        options: &version.links,
+        options: &options,
         graph: &version.graph,
         measure,
         batch: &by_node,
         forgotten: &nodes.forgotten,
         executor,
-        least: version.links.degree / 2,
+        least: options.degree / 2,
         norm: is_dot.then_some(&norm),
     })
 }
@@ -142,7 +144,7 @@ pub(super) fn relay(version: &GraphVersion, points: Points<'_>, executor: &dyn E
     }
     let layout = version.layout.following(&version.graph);
     let renamed = |node: Row| layout.node(version.layout.row(node));
-    let links = Laid::new(&version.graph, &version.links, &renamed);
+    let links = Laid::new(&version.graph, &version.options.links(), &renamed);
     let mut nodes: Vec<Row> = version.graph.held.iter().map(renamed).collect();
     nodes.sort_unstable();
     let (codes, _) = recode(version, points, nodes, &RowSet::default(), &layout, executor);

@@ -109,9 +109,7 @@ pub(super) fn encode(
         }
         words
     });
-    let words = parts.concat();
-    let bytes = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    Fresh { nodes, words, bytes, stride }
+    Fresh { nodes, words: parts.concat(), stride }
 }
 
 #[cfg(test)]
