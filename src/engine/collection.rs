@@ -10,8 +10,10 @@ use crate::coordinator::{Admission, AskCoordinator, Board, IdDirectory, Request}
 use crate::error::{CollectionError, Gone};
 use crate::id::{Generation, Seq};
 use crate::rows::Directory;
-use crate::shard::{Backpressure, CollectionId, Keep, Refusal, ShardSetup, ShardState, WriteCommand};
-use crate::snapshot::{Context, Health, Published, Snapshot, SnapshotCell, Tuning};
+use crate::shard::{
+    AskWorkers, Backpressure, CollectionId, Keep, Refusal, ShardSetup, ShardState, WriteCommand,
+};
+use crate::snapshot::{Context, ExactUse, Health, Published, Snapshot, SnapshotCell, Tuning};
 use crate::stats::StripedCounter;
 use crate::vector::Space;
 
@@ -55,6 +57,7 @@ impl Collection {
     ) -> Result<Collection, CollectionError> {
         let id = core.next_collection();
         let calibrator = AskCoordinator { requests: core.requests.clone(), collection: id };
+        let screener = AskWorkers { workers: core.worker_signals.clone(), collection: id };
         let space = Space::new(config.metric(), config.dimension());
         let directory: Arc<dyn Directory> = Arc::new(IdDirectory::default());
         let context = Arc::new(Context {
@@ -66,6 +69,7 @@ impl Collection {
             ef_search: config.ef_search(),
             search: config.search_params(),
             tuning: Tuning::new(Box::new(calibrator)),
+            exact_use: ExactUse::new(Box::new(screener)),
             distances: StripedCounter::default(),
             searches: StripedCounter::default(),
         });

@@ -2,7 +2,7 @@
 
 use super::defaults;
 use crate::error::CollectionError;
-use crate::index::{Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, QuantizedGraph};
+use crate::index::{Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, QuantizedGraph, Screened};
 use crate::metric::Metric;
 use crate::quant::{Bits, MAX_TRAINED, Shape};
 use crate::query::{Goal, SearchParams};
@@ -266,8 +266,8 @@ impl CollectionConfig {
 
     /// A new, empty index for one shard.
     pub(super) fn new_index(&self) -> Box<dyn Index> {
-        match self.index {
-            IndexSpec::Flat => Box::new(Flat::default()),
+        let inner: Box<dyn Index> = match self.index {
+            IndexSpec::Flat => return Box::new(Flat::default()),
             // No codes are trained for so many dimensions: what else is like it.
             IndexSpec::Graph(graph) if self.dimension > MAX_TRAINED => {
                 let GraphConfig { ef_construction, seed, .. } = graph;
@@ -280,7 +280,8 @@ impl CollectionConfig {
             IndexSpec::Hnsw(HnswConfig { m, ef_construction, seed, .. }) => {
                 Box::new(Hnsw::new(HnswOptions { m, ef_construction, seed }))
             }
-        }
+        };
+        Box::new(Screened::new(inner))
     }
 
     pub(super) fn ef_search(&self) -> usize {

@@ -26,7 +26,7 @@ pub(super) struct Core {
     pub(super) slow_query: Option<Duration>,
     /// The instruction set of the kernels.
     pub(super) isa: &'static str,
-    worker_signals: Vec<Signals<Signal>>,
+    pub(super) worker_signals: Vec<Signals<Signal>>,
     reports: Signals<Report>,
     closed: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,

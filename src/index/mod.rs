@@ -24,6 +24,7 @@ mod measure;
 mod parallel;
 mod pool;
 mod scratch;
+mod screened;
 mod sift;
 mod sifted;
 
@@ -33,6 +34,7 @@ pub(crate) use flat::Flat;
 pub(crate) use graph::{Coding, GraphOptions, QuantizedGraph};
 pub(crate) use hnsw::{Hnsw, HnswOptions};
 pub(crate) use scratch::Scratch;
+pub(crate) use screened::Screened;
 
 /// A piece of work for an [`Executor`].
 pub(crate) type Task<'a> = Box<dyn FnOnce() + Send + 'a>;
@@ -191,6 +193,31 @@ pub(crate) trait IndexVersion: Send + Sync {
     fn is_exact(&self) -> bool {
         false
     }
+
+    /// Like [`IndexVersion::search`], but finds the nearest of all admitted rows
+    /// for certain; `None`, having done nothing, when the version knows no
+    /// faster way than looking at each.
+    fn search_exact(
+        &self,
+        _points: Points<'_>,
+        _request: &Request<'_>,
+        _scratch: &mut Scratch,
+        _found: &mut TopK,
+    ) -> Option<Effort> {
+        None
+    }
+
+    /// True when [`IndexVersion::upkeep`] has something to do for vectors of
+    /// this dimension.
+    fn needs_upkeep(&self, _dim: usize) -> bool {
+        false
+    }
+
+    /// Computes a piece of work that belongs to no batch: it makes searches
+    /// cheaper and changes no answer. Bounded, so that batches need not wait long.
+    fn upkeep(&self, _points: Points<'_>, _executor: &dyn Executor) -> Option<Plan> {
+        None
+    }
 }
 
 /// The writer's side.
@@ -201,6 +228,12 @@ pub(crate) trait Index: Send {
     /// Applies a plan that was made against the newest version; `version`
     /// gives the next one afterwards.
     fn commit(&mut self, plan: Plan);
+
+    /// Exact searches are wanted often: they may take memory. True when that is
+    /// news, and the version has changed.
+    fn want_exact(&mut self) -> bool {
+        false
+    }
 
     /// Bytes of the whole index, with blocks that wait to be reused.
     fn bytes(&self) -> usize;

@@ -12,25 +12,25 @@ use crate::quant::{Screen, Sieve};
 
 /// Rows from which on codes pay: fewer are scanned in less than the time that
 /// a query takes to prepare.
-const LEAST_ROWS: usize = 2_048;
+pub(super) const LEAST_ROWS: usize = 2_048;
 
 /// Dimensions from which on they pay: a line of codes must be clearly shorter
 /// than the vector.
-const LEAST_DIM: usize = 32;
+pub(super) const LEAST_DIM: usize = 32;
 
 /// Rows that a sieve is trained on: enough for the principal directions.
 const SAMPLE: usize = 4_096;
 
 /// A sieve is trained again when there are so many times more rows...
-const GROWTH: usize = 4;
+pub(super) const GROWTH: usize = 4;
 
 /// ...but not once so many were seen: more give the same sample.
-const SETTLED: usize = 1 << 16;
+pub(super) const SETTLED: usize = 1 << 16;
 
 /// Rows that one task encodes in a piece.
 const PIECE: usize = 64;
 
-/// Told apart from no other seed: a flat index draws nothing else.
+/// Told apart from no other seed: nothing else is drawn for exact searches.
 const SEED: u64 = 1;
 
 /// The codes as one version sees them.
@@ -38,7 +38,7 @@ const SEED: u64 = 1;
 pub(super) struct Sifted {
     pub(super) sieve: Arc<Sieve>,
     /// Rows that were held when the sieve was trained.
-    trained: usize,
+    pub(super) trained: usize,
     /// By level.
     pub(super) levels: Vec<BlockView>,
 }
@@ -54,7 +54,7 @@ pub(super) struct SiftedBlocks {
 /// Codes of rows that no version holds yet.
 #[derive(Debug, Default)]
 pub(super) struct FreshCodes {
-    rows: Vec<Row>,
+    pub(super) rows: Vec<Row>,
     /// Of each row the blocks of all levels.
     words: Vec<u32>,
 }
@@ -103,7 +103,7 @@ pub(super) fn change(
 }
 
 /// Trains on some of `rows`, evenly spread.
-fn train(points: Points<'_>, rows: &[Row]) -> Sieve {
+pub(super) fn train(points: Points<'_>, rows: &[Row]) -> Sieve {
     let (dim, step) = (points.space.dim(), rows.len().div_ceil(SAMPLE).max(1));
     let mut samples = Vec::with_capacity(rows.len().div_ceil(step) * dim);
     let mut prepared = Vec::new();
@@ -115,7 +115,12 @@ fn train(points: Points<'_>, rows: &[Row]) -> Sieve {
 }
 
 /// The codes of rows, in parallel.
-fn encode(sieve: &Sieve, points: Points<'_>, rows: Vec<Row>, executor: &dyn Executor) -> FreshCodes {
+pub(super) fn encode(
+    sieve: &Sieve,
+    points: Points<'_>,
+    rows: Vec<Row>,
+    executor: &dyn Executor,
+) -> FreshCodes {
     let mut workers: Vec<(Screen, Vec<f32>)> = Vec::new();
     workers.resize_with(executor.width().max(1), Default::default);
     let pieces = rows.len().div_ceil(PIECE);
@@ -133,9 +138,14 @@ fn encode(sieve: &Sieve, points: Points<'_>, rows: Vec<Row>, executor: &dyn Exec
 }
 
 impl SiftedBlocks {
-    fn filled(sieve: Arc<Sieve>, codes: &FreshCodes) -> SiftedBlocks {
+    /// No codes yet, of a sieve that was trained when there were so many rows.
+    pub(super) fn empty(sieve: Arc<Sieve>, trained: usize) -> SiftedBlocks {
         let levels = (0..sieve.levels()).map(|level| Blocks::new(sieve.words(level))).collect();
-        let mut blocks = SiftedBlocks { trained: codes.rows.len(), sieve, levels };
+        SiftedBlocks { sieve, trained, levels }
+    }
+
+    fn filled(sieve: Arc<Sieve>, codes: &FreshCodes) -> SiftedBlocks {
+        let mut blocks = SiftedBlocks::empty(sieve, codes.rows.len());
         blocks.write(codes, Versions::default().begin());
         blocks
     }

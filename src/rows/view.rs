@@ -149,11 +149,14 @@ impl ShardView {
     /// `scratch.found`. Rows beyond `request.bound` may be missing.
     pub(crate) fn search(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
         scratch.found.reset(request.k);
-        // An exact index rules rows out by itself.
-        if request.exact && !self.parts.index.is_exact() {
-            return self.scan(request, 0..self.high_water(), &mut scratch.found);
-        }
-        let mut effort = self.search_index(request, scratch);
+        let mut effort = if request.exact && !self.parts.index.is_exact() {
+            match self.search_exact(request, scratch) {
+                Some(effort) => effort,
+                None => return self.scan(request, 0..self.high_water(), &mut scratch.found),
+            }
+        } else {
+            self.search_index(request, scratch)
+        };
         let tail = self.scan(request, self.tail().iter().copied(), &mut scratch.found);
         effort.distances += tail.distances;
         effort
@@ -200,6 +203,14 @@ impl ShardView {
         let inner = self.index_request(request, &admit);
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found)
+    }
+
+    /// The nearest rows of the index for certain; `None` when it cannot.
+    fn search_exact(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Option<Effort> {
+        let admit = |row: Row| self.cells.visible(row, request.at);
+        let inner = self.index_request(request, &admit);
+        let points = Points { space: request.space, vectors: &self.vectors };
+        self.parts.index.search_exact(points, &inner, &mut scratch.index, &mut scratch.found)
     }
 
     /// Compares with every visible row of `rows`.

@@ -82,10 +82,11 @@ impl SealedBatch {
     }
 }
 
-/// The expensive half of absorbing a batch: runs on any thread, against a
-/// frozen version of the index.
+/// The expensive half of absorbing a batch, or of upkeep: runs on any thread,
+/// against a frozen version of the index.
 pub(crate) struct AbsorbJob {
-    pub(super) batch: Arc<SealedBatch>,
+    /// None: upkeep of the index, which no write asked for.
+    pub(super) batch: Option<Arc<SealedBatch>>,
     pub(super) version: Arc<dyn IndexVersion>,
     pub(super) space: Space,
     pub(super) vectors: MatrixView,
@@ -93,24 +94,26 @@ pub(crate) struct AbsorbJob {
 
 impl AbsorbJob {
     /// Computes the plan that the worker will commit.
-    pub(crate) fn run(&self, executor: &dyn Executor) -> Plan {
+    pub(crate) fn run(&self, executor: &dyn Executor) -> Option<Plan> {
+        let points = Points { space: &self.space, vectors: &self.vectors };
+        let Some(batch) = &self.batch else { return self.version.upkeep(points, executor) };
         let batch = Batch {
-            absorb: &self.batch.absorb,
-            ordinals: &self.batch.ordinals,
-            forget: &self.batch.forget,
-            dead: &|row| self.batch.dead.contains(row),
-            optimize: self.batch.optimize,
+            absorb: &batch.absorb,
+            ordinals: &batch.ordinals,
+            forget: &batch.forget,
+            dead: &|row| batch.dead.contains(row),
+            optimize: batch.optimize,
         };
-        self.version.plan(Points { space: &self.space, vectors: &self.vectors }, &batch, executor)
+        Some(self.version.plan(points, &batch, executor))
     }
 
     pub(crate) fn is_bulk(&self) -> bool {
-        self.batch.is_bulk()
+        self.batch.as_ref().is_some_and(|batch| batch.is_bulk())
     }
 
     /// Rows that it takes in, for traces.
     pub(crate) fn rows(&self) -> usize {
-        self.batch.absorb.len()
+        self.batch.as_ref().map_or(0, |batch| batch.absorb.len())
     }
 }
 

@@ -4,13 +4,14 @@
 //!  caller ----- WriteCommand -----> worker i      (mailbox, one per worker)
 //!  coordinator -- ShardQuery -----> worker i      (mailbox, served first)
 //!  pool ---------- Signal --------> worker i      (an absorbed batch; the end)
+//!  caller -------- Signal --------> worker i      (exact searches are wanted; once)
 //!  worker i ------ Report --------> coordinator   (views, partial answers, failures)
 //!  pool ---------- Report --------> coordinator   (a slice of a calibration)
 //! ```
 
 use std::sync::Arc;
 
-use super::mailbox::Reply;
+use super::mailbox::{Reply, Signals};
 use super::places::Permit;
 use super::state::ShardState;
 use crate::calibrate::Run;
@@ -19,7 +20,7 @@ use crate::id::Seq;
 use crate::index::{Executor, Plan};
 use crate::query::{Answer, Query};
 use crate::rows::{Mutation, ShardView};
-use crate::snapshot::Published;
+use crate::snapshot::{Published, Screener};
 use crate::tuning::Calibration;
 
 /// The number of a collection, never used twice in an engine.
@@ -60,12 +61,27 @@ pub(crate) struct ShardQuery {
     pub(crate) order: Arc<SearchOrder>,
 }
 
-/// Sent by the pool and by the engine: never refused, taken before writes.
+/// Sent by the pool, by the engine and by readers: never refused, taken before writes.
 pub(crate) enum Signal {
     /// A plan to commit; `None` when the job met a defect or was cancelled.
     Absorbed { collection: CollectionId, plan: Option<Plan> },
+    /// From a reader: exact searches of a collection are frequent.
+    WantExact { collection: CollectionId },
     /// From the engine: end the thread; what is queued is dropped.
     Close,
+}
+
+/// Asks the workers of a collection to get ready for exact searches.
+pub(crate) struct AskWorkers {
+    pub(crate) workers: Vec<Signals<Signal>>,
+    pub(crate) collection: CollectionId,
+}
+
+impl Screener for AskWorkers {
+    fn ask(&self) {
+        let collection = self.collection;
+        self.workers.iter().for_each(|worker| worker.send(Signal::WantExact { collection }));
+    }
 }
 
 /// Sent by workers, by the pool and by the engine.

@@ -12,7 +12,8 @@ mod state;
 mod worker;
 
 pub(crate) use command::{
-    Background, CollectionId, Job, Keep, Report, SearchOrder, ShardQuery, Signal, Slice, Width, WriteCommand,
+    AskWorkers, Background, CollectionId, Job, Keep, Report, SearchOrder, ShardQuery, Signal, Slice, Width,
+    WriteCommand,
 };
 pub(crate) use mailbox::{
     Envelope, Inbox, Mailbox, NoAnswer, Reply, SignalInbox, Signals, mailbox, reply, reply_future, reports,

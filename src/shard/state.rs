@@ -52,6 +52,13 @@ struct Entrant {
     ordinal: u64,
 }
 
+/// What is under way on the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Running {
+    Batch,
+    Upkeep,
+}
+
 /// What a step did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Step {
@@ -72,7 +79,10 @@ pub(crate) struct ShardState<T> {
     open: Vec<Entrant>,
     open_rows: HashSet<Row>,
     sealed: VecDeque<Arc<SealedBatch>>,
-    job_running: bool,
+    /// The job that is under way, and whether the next one may be upkeep of the
+    /// index: it takes turns with batches.
+    running: Option<Running>,
+    upkeep_next: bool,
     /// Dead rows that were sealed for the index and not let go since.
     dead_linked: Vec<Row>,
     /// Rows whose places become free a few batches later.
@@ -104,7 +114,8 @@ impl<T> ShardState<T> {
             open: Vec::new(),
             open_rows: HashSet::new(),
             sealed: VecDeque::new(),
-            job_running: false,
+            running: None,
+            upkeep_next: false,
             dead_linked: Vec::new(),
             retired: VecDeque::new(),
             optimizing: VecDeque::new(),
@@ -287,32 +298,39 @@ impl<T> ShardState<T> {
         }
     }
 
-    /// The next batch to absorb, unless one is under way. Batches that leave
-    /// the index alone are committed on the spot.
+    /// The next batch to absorb, or upkeep of the index, unless one is under
+    /// way. Batches that leave the index alone are committed on the spot.
     pub(crate) fn next_job(&mut self) -> Option<AbsorbJob> {
-        while !self.job_running
-            && let Some(batch) = self.sealed.front()
-        {
-            if batch.is_void() {
-                self.finish_batch();
-                continue;
-            }
-            self.job_running = true;
-            return Some(AbsorbJob {
-                batch: Arc::clone(batch),
-                version: self.index.version(),
-                space: self.space,
-                vectors: self.rows.vectors().clone(),
-            });
+        if self.running.is_some() {
+            return None;
         }
-        None
+        while self.sealed.front().is_some_and(|batch| batch.is_void()) {
+            self.finish_batch();
+        }
+        let version = self.index.version();
+        let may_keep_up = self.upkeep_next || self.sealed.is_empty();
+        let (running, batch) = if may_keep_up && version.needs_upkeep(self.space.dim()) {
+            (Running::Upkeep, None)
+        } else {
+            (Running::Batch, Some(Arc::clone(self.sealed.front()?)))
+        };
+        self.running = Some(running);
+        self.upkeep_next = running == Running::Batch;
+        let vectors = self.rows.vectors().clone();
+        Some(AbsorbJob { batch, version, space: self.space, vectors })
     }
 
     /// Commits the plan of the job that is under way.
     pub(crate) fn absorbed(&mut self, plan: Plan) {
-        self.job_running = false;
         self.index.commit(plan);
-        self.finish_batch();
+        if self.running.take() == Some(Running::Batch) {
+            self.finish_batch();
+        }
+    }
+
+    /// Exact searches are frequent; true when that changes what readers see.
+    pub(crate) fn want_exact(&mut self) -> bool {
+        self.index.want_exact()
     }
 
     fn finish_batch(&mut self) {

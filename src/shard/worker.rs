@@ -134,19 +134,25 @@ impl Worker {
         let mut busy = false;
         while let Some(signal) = self.ports.signals.try_next() {
             busy = true;
-            let Signal::Absorbed { collection, plan } = signal else {
-                self.closing = true;
-                return true;
-            };
-            self.guarded(collection, |hosted| match plan {
-                Some(plan) => {
-                    hosted.state.absorbed(plan);
-                    hosted.changed = true;
-                    debug!(collection = collection.0, "absorbed");
+            match signal {
+                Signal::Absorbed { collection, plan } => self.guarded(collection, |hosted| match plan {
+                    Some(plan) => {
+                        hosted.state.absorbed(plan);
+                        hosted.changed = true;
+                        debug!(collection = collection.0, "absorbed");
+                        Ok(())
+                    }
+                    None => Err("a batch could not be absorbed".to_owned()),
+                }),
+                Signal::WantExact { collection } => self.guarded(collection, |hosted| {
+                    hosted.changed |= hosted.state.want_exact();
                     Ok(())
+                }),
+                Signal::Close => {
+                    self.closing = true;
+                    return true;
                 }
-                None => Err("a batch could not be absorbed".to_owned()),
-            });
+            }
         }
         busy
     }
@@ -276,7 +282,7 @@ fn start(background: &dyn Background, signals: Signals<Signal>, collection: Coll
         if let Err(defect) = &plan {
             error!(collection = collection.0, defect = describe(&**defect), "absorbing panicked");
         }
-        let plan = plan.ok().filter(|_| !executor.cancelled());
+        let plan = plan.ok().flatten().filter(|_| !executor.cancelled());
         answer.sent = true;
         answer.signals.send(Signal::Absorbed { collection, plan });
     };

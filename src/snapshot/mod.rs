@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 pub(crate) use cell::SnapshotCell;
 pub(crate) use effort::breadth_for;
-pub(crate) use published::{Calibrator, Context, Health, Helpers, Published, Tuning, shard_of};
+pub(crate) use published::{
+    Calibrator, Context, ExactUse, Health, Helpers, Published, Screener, Tuning, shard_of,
+};
 pub(crate) use search::{merge_answers, search, search_many, search_one_shard, search_uncounted};
 pub use verify::{Finding, VerifyReport};
 

@@ -43,6 +43,37 @@ pub(crate) trait Calibrator: Send + Sync {
     fn ask(&self) -> bool;
 }
 
+/// Whoever makes the indexes of a collection ready for exact searches.
+pub(crate) trait Screener: Send + Sync {
+    /// Asks for it, never waiting.
+    fn ask(&self);
+}
+
+/// Exact searches that compared with every record before the indexes are asked
+/// to get ready for more: making that ready costs some hundred of them.
+const EXACT_SEARCHES: usize = 64;
+
+/// How many exact searches there were.
+pub(crate) struct ExactUse {
+    searches: AtomicUsize,
+    screener: Box<dyn Screener>,
+}
+
+impl ExactUse {
+    pub(crate) fn new(screener: Box<dyn Screener>) -> ExactUse {
+        ExactUse { searches: AtomicUsize::new(0), screener }
+    }
+
+    /// Notes an exact search. Writes only while the indexes were not asked.
+    pub(super) fn note(&self) {
+        if self.searches.load(Ordering::Relaxed) < EXACT_SEARCHES
+            && self.searches.fetch_add(1, Ordering::Relaxed) + 1 == EXACT_SEARCHES
+        {
+            self.screener.ask();
+        }
+    }
+}
+
 /// The targets that readers asked for, and how they say so.
 pub(crate) struct Tuning {
     pub(crate) targets: Targets,
@@ -79,6 +110,7 @@ pub(crate) struct Context {
     /// What searches ask for that do not say it.
     pub(crate) search: Option<SearchParams>,
     pub(crate) tuning: Tuning,
+    pub(crate) exact_use: ExactUse,
     /// Distances that searches computed so far.
     pub(crate) distances: StripedCounter,
     /// Searches that were answered so far.

@@ -20,6 +20,9 @@ thread_local! {
     static GROUP: RefCell<GroupScratch> = RefCell::default();
 }
 
+/// Distances of an exact search that is worth making cheaper.
+const LARGE_SCAN: u64 = 2_048;
+
 /// A row of one shard and its distance.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
@@ -44,7 +47,16 @@ pub(crate) fn search(published: &Published, query: &Query<'_>) -> Result<Answer,
     let answer = search_uncounted(published, query)?;
     published.context.distances.add(answer.stats.distances);
     published.context.searches.add(1);
+    note_exact(published, &answer);
     Ok(answer)
+}
+
+/// Lets the indexes get ready for exact searches when there are many of them.
+fn note_exact(published: &Published, answer: &Answer) {
+    let is_exact = answer.stats.ef == 0 && !published.is_exact();
+    if is_exact && answer.stats.distances >= LARGE_SCAN {
+        published.context.exact_use.note();
+    }
 }
 
 /// As [`search`], for the engine's own purposes: counted by nobody.
@@ -117,6 +129,7 @@ pub(crate) fn search_many(published: &Published, queries: &[Query<'_>]) -> Resul
     let distances: u64 = answers.iter().map(|answer| answer.stats.distances).sum();
     published.context.distances.add(distances);
     published.context.searches.add(answers.len() as u64);
+    answers.iter().for_each(|answer| note_exact(published, answer));
     Ok(answers)
 }
 
@@ -328,6 +341,7 @@ pub(crate) fn merge_answers(published: &Published, k: usize, parts: Vec<Answer>)
     merged.hits.sort_by(|a, b| a.distance.total_cmp(&b.distance));
     merged.hits.truncate(k);
     published.context.searches.add(1);
+    note_exact(published, &merged);
     merged
 }
 

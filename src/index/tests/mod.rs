@@ -5,4 +5,5 @@ mod edges;
 mod exact;
 mod fixture;
 mod layout;
+mod screened;
 mod search;

@@ -1,0 +1,251 @@
+//! Any index, with codes beside it that make exact searches fast.
+//!
+//! The codes are those of the exact index ([`sift`](super::sift)): they rule
+//! rows out for certain, so answers are those of a scan, bit for bit. They are
+//! made only when exact searches are wanted often, because they take memory,
+//! and a piece at a time, because they take time: rows that have none yet are
+//! measured. What is made when may depend on when readers asked; answers do
+//! not, and [`IndexVersion::digest`] leaves it out.
+
+use std::sync::Arc;
+
+use super::cow::Versions;
+use super::sift;
+use super::sifted::{
+    FreshCodes, GROWTH, LEAST_DIM, LEAST_ROWS, SETTLED, Sifted, SiftedBlocks, encode, train,
+};
+use super::{
+    Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, Trip, flat,
+};
+use crate::bits::RowSet;
+use crate::id::Row;
+use crate::lease::Lease;
+use crate::neighbor::TopK;
+
+/// Rows that get codes in one piece of upkeep: some 20 milliseconds for 784
+/// dimensions, as long as a bulk batch takes.
+const PIECE: usize = 1_024;
+
+/// The inner version and the codes beside it.
+struct ScreenedVersion {
+    inner: Arc<dyn IndexVersion>,
+    /// Exact searches are wanted often.
+    wanted: bool,
+    held: RowSet,
+    /// Rows that have codes: some of those held.
+    coded: RowSet,
+    /// By row; none until they are wanted.
+    sifted: Option<Sifted>,
+    _lease: Lease,
+}
+
+/// What happens to the codes.
+enum CodeChange {
+    Keep,
+    Add(FreshCodes),
+    /// Others, which only these rows have so far.
+    Begin(SiftedBlocks, FreshCodes),
+    Drop,
+}
+
+/// A plan of the inner index, or none, and what happens to the codes.
+struct ScreenedPlan {
+    inner: Option<Plan>,
+    absorb: Vec<Row>,
+    forget: Vec<Row>,
+    codes: CodeChange,
+}
+
+/// The writer's side.
+pub(crate) struct Screened {
+    inner: Box<dyn Index>,
+    versions: Versions,
+    codes: Option<SiftedBlocks>,
+    newest: Arc<ScreenedVersion>,
+}
+
+impl Screened {
+    /// An index that holds no rows yet.
+    pub(crate) fn new(inner: Box<dyn Index>) -> Screened {
+        let mut versions = Versions::default();
+        versions.begin();
+        let newest = Arc::new(ScreenedVersion {
+            inner: inner.version(),
+            wanted: false,
+            held: RowSet::default(),
+            coded: RowSet::default(),
+            sifted: None,
+            _lease: versions.publish(),
+        });
+        Screened { inner, versions, codes: None, newest }
+    }
+
+    /// Makes a version of what the inner index and the codes are now.
+    fn show(&mut self, wanted: bool, held: RowSet, coded: RowSet, fresh: Option<&FreshCodes>) {
+        let epoch = self.versions.begin();
+        if let (Some(codes), Some(fresh)) = (&mut self.codes, fresh) {
+            codes.write(fresh, epoch);
+        }
+        let sifted = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
+        let (inner, lease) = (self.inner.version(), self.versions.publish());
+        self.newest = Arc::new(ScreenedVersion { inner, wanted, held, coded, sifted, _lease: lease });
+    }
+}
+
+impl Index for Screened {
+    fn version(&self) -> Arc<dyn IndexVersion> {
+        Arc::clone(&self.newest) as Arc<dyn IndexVersion>
+    }
+
+    fn commit(&mut self, plan: Plan) {
+        let Ok(plan) = plan.0.downcast::<ScreenedPlan>() else { return };
+        if let Some(inner) = plan.inner {
+            self.inner.commit(inner);
+        }
+        let ScreenedVersion { wanted, held, coded, .. } = &*self.newest;
+        let (wanted, mut held, mut coded) = (*wanted, held.clone(), coded.clone());
+        for row in &plan.forget {
+            held.remove(*row);
+            coded.remove(*row);
+        }
+        plan.absorb.iter().for_each(|row| _ = held.insert(*row));
+        let fresh = match plan.codes {
+            CodeChange::Keep => None,
+            CodeChange::Add(fresh) => Some(fresh),
+            CodeChange::Begin(codes, fresh) => {
+                (self.codes, coded) = (Some(codes), RowSet::default());
+                Some(fresh)
+            }
+            CodeChange::Drop => {
+                (self.codes, coded) = (None, RowSet::default());
+                None
+            }
+        };
+        fresh.iter().flat_map(|fresh| &fresh.rows).for_each(|row| _ = coded.insert(*row));
+        self.show(wanted, held, coded, fresh.as_ref());
+    }
+
+    fn want_exact(&mut self) -> bool {
+        if self.newest.wanted {
+            return false;
+        }
+        let (held, coded) = (self.newest.held.clone(), self.newest.coded.clone());
+        self.show(true, held, coded, None);
+        true
+    }
+
+    fn bytes(&self) -> usize {
+        let sets = self.newest.held.bytes() + self.newest.coded.bytes();
+        self.inner.bytes() + sets + self.codes.as_ref().map_or(0, SiftedBlocks::bytes)
+    }
+
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+}
+
+impl ScreenedVersion {
+    /// Whether codes fit the rows, or are none because these are few.
+    fn has_right_sieve(&self) -> bool {
+        let (held, trained) = (self.held.len(), self.sifted.as_ref().map_or(0, |sifted| sifted.trained));
+        let outgrown = trained < SETTLED && held >= trained.saturating_mul(GROWTH);
+        held < LEAST_ROWS || !outgrown
+    }
+
+    /// The first held rows without codes.
+    fn uncoded(&self, most: usize) -> Vec<Row> {
+        self.held.iter().filter(|row| !self.coded.contains(*row)).take(most).collect()
+    }
+
+    /// What a batch does to the codes. New rows get theirs with it; so many
+    /// rows gone that codes do not pay give their memory back.
+    fn change(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> CodeChange {
+        let Some(sifted) = &self.sifted else { return CodeChange::Keep };
+        if self.held.len() + batch.absorb.len() - batch.forget.len() < LEAST_ROWS / 2 {
+            return CodeChange::Drop;
+        }
+        CodeChange::Add(encode(&sifted.sieve, points, batch.absorb.to_vec(), executor))
+    }
+}
+
+impl IndexVersion for ScreenedVersion {
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+
+    fn search(
+        &self,
+        points: Points<'_>,
+        request: &Request<'_>,
+        scratch: &mut Scratch,
+        found: &mut TopK,
+    ) -> Effort {
+        self.inner.search(points, request, scratch, found)
+    }
+
+    fn search_many(&self, points: Points<'_>, trips: &mut [Trip<'_>]) {
+        self.inner.search_many(points, trips);
+    }
+
+    fn search_exact(
+        &self,
+        points: Points<'_>,
+        request: &Request<'_>,
+        scratch: &mut Scratch,
+        found: &mut TopK,
+    ) -> Option<Effort> {
+        let sifted = self.sifted.as_ref()?;
+        let distances = sift::search(sifted, &self.coded, points, request, &mut scratch.sift, found);
+        let distances = distances?
+            + if self.coded.len() == self.held.len() {
+                0
+            } else {
+                let others = self.held.iter().filter(|row| !self.coded.contains(*row));
+                flat::scan_rows(others, points, request, scratch, found)
+            };
+        Some(Effort { distances, hops: 0 })
+    }
+
+    fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan {
+        Plan(Box::new(ScreenedPlan {
+            inner: Some(self.inner.plan(points, batch, executor)),
+            absorb: batch.absorb.to_vec(),
+            forget: batch.forget.to_vec(),
+            codes: self.change(points, batch, executor),
+        }))
+    }
+
+    fn needs_upkeep(&self, dim: usize) -> bool {
+        let is_worth_it = self.wanted && dim >= LEAST_DIM && self.held.len() >= LEAST_ROWS;
+        is_worth_it && (!self.has_right_sieve() || self.coded.len() < self.held.len())
+    }
+
+    fn upkeep(&self, points: Points<'_>, executor: &dyn Executor) -> Option<Plan> {
+        let codes = match self.sifted.as_ref().filter(|_| self.has_right_sieve()) {
+            Some(sifted) => CodeChange::Add(encode(&sifted.sieve, points, self.uncoded(PIECE), executor)),
+            None => {
+                let held: Vec<Row> = self.held.iter().collect();
+                let sieve = Arc::new(train(points, &held));
+                let fresh = encode(&sieve, points, held.iter().copied().take(PIECE).collect(), executor);
+                CodeChange::Begin(SiftedBlocks::empty(sieve, held.len()), fresh)
+            }
+        };
+        Some(Plan(Box::new(ScreenedPlan { inner: None, absorb: Vec::new(), forget: Vec::new(), codes })))
+    }
+
+    fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {
+        let expected: Vec<Row> = expected.collect();
+        let mut defects = self.inner.audit(&mut expected.iter().copied());
+        defects.extend(flat::membership(&self.held, &mut expected.into_iter()));
+        defects.extend(self.coded.iter().filter(|row| !self.held.contains(*row)).map(Defect::Membership));
+        defects
+    }
+
+    fn digest(&self) -> u64 {
+        self.inner.digest()
+    }
+
+    fn is_exact(&self) -> bool {
+        self.inner.is_exact()
+    }
+}
