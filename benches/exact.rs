@@ -1,55 +1,24 @@
-//! The exact index beside a plain scan: the same answers, sooner.
+//! Exact searches beside a plain scan: the same answers, sooner.
 //!
-//! `cargo bench --features internals --bench exact -- [DIR] [--quick] [key=value ...]`
+//! `cargo bench --features internals --bench exact -- [DIR] [--quick] [--graph] [key=value ...]`
 //!
 //! DIR holds `base.fvecs`, `query.fvecs` and `metric` (l2, cos, ip); without
 //! it the rows are synthetic. Keys: k, queries, threads (that build). Queries
 //! go to both by turns; every answer is compared, row by row and bit by bit.
+//! With `--graph`, a collection with a graph index is asked as well, through
+//! the public interface: what it takes until its exact searches are cheap, and
+//! what they cost then.
 
-use std::collections::HashMap;
-use std::path::Path;
+mod common;
+
 use std::time::{Duration, Instant};
 
-use vecino::Metric;
+use common::{Arguments, Data, filled, median};
 use vecino::internals::exact::ExactIndex;
-use vecino::internals::index::clustered_rows;
+use vecino::{Collection, Engine, IndexSpec, Query};
 
 /// Queries that are asked of one before it is the other's turn.
 const TURN: usize = 10;
-
-struct Data {
-    dim: usize,
-    metric: Metric,
-    base: Vec<f32>,
-    queries: Vec<f32>,
-}
-
-/// The numbers of an fvecs file: a length before each row.
-fn read_vecs(path: &Path) -> std::io::Result<(usize, Vec<f32>)> {
-    let bytes = std::fs::read(path)?;
-    let (words, _) = bytes.as_chunks::<4>();
-    let dim = words.first().map_or(0, |word| u32::from_le_bytes(*word)) as usize;
-    let rows = words.chunks_exact(dim + 1).flat_map(|row| &row[1..]);
-    Ok((dim, rows.map(|word| f32::from_le_bytes(*word)).collect()))
-}
-
-fn read_data(dir: &Path) -> std::io::Result<Data> {
-    let (dim, base) = read_vecs(&dir.join("base.fvecs"))?;
-    let (_, queries) = read_vecs(&dir.join("query.fvecs"))?;
-    let metric = match std::fs::read_to_string(dir.join("metric"))?.trim() {
-        "ip" => Metric::Dot,
-        "cos" => Metric::Cosine,
-        _ => Metric::L2,
-    };
-    Ok(Data { dim, metric, base, queries })
-}
-
-fn synthetic(quick: bool) -> Data {
-    let (dim, count, queries) = (96, if quick { 5_000 } else { 50_000 }, 200);
-    let mut base = clustered_rows(count + queries, dim, 200, 11);
-    let queries = base.split_off(count * dim);
-    Data { dim, metric: Metric::L2, base, queries }
-}
 
 /// What one way of searching took.
 #[derive(Default)]
@@ -75,33 +44,79 @@ impl Tally {
         spent.sort_unstable();
         spent[spent.len() / 2].as_secs_f64() * 1e6
     }
+
+    /// Prints this beside the plain scan; false when answers differ.
+    #[expect(clippy::print_stdout, reason = "the report is the product")]
+    fn report(&self, name: &str, k: usize, plain: &Tally) -> bool {
+        let is_same = self.answers == plain.answers;
+        println!(
+            "{name}, k={k}, {} queries: {:.0} us ({:.0}/s), plain {:.0} us: {:.2} times as fast; {:.2} % of the rows measured; {}",
+            self.answers.len() / k.max(1),
+            self.each(),
+            1e6 / self.each(),
+            plain.each(),
+            plain.each() / self.each(),
+            100.0 * self.distances as f64 / plain.distances as f64,
+            if is_same { "same answers" } else { "ANSWERS DIFFER" },
+        );
+        is_same
+    }
 }
 
+/// Asks a graph collection until its exact searches are cheap.
 #[expect(clippy::print_stdout, reason = "the report is the product")]
+#[expect(clippy::expect_used, reason = "a bench that cannot run may end")]
+fn warmed(data: &Data, engine: &Engine) -> Collection {
+    let items = filled(engine, "graph", IndexSpec::graph(), data.metric, &data.base);
+    let (before, started) = (items.stats().bytes.index, Instant::now());
+    let (mut scans, mut scanning) = (0, Vec::new());
+    loop {
+        let each = Instant::now();
+        let query = Query::new(data.queries.row(scans % data.queries.len())).top(10).exact();
+        let answer = items.search(&query).expect("an answer");
+        if answer.stats().distances * 4 < data.base.len() as u64 || started.elapsed() > WARM_MOST {
+            break;
+        }
+        scanning.push(each.elapsed().as_secs_f64());
+        scans += 1;
+    }
+    let (scan, bytes) = (median(scanning), items.stats().bytes.index - before);
+    println!(
+        "graph: exact searches are cheap after {scans} scans ({:.2} s, {:.1} ms the median scan); {:.1} MB more",
+        started.elapsed().as_secs_f64(),
+        scan * 1e3,
+        bytes as f64 / 1e6,
+    );
+    items
+}
+
+/// Longest that codes are waited for.
+const WARM_MOST: Duration = Duration::from_secs(120);
+
+#[expect(clippy::print_stdout, reason = "the report is the product")]
+#[expect(clippy::expect_used, reason = "a bench that cannot run may end")]
 fn main() -> std::io::Result<()> {
-    let (flags, arguments): (Vec<String>, Vec<String>) =
-        std::env::args().skip(1).partition(|word| word.starts_with("--"));
-    let quick = flags.iter().any(|flag| flag == "--quick");
-    let keys: HashMap<&str, &str> = arguments.iter().filter_map(|word| word.split_once('=')).collect();
-    let number =
-        |key: &str, default: usize| keys.get(key).and_then(|text| text.parse().ok()).unwrap_or(default);
-    let dir = arguments.iter().find(|word| !word.contains('='));
-    let data = dir.map_or_else(|| Ok(synthetic(quick)), |dir| read_data(Path::new(dir)))?;
-    let (rows, threads, start) = (data.base.len() / data.dim, number("threads", 2), Instant::now());
-    let Some(mut index) = ExactIndex::build(&data.base, data.dim, data.metric, threads) else {
+    let arguments = Arguments::read();
+    let quick = arguments.has("--quick");
+    let synthetic = || Ok(Data::clustered(if quick { 5_000 } else { 50_000 }, 96, 200));
+    let data = arguments.folder().map_or_else(synthetic, Data::read)?;
+    let (rows, dim, start) = (data.base.len(), data.base.dim, Instant::now());
+    let threads = arguments.number("threads", 2);
+    let Some(mut index) = ExactIndex::build(&data.base.values, dim, data.metric, threads) else {
         return Err(std::io::Error::other("a row cannot be used"));
     };
     println!(
-        "{rows} x {} {}: built in {:.2} s, {:.1} MB beside {:.1} MB of vectors",
-        data.dim,
+        "{rows} x {dim} {}: built in {:.2} s, {:.1} MB beside {:.1} MB of vectors",
         data.metric,
         start.elapsed().as_secs_f64(),
         index.bytes() as f64 / 1e6,
-        size_of_val(data.base.as_slice()) as f64 / 1e6,
+        size_of_val(data.base.values.as_slice()) as f64 / 1e6,
     );
-    let (k, count) = (number("k", 10), number("queries", if quick { 50 } else { 1_000 }));
-    let queries: Vec<&[f32]> = data.queries.chunks_exact(data.dim).take(count).collect();
-    let (mut sieved, mut plain) = (Tally::default(), Tally::default());
+    let (k, count) = (arguments.number("k", 10), arguments.number("queries", if quick { 50 } else { 1_000 }));
+    let queries: Vec<&[f32]> = data.queries.iter().take(count).collect();
+    let engine = Engine::builder().pool_threads(threads).build().expect("an engine");
+    let graph = arguments.has("--graph").then(|| warmed(&data, &engine));
+    let (mut sieved, mut plain, mut of_graph) = (Tally::default(), Tally::default(), Tally::default());
     for queries in queries.chunks(TURN) {
         sieved.run(queries, |query, answers| {
             index.search(query, k, |distance, row| answers.push((distance.to_bits(), row)))
@@ -109,16 +124,19 @@ fn main() -> std::io::Result<()> {
         plain.run(queries, |query, answers| {
             index.scan(query, k, |distance, row| answers.push((distance.to_bits(), row)))
         });
+        if let Some(graph) = &graph {
+            of_graph.run(queries, |query, answers| {
+                let answer = graph.search(&Query::new(query).top(k).exact()).expect("an answer");
+                let hits = answer.hits().iter();
+                // Rows are given out in the order of the ids.
+                answers.extend(hits.map(|hit| (hit.distance.to_bits(), hit.id.as_num().unwrap_or(0) as u32)));
+                answer.stats().distances
+            });
+        }
     }
-    println!(
-        "k={k}, {} queries: {:.0} us ({:.0}/s), plain {:.0} us: {:.2} times as fast; {:.2} % of the rows measured; {}",
-        queries.len(),
-        sieved.each(),
-        1e6 / sieved.each(),
-        plain.each(),
-        plain.each() / sieved.each(),
-        100.0 * sieved.distances as f64 / plain.distances as f64,
-        if sieved.answers == plain.answers { "same answers" } else { "ANSWERS DIFFER" },
-    );
-    if sieved.answers == plain.answers { Ok(()) } else { Err(std::io::Error::other("answers differ")) }
+    let mut is_same = sieved.report("codes", k, &plain);
+    if graph.is_some() {
+        is_same &= of_graph.report("graph", k, &plain);
+    }
+    if is_same { Ok(()) } else { Err(std::io::Error::other("answers differ")) }
 }
