@@ -7,13 +7,16 @@
 //! older than the move is gone, nobody reads the home any more: the writer
 //! copies the block home, and the next version forgets the slot. With no
 //! version held for long everything is at home, and a lookup is a shift, a
-//! multiplication and tests that never fail.
+//! multiplication and tests that never fail. Memory of slots that are not used
+//! any more is given back.
 //!
 //! Words are relaxed atomics. They compile to plain loads and stores and make
 //! the sharing safe Rust; the order comes from outside: a version is published
 //! after its words were written, and a place is written again only after the
 //! [`Lease`] of the last version that read it was seen released. `tests/model.rs`
 //! checks this for every order in which threads can meet.
+
+mod slots;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,6 +26,7 @@ use crate::bits::RowSet;
 use crate::id::mix;
 use crate::lease::{Lease, Receipt, lease};
 use crate::memory::{Pages, Word};
+use slots::Slots;
 
 /// What a word holds before it is written: "nothing".
 pub(crate) const NONE: u32 = u32::MAX;
@@ -34,9 +38,6 @@ const FIRST_KEYS: u32 = if cfg!(all(vecino_loom, test)) { 2 } else { 64 };
 /// them moves.
 const SECTION_SHIFT: u32 = 12;
 const SECTION_KEYS: usize = 1 << SECTION_SHIFT;
-
-/// Slots of the smallest overlay.
-const FIRST_SLOTS: u32 = FIRST_KEYS;
 
 /// Moves that are not worth a sweep.
 const LEAST_MOVES: usize = 64;
@@ -67,6 +68,12 @@ impl Versions {
     fn any_alive(&self, born: u64, end: u64) -> bool {
         let at = self.alive.partition_point(|(version, _)| *version < born);
         self.alive.get(at).is_some_and(|(version, _)| *version < end)
+    }
+
+    /// True when no version but the newest may be read.
+    pub(crate) fn is_newest_alone(&mut self) -> bool {
+        self.alive.retain(|(_, receipt)| !receipt.is_released());
+        self.alive.len() <= 1
     }
 
     /// Ends the making of the version: the lease belongs into it.
@@ -219,14 +226,6 @@ struct Move {
     slot: u32,
 }
 
-/// A slot that versions from `born` to before `end` may read.
-#[derive(Clone, Copy, Debug)]
-struct Retired {
-    born: u64,
-    end: u64,
-    slot: u32,
-}
-
 /// The writer's side of the blocks.
 #[derive(Debug)]
 pub(crate) struct Blocks {
@@ -236,8 +235,7 @@ pub(crate) struct Blocks {
     written: RowSet,
     /// For every key its overlay slot, or [`NONE`]: at home.
     slot_of: Vec<u32>,
-    /// For every slot the version that its block was written for.
-    born: Vec<u64>,
+    slots: Slots,
     /// Keys with a slot, as the sections will say it.
     moved_bits: Vec<[u32; SECTION_KEYS / 32]>,
     /// Sections to rebuild before the version is published.
@@ -246,8 +244,6 @@ pub(crate) struct Blocks {
     away: usize,
     /// Moves, oldest first.
     moves: VecDeque<Move>,
-    retired: Vec<Retired>,
-    free: Vec<u32>,
 }
 
 impl Blocks {
@@ -257,13 +253,11 @@ impl Blocks {
             view: BlockView { keys: 0, home, moved: Vec::new(), overlay },
             written: RowSet::default(),
             slot_of: Vec::new(),
-            born: Vec::new(),
+            slots: Slots::default(),
             moved_bits: Vec::new(),
             touched: RowSet::default(),
             away: 0,
             moves: VecDeque::new(),
-            retired: Vec::new(),
-            free: Vec::new(),
         }
     }
 
@@ -280,13 +274,13 @@ impl Blocks {
             self.fill_home(key, words);
         } else if slot == NONE {
             self.move_out(key, words, epoch);
-        } else if self.born[slot as usize] == epoch.next {
+        } else if self.slots.born(slot) == epoch.next {
             fill(self.view.overlay.block(slot), words);
-        } else if self.born[slot as usize] <= epoch.oldest {
+        } else if self.slots.born(slot) <= epoch.oldest {
             self.fill_home(key, words);
             self.come_home(key, slot, epoch);
         } else {
-            self.retire(slot, epoch);
+            self.slots.retire(slot, epoch);
             self.move_out(key, words, epoch);
         }
     }
@@ -304,8 +298,7 @@ impl Blocks {
     }
 
     fn move_out(&mut self, key: u32, words: &[u32], epoch: Epoch) {
-        let slot = self.free.pop().unwrap_or_else(|| self.grow_overlay());
-        self.born[slot as usize] = epoch.next;
+        let slot = self.slots.take(&mut self.view.overlay, epoch);
         fill(self.view.overlay.block(slot), words);
         self.place(key, slot);
         self.moves.push_back(Move { version: epoch.next, key, slot });
@@ -313,11 +306,7 @@ impl Blocks {
 
     fn come_home(&mut self, key: u32, slot: u32, epoch: Epoch) {
         self.place(key, NONE);
-        self.retire(slot, epoch);
-    }
-
-    fn retire(&mut self, slot: u32, epoch: Epoch) {
-        self.retired.push(Retired { born: self.born[slot as usize], end: epoch.next, slot });
+        self.slots.retire(slot, epoch);
     }
 
     fn place(&mut self, key: u32, slot: u32) {
@@ -328,17 +317,6 @@ impl Blocks {
         let bit = 1 << (local % 32);
         *word = if slot == NONE { *word & !bit } else { *word | bit };
         self.touched.insert(section);
-    }
-
-    /// Doubles the overlay, as far as that is little: gives a new slot, the
-    /// others become free.
-    fn grow_overlay(&mut self) -> u32 {
-        let slots = self.born.len() as u32;
-        let grown = slots + slots.clamp(FIRST_SLOTS, self.view.overlay.page());
-        self.view.overlay.reserve(grown, slots);
-        self.born.resize(grown as usize, 0);
-        self.free.extend((slots + 1..grown).rev());
-        slots
     }
 
     /// Gives places to all keys up to this one, and some after it.
@@ -364,16 +342,16 @@ impl Blocks {
             }
         }
         self.drop_stale_moves();
-        let free = &mut self.free;
-        self.retired.retain(|retired| {
-            let is_read = versions.any_alive(retired.born, retired.end);
-            if !is_read {
-                free.push(retired.slot);
-            }
-            is_read
-        });
+        self.slots.collect(versions, &mut self.view.overlay);
         self.rebuild_sections();
         self.view.clone()
+    }
+
+    /// True when every block is at home and no slot takes memory. As long as
+    /// that is not so, further versions without a change lead there: two, when
+    /// no other is held meanwhile.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.away == 0 && self.slots.is_empty()
     }
 
     fn rebuild_sections(&mut self) {
@@ -391,15 +369,19 @@ impl Blocks {
     /// While a held version keeps homes occupied, blocks move again and again:
     /// only the last move of each counts.
     fn drop_stale_moves(&mut self) {
-        if self.moves.len() > 2 * self.away + LEAST_MOVES {
-            let (slot_of, born) = (&self.slot_of, &self.born);
-            self.moves
-                .retain(|at| slot_of[at.key as usize] == at.slot && born[at.slot as usize] == at.version);
+        if self.away == 0 {
+            self.moves = VecDeque::new();
+        } else if self.moves.len() > 2 * self.away + LEAST_MOVES {
+            let (slot_of, slots) = (&self.slot_of, &self.slots);
+            self.moves.retain(|at| slot_of[at.key as usize] == at.slot && slots.born(at.slot) == at.version);
+        }
+        if self.moves.capacity() > 4 * self.moves.len() + LEAST_MOVES {
+            self.moves.shrink_to(2 * self.moves.len());
         }
     }
 
     fn bring_home(&mut self, key: u32, slot: u32, epoch: Epoch) {
-        let current = self.slot_of[key as usize] == slot && self.born[slot as usize] <= epoch.oldest;
+        let current = self.slot_of[key as usize] == slot && self.slots.born(slot) <= epoch.oldest;
         if current {
             copy(self.view.overlay.block(slot), self.view.home.block(key));
             self.come_home(key, slot, epoch);
@@ -427,11 +409,9 @@ impl Blocks {
         self.view.bytes()
             + self.written.bytes()
             + self.slot_of.capacity() * size_of::<u32>()
-            + self.born.capacity() * size_of::<u64>()
             + self.moved_bits.capacity() * size_of::<[u32; SECTION_KEYS / 32]>()
             + self.moves.capacity() * size_of::<Move>()
-            + self.retired.capacity() * size_of::<Retired>()
-            + self.free.capacity() * size_of::<u32>()
+            + self.slots.bytes()
     }
 }
 

@@ -121,7 +121,7 @@ impl Pages {
         let first = if to < page { to.next_power_of_two() } else { page };
         match self.strips.first_mut() {
             None => self.strips.push(Strip::new(first, self.stride)),
-            Some(short) if short.blocks() < first => *short = short.widened(first, used),
+            Some(short) if short.blocks() < first => *short = short.resized(first, used),
             Some(_) => {}
         }
         while (self.strips.len() as u64) << self.shift < u64::from(to) && first == page {
@@ -129,6 +129,21 @@ impl Pages {
         }
         let full = (self.strips.len() as u64) << self.shift;
         self.limit = if first < page { first } else { full.min(u64::from(u32::MAX)) as u32 };
+        #[cfg(not(all(vecino_loom, test)))]
+        self.set_bases();
+    }
+
+    /// Gives back memory of blocks from `to` on, of which none is used any more;
+    /// those below `used` hold something. Clones from before keep theirs.
+    pub(crate) fn shrink(&mut self, to: u32, used: u32) {
+        let page = self.page();
+        let first = if to < page { to.next_power_of_two() } else { page };
+        self.strips.truncate((to as usize).div_ceil(page as usize));
+        if let Some(only) = self.strips.first_mut().filter(|only| only.blocks() > first) {
+            *only = only.resized(first, used);
+        }
+        let blocks = self.strips.iter().map(|strip| u64::from(strip.blocks())).sum::<u64>();
+        self.limit = self.limit.min(blocks.min(u64::from(u32::MAX)) as u32);
         #[cfg(not(all(vecino_loom, test)))]
         self.set_bases();
     }

@@ -59,9 +59,9 @@ mod plain {
         }
 
         /// A copy of `blocks` blocks, with the contents of those below `used`.
-        pub(crate) fn widened(&self, blocks: u32, used: u32) -> Strip {
+        pub(crate) fn resized(&self, blocks: u32, used: u32) -> Strip {
             let strip = Strip::new(blocks, self.stride);
-            for at in 0..used.min(self.blocks()) {
+            for at in 0..used.min(self.blocks()).min(blocks) {
                 for (from, to) in self.block(at).iter().zip(strip.block(at)) {
                     to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
                 }
@@ -129,9 +129,9 @@ mod model {
         }
 
         /// A copy of `blocks` blocks, with the contents of those below `used`.
-        pub(crate) fn widened(&self, blocks: u32, used: u32) -> Strip {
+        pub(crate) fn resized(&self, blocks: u32, used: u32) -> Strip {
             let strip = Strip::new(blocks, self.stride);
-            for at in 0..used.min(self.blocks()) {
+            for at in 0..used.min(self.blocks()).min(blocks) {
                 for (from, to) in self.block(at).iter().zip(strip.block(at)) {
                     to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
                 }

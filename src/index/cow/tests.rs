@@ -121,6 +121,43 @@ fn a_held_version_costs_no_more_than_the_blocks_that_changed() {
     assert!((0..5_000).all(|key| first.0.block(key)[0].load(Ordering::Relaxed) == key));
 }
 
+#[test]
+fn slots_that_a_large_batch_needed_are_given_back_without_losing_a_block() {
+    let mut store = Store::new(32);
+    let all = |stamp: u32| (0..20_000).map(|key| (key, vec![stamp, key])).collect::<Vec<_>>();
+    store.commit(&all(0));
+    let least = store.blocks.bytes();
+    let mut model: HashMap<u32, u32> = (0..20_000).map(|key| (key, 0)).collect();
+    for turn in 1..6u32 {
+        let held = store.commit(&all(turn * 100));
+        assert!(store.blocks.bytes() > least + 20_000 * 32 * 4);
+        model.values_mut().for_each(|stamp| *stamp = turn * 100);
+        // Small batches go on meanwhile, first beside a version that is held.
+        for step in 1..20u32 {
+            let writes = [(step * 7 % 50, vec![turn * 100 + step, step * 7 % 50])];
+            model.insert(step * 7 % 50, turn * 100 + step);
+            store.commit(&writes);
+            let stamp_of = |key| words(&store.newest.0, key)[0];
+            assert!(model.iter().all(|(key, stamp)| stamp_of(*key) == *stamp));
+            if step < 10 {
+                assert!((0..20_000).all(|key| words(&held.0, key)[0] == turn * 100));
+            }
+        }
+        drop(held);
+        for step in 20..23u32 {
+            model.insert(step, turn * 100 + step);
+            store.commit(&[(step, vec![turn * 100 + step, step])]);
+        }
+        assert!(store.blocks.bytes() < least + 300_000, "{} and {least} bytes", store.blocks.bytes());
+        assert!(!store.blocks.is_settled());
+        store.commit(&[]);
+        store.commit(&[]);
+        assert!(store.blocks.is_settled() && store.versions.is_newest_alone());
+        assert!(store.blocks.bytes() < least + 100_000, "{} and {least} bytes", store.blocks.bytes());
+        assert!(model.iter().all(|(key, stamp)| words(&store.newest.0, *key)[0] == *stamp));
+    }
+}
+
 /// Every block of a version holds the version's number times the key: a word
 /// of another version would be seen at once.
 #[test]

@@ -105,3 +105,26 @@ fn model_blocks_come_home_and_their_slots_are_used_again() {
 fn model_blocks_of_several_words_and_keys_that_arrive_later() {
     check(2, 2, &[&[(0, 10)], &[(0, 20), (1, 21)], &[(2, 32), (0, 30)], &[(1, 41)]]);
 }
+
+#[test]
+fn model_the_overlay_is_given_back_and_taken_again() {
+    check(1, 2, &[&[(0, 10), (1, 11), (2, 12)], &[(0, 20), (1, 21), (2, 22)], &[], &[], &[(1, 51)]]);
+}
+
+#[test]
+fn model_the_overlay_shrinks_under_a_block_that_stays_in_it() {
+    check(
+        1,
+        1,
+        &[
+            &[(0, 10), (1, 11), (2, 12), (3, 13), (4, 14)],
+            &[(0, 20), (1, 21), (2, 22), (3, 23), (4, 24)],
+            &[],
+            &[(0, 40)],
+            &[(1, 51)],
+            // One of two slots of eight is needed on: the overlay is halved.
+            &[(2, 62)],
+            &[(3, 73)],
+        ],
+    );
+}

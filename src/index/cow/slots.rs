@@ -1,0 +1,115 @@
+//! The slots of an overlay: which are taken, which wait for versions to go,
+//! which are free; and how many there are.
+//!
+//! The lowest free slot is taken first. So what a large batch needed falls free
+//! from the top once its blocks are home, and its memory is given back.
+
+use super::{Epoch, FIRST_KEYS, Versions};
+use crate::memory::Pages;
+
+/// Slots of the smallest overlay.
+const FIRST_SLOTS: u32 = FIRST_KEYS;
+
+/// An overlay shrinks when all its slots but one in so many are free at its top.
+const SPARSE: u32 = 4;
+
+/// A slot that versions from `born` to before `end` may read.
+#[derive(Clone, Copy, Debug)]
+struct Retired {
+    born: u64,
+    end: u64,
+    slot: u32,
+}
+
+/// The writer's list of slots.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    /// For every slot the version that its block was written for.
+    born: Vec<u64>,
+    retired: Vec<Retired>,
+    /// Descending.
+    free: Vec<u32>,
+}
+
+impl Slots {
+    /// The version that the block of a slot was written for.
+    pub(super) fn born(&self, slot: u32) -> u64 {
+        self.born[slot as usize]
+    }
+
+    /// True when there is no memory for any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.born.is_empty()
+    }
+
+    /// Takes a slot for the version in the making.
+    pub(super) fn take(&mut self, overlay: &mut Pages, epoch: Epoch) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| self.grow(overlay));
+        self.born[slot as usize] = epoch.next;
+        slot
+    }
+
+    /// Doubles the overlay, as far as that is little: gives a new slot, the
+    /// others become free.
+    fn grow(&mut self, overlay: &mut Pages) -> u32 {
+        let slots = self.born.len() as u32;
+        let grown = slots + slots.clamp(FIRST_SLOTS, overlay.page());
+        overlay.reserve(grown, slots);
+        self.born.resize(grown as usize, 0);
+        self.free.extend((slots + 1..grown).rev());
+        slots
+    }
+
+    /// No version from the one in the making on reads the slot.
+    pub(super) fn retire(&mut self, slot: u32, epoch: Epoch) {
+        self.retired.push(Retired { born: self.born(slot), end: epoch.next, slot });
+    }
+
+    /// Frees the slots that no version reads any more, and gives memory back
+    /// where few are left.
+    pub(super) fn collect(&mut self, versions: &Versions, overlay: &mut Pages) {
+        let free = &mut self.free;
+        let before = free.len();
+        self.retired.retain(|retired| {
+            let is_read = versions.any_alive(retired.born, retired.end);
+            if !is_read {
+                free.push(retired.slot);
+            }
+            is_read
+        });
+        let waiting = self.retired.len();
+        if self.retired.capacity() > SPARSE as usize * waiting {
+            self.retired.shrink_to(2 * waiting);
+        }
+        if free.len() > before {
+            // Stable, because that one is quick with parts that are in order.
+            free.sort_by(|a, b| b.cmp(a));
+            self.shrink(overlay);
+        }
+    }
+
+    /// Versions that were published keep the memory that they know, as they do
+    /// when the overlay grows.
+    fn shrink(&mut self, overlay: &mut Pages) {
+        let slots = self.born.len() as u32;
+        let at_top = (0..slots).rev().zip(&self.free).take_while(|(slot, free)| slot == *free).count() as u32;
+        let taken = slots - at_top;
+        if taken == 0 {
+            *overlay = Pages::new(overlay.stride());
+            *self = Slots::default();
+        } else if slots > FIRST_SLOTS && taken <= slots / SPARSE {
+            let left = taken.saturating_mul(2).max(FIRST_SLOTS);
+            overlay.shrink(left, taken);
+            self.born.truncate(left as usize);
+            self.born.shrink_to_fit();
+            self.free.drain(..(slots - left) as usize);
+            self.free.shrink_to_fit();
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.born.capacity() * size_of::<u64>()
+            + self.retired.capacity() * size_of::<Retired>()
+            + self.free.capacity() * size_of::<u32>()
+    }
+}
