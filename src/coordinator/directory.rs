@@ -52,11 +52,16 @@ impl Rows {
 /// at the average load of 2/3.
 const BYTES_PER_ENTRY: usize = (size_of::<(RecordId, Rows)>() + 1) * 3 / 2;
 
+/// The map shrinks when it holds less than one in so many of what it once held.
+const SPARSE: usize = 4;
+
 /// A [`Directory`] over a striped hash map.
 #[derive(Debug, Default)]
 pub(crate) struct IdDirectory {
     rows: DashMap<RecordId, Rows>,
     entries: AtomicUsize,
+    /// The most entries since memory was last given back.
+    most: AtomicUsize,
     text_bytes: AtomicUsize,
 }
 
@@ -74,7 +79,8 @@ impl Directory for IdDirectory {
             Entry::Occupied(mut listed) => listed.get_mut().push(row),
             Entry::Vacant(place) => {
                 self.text_bytes.fetch_add(place.key().heap_bytes(), Ordering::Relaxed);
-                self.entries.fetch_add(1, Ordering::Relaxed);
+                let entries = self.entries.fetch_add(1, Ordering::Relaxed) + 1;
+                self.most.fetch_max(entries, Ordering::Relaxed);
                 place.insert(Rows::One(row));
             }
         }
@@ -88,6 +94,14 @@ impl Directory for IdDirectory {
         if empty && self.rows.remove(id).is_some() {
             self.text_bytes.fetch_sub(id.heap_bytes(), Ordering::Relaxed);
             self.entries.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn shrink(&self) {
+        let (entries, most) = (self.entries.load(Ordering::Relaxed), self.most.load(Ordering::Relaxed));
+        if entries.saturating_mul(SPARSE) < most {
+            self.rows.shrink_to_fit();
+            self.most.store(entries, Ordering::Relaxed);
         }
     }
 

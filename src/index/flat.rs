@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::cow::Versions;
 use super::sift;
 use super::sifted::{self, Sifted, SiftedBlocks, SiftedChange, Turn};
-use super::{Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch};
+use super::{Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, Settling};
 use crate::bits::RowSet;
 use crate::id::{Row, mix};
 use crate::lease::Lease;
@@ -181,8 +181,24 @@ impl Index for Flat {
             (SiftedChange::Add(codes), Some(own)) => own.write(&codes, epoch),
             _ => {}
         }
+        if held.len() == 0 {
+            self.codes = None;
+        }
         let sifted = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
         self.newest = Arc::new(FlatVersion { held, sifted, _lease: self.versions.publish() });
+    }
+
+    fn settle(&mut self) -> Settling {
+        if self.codes.as_ref().is_none_or(SiftedBlocks::is_settled) {
+            return Settling::Settled;
+        }
+        if !self.versions.is_newest_alone() {
+            return Settling::Waiting;
+        }
+        let (epoch, held) = (self.versions.begin(), self.newest.held.clone());
+        let sifted = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
+        self.newest = Arc::new(FlatVersion { held, sifted, _lease: self.versions.publish() });
+        Settling::Stepped
     }
 
     fn bytes(&self) -> usize {

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use super::cow::Versions;
 use super::links::{Change, Graph, Job, Limits, LinkOptions, Links, Step, Walk, audit, change, digest};
 use super::measure::Exact;
-use super::{Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, flat};
+use super::{
+    Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, Settling, flat,
+};
 use crate::bits::RowSet;
 use crate::id::Row;
 use crate::lease::Lease;
@@ -84,9 +86,28 @@ impl Index for Hnsw {
     fn commit(&mut self, plan: Plan) {
         let Ok(change) = plan.0.downcast::<Change>() else { return };
         let epoch = self.versions.begin();
-        let graph = self.links.apply(*change, &self.newest.graph, epoch, &self.versions);
+        let mut graph = self.links.apply(*change, &self.newest.graph, epoch, &self.versions);
+        if graph.held.len() == 0 {
+            // Begins anew, with no more memory than at first.
+            self.links = Links::new(self.newest.options);
+            graph = self.links.empty(epoch, &self.versions);
+        }
         let options = self.newest.options;
         self.newest = Arc::new(HnswVersion { options, graph, _lease: self.versions.publish() });
+    }
+
+    fn settle(&mut self) -> Settling {
+        if self.links.is_settled() {
+            return Settling::Settled;
+        }
+        if !self.versions.is_newest_alone() {
+            return Settling::Waiting;
+        }
+        let epoch = self.versions.begin();
+        let graph = self.links.again(&self.newest.graph, epoch, &self.versions);
+        let options = self.newest.options;
+        self.newest = Arc::new(HnswVersion { options, graph, _lease: self.versions.publish() });
+        Settling::Stepped
     }
 
     fn bytes(&self) -> usize {

@@ -220,6 +220,17 @@ pub(crate) trait IndexVersion: Send + Sync {
     }
 }
 
+/// How far an index has come in giving back memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settling {
+    /// There is nothing to give back.
+    Settled,
+    /// There may be, once nobody holds an older version.
+    Waiting,
+    /// There is a new version; perhaps more can be given back later.
+    Stepped,
+}
+
 /// The writer's side.
 pub(crate) trait Index: Send {
     /// The newest version.
@@ -228,6 +239,11 @@ pub(crate) trait Index: Send {
     /// Applies a plan that was made against the newest version; `version`
     /// gives the next one afterwards.
     fn commit(&mut self, plan: Plan);
+
+    /// Lets go of memory that only older versions needed, a step at a time, as
+    /// far as these are gone. For moments in which nothing is written: it makes
+    /// a version, which holds the same.
+    fn settle(&mut self) -> Settling;
 
     /// Exact searches are wanted often: they may take memory. True when that is
     /// news, and the version has changed.

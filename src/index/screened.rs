@@ -15,7 +15,8 @@ use super::sifted::{
     FreshCodes, GROWTH, LEAST_DIM, LEAST_ROWS, SETTLED, Sifted, SiftedBlocks, encode, train,
 };
 use super::{
-    Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, Trip, flat,
+    Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, Settling, Trip,
+    flat,
 };
 use crate::bits::RowSet;
 use crate::id::Row;
@@ -123,6 +124,28 @@ impl Index for Screened {
         };
         fresh.iter().flat_map(|fresh| &fresh.rows).for_each(|row| _ = coded.insert(*row));
         self.show(wanted, held, coded, fresh.as_ref());
+    }
+
+    fn settle(&mut self) -> Settling {
+        let is_settled = self.codes.as_ref().is_none_or(SiftedBlocks::is_settled);
+        let own = if is_settled {
+            Settling::Settled
+        } else if self.versions.is_newest_alone() {
+            Settling::Stepped
+        } else {
+            Settling::Waiting
+        };
+        let settling = match (self.inner.settle(), own) {
+            (Settling::Settled, own) => own,
+            (Settling::Waiting, Settling::Settled) => Settling::Waiting,
+            (Settling::Waiting, own) => own,
+            (Settling::Stepped, _) => Settling::Stepped,
+        };
+        if settling == Settling::Stepped {
+            let ScreenedVersion { wanted, held, coded, .. } = &*self.newest;
+            self.show(*wanted, held.clone(), coded.clone(), None);
+        }
+        settling
     }
 
     fn want_exact(&mut self) -> bool {

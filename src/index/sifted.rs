@@ -166,6 +166,11 @@ impl SiftedBlocks {
         Sifted { sieve: Arc::clone(&self.sieve), trained: self.trained, levels: levels.collect() }
     }
 
+    /// True when further versions without a change would save nothing.
+    pub(super) fn is_settled(&self) -> bool {
+        self.levels.iter().all(Blocks::is_settled)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.levels.iter().map(Blocks::bytes).sum::<usize>() + self.sieve.bytes()
     }

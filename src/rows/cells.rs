@@ -122,6 +122,23 @@ impl Cells {
         self.view.chunks = Arc::new(chunks);
     }
 
+    /// Gives back the chunks from row `rows` on, and makes sure that views taken
+    /// before share nothing with cells of later rows.
+    pub(super) fn truncate(&mut self, rows: Row) {
+        let kept = (rows as usize).div_ceil(CHUNK_ROWS);
+        let mut chunks = Vec::clone(&self.view.chunks);
+        for cell in chunks.iter().flat_map(|chunk| chunk.iter()).skip(rows as usize) {
+            // SAFETY: only the writer writes ids, and this is it.
+            self.heap_bytes = self.heap_bytes.saturating_sub(unsafe { &*cell.id.get() }.heap_bytes());
+        }
+        chunks.truncate(kept);
+        if let Some(last) = chunks.last_mut().filter(|_| !(rows as usize).is_multiple_of(CHUNK_ROWS)) {
+            let (used, room) = (rows as usize % CHUNK_ROWS, last.len());
+            *last = copy(&last[..used.min(room)], room);
+        }
+        self.view.chunks = Arc::new(chunks);
+    }
+
     /// The number of the chunk of a row: what `detach` copies together.
     pub(super) fn chunk_of(row: Row) -> usize {
         row as usize >> SHIFT

@@ -20,6 +20,9 @@ pub(crate) trait Directory: Send + Sync {
     /// Unlists the oldest entry of this row under this id.
     fn prune(&self, id: &RecordId, row: Row);
 
+    /// Gives back memory when far more entries were listed once.
+    fn shrink(&self);
+
     /// Bytes, estimated from the number of entries.
     fn bytes(&self) -> usize;
 }

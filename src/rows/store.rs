@@ -11,6 +11,7 @@ use super::cells::{Cells, CellsView};
 use super::directory::Directory;
 use super::leases::{Leases, ViewNumber};
 use super::mutation::NewRow;
+use crate::bits::RowSet;
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
 use crate::lease::Lease;
 use crate::vector::{Matrix, MatrixView, OutOfMemory};
@@ -43,6 +44,9 @@ struct Unlisted {
     id: RecordId,
     row: Row,
 }
+
+/// The end of the rows is looked at when one in so many is free.
+const SPARSE_DIVISOR: usize = 2;
 
 /// Entries that are not worth a sweep.
 const SWEEP_LEAST: usize = 64;
@@ -181,6 +185,29 @@ impl RowStore {
     pub(crate) fn reuse(&mut self, retired: RetiredRows) {
         let unseen_from = retired.unseen_from;
         self.free.extend(retired.rows.into_iter().map(|row| Retired { row, unseen_from }));
+        if self.free.len() * SPARSE_DIVISOR >= self.high_water {
+            self.give_back();
+        }
+    }
+
+    /// Gives back the memory behind the last row that is not free, in whole
+    /// chunks of vectors: later rows then share nothing with any view before.
+    fn give_back(&mut self) {
+        let mut free = RowSet::default();
+        self.free.iter().for_each(|retired| _ = free.insert(retired.row));
+        let is_taken = |row: &Row| !free.contains(*row);
+        let end = (0..self.high_water as Row).rev().find(is_taken).map_or(0, |last| last + 1);
+        let end = self.vectors.truncate(end) as usize;
+        if end >= self.high_water {
+            return;
+        }
+        self.high_water = end;
+        self.cells.truncate(end as Row);
+        self.first_views.truncate(end);
+        self.first_views.shrink_to_fit();
+        self.free.retain(|retired| (retired.row as usize) < end);
+        self.free.shrink_to_fit();
+        self.detached.retain(|chunk, _| (Cells::rows_of_chunk(*chunk).start as usize) < end);
     }
 
     /// Prunes directory entries that no held view needs any more.
@@ -205,6 +232,11 @@ impl RowStore {
             });
             self.sweep_at = 2 * self.unlisted.len() + SWEEP_LEAST;
         }
+    }
+
+    /// True when directory entries wait for views to go.
+    pub(crate) fn has_unlisted(&self) -> bool {
+        !self.unlisted.is_empty()
     }
 
     pub(super) fn grant(&mut self) -> Lease {

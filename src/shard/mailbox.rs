@@ -184,13 +184,24 @@ pub(crate) fn signals<T>() -> (Signals<T>, SignalInbox<T>) {
     (Signals(sender), SignalInbox(receiver))
 }
 
-/// Sleeps until one of the three has something.
-pub(crate) fn wait_for_any<A, B>(first: &Inbox<A>, second: &Inbox<B>, signals: &SignalInbox<impl Sized>) {
+/// Sleeps until one of the three has something, or `limit` has passed: false.
+pub(crate) fn wait_for_any<A, B>(
+    first: &Inbox<A>,
+    second: &Inbox<B>,
+    signals: &SignalInbox<impl Sized>,
+    limit: Option<Duration>,
+) -> bool {
     let mut select = crossbeam_channel::Select::new();
     select.recv(first.receiver());
     select.recv(second.receiver());
     select.recv(&signals.0);
-    select.ready();
+    match limit {
+        Some(limit) => select.ready_timeout(limit).is_ok(),
+        None => {
+            select.ready();
+            true
+        }
+    }
 }
 
 /// Sleeps until one of the two has something, or `limit` has passed.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::batch::{AbsorbJob, SealedBatch, forget_due, rows_due};
 use crate::bits::RowSet;
 use crate::id::{RecordId, Row, Seq};
-use crate::index::{Index, Plan};
+use crate::index::{Index, Plan, Settling};
 use crate::rows::{
     Allocation, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView, ViewParts,
 };
@@ -325,6 +325,17 @@ impl<T> ShardState<T> {
         self.index.commit(plan);
         if self.running.take() == Some(Running::Batch) {
             self.finish_batch();
+        }
+    }
+
+    /// Gives back memory that only older views needed; for moments in which
+    /// nothing is written.
+    pub(crate) fn settle(&mut self) -> Settling {
+        self.rows.prune(self.directory.as_ref());
+        self.directory.shrink();
+        match self.index.settle() {
+            Settling::Settled if self.rows.has_unlisted() => Settling::Waiting,
+            settling => settling,
         }
     }
 

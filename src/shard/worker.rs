@@ -9,6 +9,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{debug, debug_span, error, trace};
 
@@ -18,7 +19,7 @@ use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
 use super::places::Permit;
 use super::state::ShardState;
 use crate::error::SearchError;
-use crate::index::Executor;
+use crate::index::{Executor, Settling};
 use crate::snapshot::search_one_shard;
 
 /// Writes taken from the mailbox in one round.
@@ -31,11 +32,21 @@ const SLICE_MUTATIONS: usize = 256;
 /// Searches answered in one round.
 const DRAIN_QUERIES: usize = 64;
 
+/// How long a worker has nothing to do before it gives back memory that only
+/// older versions of its shards needed: longer than readers and the coordinator
+/// take to move on...
+const SETTLE_FIRST: Duration = Duration::from_millis(10);
+
+/// ...and how long it waits at most, while snapshots are held, to look again.
+const SETTLE_MOST: Duration = Duration::from_secs(1);
+
 /// A shard on this worker.
 struct Hosted {
     state: ShardState<Keep>,
     /// Readers have not seen the newest state yet.
     changed: bool,
+    /// There is no memory to be given back.
+    settled: bool,
 }
 
 /// What a worker is connected to.
@@ -84,9 +95,16 @@ impl Worker {
         // Dropped before the guard: once the coordinator hears of the end, the
         // mailboxes are closed and nothing can be sent into them any more.
         let mut worker = self;
+        let mut patience = SETTLE_FIRST;
         while !worker.closing {
-            if !worker.round() {
-                wait_for_any(&worker.ports.writes, &worker.ports.queries, &worker.ports.signals);
+            if worker.round() {
+                patience = SETTLE_FIRST;
+                continue;
+            }
+            let limit = worker.shards.values().any(|hosted| !hosted.settled).then_some(patience);
+            let WorkerPorts { writes, queries, signals, .. } = &worker.ports;
+            if !wait_for_any(writes, queries, signals, limit) {
+                patience = if worker.settle() { SETTLE_FIRST } else { (2 * patience).min(SETTLE_MOST) };
             }
         }
         guard.orderly = true;
@@ -103,6 +121,22 @@ impl Worker {
         busy |= self.step_shards();
         self.show_changes();
         busy
+    }
+
+    /// Gives back memory that nobody needs any more; false when that was
+    /// nothing, perhaps because old snapshots are held.
+    fn settle(&mut self) -> bool {
+        let open: Vec<CollectionId> =
+            self.shards.iter().filter(|(_, hosted)| !hosted.settled).map(|(id, _)| *id).collect();
+        for collection in open {
+            self.guarded(collection, |hosted| {
+                let settling = hosted.state.settle();
+                hosted.settled = settling == Settling::Settled;
+                hosted.changed = settling == Settling::Stepped;
+                Ok(())
+            });
+        }
+        self.shards.values().any(|hosted| hosted.changed)
     }
 
     fn answer_queries(&mut self) -> bool {
@@ -170,7 +204,7 @@ impl Worker {
     fn take_write(&mut self, command: WriteCommand, permit: Permit) {
         match command {
             WriteCommand::Create { collection, state } => {
-                self.shards.insert(collection, Hosted { state: *state, changed: false });
+                self.shards.insert(collection, Hosted { state: *state, changed: false, settled: true });
             }
             WriteCommand::Write { collection, seq, mutations } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
@@ -222,6 +256,7 @@ impl Worker {
                     start(background.as_ref(), signals, collection, job);
                 }
                 hosted.changed = false;
+                hosted.settled = false;
                 let view = Arc::new(hosted.state.view());
                 ports.send(Report::View { collection, shard, view });
                 while let Some(Keep::Optimized { done, .. }) = hosted.state.optimized() {

@@ -162,6 +162,16 @@ impl Matrix {
         (self.view.shape.chunk(row) + 1).saturating_mul(self.view.shape.rows)
     }
 
+    /// Gives back the chunks of which no row below `rows` is a part; gives the
+    /// first row that has no memory any more. Views taken before keep theirs.
+    pub(crate) fn truncate(&mut self, rows: Row) -> Row {
+        let kept = rows.div_ceil(self.view.shape.rows) as usize;
+        if kept < self.view.chunks.len() {
+            self.view.chunks = Arc::new(self.view.chunks[..kept].to_vec());
+        }
+        self.view.capacity() as Row
+    }
+
     /// Gives the chunk of `row` a copy of its own, so that views taken before
     /// keep what they saw when the row is written again.
     ///

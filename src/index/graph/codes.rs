@@ -83,6 +83,11 @@ impl CodeBlocks {
         self.publish(epoch, &versions)
     }
 
+    /// True when further versions without a change would save nothing.
+    pub(super) fn is_settled(&self) -> bool {
+        self.blocks.is_settled()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.blocks.bytes() + self.codec.bytes()
     }

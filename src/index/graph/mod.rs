@@ -22,7 +22,9 @@ use std::sync::Arc;
 
 use super::cow::Versions;
 use super::links::{Graph, LinkOptions, Links, audit, digest};
-use super::{Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, Trip};
+use super::{
+    Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, Settling, Trip,
+};
 use crate::id::{Row, mix};
 use crate::lease::Lease;
 use crate::neighbor::TopK;
@@ -121,6 +123,9 @@ impl QuantizedGraph {
         let before = Arc::clone(&self.newest);
         let epoch = self.versions.begin();
         let graph = self.links.apply(plan.change, &before.graph, epoch, &self.versions);
+        if graph.held.len() == 0 {
+            return self.begin_anew(before.options);
+        }
         match plan.codes {
             CodeChange::Add(words) => {
                 if let Some(codes) = &mut self.codes {
@@ -136,6 +141,21 @@ impl QuantizedGraph {
             codes,
             layout: Arc::clone(&before.layout),
             is_laid_out: false,
+            _lease: self.versions.publish(),
+        });
+    }
+
+    /// Nothing is held any more: no more memory is needed than at first.
+    fn begin_anew(&mut self, options: GraphOptions) {
+        let epoch = self.versions.begin();
+        self.links = Links::new(options.links());
+        self.codes = None;
+        self.newest = Arc::new(GraphVersion {
+            options,
+            graph: self.links.empty(epoch, &self.versions),
+            codes: None,
+            layout: Arc::default(),
+            is_laid_out: true,
             _lease: self.versions.publish(),
         });
     }
@@ -172,6 +192,27 @@ impl Index for QuantizedGraph {
                 }
             }
         }
+    }
+
+    fn settle(&mut self) -> Settling {
+        if self.links.is_settled() && self.codes.as_ref().is_none_or(CodeBlocks::is_settled) {
+            return Settling::Settled;
+        }
+        if !self.versions.is_newest_alone() {
+            return Settling::Waiting;
+        }
+        let (before, epoch) = (Arc::clone(&self.newest), self.versions.begin());
+        let graph = self.links.again(&before.graph, epoch, &self.versions);
+        let codes = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
+        self.newest = Arc::new(GraphVersion {
+            options: before.options,
+            graph,
+            codes,
+            layout: Arc::clone(&before.layout),
+            is_laid_out: before.is_laid_out,
+            _lease: self.versions.publish(),
+        });
+        Settling::Stepped
     }
 
     fn bytes(&self) -> usize {

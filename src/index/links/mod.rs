@@ -162,6 +162,23 @@ impl Links {
         }
     }
 
+    /// The graph `before` once more, with its blocks where they are now.
+    pub(super) fn again(&mut self, before: &Graph, epoch: Epoch, versions: &Versions) -> Graph {
+        Graph {
+            base: self.base.publish(epoch, versions),
+            upper: self.upper.publish(epoch, versions),
+            towers: self.towers.publish(epoch, versions),
+            held: before.held.clone(),
+            entry: before.entry,
+            starts: before.starts.clone(),
+        }
+    }
+
+    /// True when further versions without a change would save nothing.
+    pub(super) fn is_settled(&self) -> bool {
+        self.base.is_settled() && self.upper.is_settled() && self.towers.is_settled()
+    }
+
     /// Bytes of all blocks, with those that wait to be reused.
     pub(super) fn bytes(&self) -> usize {
         self.base.bytes() + self.upper.bytes() + self.towers.bytes() + self.places.bytes()
