@@ -17,9 +17,6 @@ const EXPANDED: i64 = 1;
 /// Entries that are compared or moved together.
 const EIGHT: usize = 8;
 
-/// Up to so many candidates of a hop are sorted by insertion.
-const FEW: usize = 12;
-
 /// Above all entries that there are.
 const NOTHING: i64 = i64::MAX;
 
@@ -32,9 +29,10 @@ pub(crate) struct Pool {
     cap: usize,
     /// No entry before this one waits to be expanded.
     cursor: usize,
-    /// Candidates on their way in: all of a hop, and those near enough.
+    /// Candidates on their way in: all of a hop, those near enough, and these in order.
     coming: Vec<i64>,
     near: Vec<i64>,
+    sorted: Vec<i64>,
 }
 
 impl Pool {
@@ -66,6 +64,8 @@ impl Pool {
         if self.len < self.cap || self.last().is_some_and(|last| entry < last) {
             self.near.clear();
             self.near.push(entry);
+            self.sorted.clear();
+            self.sorted.push(entry);
             self.merge();
         }
     }
@@ -97,28 +97,30 @@ impl Pool {
             }
         }
         if !self.near.is_empty() {
-            self.sort_near();
+            self.sort_near(arch);
             self.merge();
         }
     }
 
+    /// Each goes where as many stand before it as are nearer: few comparisons
+    /// too many, and no branch that depends on the candidates.
     #[inline(always)]
-    fn sort_near(&mut self) {
-        let near = self.near.as_mut_slice();
-        if near.len() > FEW {
-            return near.sort_unstable();
+    fn sort_near<A: Arch>(&mut self, arch: A) {
+        let count = self.near.len();
+        let places = count.next_multiple_of(EIGHT);
+        self.near.resize(places, NOTHING);
+        if self.sorted.len() < places {
+            self.sorted.resize(places, NOTHING);
         }
-        for end in 1..near.len() {
-            let (entry, mut at) = (near[end], end);
-            while at > 0 && near[at - 1] > entry {
-                near[at] = near[at - 1];
-                at -= 1;
-            }
-            near[at] = entry;
+        let (eights, _) = self.near.as_chunks::<EIGHT>();
+        for entry in &self.near[..count] {
+            let above: u32 = eights.iter().map(|eight| arch.above(eight, *entry).count_ones()).sum();
+            self.sorted[places - 1 - above as usize] = *entry;
         }
+        self.near.truncate(count);
     }
 
-    /// Takes in `near`, which ascend.
+    /// Takes in `near` in the order of `sorted`.
     #[inline(always)]
     fn merge(&mut self) {
         let all = self.len + self.near.len();
@@ -128,7 +130,7 @@ impl Pool {
         let entries = self.entries.as_mut_slice();
         // Entries below `at` stand where they stood, those from it on `by` higher.
         let mut at = self.len;
-        for (before, entry) in self.near.iter().enumerate().rev() {
+        for (before, entry) in self.sorted[..self.near.len()].iter().enumerate().rev() {
             let by = before + 1;
             while at >= EIGHT && entries[at - EIGHT] > *entry {
                 at -= EIGHT;
