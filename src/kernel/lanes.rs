@@ -268,16 +268,15 @@ macro_rules! kernels {
 
         /// For a machine that has the instruction set, and no other: only
         /// [`Kernels::of`] may hand it out.
-        pub(in $crate::kernel) const KERNELS: Kernels =
-            Kernels {
-                l2,
-                dot,
-                l2_many,
-                dot_many,
-                byte_dots: $byte_dots,
-                nibble_dots: $nibble_dots,
-                level: $crate::kernel::Level::Portable($crate::kernel::Portable),
-            };
+        pub(in $crate::kernel) const KERNELS: Kernels = Kernels {
+            l2,
+            dot,
+            l2_many,
+            dot_many,
+            byte_dots: $byte_dots,
+            nibble_dots: $nibble_dots,
+            level: $crate::kernel::Level::Portable($crate::kernel::Portable),
+        };
 
         fn l2(a: &[f32], b: &[f32]) -> f32 {
             #[target_feature(enable = $features)]
