@@ -6,7 +6,14 @@
 //! `f32::EPSILON`; a term itself takes up to three more. Where terms underflow,
 //! each loses at most one smallest subnormal.
 
+mod formats;
+
 use std::io::Write;
+
+use formats::{
+    every_half_is_loaded_as_its_number, rows_of_another_dimension_are_refused,
+    rows_of_bytes_give_what_their_numbers_give, rows_of_halves_give_what_their_numbers_give,
+};
 
 use super::isa::Isa;
 use super::{CodeDots, Kernels, scalar};
@@ -121,8 +128,8 @@ fn many_gives_what_one_gives(kernels: Kernels) {
         for count in [0, 1, 2, 3, 5, 64] {
             let rows = &slices(&rows)[..count];
             let (mut distances, mut products) = (vec![f32::NAN; count], vec![f32::NAN; count]);
-            (kernels.l2_many)(&query, rows, f32::INFINITY, &mut distances);
-            (kernels.dot_many)(&query, rows, &mut products);
+            (kernels.full.l2_many)(&query, rows, f32::INFINITY, &mut distances);
+            (kernels.full.dot_many)(&query, rows, &mut products);
             for (at, row) in rows.iter().enumerate() {
                 assert_eq!(distances[at].to_bits(), (kernels.l2)(&query, row).to_bits());
                 assert_eq!(products[at].to_bits(), (kernels.dot)(&query, row).to_bits());
@@ -147,7 +154,7 @@ fn a_bound_hides_no_row_within_it(kernels: Kernels) {
         let exact: Vec<f32> = rows.iter().map(|row| (kernels.l2)(&query, row)).collect();
         for bound in exact.iter().copied().chain([0.0, -1.0, f32::INFINITY]) {
             let mut distances = vec![f32::NAN; rows.len()];
-            (kernels.l2_many)(&query, &rows, bound, &mut distances);
+            (kernels.full.l2_many)(&query, &rows, bound, &mut distances);
             for (got, exact) in distances.iter().zip(&exact) {
                 let hidden = *got == f32::INFINITY && *exact > bound;
                 assert!(hidden || got.to_bits() == exact.to_bits(), "{got} for {exact} within {bound}");
@@ -160,7 +167,7 @@ fn a_bound_hides_no_row_within_it(kernels: Kernels) {
 fn far_and_near(kernels: Kernels, dim: usize) -> ([f32; 2], [f32; 2]) {
     let (query, far, near) = (vec![0.0; dim], vec![9.0; dim], vec![0.01; dim]);
     let mut distances = [f32::NAN; 2];
-    (kernels.l2_many)(&query, &[&far, &near], 1.0, &mut distances);
+    (kernels.full.l2_many)(&query, &[&far, &near], 1.0, &mut distances);
     (distances, [(kernels.l2)(&query, &far), (kernels.l2)(&query, &near)])
 }
 
@@ -189,11 +196,11 @@ fn lengths_that_differ_are_refused(kernels: Kernels) {
     for (a, b) in [(&long[..], &short[..]), (&short[..], &long[..])] {
         refused(&|| _ = (kernels.l2)(a, b));
         refused(&|| _ = (kernels.dot)(a, b));
-        refused(&|| (kernels.l2_many)(a, &[a, b], 1e9, &mut [0.0; 2]));
-        refused(&|| (kernels.dot_many)(a, &[a, b], &mut [0.0; 2]));
+        refused(&|| (kernels.full.l2_many)(a, &[a, b], 1e9, &mut [0.0; 2]));
+        refused(&|| (kernels.full.dot_many)(a, &[a, b], &mut [0.0; 2]));
     }
-    refused(&|| (kernels.l2_many)(&long, &[&long], 1e9, &mut [0.0; 2]));
-    refused(&|| (kernels.dot_many)(&long, &[&long, &long], &mut [0.0; 1]));
+    refused(&|| (kernels.full.l2_many)(&long, &[&long], 1e9, &mut [0.0; 2]));
+    refused(&|| (kernels.full.dot_many)(&long, &[&long, &long], &mut [0.0; 1]));
 }
 
 /// Lengths of rows of codes: those that are unrolled, and longer ones, of which
@@ -372,6 +379,10 @@ stamp_on_each!(
         a_bound_hides_no_row_within_it,
         a_bound_abandons_nothing_short,
         lengths_that_differ_are_refused,
+        rows_of_halves_give_what_their_numbers_give,
+        every_half_is_loaded_as_its_number,
+        rows_of_bytes_give_what_their_numbers_give,
+        rows_of_another_dimension_are_refused,
         code_dots_are_exact,
         code_dots_hold_the_extremes,
         what_has_no_weight_does_not_count,

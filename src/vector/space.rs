@@ -152,15 +152,15 @@ impl Space {
         let stored = &stored[..rows.len()];
         let distances = &mut distances[..rows.len()];
         match self.metric {
-            Metric::L2 => (self.kernels.l2_many)(query, stored, bound, distances),
+            Metric::L2 => (self.kernels.full.l2_many)(query, stored, bound, distances),
             Metric::Cosine => {
-                (self.kernels.dot_many)(query, stored, distances);
+                (self.kernels.full.dot_many)(query, stored, distances);
                 for (distance, row) in distances.iter_mut().zip(rows) {
                     *distance = cosine_distance(*distance, vectors.scale(*row));
                 }
             }
             Metric::Dot => {
-                (self.kernels.dot_many)(query, stored, distances);
+                (self.kernels.full.dot_many)(query, stored, distances);
                 distances.iter_mut().for_each(|distance| *distance = -*distance);
             }
         }
