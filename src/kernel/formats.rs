@@ -68,13 +68,17 @@ impl Element for u8 {
     fn numbers(row: &[u8]) -> impl Iterator<Item = f32> {
         let (header, codes) = row.split_at(BYTES_HEADER.min(row.len()));
         let (offset, step) = offset_and_step(header);
-        codes.iter().map(move |code| f32::from(*code).mul_add(step, offset))
+        // A step of 1 is common, and an addition rounds once as well.
+        codes.iter().map(move |code| match f32::from(*code) {
+            code if step == 1.0 => offset + code,
+            code => code.mul_add(step, offset),
+        })
     }
 }
 
 /// What the header of a row of bytes says; zeros when it is cut off.
 #[inline]
-pub(crate) fn offset_and_step(header: &[u8]) -> (f32, f32) {
+fn offset_and_step(header: &[u8]) -> (f32, f32) {
     let float = |at: usize| {
         let bytes = header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
         f32::from_ne_bytes(bytes.unwrap_or_default())
@@ -124,7 +128,10 @@ mod tests {
                 assert_eq!(to_half(from_half(half)), half);
             }
         }
-        assert_eq!((from_half(0x3c00), from_half(0x8001), from_half(0x7bff)), (1.0, -(0.5f32.powi(24)), 65_504.0));
+        assert_eq!(
+            (from_half(0x3c00), from_half(0x8001), from_half(0x7bff)),
+            (1.0, -(0.5f32.powi(24)), 65_504.0)
+        );
     }
 
     #[test]

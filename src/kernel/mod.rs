@@ -20,7 +20,7 @@ mod tests;
 mod x86_64;
 
 pub(crate) use codes::{CodeDots, LINE};
-pub(crate) use formats::{BYTES_HEADER, Element, from_half, offset_and_step, to_half};
+pub(crate) use formats::{BYTES_HEADER, Element, from_half, to_half};
 use isa::Isa;
 pub(crate) use prefetch::{prefetch, prefetch_all};
 

@@ -17,7 +17,13 @@ pub(super) const KERNELS: Kernels = Kernels {
 };
 
 const fn of_rows<T: Element>() -> RowKernels<T> {
-    RowKernels { l2: l2::<T>, dot: dot::<T>, l2_many: l2_many::<T>, dot_many: dot_many::<T>, widen: widen::<T> }
+    RowKernels {
+        l2: l2::<T>,
+        dot: dot::<T>,
+        l2_many: l2_many::<T>,
+        dot_many: dot_many::<T>,
+        widen: widen::<T>,
+    }
 }
 
 fn l2<T: Element>(query: &[f32], row: &[T]) -> f32 {

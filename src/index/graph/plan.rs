@@ -115,7 +115,7 @@ fn links<M: Measure>(
 ) -> Change {
     let (layout, options) = (&*version.layout, version.options.links());
     let is_dot = points.space.metric() == Metric::Dot;
-    let norm = |node: Row| points.vectors.row(layout.row(node)).iter().map(|x| x * x).sum();
+    let norm = |node: Row| points.vectors.squared_length(layout.row(node));
     let dead = |node: Row| (batch.dead)(layout.row(node));
     let by_node = Batch {
         absorb: &nodes.absorb,

@@ -2,8 +2,8 @@
 
 use std::arch::aarch64::{
     float32x4_t, vaddq_f32, vaddvq_f32, vandq_u32, vcltq_u32, vcreate_u8, vcvtq_f32_u32, vdupq_n_f32,
-    vdupq_n_u32, vfmaq_f32, vget_low_u16, vld1_u16, vld1q_f32, vld1q_u32, vmovl_u8, vmovl_u16, vmulq_f32, vorrq_u32, vreinterpretq_f32_u32,
-    vreinterpretq_u32_f32, vshlq_n_u32, vst1q_f32, vsubq_f32,
+    vdupq_n_u32, vfmaq_f32, vget_low_u16, vld1_u16, vld1q_f32, vld1q_u32, vmovl_u8, vmovl_u16, vmulq_f32,
+    vorrq_u32, vreinterpretq_f32_u32, vreinterpretq_u32_f32, vshlq_n_u32, vst1q_f32, vsubq_f32,
 };
 
 use crate::kernel::formats::REBIAS;

@@ -94,11 +94,11 @@ pub(super) fn every_half_is_loaded_as_its_number(kernels: Kernels) {
 pub(super) fn rows_of_bytes_give_what_their_numbers_give(kernels: Kernels) {
     let mut random = Random(21);
     for dim in dims() {
-        for (offset, step) in [(0.0, 1.0), (-128.0, 1.0), (0.5, 1.0), (-0.37, 0.0031), (1e10, 3e7), (7.0, 0.0)] {
+        for (offset, step) in
+            [(0.0, 1.0), (-128.0, 1.0), (0.5, 1.0), (-0.37, 0.0031), (1e10, 3e7), (7.0, 0.0)]
+        {
             let query: Vec<f32> = (0..dim).map(|_| offset + step * 255.0 * random.next().abs()).collect();
-            let row = |_| {
-                row_of_bytes(offset, step, (0..dim).map(|_| (random.next().abs() * 255.99) as u8))
-            };
+            let row = |_| row_of_bytes(offset, step, (0..dim).map(|_| (random.next().abs() * 255.99) as u8));
             Rows::<u8>::new(21, dim, 0xff, row).check(&kernels, &query);
         }
     }

@@ -3,7 +3,8 @@
 use std::arch::x86_64::{
     __m512, __mmask16, _mm_loadu_si128, _mm256_loadu_si256, _mm512_add_ps, _mm512_cvtepi32_ps,
     _mm512_cvtepu8_epi32, _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps,
-    _mm512_maskz_mov_ps, _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
+    _mm512_maskz_mov_ps, _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm512_sub_ps,
 };
 
 use crate::kernel::lanes::{Lanes, kernels};
