@@ -479,7 +479,7 @@ unsafe fn total<V: Lanes>(sums: [V; SUMS]) -> f32 {
 }
 
 /// Stamps the kernels of an instruction set. Those over codes have nothing to
-/// share and are given.
+/// share and are given; the level is for who hands the table out.
 macro_rules! kernels {
     ($lanes:ty, $features:literal, $byte_dots:path, $nibble_dots:path) => {
         use $crate::kernel::lanes::{Bytes, Full, Half, row_kernels};
@@ -495,6 +495,7 @@ macro_rules! kernels {
             bytes: row_kernels!($lanes, $features, Bytes<$lanes>, u8),
             byte_dots: $byte_dots,
             nibble_dots: $nibble_dots,
+            level: $crate::kernel::Level::Portable($crate::kernel::Portable),
         };
 
         const FULL: RowKernels<f32> = row_kernels!($lanes, $features, Full, f32);

@@ -4,7 +4,7 @@
 
 use super::codes::{Packing, check};
 use super::formats::Element;
-use super::{Kernels, RowKernels};
+use super::{Kernels, Level, Portable, RowKernels};
 
 pub(super) const KERNELS: Kernels = Kernels {
     l2: l2::<f32>,
@@ -14,6 +14,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     bytes: of_rows(),
     byte_dots,
     nibble_dots,
+    level: Level::Portable(Portable),
 };
 
 const fn of_rows<T: Element>() -> RowKernels<T> {
