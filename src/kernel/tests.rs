@@ -16,7 +16,7 @@ use formats::{
 };
 
 use super::isa::Isa;
-use super::{CodeDots, Kernels, scalar};
+use super::{Arch, ArchJob, Kernels, Portable, scalar};
 
 /// Dimensions with every kind of rest, and those of real embeddings.
 fn dims() -> impl Iterator<Item = usize> {
@@ -226,7 +226,7 @@ impl Codes {
         Codes { query, rows }
     }
 
-    fn check(&self, dots: CodeDots, code: impl Fn(&[u8], usize) -> u8) {
+    fn check(&self, dots: impl Fn(&[i8], &[&[u8]], &mut [i32]), code: impl Fn(&[u8], usize) -> u8) {
         let expected: Vec<i32> = self
             .rows
             .iter()
@@ -244,16 +244,59 @@ impl Codes {
     }
 
     fn check_bytes(&self, kernels: Kernels) {
-        self.check(kernels.byte_dots, |row, at| row[at]);
+        let code = |row: &[u8], at: usize| row[at];
+        self.check(kernels.byte_dots, code);
+        self.check(|query, rows, out| kernels.level.run(Dots { nibbles: false, query, rows, out }), code);
     }
 
     fn check_nibbles(&self, kernels: Kernels) {
-        self.check(
-            kernels.nibble_dots,
-            |row, at| {
-                if at < row.len() { row[at] & 15 } else { row[at - row.len()] >> 4 }
-            },
-        );
+        let code = |row: &[u8], at: usize| {
+            if at < row.len() { row[at] & 15 } else { row[at - row.len()] >> 4 }
+        };
+        self.check(kernels.nibble_dots, code);
+        self.check(|query, rows, out| kernels.level.run(Dots { nibbles: true, query, rows, out }), code);
+    }
+}
+
+/// Products within a loop that is compiled for the instruction set.
+struct Dots<'a> {
+    nibbles: bool,
+    query: &'a [i8],
+    rows: &'a [&'a [u8]],
+    out: &'a mut [i32],
+}
+
+impl ArchJob for Dots<'_> {
+    type Output = ();
+
+    fn run<A: Arch>(self, arch: A) {
+        let Dots { nibbles, query, rows, out } = self;
+        if nibbles { arch.nibble_dots(query, rows, out) } else { arch.byte_dots(query, rows, out) }
+    }
+}
+
+/// Which of eight numbers are above a bound.
+struct Above([i64; 8], i64);
+
+impl ArchJob for Above {
+    type Output = u8;
+
+    fn run<A: Arch>(self, arch: A) -> u8 {
+        arch.above(&self.0, self.1)
+    }
+}
+
+fn numbers_above_a_bound_are_told(kernels: Kernels) {
+    let mut random = Random(5);
+    for round in 0..500 {
+        let mut number = || (random.next() * 4.0) as i64 * [1, i64::MAX / 4, 1 << 32][round % 3];
+        let (numbers, bound) = (std::array::from_fn(|_| number()), number());
+        for bound in [bound, i64::MIN, i64::MAX, -1, 0] {
+            let expected = Portable.run(Above(numbers, bound));
+            assert_eq!(kernels.level.run(Above(numbers, bound)), expected, "{numbers:?} {bound}");
+            let count = numbers.iter().filter(|number| **number > bound).count();
+            assert_eq!(expected.count_ones() as usize, count);
+        }
     }
 }
 
@@ -384,6 +427,7 @@ stamp_on_each!(
         rows_of_bytes_give_what_their_numbers_give,
         rows_of_another_dimension_are_refused,
         code_dots_are_exact,
+        numbers_above_a_bound_are_told,
         code_dots_hold_the_extremes,
         what_has_no_weight_does_not_count,
         codes_may_stand_anywhere,
