@@ -103,7 +103,7 @@ pub mod internals;
 
 pub use engine::{
     Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, GraphConfig,
-    HnswConfig, IndexSpec, ShardStats, TargetChoice, TargetStats, TuningStats, Write,
+    HnswConfig, IndexSpec, ShardStats, TargetChoice, TargetStats, TuningStats, VectorBytes, Write,
 };
 pub use error::{
     BuildError, CalibrateError, CollectionError, Gone, ParamsError, ReadError, SearchError, WaitError,
@@ -115,4 +115,4 @@ pub use query::{Answer, Hit, Query, SearchParams, SearchStats};
 pub use shard::Backpressure;
 pub use snapshot::{Cursor, Finding, Page, Record, Snapshot, VerifyReport};
 pub use tuning::{Calibration, CalibrationCurve, CalibrationPoint, Reach};
-pub use vector::VectorError;
+pub use vector::{VectorError, VectorStorage};

@@ -6,7 +6,7 @@
 #![allow(missing_docs, reason = "a test has no readers of its interface")]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail loudly")]
 
-use vecino::{CollectionConfig, Engine, IndexSpec, Metric, Query, Record};
+use vecino::{CollectionConfig, Engine, IndexSpec, Metric, Query, Record, VectorStorage};
 
 const HUGE: usize = 2 << 20;
 
@@ -52,18 +52,25 @@ fn a_large_collection_stands_on_huge_pages_and_a_small_one_takes_none() {
     write.wait().unwrap();
     assert_eq!(on_huge_pages(), before);
 
+    for storage in [VectorStorage::Full, VectorStorage::Lossless] {
+        large_collection(&engine, storage, record);
+    }
+}
+
+fn large_collection(engine: &Engine, storage: VectorStorage, record: impl Fn(u64, usize) -> Record) {
+    let before = on_huge_pages();
     let (rows, dim) = (9_000, 1_000);
-    let large = engine
-        .create_collection("large", CollectionConfig::new(dim, Metric::L2).index(IndexSpec::Flat))
-        .unwrap();
+    let config = CollectionConfig::new(dim, Metric::L2).index(IndexSpec::Flat).vectors(storage);
+    let large = engine.create_collection(&format!("{storage:?}"), config).unwrap();
     for from in (0..rows).step_by(500) {
         let records: Vec<_> = (from..from + 500).map(|id| record(id, dim)).collect();
         large.upsert_batch(records).unwrap().wait().unwrap();
     }
-    let vectors = rows as usize * dim * size_of::<f32>();
+    let number = if storage == VectorStorage::Full { size_of::<f32>() } else { 1 };
+    let vectors = rows as usize * dim * number;
     let gained = on_huge_pages() - before;
-    assert!(gained >= vectors / 4 * 3, "{gained} of {vectors} bytes");
+    assert!(gained >= vectors / 4 * 3, "{storage:?}: {gained} of {vectors} bytes");
     // A page may be used twice by rows beside one another, never counted twice.
-    assert!(gained <= vectors + vectors / 2 + 4 * HUGE, "{gained} of {vectors} bytes");
+    assert!(gained <= vectors + vectors / 2 + 4 * HUGE, "{storage:?}: {gained} of {vectors} bytes");
     assert_eq!(large.search(&Query::new(vec![3.0; dim].as_slice()).top(1)).unwrap().into_iter().count(), 1);
 }

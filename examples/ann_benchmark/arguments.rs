@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use vecino::VectorStorage;
+
 use super::Result;
 
 pub(super) const HELP: &str = "\
@@ -20,6 +22,8 @@ Options of ann_benchmark:
   --degree D           links of a row, for graph                     [64]
   --code-bits B        bits of a coordinate in the codes, for graph  [measured]
   --code-bytes B       bytes of a record's code, for graph           [measured]
+  --vectors lossless|half|byte|full  how vectors are stored          [lossless]
+  --lean               the preset for least memory; for graph only
   --ef LIST            search breadths, such as 16,64,256
   --shards S           shards, one worker each                       [1]
   --threads T          threads that build                            [2]
@@ -51,6 +55,8 @@ pub(super) struct Arguments {
     pub(super) degree: Option<usize>,
     pub(super) code_bits: Option<usize>,
     pub(super) code_bytes: Option<usize>,
+    pub(super) vectors: Option<VectorStorage>,
+    pub(super) lean: bool,
     pub(super) breadths: Vec<usize>,
     pub(super) shards: usize,
     pub(super) threads: usize,
@@ -76,6 +82,8 @@ impl Arguments {
             degree: None,
             code_bits: None,
             code_bytes: None,
+            vectors: None,
+            lean: false,
             breadths: vec![4, 6, 8, 10, 12, 16, 20, 24, 40, 64, 100, 160, 256, 400, 640, 1_000, 1_600],
             shards: 1,
             threads: 2,
@@ -94,6 +102,7 @@ impl Arguments {
             match option.as_str() {
                 "--help" | "-h" => return Ok(None),
                 "--mixed" => arguments.mixed = true,
+                "--lean" => arguments.lean = true,
                 "--quick" => arguments.quick = true,
                 _ => {
                     let value = words.next().ok_or_else(|| format!("{option} needs a value; see --help"))?;
@@ -131,6 +140,15 @@ impl Arguments {
             "--ef" => {
                 self.breadths = value.split(',').map(|one| number(option, one)).collect::<Result<_>>()?;
             }
+            "--vectors" => {
+                self.vectors = Some(match value.as_str() {
+                    "lossless" => VectorStorage::Lossless,
+                    "half" => VectorStorage::Half,
+                    "byte" => VectorStorage::Byte,
+                    "full" => VectorStorage::Full,
+                    _ => return Err(format!("--vectors is {value:?}: lossless, half, byte or full").into()),
+                });
+            }
             "--index" => {
                 self.index = match value.as_str() {
                     "flat" => Index::Flat,
@@ -151,7 +169,13 @@ impl Arguments {
             Index::Hnsw => format!("hnsw-M{}", self.m),
             Index::Graph => "graph".to_owned(),
         };
-        if self.shards == 1 { format!("vecino-{index}") } else { format!("vecino-{index}-s{}", self.shards) }
+        let lean = if self.lean { "-lean" } else { "" };
+        let vectors = match self.vectors {
+            Some(storage) => format!("-{storage:?}").to_lowercase(),
+            None => String::new(),
+        };
+        let shards = if self.shards == 1 { String::new() } else { format!("-s{}", self.shards) };
+        format!("vecino-{index}{lean}{vectors}{shards}")
     }
 }
 

@@ -71,7 +71,11 @@ fn create(arguments: &Arguments, data: &Data) -> Result<(Engine, Collection)> {
         }
         Index::Graph => IndexSpec::Graph(graph_config(arguments)),
     };
-    let config = CollectionConfig::new(data.dim, data.metric.of_collection()).index(index);
+    let mut config = CollectionConfig::new(data.dim, data.metric.of_collection());
+    config = if arguments.lean { config.lean() } else { config.index(index) };
+    if let Some(storage) = arguments.vectors {
+        config = config.vectors(storage);
+    }
     let items = engine.create_collection("benchmark", config)?;
     Ok((engine, items))
 }

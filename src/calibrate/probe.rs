@@ -35,16 +35,17 @@ impl Probe {
 /// differ, or where the step leads to no vector that can be searched for.
 pub(super) fn probe_near(published: &Published, place: &Place) -> Result<Probe, SearchError> {
     let (id, vector) = (&place.id, place.vector(published));
-    let query = Query::new(vector).top(NEIGHBOURS + 1).ef_search(UNCALIBRATED_EF);
+    let query = Query::new(&vector).top(NEIGHBOURS + 1).ef_search(UNCALIBRATED_EF);
     let answer = search_uncounted(published, &query)?;
     let others = answer.hits().iter().map(|hit| &hit.id).filter(|hit| *hit != id).take(NEIGHBOURS);
-    let others: Vec<&[f32]> =
+    let others: Vec<Vec<f32>> =
         others.filter_map(|id| published.find(id).map(|(shard, row)| shard.vector(row))).collect();
-    let stepped = pair(place.number, others.len()).map(|(from, to)| step(vector, others[from], others[to]));
-    let usable = |stepped: &Vec<f32>| stepped != vector && published.context.space.check(stepped).is_ok();
+    let stepped =
+        pair(place.number, others.len()).map(|(from, to)| step(&vector, &others[from], &others[to]));
+    let usable = |stepped: &Vec<f32>| *stepped != vector && published.context.space.check(stepped).is_ok();
     Ok(match stepped.filter(usable) {
         Some(vector) => Probe { vector, itself: None },
-        None => Probe { vector: vector.to_vec(), itself: Some(id.clone()) },
+        None => Probe { vector, itself: Some(id.clone()) },
     })
 }
 

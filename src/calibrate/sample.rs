@@ -20,7 +20,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn vector<'a>(&self, published: &'a Published) -> &'a [f32] {
+    pub(super) fn vector(&self, published: &Published) -> Vec<f32> {
         published.shards[self.shard].vector(self.row)
     }
 }

@@ -73,7 +73,12 @@ impl Collection {
             distances: StripedCounter::default(),
             searches: StripedCounter::default(),
         });
-        let setup = || ShardSetup { space, index: config.new_index(), directory: Arc::clone(&directory) };
+        let setup = || ShardSetup {
+            space,
+            storage: config.vector_storage(),
+            index: config.new_index(),
+            directory: Arc::clone(&directory),
+        };
         let mut states: Vec<ShardState<Keep>> =
             core.writes.iter().map(|_| ShardState::new(setup())).collect();
         let first = Published {

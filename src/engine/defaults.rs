@@ -66,6 +66,9 @@ pub(super) const GRAPH_EF_CONSTRUCTION: usize = 128;
 /// and are pruned less often.
 pub(super) const GRAPH_DEGREE: usize = 64;
 
+/// Where memory counts more than speed at high recalls.
+pub(super) const GRAPH_DEGREE_LEAN: usize = 32;
+
 /// Two cache lines...
 pub(super) const GRAPH_DEGREE_STEP: usize = 32;
 

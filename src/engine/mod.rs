@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use builder::EngineBuilder;
 pub use collection::Collection;
 pub use config::{CollectionConfig, GraphConfig, HnswConfig, IndexSpec};
-pub use stats::{Bytes, CollectionStats, EngineStats, ShardStats};
+pub use stats::{Bytes, CollectionStats, EngineStats, ShardStats, VectorBytes};
 pub use tuning::{TargetChoice, TargetStats, TuningStats};
 pub use write::Write;
 

@@ -27,12 +27,35 @@ impl Bytes {
     }
 }
 
+/// Bytes of stored vectors by the form they are in, with room that is reserved
+/// for more: see [`VectorStorage`](crate::VectorStorage).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VectorBytes {
+    /// A byte a number.
+    pub bytes: usize,
+    /// Half precision.
+    pub half: usize,
+    /// Floats.
+    pub full: usize,
+}
+
+impl VectorBytes {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.bytes + self.half + self.full
+    }
+}
+
 /// One shard, as of the newest snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShardStats {
     /// The kind of its index: "graph", "hnsw", "flat".
     pub index: &'static str,
+    /// Its vectors.
+    pub vectors: VectorBytes,
     /// Rows that every search scans because the index does not hold them yet.
     pub tail: usize,
     /// Rows in the index, dead ones that are not unlinked yet included.
@@ -106,11 +129,14 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
     let mut shards = Vec::with_capacity(published.shards.len());
     for (view, mailbox) in published.shards.iter().zip(&shared.core.writes) {
         let measure = view.measure();
-        bytes.vectors += measure.vector_bytes;
+        let [narrow, half, full] = measure.vector_bytes;
+        let vectors = VectorBytes { bytes: narrow, half, full };
+        bytes.vectors += vectors.total();
         bytes.rows += measure.row_bytes;
         bytes.index += measure.index_bytes;
         shards.push(ShardStats {
             index: measure.index_kind,
+            vectors,
             tail: measure.tail,
             indexed: measure.indexed,
             dead: measure.dead,

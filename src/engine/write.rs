@@ -248,8 +248,9 @@ impl Collection {
     }
 
     fn check_record(&self, position: usize, record: Record) -> Result<Mutation, WriteError> {
-        let (id, vector) = record.into_parts();
-        match self.shared.context.space.check(&vector) {
+        let (id, mut vector) = record.into_parts();
+        let storage = self.shared.config.vector_storage();
+        match storage.admit(&self.shared.context.space, &mut vector) {
             Ok(scale) => Ok(Mutation::Upsert(NewRow { id, vector: vector.into_boxed_slice(), scale })),
             Err(fault) => Err(WriteError::Vector { id, position, fault }),
         }

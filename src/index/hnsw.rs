@@ -183,7 +183,7 @@ impl IndexVersion for HnswVersion {
         for row in batch.forget {
             forgotten.insert(*row);
         }
-        let norm = |row: Row| points.vectors.row(row).iter().map(|x| x * x).sum();
+        let norm = |row: Row| points.vectors.squared_length(row);
         Plan(Box::new(change(Job {
             options: &self.options,
             graph: &self.graph,

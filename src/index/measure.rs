@@ -62,12 +62,13 @@ impl Measure for Exact<'_> {
 
     /// Copied only where the two forms differ.
     fn row_query<'a>(&'a self, row: Row, buffer: &'a mut Vec<f32>) -> &'a [f32] {
-        match self.space.metric() {
-            Metric::Cosine => {
+        let floats = if self.space.metric() == Metric::Cosine { None } else { self.vectors.floats(row) };
+        match floats {
+            Some(floats) => floats,
+            None => {
                 self.space.prepare_row(self.vectors, row, buffer);
                 buffer
             }
-            Metric::L2 | Metric::Dot => self.vectors.row(row),
         }
     }
 

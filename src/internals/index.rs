@@ -11,7 +11,7 @@ use crate::index::{
 use crate::metric::Metric;
 use crate::neighbor::TopK;
 use crate::quant::{Bits, Shape};
-use crate::vector::{Matrix, Space};
+use crate::vector::{Matrix, Space, VectorStorage};
 
 /// Rows of the first batch; later ones hold a fiftieth of the rows before them.
 const FIRST_BATCH: usize = 256;
@@ -83,12 +83,12 @@ impl Executor for Scoped {
 
 /// The rows in a matrix; `None` when one cannot be used or memory runs out.
 pub(super) fn filled(space: &Space, rows: &[f32]) -> Option<Matrix> {
-    let mut matrix = Matrix::new(space.dim());
+    let mut matrix = Matrix::new(space.dim(), VectorStorage::Lossless, space.metric());
     for (row, vector) in rows.chunks_exact(space.dim()).enumerate() {
         let scale = space.check(vector).ok()?;
         matrix.reserve(row as Row).ok()?;
         // SAFETY: no other thread knows the matrix yet.
-        unsafe { matrix.write(row as Row, vector, scale) };
+        unsafe { matrix.write(row as Row, vector, scale) }.ok()?;
     }
     Some(matrix)
 }

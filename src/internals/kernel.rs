@@ -4,7 +4,7 @@ use crate::kernel::Kernels;
 use crate::kernel::isa::Isa;
 
 /// Distances of one query to many rows within a bound.
-pub type ManyWithin = fn(query: &[f32], rows: &[&[f32]], bound: f32, out: &mut [f32]);
+pub type ManyWithin<T> = fn(query: &[f32], rows: &[&[T]], bound: f32, out: &mut [f32]);
 
 /// Products of one query with the codes of many rows.
 pub type CodeDots = fn(query: &[i8], rows: &[&[u8]], out: &mut [i32]);
@@ -17,9 +17,13 @@ pub struct Functions {
     /// Inner product.
     pub dot: fn(&[f32], &[f32]) -> f32,
     /// Squared distances of a query to many rows, within a bound.
-    pub l2_many: ManyWithin,
+    pub l2_many: ManyWithin<f32>,
     /// Inner products of a query with many rows.
     pub dot_many: fn(query: &[f32], rows: &[&[f32]], out: &mut [f32]),
+    /// The same over rows of halves.
+    pub half_l2_many: ManyWithin<u16>,
+    /// The same over rows of 16 bytes with offset and step, then bytes.
+    pub bytes_l2_many: ManyWithin<u8>,
     /// Products with rows of one code a byte.
     pub byte_dots: CodeDots,
     /// Products with rows of two codes a byte: the query is twice as long.
@@ -33,8 +37,17 @@ pub fn isas() -> Vec<&'static str> {
 
 /// The kernels of an instruction set; `None` when there is none of that name here.
 pub fn functions(isa: &str) -> Option<Functions> {
-    let Kernels { l2, dot, l2_many, dot_many, byte_dots, nibble_dots, .. } = Kernels::of(Isa::named(isa)?)?;
-    Some(Functions { l2, dot, l2_many, dot_many, byte_dots, nibble_dots })
+    let Kernels { l2, dot, full, half, bytes, byte_dots, nibble_dots, .. } = Kernels::of(Isa::named(isa)?)?;
+    Some(Functions {
+        l2,
+        dot,
+        l2_many: full.l2_many,
+        dot_many: full.dot_many,
+        half_l2_many: half.l2_many,
+        bytes_l2_many: bytes.l2_many,
+        byte_dots,
+        nibble_dots,
+    })
 }
 
 /// Asks for the first lines of a slice.

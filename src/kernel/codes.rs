@@ -47,11 +47,15 @@ pub(super) const GROUP: usize = 4;
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(super) fn by_fours(rows: &[&[u8]], out: &mut [i32], four: impl Fn([*const u8; GROUP]) -> [i32; GROUP]) {
-    for (rows, out) in rows.chunks(GROUP).zip(out.chunks_mut(GROUP)) {
-        let dots = match rows {
-            [a, b, c, d] => four([a.as_ptr(), b.as_ptr(), c.as_ptr(), d.as_ptr()]),
-            some => four(std::array::from_fn(|at| some.get(at).unwrap_or(&some[0]).as_ptr())),
-        };
-        out.copy_from_slice(&dots[..out.len()]);
+    let (groups, rest) = rows.as_chunks::<GROUP>();
+    let (outs, out) = out.as_chunks_mut::<GROUP>();
+    // Whole groups are stored as they are: a copy of a length that the compiler
+    // does not know is a call.
+    for (rows, out) in groups.iter().zip(outs) {
+        *out = four(rows.map(<[u8]>::as_ptr));
+    }
+    if let [first, ..] = rest {
+        let dots = four(std::array::from_fn(|at| rest.get(at).unwrap_or(first).as_ptr()));
+        out.iter_mut().zip(dots).for_each(|(out, dot)| *out = dot);
     }
 }

@@ -11,7 +11,7 @@ pub(crate) const VARIABLE: &str = "VECINO_ISA";
 pub(crate) enum Isa {
     /// Plain Rust: the oracle of the others, and the way out on other machines.
     Scalar = 1,
-    /// x86-64 with AVX2 and FMA.
+    /// x86-64 with AVX2, FMA and F16C.
     Avx2 = 2,
     /// x86-64 with AVX-512 F.
     Avx512 = 3,
@@ -64,7 +64,11 @@ impl Isa {
         match self {
             Isa::Scalar => true,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => is_x86_feature_detected!("avx512f"),
             #[cfg(target_arch = "aarch64")]

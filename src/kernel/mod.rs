@@ -1,7 +1,7 @@
 //! Distance kernels, resolved once at run time.
 //!
 //! [`isa`] finds the instruction set, [`scalar`] is plain Rust and the oracle
-//! of the rest, [`lanes`] holds the loops that the instruction sets share, and
+//! of the rest, [`formats`] says how rows are written down, [`lanes`] holds the loops that the instruction sets share, and
 //! the directories of the architectures hold the only intrinsics of the crate,
 //! beside those of [`prefetch`](mod@prefetch).
 
@@ -9,6 +9,7 @@
 mod aarch64;
 mod arch;
 mod codes;
+mod formats;
 pub(crate) mod isa;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod lanes;
@@ -21,28 +22,49 @@ mod x86_64;
 
 pub(crate) use arch::{Arch, ArchJob, Level, Portable};
 pub(crate) use codes::{CodeDots, LINE};
+pub(crate) use formats::{BYTES_HEADER, Element, from_half, to_half};
 use isa::Isa;
 pub(crate) use prefetch::{prefetch, prefetch_all};
 
 /// Distances of one query to many rows within a bound.
-pub(crate) type ManyWithin = fn(query: &[f32], rows: &[&[f32]], bound: f32, out: &mut [f32]);
+pub(crate) type ManyWithin<T> = fn(query: &[f32], rows: &[&[T]], bound: f32, out: &mut [f32]);
+
+/// Distances of vectors to stored rows of one format, whose elements are `T`.
+///
+/// All of them give, bit for bit, what those over floats give for the numbers
+/// that the row stands for; and panic when query and row differ in dimension.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowKernels<T: 'static> {
+    /// Squared Euclidean distance.
+    pub(crate) l2: fn(&[f32], &[T]) -> f32,
+    /// Inner product.
+    pub(crate) dot: fn(&[f32], &[T]) -> f32,
+    /// Squared distances of one query to many rows. A row whose partial sum
+    /// already exceeds `bound` may stop early: its output is then
+    /// `f32::INFINITY`. A distance that is given is bit for bit what `l2` gives.
+    pub(crate) l2_many: ManyWithin<T>,
+    /// Inner products of one query with many rows, bit for bit what `dot` gives.
+    pub(crate) dot_many: fn(query: &[f32], rows: &[&[T]], out: &mut [f32]),
+    /// The numbers of a row.
+    pub(crate) widen: fn(row: &[T], out: &mut [f32]),
+}
 
 /// The distance functions of one instruction set.
 ///
-/// All of them panic when vectors that belong together differ in length, and
-/// those over codes also when a row is not a positive multiple of [`LINE`] bytes.
+/// Those over codes panic when vectors that belong together differ in length,
+/// or a row is not a positive multiple of [`LINE`] bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels {
     /// Squared Euclidean distance of two vectors of the same length.
     pub(crate) l2: fn(&[f32], &[f32]) -> f32,
     /// Inner product of two vectors of the same length.
     pub(crate) dot: fn(&[f32], &[f32]) -> f32,
-    /// Squared distances of one query to many rows. A row whose partial sum
-    /// already exceeds `bound` may stop early: its output is then
-    /// `f32::INFINITY`. A distance that is given is bit for bit what `l2` gives.
-    pub(crate) l2_many: ManyWithin,
-    /// Inner products of one query with many rows, bit for bit what `dot` gives.
-    pub(crate) dot_many: fn(query: &[f32], rows: &[&[f32]], out: &mut [f32]),
+    /// Over rows of floats.
+    pub(crate) full: RowKernels<f32>,
+    /// Over rows of halves.
+    pub(crate) half: RowKernels<u16>,
+    /// Over rows of bytes with a header: see [`formats`].
+    pub(crate) bytes: RowKernels<u8>,
     /// Exact products of a query with rows of one code a byte; the query is as
     /// long as a row. See [`codes`].
     pub(crate) byte_dots: CodeDots,

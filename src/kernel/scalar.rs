@@ -3,33 +3,57 @@
 //! It sums in order and abandons nothing.
 
 use super::codes::{Packing, check};
-use super::{Kernels, Level, Portable};
+use super::formats::Element;
+use super::{Kernels, Level, Portable, RowKernels};
 
-pub(super) const KERNELS: Kernels =
-    Kernels { l2, dot, l2_many, dot_many, byte_dots, nibble_dots, level: Level::Portable(Portable) };
+pub(super) const KERNELS: Kernels = Kernels {
+    l2: l2::<f32>,
+    dot: dot::<f32>,
+    full: of_rows(),
+    half: of_rows(),
+    bytes: of_rows(),
+    byte_dots,
+    nibble_dots,
+    level: Level::Portable(Portable),
+};
 
-fn l2(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum()
+const fn of_rows<T: Element>() -> RowKernels<T> {
+    RowKernels {
+        l2: l2::<T>,
+        dot: dot::<T>,
+        l2_many: l2_many::<T>,
+        dot_many: dot_many::<T>,
+        widen: widen::<T>,
+    }
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
+fn l2<T: Element>(query: &[f32], row: &[T]) -> f32 {
+    assert_eq!(row.len(), query.len() + T::HEADER);
+    query.iter().zip(T::numbers(row)).map(|(x, y)| (x - y) * (x - y)).sum()
 }
 
-fn l2_many(query: &[f32], rows: &[&[f32]], _bound: f32, out: &mut [f32]) {
+fn dot<T: Element>(query: &[f32], row: &[T]) -> f32 {
+    assert_eq!(row.len(), query.len() + T::HEADER);
+    query.iter().zip(T::numbers(row)).map(|(x, y)| x * y).sum()
+}
+
+fn l2_many<T: Element>(query: &[f32], rows: &[&[T]], _bound: f32, out: &mut [f32]) {
     assert_eq!(rows.len(), out.len());
     for (row, out) in rows.iter().zip(out) {
         *out = l2(query, row);
     }
 }
 
-fn dot_many(query: &[f32], rows: &[&[f32]], out: &mut [f32]) {
+fn dot_many<T: Element>(query: &[f32], rows: &[&[T]], out: &mut [f32]) {
     assert_eq!(rows.len(), out.len());
     for (row, out) in rows.iter().zip(out) {
         *out = dot(query, row);
     }
+}
+
+fn widen<T: Element>(row: &[T], out: &mut [f32]) {
+    assert_eq!(row.len(), out.len() + T::HEADER);
+    out.iter_mut().zip(T::numbers(row)).for_each(|(out, number)| *out = number);
 }
 
 pub(super) fn byte_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {

@@ -6,10 +6,17 @@
 //! `f32::EPSILON`; a term itself takes up to three more. Where terms underflow,
 //! each loses at most one smallest subnormal.
 
+mod formats;
+
 use std::io::Write;
 
+use formats::{
+    every_half_is_loaded_as_its_number, rows_of_another_dimension_are_refused,
+    rows_of_bytes_give_what_their_numbers_give, rows_of_halves_give_what_their_numbers_give,
+};
+
 use super::isa::Isa;
-use super::{CodeDots, Kernels, scalar};
+use super::{Arch, ArchJob, Kernels, Portable, scalar};
 
 /// Dimensions with every kind of rest, and those of real embeddings.
 fn dims() -> impl Iterator<Item = usize> {
@@ -121,8 +128,8 @@ fn many_gives_what_one_gives(kernels: Kernels) {
         for count in [0, 1, 2, 3, 5, 64] {
             let rows = &slices(&rows)[..count];
             let (mut distances, mut products) = (vec![f32::NAN; count], vec![f32::NAN; count]);
-            (kernels.l2_many)(&query, rows, f32::INFINITY, &mut distances);
-            (kernels.dot_many)(&query, rows, &mut products);
+            (kernels.full.l2_many)(&query, rows, f32::INFINITY, &mut distances);
+            (kernels.full.dot_many)(&query, rows, &mut products);
             for (at, row) in rows.iter().enumerate() {
                 assert_eq!(distances[at].to_bits(), (kernels.l2)(&query, row).to_bits());
                 assert_eq!(products[at].to_bits(), (kernels.dot)(&query, row).to_bits());
@@ -147,7 +154,7 @@ fn a_bound_hides_no_row_within_it(kernels: Kernels) {
         let exact: Vec<f32> = rows.iter().map(|row| (kernels.l2)(&query, row)).collect();
         for bound in exact.iter().copied().chain([0.0, -1.0, f32::INFINITY]) {
             let mut distances = vec![f32::NAN; rows.len()];
-            (kernels.l2_many)(&query, &rows, bound, &mut distances);
+            (kernels.full.l2_many)(&query, &rows, bound, &mut distances);
             for (got, exact) in distances.iter().zip(&exact) {
                 let hidden = *got == f32::INFINITY && *exact > bound;
                 assert!(hidden || got.to_bits() == exact.to_bits(), "{got} for {exact} within {bound}");
@@ -160,7 +167,7 @@ fn a_bound_hides_no_row_within_it(kernels: Kernels) {
 fn far_and_near(kernels: Kernels, dim: usize) -> ([f32; 2], [f32; 2]) {
     let (query, far, near) = (vec![0.0; dim], vec![9.0; dim], vec![0.01; dim]);
     let mut distances = [f32::NAN; 2];
-    (kernels.l2_many)(&query, &[&far, &near], 1.0, &mut distances);
+    (kernels.full.l2_many)(&query, &[&far, &near], 1.0, &mut distances);
     (distances, [(kernels.l2)(&query, &far), (kernels.l2)(&query, &near)])
 }
 
@@ -189,11 +196,11 @@ fn lengths_that_differ_are_refused(kernels: Kernels) {
     for (a, b) in [(&long[..], &short[..]), (&short[..], &long[..])] {
         refused(&|| _ = (kernels.l2)(a, b));
         refused(&|| _ = (kernels.dot)(a, b));
-        refused(&|| (kernels.l2_many)(a, &[a, b], 1e9, &mut [0.0; 2]));
-        refused(&|| (kernels.dot_many)(a, &[a, b], &mut [0.0; 2]));
+        refused(&|| (kernels.full.l2_many)(a, &[a, b], 1e9, &mut [0.0; 2]));
+        refused(&|| (kernels.full.dot_many)(a, &[a, b], &mut [0.0; 2]));
     }
-    refused(&|| (kernels.l2_many)(&long, &[&long], 1e9, &mut [0.0; 2]));
-    refused(&|| (kernels.dot_many)(&long, &[&long, &long], &mut [0.0; 1]));
+    refused(&|| (kernels.full.l2_many)(&long, &[&long], 1e9, &mut [0.0; 2]));
+    refused(&|| (kernels.full.dot_many)(&long, &[&long, &long], &mut [0.0; 1]));
 }
 
 /// Lengths of rows of codes: those that are unrolled, and longer ones, of which
@@ -219,7 +226,7 @@ impl Codes {
         Codes { query, rows }
     }
 
-    fn check(&self, dots: CodeDots, code: impl Fn(&[u8], usize) -> u8) {
+    fn check(&self, dots: impl Fn(&[i8], &[&[u8]], &mut [i32]), code: impl Fn(&[u8], usize) -> u8) {
         let expected: Vec<i32> = self
             .rows
             .iter()
@@ -237,16 +244,59 @@ impl Codes {
     }
 
     fn check_bytes(&self, kernels: Kernels) {
-        self.check(kernels.byte_dots, |row, at| row[at]);
+        let code = |row: &[u8], at: usize| row[at];
+        self.check(kernels.byte_dots, code);
+        self.check(|query, rows, out| kernels.level.run(Dots { nibbles: false, query, rows, out }), code);
     }
 
     fn check_nibbles(&self, kernels: Kernels) {
-        self.check(
-            kernels.nibble_dots,
-            |row, at| {
-                if at < row.len() { row[at] & 15 } else { row[at - row.len()] >> 4 }
-            },
-        );
+        let code = |row: &[u8], at: usize| {
+            if at < row.len() { row[at] & 15 } else { row[at - row.len()] >> 4 }
+        };
+        self.check(kernels.nibble_dots, code);
+        self.check(|query, rows, out| kernels.level.run(Dots { nibbles: true, query, rows, out }), code);
+    }
+}
+
+/// Products within a loop that is compiled for the instruction set.
+struct Dots<'a> {
+    nibbles: bool,
+    query: &'a [i8],
+    rows: &'a [&'a [u8]],
+    out: &'a mut [i32],
+}
+
+impl ArchJob for Dots<'_> {
+    type Output = ();
+
+    fn run<A: Arch>(self, arch: A) {
+        let Dots { nibbles, query, rows, out } = self;
+        if nibbles { arch.nibble_dots(query, rows, out) } else { arch.byte_dots(query, rows, out) }
+    }
+}
+
+/// Which of eight numbers are above a bound.
+struct Above([i64; 8], i64);
+
+impl ArchJob for Above {
+    type Output = u8;
+
+    fn run<A: Arch>(self, arch: A) -> u8 {
+        arch.above(&self.0, self.1)
+    }
+}
+
+fn numbers_above_a_bound_are_told(kernels: Kernels) {
+    let mut random = Random(5);
+    for round in 0..500 {
+        let mut number = || (random.next() * 4.0) as i64 * [1, i64::MAX / 4, 1 << 32][round % 3];
+        let (numbers, bound) = (std::array::from_fn(|_| number()), number());
+        for bound in [bound, i64::MIN, i64::MAX, -1, 0] {
+            let expected = Portable.run(Above(numbers, bound));
+            assert_eq!(kernels.level.run(Above(numbers, bound)), expected, "{numbers:?} {bound}");
+            let count = numbers.iter().filter(|number| **number > bound).count();
+            assert_eq!(expected.count_ones() as usize, count);
+        }
     }
 }
 
@@ -372,7 +422,12 @@ stamp_on_each!(
         a_bound_hides_no_row_within_it,
         a_bound_abandons_nothing_short,
         lengths_that_differ_are_refused,
+        rows_of_halves_give_what_their_numbers_give,
+        every_half_is_loaded_as_its_number,
+        rows_of_bytes_give_what_their_numbers_give,
+        rows_of_another_dimension_are_refused,
         code_dots_are_exact,
+        numbers_above_a_bound_are_told,
         code_dots_hold_the_extremes,
         what_has_no_weight_does_not_count,
         codes_may_stand_anywhere,

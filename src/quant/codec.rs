@@ -201,7 +201,10 @@ impl Codec {
                 *estimate = start + query.factor * scales[at] * product;
                 *estimate = if *estimate > query.floor { *estimate } else { query.floor };
             }
-            out.copy_from_slice(&estimates[..out.len()]);
+            match <&mut [f32; BLOCKS_PER_CALL]>::try_from(&mut *out) {
+                Ok(all) => *all = estimates,
+                Err(_) => out.iter_mut().zip(estimates).for_each(|(out, estimate)| *out = estimate),
+            }
         }
     }
 

@@ -144,12 +144,6 @@ impl Cells {
         row as usize >> SHIFT
     }
 
-    /// The rows of a chunk.
-    pub(super) fn rows_of_chunk(chunk: usize) -> std::ops::Range<Row> {
-        let first = (chunk << SHIFT) as Row;
-        first..first + CHUNK_ROWS as Row
-    }
-
     /// Gives the row a new owner, born with write `born`.
     ///
     /// # Safety

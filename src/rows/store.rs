@@ -14,7 +14,7 @@ use super::mutation::NewRow;
 use crate::bits::RowSet;
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
 use crate::lease::Lease;
-use crate::vector::{Matrix, MatrixView, OutOfMemory};
+use crate::vector::{Format, Matrix, MatrixView, OutOfMemory};
 
 /// Why a row could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,14 +65,16 @@ pub(crate) struct RowStore {
     unlisted: VecDeque<Unlisted>,
     /// Entries at which those behind one that must stay are swept.
     sweep_at: usize,
-    /// Chunks that were copied, with the first view that has the copy.
-    detached: HashMap<usize, ViewNumber>,
+    /// Chunks of vectors that were copied, with the first view that has the copy.
+    detached_vectors: HashMap<usize, ViewNumber>,
+    /// The same of cells.
+    detached_cells: HashMap<usize, ViewNumber>,
 }
 
 impl RowStore {
-    pub(crate) fn new(dim: usize) -> RowStore {
+    pub(crate) fn new(vectors: Matrix) -> RowStore {
         RowStore {
-            vectors: Matrix::new(dim),
+            vectors,
             cells: Cells::new(),
             leases: Leases::default(),
             high_water: 0,
@@ -80,7 +82,8 @@ impl RowStore {
             first_views: Vec::new(),
             unlisted: VecDeque::new(),
             sweep_at: 0,
-            detached: HashMap::new(),
+            detached_vectors: HashMap::new(),
+            detached_cells: HashMap::new(),
         }
     }
 
@@ -89,63 +92,65 @@ impl RowStore {
     /// # Errors
     /// [`Allocation`]; nothing has changed then.
     pub(crate) fn insert(&mut self, new: &NewRow, born: Seq) -> Result<Row, Allocation> {
-        let row = match self.free.front().copied() {
+        let reused = self.free.front().copied();
+        let row = match reused {
             Some(retired) => {
                 self.make_private(retired)?;
-                self.free.pop_front();
                 retired.row
             }
-            None => self.append()?,
+            None => self.reserve()?,
         };
         // SAFETY: the row is either new (no view reaches beyond its own high
         // water mark and no index or tail names it), or retired: no view from
         // `unseen_from` on can reach it, and `make_private` made sure that
-        // older views are gone or have another copy of its chunk.
+        // older views are gone or have other copies of its chunks.
         unsafe {
-            self.vectors.write(row, &new.vector, new.scale);
+            if self.vectors.write(row, &new.vector, new.scale)? {
+                // Wider now: all views so far have the chunk as it was before.
+                self.detached_vectors.insert(self.vectors.chunk_of(row), self.leases.next());
+            }
             self.cells.write(row, new.id.clone(), born);
+        }
+        match reused {
+            Some(_) => _ = self.free.pop_front(),
+            None => {
+                self.first_views.push(0);
+                self.high_water += 1;
+            }
         }
         self.first_views[row as usize] = self.leases.next();
         Ok(row)
     }
 
-    fn append(&mut self) -> Result<Row, Allocation> {
+    /// Memory for the first row that was never used.
+    fn reserve(&mut self) -> Result<Row, Allocation> {
         if self.high_water >= MAX_ROWS {
             return Err(Allocation::Full { rows: self.high_water });
         }
         let row = self.high_water as Row;
         self.vectors.reserve(row)?;
         self.cells.reserve(row);
-        self.first_views.push(0);
-        self.high_water += 1;
         Ok(row)
     }
 
-    /// Makes sure that no held view shares the place of a retired row.
+    /// Makes sure that no held view shares the place of a retired row: its
+    /// chunks are copied if one may.
     fn make_private(&mut self, retired: Retired) -> Result<(), Allocation> {
-        let chunk = Cells::chunk_of(retired.row);
+        let Retired { row, unseen_from } = retired;
         // Views before the last copy have the chunk as it was before, and
         // views before the row's birth never look at it.
-        let copied = self.detached.get(&chunk).copied().unwrap_or(0);
-        let since = copied.max(self.first_views[retired.row as usize]);
-        if !self.leases.any_held(since, retired.unseen_from) {
-            return Ok(());
-        }
-        self.detach_chunk(chunk)?;
-        self.detached.insert(chunk, self.leases.next());
-        Ok(())
-    }
-
-    /// Copies every vector chunk that a chunk of cells covers, and the cells.
-    fn detach_chunk(&mut self, chunk: usize) -> Result<(), Allocation> {
-        let rows = Cells::rows_of_chunk(chunk);
-        let end = rows.end.min(self.vectors.view().capacity() as Row);
-        let mut row = rows.start;
-        while row < end {
+        let born = self.first_views[row as usize];
+        let since = |copied: Option<&ViewNumber>| copied.copied().unwrap_or(0).max(born);
+        let chunk = self.vectors.chunk_of(row);
+        if self.leases.any_held(since(self.detached_vectors.get(&chunk)), unseen_from) {
             self.vectors.detach(row)?;
-            row = self.vectors.chunk_end(row);
+            self.detached_vectors.insert(chunk, self.leases.next());
         }
-        self.cells.detach(rows.start);
+        let chunk = Cells::chunk_of(row);
+        if self.leases.any_held(since(self.detached_cells.get(&chunk)), unseen_from) {
+            self.cells.detach(row);
+            self.detached_cells.insert(chunk, self.leases.next());
+        }
         Ok(())
     }
 
@@ -213,7 +218,8 @@ impl RowStore {
     /// Prunes directory entries that no held view needs any more.
     pub(crate) fn prune(&mut self, directory: &dyn Directory) {
         let oldest = self.leases.oldest();
-        self.detached.retain(|_, since| *since > oldest);
+        self.detached_vectors.retain(|_, since| *since > oldest);
+        self.detached_cells.retain(|_, since| *since > oldest);
         let leases = &self.leases;
         let is_needed = |entry: &Unlisted| leases.any_held(entry.first_view, entry.unseen_from);
         while self.unlisted.front().is_some_and(|entry| !is_needed(entry)) {
@@ -265,8 +271,9 @@ impl RowStore {
         self.leases.held()
     }
 
-    pub(crate) fn vector_bytes(&self) -> usize {
-        self.vectors.view().bytes()
+    /// Bytes of the vectors by format, narrowest first.
+    pub(crate) fn vector_bytes(&self) -> [usize; 3] {
+        [Format::Bytes, Format::Half, Format::Full].map(|format| self.vectors.view().bytes(format))
     }
 
     pub(crate) fn cell_bytes(&self) -> usize {
@@ -285,6 +292,8 @@ pub(crate) struct RetiredRows {
 mod tests {
     use super::*;
     use crate::id::RecordId;
+    use crate::metric::Metric;
+    use crate::vector::VectorStorage;
 
     fn record(id: u64) -> NewRow {
         NewRow { id: RecordId::Num(id), vector: vec![id as f32; 4].into(), scale: 1.0 }
@@ -292,7 +301,7 @@ mod tests {
 
     #[test]
     fn one_held_view_makes_a_chunk_be_copied_once_not_at_every_reuse() {
-        let mut rows = RowStore::new(4);
+        let mut rows = RowStore::new(Matrix::new(4, VectorStorage::Full, Metric::L2));
         let mut row = rows.insert(&record(0), Seq(1)).unwrap();
         let (before, lease) = ((rows.cells().clone(), rows.vectors().clone()), rows.grant());
         let mut copies = Vec::new();
@@ -302,12 +311,12 @@ mod tests {
             rows.reuse(retired);
             drop(rows.grant());
             row = rows.insert(&record(seq), Seq(seq)).unwrap();
-            copies.push(rows.vectors().row(0).as_ptr());
+            copies.push(rows.vectors().floats(0).unwrap().as_ptr());
             drop(rows.grant());
         }
         copies.dedup();
         assert_eq!(copies.len(), 1);
-        assert_eq!((before.0.id(0), before.1.row(0)), (Some(&RecordId::Num(0)), &[0.0; 4][..]));
+        assert_eq!((before.0.id(0), before.1.vector(0)), (Some(&RecordId::Num(0)), vec![0.0; 4]));
         assert!(before.0.visible(0, Seq(1)));
         drop(lease);
     }

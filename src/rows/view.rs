@@ -22,7 +22,8 @@ pub(crate) struct ShardMeasure {
     /// Rows that the index ever took in.
     pub(crate) absorbed: u64,
     pub(crate) pending: usize,
-    pub(crate) vector_bytes: usize,
+    /// By format, narrowest first.
+    pub(crate) vector_bytes: [usize; 3],
     pub(crate) row_bytes: usize,
     pub(crate) index_bytes: usize,
     /// The kind of the index.
@@ -132,9 +133,9 @@ impl ShardView {
         self.cells.id(row)
     }
 
-    /// The vector of a visible row, as it was put in.
-    pub(crate) fn vector(&self, row: Row) -> &[f32] {
-        self.vectors.row(row)
+    /// The vector of a visible row, as it was put in, or as it was rounded then.
+    pub(crate) fn vector(&self, row: Row) -> Vec<f32> {
+        self.vectors.vector(row)
     }
 
     /// Rows visible at `at`: O(1) unless the view is ahead of it.

@@ -16,7 +16,7 @@ use crate::index::{Index, Plan, Settling};
 use crate::rows::{
     Allocation, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView, ViewParts,
 };
-use crate::vector::Space;
+use crate::vector::{Matrix, Space, VectorStorage};
 
 /// Sealed batches that may wait to be absorbed. Places of rows that a batch
 /// let go are used again this many batches later: late enough that the batch
@@ -31,6 +31,7 @@ const OUTSTANDING_ROWS: usize = 2_048;
 /// What a shard is made of.
 pub(crate) struct ShardSetup {
     pub(crate) space: Space,
+    pub(crate) storage: VectorStorage,
     pub(crate) index: Box<dyn Index>,
     pub(crate) directory: Arc<dyn Directory>,
 }
@@ -105,8 +106,9 @@ pub(crate) struct ShardState<T> {
 
 impl<T> ShardState<T> {
     pub(crate) fn new(setup: ShardSetup) -> ShardState<T> {
+        let vectors = Matrix::new(setup.space.dim(), setup.storage, setup.space.metric());
         ShardState {
-            rows: RowStore::new(setup.space.dim()),
+            rows: RowStore::new(vectors),
             space: setup.space,
             index: setup.index,
             directory: setup.directory,

@@ -141,7 +141,7 @@ impl Snapshot {
     pub fn get(&self, id: impl Into<RecordId>) -> Option<Record> {
         let id = id.into();
         let (shard, row) = self.published.find(&id)?;
-        Some(Record { vector: shard.vector(row).to_vec(), id })
+        Some(Record { vector: shard.vector(row), id })
     }
 
     /// True when the snapshot shows a record with this id. O(1), like [`Snapshot::get`].
@@ -220,7 +220,7 @@ impl Snapshot {
                 if records.len() >= limit {
                     return Page { records, next: Some(Cursor { shard: number, row }) };
                 }
-                records.push(Record { id: id.clone(), vector: shard.vector(row).to_vec() });
+                records.push(Record { id: id.clone(), vector: shard.vector(row) });
             }
         }
         Page { records, next: None }

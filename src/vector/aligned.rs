@@ -1,31 +1,43 @@
-//! Floats in one piece of memory that many threads may read while one writes
+//! Numbers in one piece of memory that many threads may read while one writes
 //! other parts of it.
 
 use std::ptr::NonNull;
 
 use crate::memory::Memory;
 
-/// `len` floats, zeroed, at a 64-byte boundary.
+/// A type of which any bytes are a value, without padding.
+///
+/// # Safety
+/// That must be so.
+pub(super) unsafe trait Plain: Copy {}
+
+// SAFETY: any bytes are a byte.
+unsafe impl Plain for u8 {}
+// SAFETY: any two bytes are such a number.
+unsafe impl Plain for u16 {}
+// SAFETY: any four bytes are a float.
+unsafe impl Plain for f32 {}
+
+/// `len` bytes, zeroed, at a 64-byte boundary.
 #[derive(Debug)]
-pub(super) struct AlignedFloats {
-    start: NonNull<f32>,
+pub(super) struct AlignedBytes {
+    start: NonNull<u8>,
     len: usize,
     memory: Memory,
 }
 
-// SAFETY: the buffer owns its memory and floats have no thread affinity.
+// SAFETY: the buffer owns its memory and bytes have no thread affinity.
 // Concurrent use is governed by `write`: it is unsafe and demands that nobody
 // reads the range that it writes.
-unsafe impl Send for AlignedFloats {}
+unsafe impl Send for AlignedBytes {}
 // SAFETY: as above.
-unsafe impl Sync for AlignedFloats {}
+unsafe impl Sync for AlignedBytes {}
 
-impl AlignedFloats {
-    /// Allocates `len` zeroed floats; `None` when the size overflows or the
-    /// allocator has no memory.
-    pub(super) fn zeroed(len: usize) -> Option<AlignedFloats> {
-        let memory = Memory::zeroed(len.checked_mul(size_of::<f32>())?)?;
-        Some(AlignedFloats { start: memory.start().cast(), len, memory })
+impl AlignedBytes {
+    /// Allocates `len` zeroed bytes; `None` when the allocator has no memory.
+    pub(super) fn zeroed(len: usize) -> Option<AlignedBytes> {
+        let memory = Memory::zeroed(len)?;
+        Some(AlignedBytes { start: memory.start(), len, memory })
     }
 
     /// Bytes that were allocated.
@@ -37,20 +49,22 @@ impl AlignedFloats {
         self.len
     }
 
-    /// `count` floats from `at`.
+    /// `count` numbers from byte `at`.
     ///
     /// # Panics
-    /// When the range is not inside the buffer.
+    /// When the range is not inside the buffer, or `at` no place for such a number.
     #[inline]
-    pub(super) fn read(&self, at: usize, count: usize) -> &[f32] {
-        assert!(at <= self.len && count <= self.len - at);
-        // SAFETY: the range is inside `memory` (asserted), which is initialised
-        // (zeroed) and lives as long as `self`. No write to it can
-        // run meanwhile: that is what `write` demands of its caller.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(at), count) }
+    pub(super) fn read<T: Plain>(&self, at: usize, count: usize) -> &[T] {
+        assert!(at <= self.len && count <= (self.len - at) / size_of::<T>());
+        assert!(at.is_multiple_of(align_of::<T>()));
+        // SAFETY: the range is inside `memory` and aligned (asserted, and the
+        // start is a line's); it is initialised (zeroed) and lives as long as
+        // `self`; any bytes are a `T`. No write to it can run meanwhile: that
+        // is what `write` demands of its caller.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(at).cast(), count) }
     }
 
-    /// Copies `values` to `at`.
+    /// Copies `values` to byte `at`.
     ///
     /// # Safety
     /// From this call's start to its end no other thread reads or writes the
@@ -59,11 +73,12 @@ impl AlignedFloats {
     ///
     /// # Panics
     /// When the range is not inside the buffer.
-    pub(super) unsafe fn write(&self, at: usize, values: &[f32]) {
-        assert!(at <= self.len && values.len() <= self.len - at);
+    pub(super) unsafe fn write<T: Plain>(&self, at: usize, values: &[T]) {
+        let bytes = size_of_val(values);
+        assert!(at <= self.len && bytes <= self.len - at);
         // SAFETY: in bounds (asserted); exclusive by the caller's promise.
         unsafe {
-            std::ptr::copy_nonoverlapping(values.as_ptr(), self.start.as_ptr().add(at), values.len());
+            std::ptr::copy_nonoverlapping(values.as_ptr().cast(), self.start.as_ptr().add(at), bytes);
         }
     }
 }
@@ -74,16 +89,30 @@ mod tests {
 
     #[test]
     fn is_zeroed_aligned_and_writable() {
-        let floats = AlignedFloats::zeroed(100).unwrap();
-        assert_eq!(floats.read(0, 1).as_ptr() as usize % crate::memory::LINE, 0);
-        assert!(floats.read(0, 100).iter().all(|x| *x == 0.0));
+        let buffer = AlignedBytes::zeroed(400).unwrap();
+        assert_eq!(buffer.read::<u8>(0, 1).as_ptr() as usize % crate::memory::LINE, 0);
+        assert!(buffer.read::<f32>(0, 100).iter().all(|x| *x == 0.0));
         // SAFETY: this thread alone knows the buffer.
-        unsafe { floats.write(98, &[1.0, 2.0]) };
-        assert_eq!(floats.read(97, 3), [0.0, 1.0, 2.0]);
+        unsafe { buffer.write(392, &[1.0f32, 2.0]) };
+        assert_eq!(buffer.read::<f32>(388, 3), [0.0, 1.0, 2.0]);
+        assert_eq!(buffer.read::<u16>(392, 4), [0, 0x3f80, 0, 0x4000]);
     }
 
     #[test]
-    fn a_size_that_overflows_is_refused() {
-        assert!(AlignedFloats::zeroed(usize::MAX / 2).is_none());
+    fn what_lies_outside_is_refused() {
+        let buffer = AlignedBytes::zeroed(400).unwrap();
+        let refused = |run: &dyn Fn()| {
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+        };
+        refused(&|| _ = buffer.read::<f32>(400, 1));
+        refused(&|| _ = buffer.read::<f32>(4, usize::MAX / 2));
+        refused(&|| _ = buffer.read::<u16>(3, 1));
+        // SAFETY: nothing is written.
+        refused(&|| unsafe { buffer.write(397, &[1.0f32]) });
+    }
+
+    #[test]
+    fn a_size_that_no_machine_has_is_refused() {
+        assert!(AlignedBytes::zeroed(usize::MAX / 2).is_none());
     }
 }

@@ -4,22 +4,33 @@
 //! view that was taken once stays valid however much is added. The first chunk
 //! starts small and is copied as it grows, so that a small collection stays
 //! small; views of the smaller copy keep it alive.
+//!
+//! All rows of a chunk have one [`Format`]. A vector that does not fit has its
+//! chunk copied into a wider one first; later chunks start as wide. So a
+//! matrix of vectors that need floats is written as floats from its first row
+//! on, and no chunk is copied for this more than twice.
 
 use std::sync::Arc;
 
-use super::aligned::AlignedFloats;
+use super::aligned::AlignedBytes;
+use super::format::{Format, Stored, halves, near_steps, whole_steps};
+use super::storage::VectorStorage;
 use crate::id::Row;
+use crate::kernel::{Element, Kernels, kernels, prefetch_all};
+use crate::memory::HUGE;
+use crate::metric::Metric;
 
-/// Bytes of a full chunk: two huge pages, filled with as many rows as fit (a
-/// power of two would leave up to half of them on small pages), and few enough
-/// chunks that the table of a million rows fits the first-level cache.
-const CHUNK_BYTES: usize = 4 << 20;
+/// Bytes of a full chunk of floats: four huge pages, filled with as many rows as
+/// fit. The same rows take a quarter of that or a little more as bytes: one huge
+/// page at least. Few chunks too: the table of a million rows fits the
+/// first-level cache.
+const CHUNK_BYTES: usize = 4 * HUGE;
 
 /// Rows of the smallest first chunk.
 const FIRST_ROWS: usize = 64;
 
-/// Floats in a cache line.
-const LINE: usize = 16;
+/// A chunk that falls short of a huge page by so little takes a whole one.
+const SHORT: usize = HUGE / 32;
 
 /// The allocator had no memory for another chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +38,10 @@ pub(crate) struct OutOfMemory {
     pub(crate) bytes: usize,
 }
 
-/// How rows lie in chunks.
+/// How rows lie in chunks, whatever their format.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     dim: usize,
-    /// Floats from one row to the next.
-    stride: usize,
     /// Rows of a full chunk.
     rows: u32,
     /// 2^64 / `rows`, rounded up.
@@ -41,9 +50,8 @@ struct Shape {
 
 impl Shape {
     fn new(dim: usize) -> Shape {
-        let stride = stride(dim + 1);
-        let rows = (CHUNK_BYTES / (stride * size_of::<f32>())).max(FIRST_ROWS) as u32;
-        Shape { dim, stride, rows, inverse: u64::MAX / u64::from(rows) + 1 }
+        let rows = (CHUNK_BYTES / Format::Full.stride(dim)).max(FIRST_ROWS) as u32;
+        Shape { dim, rows, inverse: u64::MAX / u64::from(rows) + 1 }
     }
 
     fn chunk_rows(self) -> usize {
@@ -58,56 +66,161 @@ impl Shape {
         ((u128::from(row) * u128::from(self.inverse)) >> 64) as u32
     }
 
+    /// The chunk of a row, and its number in it.
     #[inline]
     fn place(self, row: Row) -> (usize, usize) {
         let chunk = self.chunk(row);
-        (chunk as usize, (row - chunk * self.rows) as usize * self.stride)
+        (chunk as usize, (row - chunk * self.rows) as usize)
     }
 }
 
-/// Whole cache lines when that wastes at most an eighth, else 16-byte steps.
-fn stride(floats: usize) -> usize {
-    let lines = floats.next_multiple_of(LINE);
-    if (lines - floats) * 8 <= floats { lines } else { floats.next_multiple_of(4) }
+/// Rows of one format.
+#[derive(Debug)]
+struct Chunk {
+    buffer: AlignedBytes,
+    format: Format,
+    /// Bytes from one row to the next.
+    stride: usize,
+    rows: usize,
+}
+
+impl Chunk {
+    fn new(dim: usize, format: Format, rows: usize) -> Result<Chunk, OutOfMemory> {
+        let stride = format.stride(dim);
+        let bytes = rows.saturating_mul(stride);
+        let asked = if (HUGE - SHORT..HUGE).contains(&bytes) { HUGE } else { bytes };
+        let buffer = AlignedBytes::zeroed(asked).ok_or(OutOfMemory { bytes })?;
+        Ok(Chunk { buffer, format, stride, rows })
+    }
+
+    /// A copy with room for `rows` rows.
+    fn copy(&self, dim: usize, rows: usize) -> Result<Chunk, OutOfMemory> {
+        let copy = Chunk::new(dim, self.format, rows)?;
+        let bytes = self.buffer.len().min(copy.buffer.len());
+        // SAFETY: nobody else knows the new chunk yet.
+        unsafe { copy.buffer.write(0, self.buffer.read::<u8>(0, bytes)) };
+        Ok(copy)
+    }
+
+    #[inline]
+    fn stored<T: Stored>(&self, at: usize, dim: usize) -> &[T] {
+        self.buffer.read(at * self.stride, dim + T::HEADER)
+    }
+
+    #[inline]
+    fn scale(&self, at: usize, dim: usize) -> f32 {
+        self.buffer.read::<f32>(at * self.stride + self.format.scale_at(dim), 1)[0]
+    }
 }
 
 /// The rows as of one moment: cheap to clone, readable from any thread.
 #[derive(Clone, Debug)]
 pub(crate) struct MatrixView {
-    chunks: Arc<Vec<Arc<AlignedFloats>>>,
+    chunks: Arc<Vec<Arc<Chunk>>>,
     shape: Shape,
+    kernels: Kernels,
 }
 
 impl MatrixView {
-    /// The vector of a row, as it was put in.
+    /// The format of a row.
     ///
     /// # Panics
-    /// When the row was never allocated in this view.
+    /// As all that take a row: when it was never allocated in this view.
     #[inline]
-    pub(crate) fn row(&self, row: Row) -> &[f32] {
+    pub(crate) fn format(&self, row: Row) -> Format {
+        self.chunks[self.shape.place(row).0].format
+    }
+
+    /// A row as it is stored; none when it has another format.
+    #[inline]
+    pub(super) fn stored<T: Stored>(&self, row: Row) -> Option<&[T]> {
         let (chunk, at) = self.shape.place(row);
-        self.chunks[chunk].read(at, self.shape.dim)
+        let chunk = &self.chunks[chunk];
+        (chunk.format == T::FORMAT).then(|| chunk.stored(at, self.shape.dim))
+    }
+
+    /// The vector of a row, where it is stored as floats.
+    #[inline]
+    pub(crate) fn floats(&self, row: Row) -> Option<&[f32]> {
+        self.stored(row)
+    }
+
+    /// All that is stored of a row.
+    #[inline]
+    fn bytes_of(&self, row: Row) -> &[u8] {
+        let (chunk, at) = self.shape.place(row);
+        let chunk = &self.chunks[chunk];
+        chunk.buffer.read(at * chunk.stride, chunk.format.used(self.shape.dim))
+    }
+
+    /// How many bytes are stored of a row.
+    pub(crate) fn row_bytes(&self, row: Row) -> usize {
+        self.format(row).used(self.shape.dim)
+    }
+
+    /// Asks the processor for all that is stored of a row.
+    #[inline]
+    pub(crate) fn prefetch(&self, row: Row) {
+        prefetch_all(self.bytes_of(row));
+    }
+
+    /// The vector of a row: what was put in, or what a storage that rounds
+    /// made of it.
+    pub(crate) fn vector(&self, row: Row) -> Vec<f32> {
+        let mut vector = Vec::new();
+        self.copy(row, &mut vector);
+        vector
+    }
+
+    /// The same in a vector that is there already.
+    pub(crate) fn copy(&self, row: Row, vector: &mut Vec<f32>) {
+        let (chunk, at) = self.shape.place(row);
+        vector.resize(self.shape.dim, 0.0);
+        copy(&self.chunks[chunk], at, &self.kernels, vector);
+    }
+
+    /// The sum of the squares of a row, in order.
+    pub(crate) fn squared_length(&self, row: Row) -> f32 {
+        fn sum<T: Element>(row: &[T]) -> f32 {
+            T::numbers(row).map(|x| x * x).sum()
+        }
+        let ((chunk, at), dim) = (self.shape.place(row), self.shape.dim);
+        let chunk = &self.chunks[chunk];
+        match chunk.format {
+            Format::Bytes => sum(chunk.stored::<u8>(at, dim)),
+            Format::Half => sum(chunk.stored::<u16>(at, dim)),
+            Format::Full => sum(chunk.stored::<f32>(at, dim)),
+        }
     }
 
     /// The factor that normalises the row: 1 / length under cosine, else 1.
     #[inline]
     pub(crate) fn scale(&self, row: Row) -> f32 {
         let (chunk, at) = self.shape.place(row);
-        self.chunks[chunk].read(at + self.shape.dim, 1)[0]
+        self.chunks[chunk].scale(at, self.shape.dim)
     }
 
     /// Rows that have memory in this view.
     pub(crate) fn capacity(&self) -> usize {
         match self.chunks.as_slice() {
             [] => 0,
-            [only] => only.len() / self.shape.stride,
+            [only] => only.rows,
             chunks => chunks.len() * self.shape.chunk_rows(),
         }
     }
 
-    /// Bytes of all chunks.
-    pub(crate) fn bytes(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.bytes()).sum()
+    /// Bytes of all chunks of a format.
+    pub(crate) fn bytes(&self, format: Format) -> usize {
+        let chunks = self.chunks.iter().filter(|chunk| chunk.format == format);
+        chunks.map(|chunk| chunk.buffer.bytes()).sum()
+    }
+}
+
+fn copy(chunk: &Chunk, at: usize, kernels: &Kernels, vector: &mut [f32]) {
+    match chunk.format {
+        Format::Bytes => (kernels.bytes.widen)(chunk.stored(at, vector.len()), vector),
+        Format::Half => (kernels.half.widen)(chunk.stored(at, vector.len()), vector),
+        Format::Full => vector.copy_from_slice(chunk.stored(at, vector.len())),
     }
 }
 
@@ -115,11 +228,47 @@ impl MatrixView {
 #[derive(Debug)]
 pub(crate) struct Matrix {
     view: MatrixView,
+    /// The format of new chunks: the widest that was needed so far.
+    widest: Format,
+    rounding: Rounding,
+    /// The row that is being written.
+    encoded: Encoded,
+}
+
+/// What is done with vectors that do not fit bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rounding {
+    /// They have their chunk made wider.
+    None,
+    /// They are rounded...
+    Rounded,
+    /// ...and get the scale of the rounded vector.
+    Rescaled,
+}
+
+/// A row of a format that is not floats.
+#[derive(Debug, Default)]
+struct Encoded {
+    bytes: Vec<u8>,
+    halves: Vec<u16>,
 }
 
 impl Matrix {
-    pub(crate) fn new(dim: usize) -> Matrix {
-        Matrix { view: MatrixView { chunks: Arc::default(), shape: Shape::new(dim) } }
+    pub(crate) fn new(dim: usize, storage: VectorStorage, metric: Metric) -> Matrix {
+        let bytes_pay = Format::Bytes.pays(dim);
+        let rounding = match storage {
+            VectorStorage::Byte if bytes_pay && metric == Metric::Cosine => Rounding::Rescaled,
+            VectorStorage::Byte if bytes_pay => Rounding::Rounded,
+            _ => Rounding::None,
+        };
+        let mut formats = Format::ALL.into_iter().filter(|format| format.pays(dim));
+        let widest = if storage == VectorStorage::Full { None } else { formats.next() };
+        Matrix {
+            view: MatrixView { chunks: Arc::default(), shape: Shape::new(dim), kernels: kernels() },
+            widest: widest.unwrap_or(Format::Full),
+            rounding,
+            encoded: Encoded::default(),
+        }
     }
 
     /// The rows as they stand; later rows need a later view.
@@ -139,27 +288,22 @@ impl Matrix {
     }
 
     fn grow(&mut self) -> Result<(), OutOfMemory> {
-        let shape = self.view.shape;
-        let capacity = self.view.capacity();
+        let Shape { dim, .. } = self.view.shape;
+        let (capacity, full) = (self.view.capacity(), self.view.shape.chunk_rows());
         let mut chunks = Vec::clone(&self.view.chunks);
-        if capacity < shape.chunk_rows() {
-            let rows = (capacity * 2).clamp(FIRST_ROWS, shape.chunk_rows());
-            let bigger = allocate(rows * shape.stride)?;
-            if let Some(smaller) = chunks.pop() {
-                // SAFETY: nobody else knows the new chunk yet.
-                unsafe { bigger.write(0, smaller.read(0, smaller.len())) };
-            }
-            chunks.push(Arc::new(bigger));
-        } else {
-            chunks.push(Arc::new(allocate(shape.chunk_rows() * shape.stride)?));
-        }
+        let rows = if capacity < full { (capacity * 2).clamp(FIRST_ROWS, full) } else { full };
+        let smaller = if capacity < full { chunks.pop() } else { None };
+        chunks.push(Arc::new(match smaller {
+            Some(smaller) => smaller.copy(dim, rows)?,
+            None => Chunk::new(dim, self.widest, rows)?,
+        }));
         self.view.chunks = Arc::new(chunks);
         Ok(())
     }
 
-    /// The first row after the chunk that holds `row`.
-    pub(crate) fn chunk_end(&self, row: Row) -> Row {
-        (self.view.shape.chunk(row) + 1).saturating_mul(self.view.shape.rows)
+    /// The number of the chunk of a row: what `detach` copies.
+    pub(crate) fn chunk_of(&self, row: Row) -> usize {
+        self.view.shape.place(row).0
     }
 
     /// Gives back the chunks of which no row below `rows` is a part; gives the
@@ -178,18 +322,25 @@ impl Matrix {
     /// # Errors
     /// [`OutOfMemory`] when the allocator refuses; nothing has changed then.
     pub(crate) fn detach(&mut self, row: Row) -> Result<(), OutOfMemory> {
-        let (at, _) = self.view.shape.place(row);
-        let mut chunks = Vec::clone(&self.view.chunks);
-        let old = &chunks[at];
-        let copy = allocate(old.len())?;
-        // SAFETY: nobody else knows the new chunk yet.
-        unsafe { copy.write(0, old.read(0, old.len())) };
-        chunks[at] = Arc::new(copy);
-        self.view.chunks = Arc::new(chunks);
+        let at = self.chunk_of(row);
+        let old = &self.view.chunks[at];
+        let copy = old.copy(self.view.shape.dim, old.rows)?;
+        self.replace(at, copy);
         Ok(())
     }
 
-    /// Puts a vector and its scale into a row that has memory.
+    fn replace(&mut self, at: usize, chunk: Chunk) {
+        let mut chunks = Vec::clone(&self.view.chunks);
+        chunks[at] = Arc::new(chunk);
+        self.view.chunks = Arc::new(chunks);
+    }
+
+    /// Puts a vector and its scale into a row that has memory. True when its
+    /// chunk was replaced by a wider one, so that it is now detached from all
+    /// views taken before.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when the allocator refuses; nothing has changed then.
     ///
     /// # Safety
     /// No thread reads the row meanwhile: either no view that anybody holds
@@ -197,81 +348,115 @@ impl Matrix {
     ///
     /// # Panics
     /// When the row has no memory or the length is not the dimension.
-    pub(crate) unsafe fn write(&mut self, row: Row, vector: &[f32], scale: f32) {
-        let shape = self.view.shape;
-        assert_eq!(vector.len(), shape.dim);
-        let (chunk, at) = shape.place(row);
-        let chunk = &self.view.chunks[chunk];
+    pub(crate) unsafe fn write(&mut self, row: Row, vector: &[f32], scale: f32) -> Result<bool, OutOfMemory> {
+        assert_eq!(vector.len(), self.view.shape.dim);
+        let (number, at) = self.view.shape.place(row);
+        let mut format = self.view.chunks[number].format;
+        while !self.encode(format, vector, scale) {
+            format = wider(format);
+        }
+        let is_wider = format != self.view.chunks[number].format;
+        if is_wider {
+            let wider = self.widened(number, format)?;
+            self.widest = self.widest.max(wider.format);
+            format = wider.format;
+            self.replace(number, wider);
+            self.encode(format, vector, scale);
+        }
+        let (chunk, dim) = (&self.view.chunks[number], vector.len());
+        // SAFETY: the row is in the chunk (`place`). Nobody reads it: no view
+        // has a chunk that was just made, and of the old one the row is what
+        // the caller keeps others from reading.
+        unsafe { self.encoded.write(chunk, at, dim, vector, scale) };
+        Ok(is_wider)
+    }
+
+    /// Whether a vector fits a format; its row is then in `encoded`, unless it
+    /// would be a copy.
+    fn encode(&mut self, format: Format, vector: &[f32], scale: f32) -> bool {
+        match format {
+            Format::Bytes => self.encoded.as_bytes(vector, scale, self.rounding),
+            Format::Half => self.encoded.as_halves(vector),
+            Format::Full => true,
+        }
+    }
+
+    /// A copy of a chunk in a wider format: in a still wider one when a row
+    /// that is there does not fit (bytes may count from an offset that halves
+    /// do not hold).
+    fn widened(&mut self, number: usize, format: Format) -> Result<Chunk, OutOfMemory> {
+        let old = Arc::clone(&self.view.chunks[number]);
+        let dim = self.view.shape.dim;
+        let mut vector = vec![0.0; dim];
+        let mut format = format;
+        'wider: loop {
+            let chunk = Chunk::new(dim, format, old.rows)?;
+            for at in 0..old.rows {
+                copy(&old, at, &self.view.kernels, &mut vector);
+                let scale = old.scale(at, dim);
+                if !self.encode(format, &vector, scale) {
+                    format = wider(format);
+                    continue 'wider;
+                }
+                // SAFETY: nobody else knows the new chunk yet.
+                unsafe { self.encoded.write(&chunk, at, dim, &vector, scale) };
+            }
+            return Ok(chunk);
+        }
+    }
+}
+
+fn wider(format: Format) -> Format {
+    match format {
+        Format::Bytes => Format::Half,
+        Format::Half | Format::Full => Format::Full,
+    }
+}
+
+impl Encoded {
+    fn as_bytes(&mut self, vector: &[f32], scale: f32, rounding: Rounding) -> bool {
+        self.bytes.resize(u8::HEADER + vector.len(), 0);
+        let (header, codes) = self.bytes.split_at_mut(u8::HEADER);
+        let exact = whole_steps(vector, codes).map(|offset| (offset, 1.0));
+        if exact.is_none() && rounding == Rounding::None {
+            return false;
+        }
+        let (offset, step) = exact.unwrap_or_else(|| near_steps(vector, codes));
+        for (slot, float) in header.as_chunks_mut::<4>().0.iter_mut().zip([offset, step, scale, 0.0]) {
+            *slot = float.to_ne_bytes();
+        }
+        if exact.is_none() && rounding == Rounding::Rescaled {
+            let squares = u8::numbers(&self.bytes).map(|x| f64::from(x) * f64::from(x));
+            let scale = (1.0 / squares.sum::<f64>().sqrt()) as f32;
+            self.bytes[8..12].copy_from_slice(&scale.to_ne_bytes());
+        }
+        true
+    }
+
+    fn as_halves(&mut self, vector: &[f32]) -> bool {
+        self.halves.resize(vector.len(), 0);
+        halves(vector, &mut self.halves)
+    }
+
+    /// Puts the row, which was encoded in the format of the chunk, into a place.
+    ///
+    /// # Safety
+    /// No thread reads the place meanwhile.
+    unsafe fn write(&self, chunk: &Chunk, at: usize, dim: usize, vector: &[f32], scale: f32) {
+        let (start, scale_at) = (at * chunk.stride, chunk.format.scale_at(dim));
         // SAFETY: the ranges belong to this row alone, which the caller keeps
         // others from reading.
         unsafe {
-            chunk.write(at, vector);
-            chunk.write(at + shape.dim, &[scale]);
+            match chunk.format {
+                // The scale is in the header.
+                Format::Bytes => return chunk.buffer.write(start, &self.bytes),
+                Format::Half => chunk.buffer.write(start, &self.halves),
+                Format::Full => chunk.buffer.write(start, vector),
+            }
+            chunk.buffer.write(start + scale_at, &[scale]);
         }
     }
-}
-
-fn allocate(floats: usize) -> Result<AlignedFloats, OutOfMemory> {
-    AlignedFloats::zeroed(floats).ok_or(OutOfMemory { bytes: floats.saturating_mul(size_of::<f32>()) })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn filled(dim: usize, rows: u32) -> Matrix {
-        let mut matrix = Matrix::new(dim);
-        for row in 0..rows {
-            matrix.reserve(row).unwrap();
-            // SAFETY: single thread, no view is read meanwhile.
-            unsafe { matrix.write(row, &vec![row as f32; dim], 0.5) };
-        }
-        matrix
-    }
-
-    #[test]
-    fn rows_keep_their_vectors_over_many_chunks() {
-        let matrix = filled(300, 10_000);
-        for row in [0, 63, 64, 2_047, 2_048, 9_999] {
-            assert_eq!(matrix.view().row(row), vec![row as f32; 300]);
-            assert_eq!(matrix.view().scale(row), 0.5);
-        }
-    }
-
-    #[test]
-    fn a_view_keeps_its_rows_while_the_matrix_grows_and_detaches() {
-        let mut matrix = filled(8, 10);
-        let before = matrix.view().clone();
-        matrix.reserve(100_000).unwrap();
-        matrix.detach(3).unwrap();
-        // SAFETY: the chunk was detached from `before`.
-        unsafe { matrix.write(3, &[9.0; 8], 1.0) };
-        assert_eq!((before.row(3), matrix.view().row(3)), (&[3.0; 8][..], &[9.0; 8][..]));
-        assert_eq!(matrix.view().row(9), [9.0; 8]);
-    }
-
-    #[test]
-    fn small_matrices_take_little_memory() {
-        assert!(filled(768, 10).view().bytes() <= 64 * (768 + 16) * 4);
-    }
-
-    #[test]
-    fn every_row_has_its_own_place_in_a_chunk() {
-        for dim in [1, 2, 7, 64, 100, 784, 1_536, 65_536] {
-            let shape = Shape::new(dim);
-            let rows = shape.rows;
-            let edges = (0..5).map(|chunk| chunk * rows).chain([u32::MAX / rows * rows, 1 << 31]);
-            for row in edges.flat_map(|edge| [edge.saturating_sub(1), edge, edge + 1]) {
-                let (chunk, at) = shape.place(row);
-                assert_eq!((chunk, at), ((row / rows) as usize, (row % rows) as usize * shape.stride));
-            }
-        }
-    }
-
-    #[test]
-    fn strides_waste_at_most_an_eighth() {
-        for floats in 1..2_000 {
-            assert!(stride(floats) - floats < 4 || (stride(floats) - floats) * 8 <= floats);
-        }
-    }
-}
+mod tests;

@@ -1,9 +1,13 @@
 //! Vectors in memory: aligned chunks that never move, and distances over them.
 
 mod aligned;
+mod format;
 mod matrix;
 mod space;
+mod storage;
 
+pub(crate) use format::Format;
 pub(crate) use matrix::{Matrix, MatrixView, OutOfMemory};
 pub use space::VectorError;
 pub(crate) use space::{BLOCK, Space};
+pub use storage::VectorStorage;

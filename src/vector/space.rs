@@ -1,5 +1,6 @@
 //! Distances under a metric: what a query must look like, and how far rows are from it.
 
+use super::format::{Format, Stored};
 use super::matrix::MatrixView;
 use crate::id::Row;
 use crate::kernel::{Kernels, kernels};
@@ -40,6 +41,15 @@ pub enum VectorError {
     TooLong {
         /// The Euclidean length.
         length: f64,
+    },
+    /// Beyond half precision, in a collection that stores nothing else
+    /// ([`VectorStorage::Half`](crate::VectorStorage::Half)).
+    #[error("value {value} at position {position} is beyond half precision: the limit is 65504")]
+    OutOfHalf {
+        /// Where it stands in the vector.
+        position: usize,
+        /// What it is.
+        value: f32,
     },
     /// A vector of (almost) no length has no direction, so no cosine.
     #[error("a vector of length {length:e} has no direction: the cosine metric needs at least 1e-30")]
@@ -116,17 +126,32 @@ impl Space {
 
     /// A stored row in the form of a query.
     pub(crate) fn prepare_row(&self, vectors: &MatrixView, row: Row, prepared: &mut Vec<f32>) {
-        self.prepare(vectors.row(row), vectors.scale(row), prepared);
+        vectors.copy(row, prepared);
+        if self.metric == Metric::Cosine {
+            let scale = vectors.scale(row);
+            prepared.iter_mut().for_each(|x| *x *= scale);
+        }
     }
 
     /// The distance of a prepared query to one row.
     #[inline]
     pub(crate) fn distance(&self, query: &[f32], vectors: &MatrixView, row: Row) -> f32 {
-        let stored = vectors.row(row);
+        match vectors.format(row) {
+            Format::Bytes => self.distance_to::<u8>(query, vectors, row),
+            Format::Half => self.distance_to::<u16>(query, vectors, row),
+            Format::Full => self.distance_to::<f32>(query, vectors, row),
+        }
+    }
+
+    #[inline]
+    fn distance_to<T: Stored>(&self, query: &[f32], vectors: &MatrixView, row: Row) -> f32 {
+        // Never: the caller has looked at the format.
+        let Some(stored) = vectors.stored::<T>(row) else { return f32::INFINITY };
+        let kernels = T::kernels(&self.kernels);
         match self.metric {
-            Metric::L2 => (self.kernels.l2)(query, stored),
-            Metric::Cosine => cosine_distance((self.kernels.dot)(query, stored), vectors.scale(row)),
-            Metric::Dot => -(self.kernels.dot)(query, stored),
+            Metric::L2 => (kernels.l2)(query, stored),
+            Metric::Cosine => cosine_distance((kernels.dot)(query, stored), vectors.scale(row)),
+            Metric::Dot => -(kernels.dot)(query, stored),
         }
     }
 
@@ -145,25 +170,50 @@ impl Space {
         bound: f32,
         distances: &mut [f32],
     ) {
-        let mut stored: [&[f32]; BLOCK] = [&[]; BLOCK];
-        for (slot, row) in stored[..rows.len()].iter_mut().zip(rows) {
-            *slot = vectors.row(*row);
+        let (mut rows, mut distances) = (rows, &mut distances[..rows.len()]);
+        while let Some(first) = rows.first() {
+            let measured = match vectors.format(*first) {
+                Format::Bytes => self.run::<u8>(query, vectors, rows, bound, distances),
+                Format::Half => self.run::<u16>(query, vectors, rows, bound, distances),
+                Format::Full => self.run::<f32>(query, vectors, rows, bound, distances),
+            };
+            (rows, distances) = (&rows[measured..], &mut distances[measured..]);
         }
-        let stored = &stored[..rows.len()];
-        let distances = &mut distances[..rows.len()];
+    }
+
+    /// The distances to the first rows that are all of one format: nearly
+    /// always to all of them. Gives their number.
+    #[inline]
+    fn run<T: Stored>(
+        &self,
+        query: &[f32],
+        vectors: &MatrixView,
+        rows: &[Row],
+        bound: f32,
+        distances: &mut [f32],
+    ) -> usize {
+        let (mut stored, mut count): ([&[T]; BLOCK], usize) = ([&[]; BLOCK], 0);
+        for (slot, row) in stored[..rows.len()].iter_mut().zip(rows) {
+            let Some(row) = vectors.stored(*row) else { break };
+            *slot = row;
+            count += 1;
+        }
+        let (stored, distances) = (&stored[..count], &mut distances[..count]);
+        let kernels = T::kernels(&self.kernels);
         match self.metric {
-            Metric::L2 => (self.kernels.l2_many)(query, stored, bound, distances),
+            Metric::L2 => (kernels.l2_many)(query, stored, bound, distances),
             Metric::Cosine => {
-                (self.kernels.dot_many)(query, stored, distances);
+                (kernels.dot_many)(query, stored, distances);
                 for (distance, row) in distances.iter_mut().zip(rows) {
                     *distance = cosine_distance(*distance, vectors.scale(*row));
                 }
             }
             Metric::Dot => {
-                (self.kernels.dot_many)(query, stored, distances);
+                (kernels.dot_many)(query, stored, distances);
                 distances.iter_mut().for_each(|distance| *distance = -*distance);
             }
         }
+        count
     }
 }
 
@@ -176,15 +226,16 @@ fn cosine_distance(dot: f32, scale: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::super::matrix::Matrix;
+    use super::super::storage::VectorStorage;
     use super::*;
 
     fn stored(space: &Space, vectors: &[&[f32]]) -> Matrix {
-        let mut matrix = Matrix::new(space.dim());
+        let mut matrix = Matrix::new(space.dim(), VectorStorage::Lossless, space.metric());
         for (row, vector) in vectors.iter().enumerate() {
             let scale = space.check(vector).unwrap();
             matrix.reserve(row as Row).unwrap();
             // SAFETY: single thread, no view is read meanwhile.
-            unsafe { matrix.write(row as Row, vector, scale) };
+            unsafe { matrix.write(row as Row, vector, scale) }.unwrap();
         }
         matrix
     }

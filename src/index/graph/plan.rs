@@ -125,7 +125,7 @@ impl<S: CodeSource> ArchJob for Linking<'_, S> {
         let Linking { version, points, codec, source, batch, nodes, executor } = self;
         let (layout, options) = (&*version.layout, version.options.links());
         let is_dot = points.space.metric() == Metric::Dot;
-        let norm = |node: Row| points.vectors.row(layout.row(node)).iter().map(|x| x * x).sum();
+        let norm = |node: Row| points.vectors.squared_length(layout.row(node));
         let dead = |node: Row| (batch.dead)(layout.row(node));
         let by_node = Batch {
             absorb: &nodes.absorb,

@@ -7,7 +7,6 @@
 
 use super::search::scale;
 use crate::index::{Effort, Points, Request, Scratch};
-use crate::kernel::prefetch_all;
 use crate::neighbor::{Neighbor, TopK};
 use crate::vector::BLOCK;
 
@@ -76,12 +75,13 @@ impl Rerank {
 
     /// Asks the processor for the vectors of the next part.
     fn ask(&mut self, points: Points<'_>, request: &Request<'_>, scratch: &Scratch) {
-        let bytes = points.space.dim() * size_of::<f32>();
+        // Nearly always all rows are of one format.
+        let bytes = scratch.candidates.get(self.at).map_or(1, |near| points.vectors.row_bytes(near.row));
         let most = (BYTES_AHEAD / bytes).clamp(STEP, BLOCK);
         let step = if self.at < request.k { most.min(request.k - self.at) } else { STEP };
         self.end = scratch.candidates.len().min(self.at + step);
         for near in &scratch.candidates[self.at..self.end] {
-            prefetch_all(points.vectors.row(near.row));
+            points.vectors.prefetch(near.row);
         }
     }
 

@@ -95,11 +95,13 @@ impl<M: Measure> ArchJob for Beam<'_, '_, M> {
 }
 
 impl<M: Measure> Walk<'_, M> {
+    #[inline(always)]
     fn distance(&self, row: Row) -> f32 {
         self.measure.distance(self.query, row)
     }
 
     /// Puts the start of a search of layer 0 into `scratch.starts`.
+    #[inline(always)]
     pub(in crate::index) fn find_starts(&self, scratch: &mut Scratch, effort: &mut Effort) {
         scratch.starts.clear();
         let nearest = self.descend(0, scratch, effort);
@@ -169,7 +171,7 @@ impl<M: Measure> Walk<'_, M> {
     }
 
     /// Computes the distances of `rows` and shows those within `bound`.
-    #[inline]
+    #[inline(always)]
     fn show_within(
         &self,
         rows: &[Row],
@@ -226,7 +228,9 @@ impl<M: Measure> Walk<'_, M> {
         match step {
             Step::Gather(row) => {
                 self.gather(layer, row, scratch, effort);
-                scratch.visited.fresh().iter().for_each(|row| self.measure.prefetch(*row));
+                for row in scratch.visited.fresh() {
+                    self.measure.prefetch(*row);
+                }
                 Step::Measure
             }
             Step::Measure => {

@@ -10,7 +10,7 @@ use crate::index::{Batch, Effort, Executor, Index, IndexVersion, Points, Request
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::{Bits, Shape};
-use crate::vector::{Matrix, Space};
+use crate::vector::{Matrix, Space, VectorStorage};
 
 pub(super) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
 
@@ -123,7 +123,7 @@ impl Fixture {
     pub(super) fn with(index: Box<dyn Index>, metric: Metric, dim: usize) -> Fixture {
         Fixture {
             space: Space::new(metric, dim),
-            matrix: Matrix::new(dim),
+            matrix: Matrix::new(dim, VectorStorage::Lossless, metric),
             index,
             held: BTreeSet::new(),
             next_ordinal: 0,
@@ -136,7 +136,7 @@ impl Fixture {
         self.matrix.reserve(row).unwrap();
         self.matrix.detach(row).unwrap();
         // SAFETY: the chunk was detached from all views.
-        unsafe { self.matrix.write(row, vector, scale) };
+        unsafe { self.matrix.write(row, vector, scale) }.unwrap();
     }
 
     pub(super) fn change(&mut self, absorb: &[Row], forget: &[Row], executor: &dyn Executor) {

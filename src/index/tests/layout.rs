@@ -22,7 +22,7 @@ fn put_again(fixture: &mut Fixture, rows: &[Row], seed: u64) {
 fn assert_rows_are_themselves(fixture: &Fixture) {
     let asked: Vec<Row> = fixture.held.iter().copied().step_by(7).collect();
     let is_found = |row: &&Row| {
-        let vector = fixture.matrix.view().row(**row).to_vec();
+        let vector = fixture.matrix.view().vector(**row);
         fixture.search(&vector, 1, 60, None) == fixture.exact(&vector, 1, None)
     };
     let found = asked.iter().filter(is_found).count();

@@ -1,0 +1,228 @@
+//! The formats of rows: how long rows are in each, and which vectors fit.
+//!
+//! | format | a row |
+//! |---|---|
+//! | bytes | offset, step, scale (`f32` each), 4 bytes of zeros, a code for each dimension |
+//! | half | a half for each dimension, to the next multiple of 4, scale |
+//! | full | a float for each dimension, scale |
+//!
+//! A vector *fits* when every number comes back bit for bit. Integers of 8
+//! bits, signed or not, fit bytes; what a model computed in half precision
+//! fits halves; minus zero fits halves, and not bytes.
+
+use super::aligned::Plain;
+use crate::kernel::{BYTES_HEADER, Element, from_half, to_half};
+
+/// A format, narrowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Format {
+    Bytes,
+    Half,
+    Full,
+}
+
+/// What rows of a format are made of.
+pub(super) trait Stored: Element + Plain {
+    const FORMAT: Format;
+}
+
+impl Stored for u8 {
+    const FORMAT: Format = Format::Bytes;
+}
+
+impl Stored for u16 {
+    const FORMAT: Format = Format::Half;
+}
+
+impl Stored for f32 {
+    const FORMAT: Format = Format::Full;
+}
+
+/// Bytes in a cache line.
+const LINE: usize = 64;
+
+/// Rows begin at multiples of this: a load of the widest vectors then crosses
+/// as few lines as it can.
+const STEP: usize = 16;
+
+/// Where the scale of a row of bytes stands.
+const BYTES_SCALE: usize = 8;
+
+const FLOAT: usize = size_of::<f32>();
+
+impl Format {
+    pub(super) const ALL: [Format; 3] = [Format::Bytes, Format::Half, Format::Full];
+
+    /// Where the scale stands in a row, in bytes.
+    #[inline]
+    pub(super) fn scale_at(self, dim: usize) -> usize {
+        match self {
+            Format::Bytes => BYTES_SCALE,
+            Format::Half => (dim * size_of::<u16>()).next_multiple_of(FLOAT),
+            Format::Full => dim * FLOAT,
+        }
+    }
+
+    /// Bytes of a row that are used.
+    pub(super) fn used(self, dim: usize) -> usize {
+        match self {
+            Format::Bytes => BYTES_HEADER + dim,
+            Format::Half | Format::Full => self.scale_at(dim) + FLOAT,
+        }
+    }
+
+    /// Bytes from one row to the next: whole cache lines when that wastes at
+    /// most an eighth, else steps of 16.
+    pub(super) fn stride(self, dim: usize) -> usize {
+        let used = self.used(dim);
+        let lines = used.next_multiple_of(LINE);
+        if (lines - used) * 8 <= used { lines } else { used.next_multiple_of(STEP) }
+    }
+
+    /// Whether rows are shorter than in every wider format: short vectors are
+    /// no shorter as bytes.
+    pub(super) fn pays(self, dim: usize) -> bool {
+        Format::ALL.iter().filter(|wider| **wider > self).all(|wider| self.stride(dim) < wider.stride(dim))
+    }
+}
+
+/// Numbers that are tried together; a vector that does not fit shows in the
+/// first ones.
+const PIECE: usize = 32;
+
+/// The offset from which whole numbers below 256 lead to the vector; they are
+/// written to `codes`.
+pub(super) fn whole_steps(vector: &[f32], codes: &mut [u8]) -> Option<f32> {
+    let offset = vector.iter().copied().fold(f32::INFINITY, f32::min);
+    for (numbers, codes) in vector.chunks(PIECE).zip(codes.chunks_mut(PIECE)) {
+        let mut fits = true;
+        for (number, code) in numbers.iter().zip(codes) {
+            // Saturates: what does not fit comes back as another number.
+            *code = (number - offset) as u8;
+            fits &= (offset + f32::from(*code)).to_bits() == number.to_bits();
+        }
+        if !fits {
+            return None;
+        }
+    }
+    Some(offset)
+}
+
+/// Offset and step that lead to numbers near the vector's, at most about half
+/// a step off: a 510th of the distance of the largest number from the least.
+pub(super) fn near_steps(vector: &[f32], codes: &mut [u8]) -> (f32, f32) {
+    let (least, most) = vector.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), number| {
+        (least.min(*number), most.max(*number))
+    });
+    let step = (most - least) / f32::from(u8::MAX);
+    if step < f32::MIN_POSITIVE {
+        codes.fill(0);
+        return (least, 0.0);
+    }
+    for (number, code) in vector.iter().zip(codes) {
+        *code = ((number - least) / step + 0.5) as u8;
+    }
+    (least, step)
+}
+
+/// Writes a vector as halves; false when it does not fit.
+pub(super) fn halves(vector: &[f32], halves: &mut [u16]) -> bool {
+    for (numbers, halves) in vector.chunks(PIECE).zip(halves.chunks_mut(PIECE)) {
+        let mut fits = true;
+        for (number, half) in numbers.iter().zip(halves) {
+            *half = to_half(*number);
+            // The half for infinity comes back as 65,536.
+            fits &= from_half(*half).to_bits() == number.to_bits() && *half & 0x7fff < 0x7c00;
+        }
+        if !fits {
+            return false;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn as_bytes(vector: &[f32]) -> Option<Vec<f32>> {
+        let mut codes = vec![0; vector.len()];
+        let offset = whole_steps(vector, &mut codes)?;
+        Some(codes.iter().map(|code| offset + f32::from(*code)).collect())
+    }
+
+    fn fits_halves(vector: &[f32]) -> bool {
+        let mut stored = vec![0; vector.len()];
+        halves(vector, &mut stored)
+    }
+
+    #[test]
+    fn integers_of_eight_bits_fit_bytes() {
+        let unsigned: Vec<f32> = (0..=255).map(|x| x as f32).collect();
+        let signed: Vec<f32> = (-128..=127).map(|x| x as f32).collect();
+        let far: Vec<f32> = (0..=255).map(|x| 70_000.5 + x as f32).collect();
+        for vector in [unsigned, signed, far, vec![0.1; 50], vec![1e-40; 3], vec![-3e18]] {
+            assert_eq!(as_bytes(&vector), Some(vector));
+        }
+    }
+
+    #[test]
+    fn what_would_change_fits_no_bytes() {
+        for vector in [
+            &[0.0, 256.0][..],
+            &[0.0, 0.5],
+            &[-0.0, 0.0],
+            &[-0.0],
+            &[0.1, 0.7],
+            &[1e10, 1e10 + 2e4],
+            &[0.0, 1e-40],
+        ] {
+            assert_eq!(as_bytes(vector), None, "{vector:?}");
+        }
+        let mut late = vec![7.0; 100];
+        late[99] = 7.25;
+        assert_eq!(as_bytes(&late), None);
+    }
+
+    #[test]
+    fn what_halves_hold_fits_them_and_nothing_else() {
+        for x in [0.0, -0.0, 0.1f32, 65_504.0, 2.0f32.powi(-24), 1.0 / 3.0].map(|x| from_half(to_half(x))) {
+            assert!(fits_halves(&[x, -x]));
+        }
+        for x in [0.1, 65_505.0, 65_536.0, 1e20, 2.0f32.powi(-25), 1e-40, 2_049.0] {
+            let mut late = [0.5; 40];
+            late[39] = x;
+            assert!(!fits_halves(&[x]) && !fits_halves(&late), "{x}");
+        }
+    }
+
+    #[test]
+    fn rounded_numbers_are_at_most_half_a_step_off() {
+        let mut codes = [0; 1_000];
+        for (scale, shift) in [(1.0, 0.0), (1e-30, 0.0), (1e15, 3e15), (0.001, 100.0)] {
+            let vector: [f32; 1_000] = std::array::from_fn(|at| (at as f32).sin() * scale + shift);
+            let (offset, step) = near_steps(&vector, &mut codes);
+            let rounding = (shift + scale) * f32::EPSILON;
+            for (number, code) in vector.iter().zip(codes) {
+                let stored = f32::from(code).mul_add(step, offset);
+                assert!((number - stored).abs() <= step * 0.5001 + rounding, "{stored} for {number}");
+            }
+            assert!((step - scale * 2.0 / 255.0).abs() < step * 1e-3 + rounding);
+        }
+        assert_eq!(near_steps(&[4.5; 3], &mut codes[..3]), (4.5, 0.0));
+    }
+
+    #[test]
+    fn strides_waste_at_most_an_eighth() {
+        for dim in 1..2_000 {
+            for format in Format::ALL {
+                let (used, stride) = (format.used(dim), format.stride(dim));
+                assert!(stride - used < STEP || (stride - used) * 8 <= used);
+                assert!(stride.is_multiple_of(STEP) && format.scale_at(dim) + FLOAT <= used);
+            }
+        }
+        assert_eq!(Format::ALL.map(|format| format.stride(784)), [832, 1_600, 3_200]);
+        assert_eq!(Format::ALL.map(|format| format.pays(2)), [false, false, true]);
+        assert_eq!(Format::ALL.map(|format| format.pays(50)), [true, true, true]);
+    }
+}

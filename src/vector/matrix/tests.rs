@@ -1,0 +1,243 @@
+use super::*;
+use crate::id::mix;
+use crate::kernel::{from_half, to_half};
+
+fn lossless(dim: usize) -> Matrix {
+    Matrix::new(dim, VectorStorage::Lossless, Metric::L2)
+}
+
+fn put(matrix: &mut Matrix, row: Row, vector: &[f32], scale: f32) -> bool {
+    matrix.reserve(row).unwrap();
+    // SAFETY: single thread, no view is read meanwhile.
+    unsafe { matrix.write(row, vector, scale) }.unwrap()
+}
+
+fn filled(dim: usize, rows: u32) -> Matrix {
+    let mut matrix = lossless(dim);
+    for row in 0..rows {
+        put(&mut matrix, row, &vec![row as f32; dim], 0.5);
+    }
+    matrix
+}
+
+fn bits(vector: &[f32]) -> Vec<u32> {
+    vector.iter().map(|number| number.to_bits()).collect()
+}
+
+/// Vectors of every kind, drawn by a number.
+fn vector(dim: usize, kind: u64, seed: u64) -> Vec<f32> {
+    let unit = |at: usize| (mix(seed << 20 ^ at as u64) >> 40) as f32 / (1u64 << 24) as f32;
+    let number = |at: usize| match kind {
+        0 => (unit(at) * 256.0).floor(),
+        1 => (unit(at) * 256.0).floor() - 128.0,
+        2 => (unit(at) * 256.0).floor() + 70_000.5,
+        3 => from_half(to_half(unit(at) - 0.5)),
+        4 => {
+            if unit(at) < 0.5 {
+                -0.0
+            } else {
+                0.0
+            }
+        }
+        5 => from_half((unit(at) * 1_000.0) as u16),
+        6 => unit(at) - 0.5,
+        7 => unit(at) * 1e17,
+        8 => f32::from_bits((unit(at) * 8e6) as u32),
+        _ => {
+            if at == dim / 2 {
+                0.1
+            } else {
+                3.0
+            }
+        }
+    };
+    (0..dim).map(number).collect()
+}
+
+/// The narrowest format of a kind of vectors.
+fn format_of(kind: u64) -> Format {
+    match kind {
+        0..=2 => Format::Bytes,
+        3..=5 => Format::Half,
+        _ => Format::Full,
+    }
+}
+
+#[test]
+fn rows_keep_their_vectors_over_many_chunks() {
+    let matrix = filled(300, 10_000);
+    for row in [0, 63, 64, 2_047, 2_048, 9_999] {
+        assert_eq!(matrix.view().vector(row), vec![row as f32; 300]);
+        assert_eq!(matrix.view().scale(row), 0.5);
+    }
+}
+
+#[test]
+fn a_view_keeps_its_rows_while_the_matrix_grows_and_detaches() {
+    let mut matrix = filled(8, 10);
+    let before = matrix.view().clone();
+    matrix.reserve(100_000).unwrap();
+    matrix.detach(3).unwrap();
+    put(&mut matrix, 3, &[9.0; 8], 1.0);
+    assert_eq!((before.vector(3), matrix.view().vector(3)), (vec![3.0; 8], vec![9.0; 8]));
+    assert_eq!(matrix.view().vector(9), [9.0; 8]);
+}
+
+#[test]
+fn every_kind_of_vector_comes_back_bit_for_bit_in_its_narrowest_format() {
+    for dim in [33, 50, 100, 384] {
+        for kind in 0..10 {
+            let mut matrix = lossless(dim);
+            for row in 0..200 {
+                put(&mut matrix, row, &vector(dim, kind, u64::from(row)), 0.25);
+            }
+            for row in 0..200 {
+                assert_eq!(bits(&matrix.view().vector(row)), bits(&vector(dim, kind, u64::from(row))));
+                assert_eq!((matrix.view().scale(row), matrix.view().format(row)), (0.25, format_of(kind)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_chunk_is_copied_at_most_twice_and_later_ones_start_as_wide() {
+    let dim = 600;
+    let rows = lossless(dim).view.shape.rows;
+    let mut matrix = lossless(dim);
+    let copies = |matrix: &mut Matrix, row, kind| u32::from(put(matrix, row, &vector(dim, kind, 1), 1.0));
+    let kind = |row: Row| [0, 1, 3, 4, 0, 5, 6, 7][row as usize % 8];
+    let first: u32 = (0..rows).map(|row| copies(&mut matrix, row, kind(row))).sum();
+    assert_eq!((first, matrix.view().format(0)), (2, Format::Full));
+    assert_eq!(copies(&mut matrix, rows, 0), 0);
+    assert_eq!(matrix.view().format(rows), Format::Full);
+    let mut floats = lossless(dim);
+    let copied: u32 = (0..2 * rows).map(|row| copies(&mut floats, row, 6)).sum();
+    assert_eq!(copied, 1, "the first, which held nothing");
+}
+
+#[test]
+fn a_row_that_halves_do_not_hold_takes_its_chunk_to_floats() {
+    let mut matrix = lossless(64);
+    put(&mut matrix, 0, &vector(64, 2, 1), 1.0);
+    put(&mut matrix, 1, &vector(64, 3, 1), 1.0);
+    assert_eq!(matrix.view().format(0), Format::Full);
+    assert_eq!((matrix.view().vector(0), matrix.view().vector(1)), (vector(64, 2, 1), vector(64, 3, 1)));
+    put(&mut matrix, 1, &vector(64, 0, 1), 1.0);
+    assert_eq!(matrix.view().vector(1), vector(64, 0, 1));
+}
+
+/// Writes that reuse places, widen chunks and are seen by views that are held,
+/// beside a plain table; two runs hold different views.
+#[test]
+fn views_keep_what_they_saw_while_chunks_widen_and_places_are_used_again() {
+    let dim = 40;
+    let run = |seed: u64, hold: u64| {
+        let mut matrix = lossless(dim);
+        let mut model: Vec<Vec<f32>> = Vec::new();
+        let mut held: Vec<(MatrixView, Vec<Vec<f32>>)> = Vec::new();
+        for step in 0..600 {
+            let draw = mix(seed ^ step << 8);
+            // Wider kinds come later, and seldom.
+            let kind = if draw.is_multiple_of(97) {
+                draw / 97 % (step / 60 + 1)
+            } else {
+                draw % 3 % (step / 100 + 1)
+            };
+            let vector = vector(dim, kind, draw);
+            let row =
+                if draw & 1 == 0 || model.is_empty() { model.len() } else { draw as usize / 2 % model.len() };
+            if row < model.len() {
+                matrix.detach(row as Row).unwrap();
+                model[row] = vector.clone();
+            } else {
+                model.push(vector.clone());
+            }
+            put(&mut matrix, row as Row, &vector, 1.0);
+            if mix(draw ^ hold).is_multiple_of(20) {
+                held.push((matrix.view().clone(), model.clone()));
+            }
+        }
+        held.push((matrix.view().clone(), model));
+        for (view, model) in &held {
+            for (row, vector) in model.iter().enumerate() {
+                assert_eq!(bits(&view.vector(row as Row)), bits(vector));
+            }
+        }
+        let (view, model) = held.pop().unwrap();
+        (0..model.len() as Row).map(|row| view.format(row)).collect::<Vec<_>>()
+    };
+    for seed in 0..12 {
+        assert_eq!(run(seed, 1), run(seed, 2), "formats are a matter of the writes alone");
+    }
+}
+
+#[test]
+fn small_matrices_take_little_memory() {
+    let bytes = |matrix: &Matrix| Format::ALL.map(|format| matrix.view().bytes(format));
+    assert_eq!(bytes(&filled(784, 10)), [64 * 832, 0, 0]);
+    let mut matrix = filled(784, 10);
+    put(&mut matrix, 3, &vector(784, 3, 1), 1.0);
+    assert_eq!(bytes(&matrix), [0, 64 * 1_600, 0]);
+    put(&mut matrix, 3, &vector(784, 6, 1), 1.0);
+    assert_eq!(bytes(&matrix), [0, 0, 64 * 3_200]);
+}
+
+#[test]
+fn full_chunks_take_whole_huge_pages_in_every_format() {
+    for dim in [32, 50, 100, 128, 300, 384, 768, 784, 960, 1_536, 4_096] {
+        let rows = Shape::new(dim).chunk_rows();
+        for format in Format::ALL {
+            let chunk = Chunk::new(dim, format, rows).unwrap();
+            let bytes = chunk.buffer.bytes();
+            assert!(bytes >= HUGE, "{dim}: {bytes}");
+            assert!((bytes - rows * chunk.stride) * 20 < bytes, "{dim}: {bytes} for {}", rows * chunk.stride);
+        }
+    }
+}
+
+#[test]
+fn storages_use_the_formats_that_they_promise() {
+    let format = |storage, kind| {
+        let mut matrix = Matrix::new(48, storage, Metric::L2);
+        put(&mut matrix, 0, &vector(48, kind, 1), 1.0);
+        matrix.view().format(0)
+    };
+    for kind in 0..10 {
+        assert_eq!(format(VectorStorage::Full, kind), Format::Full);
+        assert_eq!(format(VectorStorage::Byte, kind), Format::Bytes);
+        assert_eq!(format(VectorStorage::Lossless, kind), format_of(kind));
+    }
+    let mut short = Matrix::new(2, VectorStorage::Byte, Metric::L2);
+    put(&mut short, 0, &[0.123, 1e7], 1.0);
+    assert_eq!((short.view().format(0), short.view().vector(0)), (Format::Full, vec![0.123, 1e7]));
+}
+
+#[test]
+fn rounded_vectors_have_the_scale_of_what_they_became() {
+    for (metric, own) in [(Metric::Cosine, true), (Metric::L2, false)] {
+        let mut matrix = Matrix::new(48, VectorStorage::Byte, metric);
+        let given = vector(48, 6, 1);
+        put(&mut matrix, 0, &given, 1.0);
+        put(&mut matrix, 1, &vector(48, 0, 1), 0.5);
+        let stored = matrix.view().vector(0);
+        let (least, most) = given.iter().fold((1f32, -1f32), |(a, b), x| (a.min(*x), b.max(*x)));
+        assert!(stored != given);
+        assert!(given.iter().zip(&stored).all(|(x, y)| (x - y).abs() <= (most - least) / 509.0));
+        let length = stored.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        let scale = f64::from(matrix.view().scale(0));
+        assert!(if own { (scale * length - 1.0).abs() < 1e-6 } else { scale == 1.0 });
+        assert_eq!((matrix.view().scale(1), matrix.view().vector(1)), (0.5, vector(48, 0, 1)));
+    }
+}
+
+#[test]
+fn every_row_has_its_own_place_in_a_chunk() {
+    for dim in [1, 2, 7, 64, 100, 784, 1_536, 65_536] {
+        let shape = Shape::new(dim);
+        let rows = shape.rows;
+        let edges = (0..5).map(|chunk| chunk * rows).chain([u32::MAX / rows * rows, 1 << 31]);
+        for row in edges.flat_map(|edge| [edge.saturating_sub(1), edge, edge.saturating_add(1)]) {
+            assert_eq!(shape.place(row), ((row / rows) as usize, (row % rows) as usize));
+        }
+    }
+}
