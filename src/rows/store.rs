@@ -48,6 +48,10 @@ struct Unlisted {
 /// The end of the rows is looked at when one in so many is free.
 const SPARSE_DIVISOR: usize = 2;
 
+/// After a look that found nothing, so many more must be free for the next: all
+/// looks together cost no more than a few.
+const LOOKED_DIVISOR: usize = 4;
+
 /// Entries that are not worth a sweep.
 const SWEEP_LEAST: usize = 64;
 
@@ -65,6 +69,8 @@ pub(crate) struct RowStore {
     unlisted: VecDeque<Unlisted>,
     /// Entries at which those behind one that must stay are swept.
     sweep_at: usize,
+    /// Free rows at which the end of the rows is looked at again.
+    look_at: usize,
     /// Chunks of vectors that were copied, with the first view that has the copy.
     detached_vectors: HashMap<usize, ViewNumber>,
     /// The same of cells.
@@ -82,6 +88,7 @@ impl RowStore {
             first_views: Vec::new(),
             unlisted: VecDeque::new(),
             sweep_at: 0,
+            look_at: 0,
             detached_vectors: HashMap::new(),
             detached_cells: HashMap::new(),
         }
@@ -190,8 +197,11 @@ impl RowStore {
     pub(crate) fn reuse(&mut self, retired: RetiredRows) {
         let unseen_from = retired.unseen_from;
         self.free.extend(retired.rows.into_iter().map(|row| Retired { row, unseen_from }));
-        if self.free.len() * SPARSE_DIVISOR >= self.high_water {
+        if self.free.len() * SPARSE_DIVISOR < self.high_water {
+            self.look_at = 0;
+        } else if self.free.len() >= self.look_at {
             self.give_back();
+            self.look_at = self.free.len() + self.free.len() / LOOKED_DIVISOR;
         }
     }
 
@@ -212,7 +222,9 @@ impl RowStore {
         self.first_views.shrink_to_fit();
         self.free.retain(|retired| (retired.row as usize) < end);
         self.free.shrink_to_fit();
-        self.detached.retain(|chunk, _| (Cells::rows_of_chunk(*chunk).start as usize) < end);
+        let (vectors, cells) = (self.vectors.chunk_of(end as Row), Cells::chunk_of(end as Row));
+        self.detached_vectors.retain(|chunk, _| *chunk < vectors);
+        self.detached_cells.retain(|chunk, _| *chunk <= cells);
     }
 
     /// Prunes directory entries that no held view needs any more.

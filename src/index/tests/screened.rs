@@ -15,7 +15,7 @@ fn fixture(kind: Kind, metric: Metric) -> Fixture {
     let inner: Box<dyn Index> = match kind {
         Kind::Hnsw => Box::new(Hnsw::new(OPTIONS)),
         Kind::Graph(coding) => {
-            Box::new(QuantizedGraph::new(GraphOptions { ef_construction: 48, coding, seed: 7 }))
+            Box::new(QuantizedGraph::new(GraphOptions { degree: 32, ef_construction: 48, coding, seed: 7 }))
         }
     };
     Fixture::with(Box::new(Screened::new(inner)), metric, DIM)
