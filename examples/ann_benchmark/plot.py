@@ -18,6 +18,7 @@ import xml.sax.saxutils
 WIDTH, HEIGHT = 720, 440
 LEFT, RIGHT, TOP, BOTTOM = 70, 190, 46, 52
 OURS = "#d9480f"
+KEYS = ["qps1_single", "qps1_batch", "qps2_batch"]
 OTHERS = ["#1c7ed6", "#2f9e44", "#7048e8", "#0c8599", "#868e96", "#c2255c", "#e67700", "#5c940d"]
 
 
@@ -106,23 +107,15 @@ class Chart:
         return "\n".join([head, f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>', *self.out, "</svg>\n"])
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out")
-    parser.add_argument("results", nargs="+")
-    parser.add_argument("--data", help="the data set to draw; the first one found when left out")
-    parser.add_argument("--key", default="qps1_single", choices=["qps1_single", "qps1_batch", "qps2_batch"])
-    parser.add_argument("--from", dest="least", type=float, default=0.8, help="the recall at the left edge")
-    options = parser.parse_args()
-
-    name, peers = read(options.results, options.data)
-    curves = {peer: curve(by_param, options.key) for peer, by_param in peers.items()}
-    curves = {peer: points for peer, points in curves.items() if points and points[-1][0] >= options.least}
+def picture(name, peers, key, least):
+    """The SVG of {peer: {param: [record]}}; nothing when no point is to be seen."""
+    curves = {peer: curve(by_param, key) for peer, by_param in peers.items()}
+    curves = {peer: points for peer, points in curves.items() if points and points[-1][0] >= least}
     if not curves:
-        parser.error("there are no points to draw")
+        return None
     one = next(iter(next(iter(peers.values())).values()))[0]
-    chart = Chart(curves, options.least)
-    threads = "two threads" if options.key.startswith("qps2") else "one thread"
+    chart = Chart(curves, least)
+    threads = "two threads" if key.startswith("qps2") else "one thread"
     chart.axes(f"{name}: {one['n']:,} x {one['d']}, {one['metric']}", f"recall@{one['k']} against queries a second, {threads}")
     others = iter(OTHERS * 4)
     ends = []
@@ -132,8 +125,24 @@ def main():
         _, y = chart.draw(curves[peer], color, 3 if ours else 1.5)
         ends.append((y, peer, color, 700 if ours else 400))
     chart.labels(ends)
+    return chart.svg()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out")
+    parser.add_argument("results", nargs="+")
+    parser.add_argument("--data", help="the data set to draw; the first one found when left out")
+    parser.add_argument("--key", default="qps1_single", choices=KEYS)
+    parser.add_argument("--from", dest="least", type=float, default=0.8, help="the recall at the left edge")
+    options = parser.parse_args()
+
+    name, peers = read(options.results, options.data)
+    svg = picture(name, peers, options.key, options.least)
+    if not svg:
+        parser.error("there are no points to draw")
     with open(options.out, "w", encoding="utf-8") as file:
-        file.write(chart.svg())
+        file.write(svg)
 
 
 if __name__ == "__main__":
