@@ -48,6 +48,10 @@ struct Unlisted {
 /// The end of the rows is looked at when one in so many is free.
 const SPARSE_DIVISOR: usize = 2;
 
+/// So few free rows are not worth a look: those of a small collection that is
+/// written over and over are used again at once.
+const SPARSE_LEAST: usize = 1_024;
+
 /// After a look that found nothing, so many more must be free for the next: all
 /// looks together cost no more than a few.
 const LOOKED_DIVISOR: usize = 4;
@@ -197,7 +201,7 @@ impl RowStore {
     pub(crate) fn reuse(&mut self, retired: RetiredRows) {
         let unseen_from = retired.unseen_from;
         self.free.extend(retired.rows.into_iter().map(|row| Retired { row, unseen_from }));
-        if self.free.len() * SPARSE_DIVISOR < self.high_water {
+        if self.free.len() < SPARSE_LEAST.max(self.high_water / SPARSE_DIVISOR) {
             self.look_at = 0;
         } else if self.free.len() >= self.look_at {
             self.give_back();
