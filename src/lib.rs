@@ -78,8 +78,10 @@
 mod stats;
 mod id;
 mod metric;
+mod durability;
 mod neighbor;
 mod bits;
+mod codec;
 mod lease;
 mod memory;
 
@@ -93,6 +95,7 @@ mod tuning;
 mod rows;
 mod snapshot;
 mod calibrate;
+mod persist;
 mod shard;
 mod coordinator;
 mod engine;

@@ -1,0 +1,1 @@
+//! Crashes, damage and their absence.
