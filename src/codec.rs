@@ -95,9 +95,6 @@ impl<'a> Decoder<'a> {
         Decoder { bytes, at: 0 }
     }
 
-    pub(crate) fn offset(&self) -> usize {
-        self.at
-    }
 
     /// What is left.
     pub(crate) fn rest(&self) -> usize {

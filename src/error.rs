@@ -54,6 +54,13 @@ pub enum BuildError {
     /// The variable that forces an instruction set names none that this machine has.
     #[error("{0}")]
     Isa(String),
+    /// Writes were to survive something, but the engine has no folder: see
+    /// [`EngineBuilder::open`](crate::EngineBuilder::open).
+    #[error("an engine without a folder cannot keep writes: they were to be {asked}")]
+    InMemory {
+        /// What was asked for.
+        asked: Durability,
+    },
     /// The system gave no thread.
     #[error("a thread could not be started")]
     Thread(#[source] std::io::Error),

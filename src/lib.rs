@@ -104,16 +104,18 @@ mod engine;
 #[doc(hidden)]
 pub mod internals;
 
+pub use durability::Durability;
 pub use engine::{
     Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, GraphConfig,
-    HnswConfig, IndexSpec, ShardStats, TargetChoice, TargetStats, TuningStats, Write,
+    HnswConfig, IndexSpec, Recovery, ShardStats, TargetChoice, TargetStats, TuningStats, Write,
 };
 pub use error::{
-    BuildError, CalibrateError, CollectionError, Gone, ParamsError, ReadError, SearchError, WaitError,
-    WriteError,
+    BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError, OpenError,
+    Operation, ParamsError, ReadError, SearchError, WaitError, WriteError,
 };
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;
+pub use persist::{GiveUp, GivenUp};
 pub use query::{Answer, Hit, Query, SearchParams, SearchStats};
 pub use shard::Backpressure;
 pub use snapshot::{Cursor, Finding, Page, Record, Snapshot, VerifyReport};

@@ -15,7 +15,7 @@ use super::fault::{FileError, Operation, failed};
 use super::frame::{END, FILE_HEADER, FrameWriter};
 use super::log::{ClosedLog, FileNumbers, Log};
 use super::manifest::{Change, CheckpointAt, Contents, Cut, Entry, MANIFEST, Manifest};
-use super::recover::{GivenUp, Logs, parse_name};
+use super::recover::{GiveUp, GivenUp, Logs, parse_name};
 use super::storage::{Guard, Storage};
 use super::{EntryHead, checkpoint};
 use crate::id::Seq;
@@ -88,7 +88,11 @@ pub(crate) fn find(storage: Arc<dyn Storage>, options: FolderOptions) -> Result<
         let opened = vec![0; options.workers as usize];
         (Contents { workers: options.workers, opened, ..Contents::default() }, 0)
     };
-    let logs = Logs::read(storage.as_ref(), &names, &contents, options.repair)?;
+    let read = |repair| Logs::read(storage.as_ref(), &names, &contents, repair);
+    let logs = match read(false) {
+        Err(FileError::Damaged { .. } | FileError::Missing { .. }) if options.repair => read(true)?,
+        outcome => outcome?,
+    };
     let numbers = names.iter().filter_map(|name| {
         parse_name(name).map(|(_, number)| number).or_else(|| checkpoint::parse_name(name).map(|(_, n)| n))
     });
@@ -127,6 +131,21 @@ impl Found {
 
     pub(crate) fn given_up(&self) -> &[GivenUp] {
         &self.logs.given_up
+    }
+
+    /// Something else could not be read.
+    pub(crate) fn give_up(&mut self, part: GivenUp) {
+        self.logs.given_up.push(part);
+    }
+
+    /// Damage is to be overcome.
+    pub(crate) fn repairs(&self) -> bool {
+        self.options.repair
+    }
+
+    /// There was damage: checkpoints must take the place of the files.
+    pub(crate) fn is_repaired(&self) -> bool {
+        self.logs.given_up.iter().any(|part| part.reason == GiveUp::Damage)
     }
 
     /// The collections by their numbers.
@@ -178,11 +197,12 @@ impl Found {
     }
 
     /// Brings files that a crash left without an end to one.
-    fn end_logs(&mut self) -> Result<Vec<ClosedLog>, FileError> {
+    fn end_logs(&self) -> Result<Vec<ClosedLog>, FileError> {
         let mut closed = Vec::new();
-        for file in &mut self.logs.files {
+        let is_salvaged = self.logs.is_salvaged();
+        for file in &self.logs.files {
             let mut length = file.tail.length;
-            if !file.tail.is_ended && !self.options.repair {
+            if !file.tail.is_ended && !is_salvaged {
                 let opened = self.storage.open(&file.name);
                 let handle = opened.map_err(|fault| failed(Operation::Open, &file.name, &fault))?;
                 let mut writer = FrameWriter::resume(handle, &file.name, file.header, length)?;
@@ -210,7 +230,8 @@ impl Found {
 fn first_needed(contents: &Contents, closed: &[ClosedLog]) -> Option<u64> {
     let is_needed = |file: &&ClosedLog| {
         file.newest.iter().any(|(collection, newest)| {
-            contents.collections.get(collection).is_some_and(|entry| *newest > entry.checkpointed())
+            let entry = contents.collections.get(collection);
+            entry.is_some_and(|entry| entry.limit(file.number, *newest) > entry.checkpointed())
         })
     };
     closed.iter().filter(is_needed).map(|file| file.number).min()

@@ -58,9 +58,15 @@ impl Entry {
         self.checkpoint.map_or(Seq(0), |checkpoint| checkpoint.seq)
     }
 
+    /// The newest write up to `newest` that counts in a log file.
+    pub(super) fn limit(&self, file: u64, newest: Seq) -> Seq {
+        let cuts = self.cuts.iter().filter(|cut| file <= cut.up_to);
+        cuts.fold(newest, |newest, cut| newest.min(cut.seq))
+    }
+
     /// Whether a write in a log file counts.
     pub(super) fn counts(&self, file: u64, seq: Seq) -> bool {
-        seq > self.checkpointed() && self.cuts.iter().all(|cut| file > cut.up_to || seq <= cut.seq)
+        seq > self.checkpointed() && self.limit(file, seq) == seq
     }
 }
 

@@ -25,12 +25,24 @@ pub struct GivenUp {
     pub file: String,
     /// The first byte.
     pub offset: u64,
-    /// How many bytes.
+    /// How many bytes; 0: it is not known how far the damage reaches.
     pub bytes: u64,
     /// Whole entries among them that nothing vouched for.
     pub entries: usize,
     /// Why.
     pub reason: GiveUp,
+}
+
+impl GivenUp {
+    /// What a damaged file costs; other faults stay faults.
+    pub(crate) fn of(fault: FileError) -> Result<GivenUp, FileError> {
+        match fault {
+            FileError::Damaged { file, offset, .. } => {
+                Ok(GivenUp { file, offset, bytes: 0, entries: 0, reason: GiveUp::Damage })
+            }
+            other => Err(other),
+        }
+    }
 }
 
 /// Why bytes were given up.
@@ -255,6 +267,11 @@ impl Logs {
             }
             self.states.insert(*collection, state);
         }
+    }
+
+    /// They were read in spite of damage.
+    pub(super) fn is_salvaged(&self) -> bool {
+        self.repair
     }
 
     /// Shows all that a worker's log asks for, in order: what counts and is

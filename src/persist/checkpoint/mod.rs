@@ -18,7 +18,6 @@ mod section;
 mod write;
 
 pub(crate) use read::{Checkpoint, LoadedShard};
-pub(crate) use section::Sections;
 pub(crate) use write::{Meta, write};
 
 use crate::persist::frame::FORMAT;

@@ -7,6 +7,7 @@ use crate::codec::{Decoder, Malformed};
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
 use crate::persist::entry::decode_id;
 use crate::persist::fault::{FileError, Operation, damaged};
+use crate::persist::recover::GivenUp;
 use crate::persist::storage::Storage;
 use crate::rows::{NewRow, RowStore};
 use crate::vector::Space;
@@ -14,11 +15,15 @@ use crate::vector::Space;
 /// Shards of a checkpoint at most: far more than engines have workers.
 const SHARDS_MOST: usize = 1 << 16;
 
+/// Rows, vectors, index.
+const SECTIONS_OF_SHARD: u32 = 3;
+
 /// An open checkpoint.
 pub(crate) struct Checkpoint {
     pub(crate) meta: Meta,
     sections: Sections,
     next_shard: u32,
+    repair: bool,
 }
 
 /// A shard that was read.
@@ -95,42 +100,79 @@ impl Checkpoint {
         let section = sections.begin(META)?;
         let content = sections.content(&section)?;
         let meta = decode_meta(&content).map_err(|fault| damaged(name, section.start, fault))?;
-        Ok(Checkpoint { meta, sections, next_shard: 0 })
+        Ok(Checkpoint { meta, sections, next_shard: 0, repair: false })
     }
 
-    /// Reads the next shard. `list` is told of every id and its row.
+    /// Goes on behind damage from here on.
+    pub(crate) fn repair(&mut self, repair: bool) {
+        self.repair = repair;
+    }
+
+    /// Reads the next shard. `list` is told of every id and its row. In a
+    /// repair `give_up` is told of what cannot be read: an index is built anew,
+    /// but the records of a shard are lost when its rows or vectors are damaged.
     pub(crate) fn shard(
         &mut self,
         space: &Space,
         list: &mut dyn FnMut(RecordId, Row),
+        give_up: &mut dyn FnMut(GivenUp),
     ) -> Result<LoadedShard, FileError> {
+        let mut ids = Vec::new();
+        let outcome = self.rows_and_vectors(space, &mut |id, row| ids.push((id, row)));
+        let (table, rows) = match outcome {
+            Err(fault) if self.repair => {
+                give_up(GivenUp::of(fault)?);
+                self.skip_shard();
+                return Ok(LoadedShard::empty(space));
+            }
+            outcome => outcome?,
+        };
+        ids.into_iter().for_each(|(id, row)| list(id, row));
+        let mut shard = LoadedShard::new(table, rows);
+        match self.index(&shard) {
+            Err(fault) if self.repair => {
+                give_up(GivenUp::of(fault)?);
+                shard.forget_index();
+            }
+            outcome => shard.index = outcome?,
+        }
+        self.next_shard += 1;
+        Ok(shard)
+    }
+
+    fn rows_and_vectors(
+        &mut self,
+        space: &Space,
+        list: &mut dyn FnMut(RecordId, Row),
+    ) -> Result<(RowTable, RowStore), FileError> {
         let table = self.row_table()?;
         let rows = self.vectors(space, &table, list)?;
-        let start = self.sections.begin(INDEX)?;
-        self.check_shard(start.shard, start.start)?;
-        let index = IndexBytes {
-            content: self.sections.content(&start)?,
-            file: self.sections.name().to_owned(),
-            start: start.start,
-        };
+        Ok((table, rows))
+    }
+
+    fn index(&mut self, shard: &LoadedShard) -> Result<Option<IndexBytes>, FileError> {
+        let section = self.sections.begin(INDEX)?;
+        self.check_shard(section.shard, section.start)?;
+        let content = self.sections.content(&section)?;
+        let is_written = content.first() == Some(&1);
+        if !is_written && shard.held.len() > 0 {
+            let what = "there is no index for the rows that it holds";
+            return Err(self.sections.damage(section.start, what));
+        }
+        let (file, start) = (self.sections.name().to_owned(), section.start);
+        Ok(is_written.then_some(IndexBytes { content, file, start }))
+    }
+
+    /// Goes to the next shard from wherever in this one; if even that cannot
+    /// be, the next one fails too.
+    fn skip_shard(&mut self) {
         self.next_shard += 1;
-        let (mut held, mut dead) = (RowSet::default(), Vec::new());
-        let mut is_in_tail = RowSet::default();
-        table.tail.iter().for_each(|row| _ = is_in_tail.insert(*row));
-        for (row, kind) in table.kinds.iter().enumerate().map(|(row, kind)| (row as Row, *kind)) {
-            if kind == DEAD {
-                dead.push(row);
-            }
-            if kind != FREE && !is_in_tail.contains(row) {
-                held.insert(row);
-            }
+        let until = 1 + SECTIONS_OF_SHARD * self.next_shard;
+        while self.sections.begun() < until
+            && let Ok((_, section)) = self.sections.begin_any()
+        {
+            let _ = self.sections.skip(&section);
         }
-        let is_written = index.content.first() == Some(&1);
-        if !is_written && held.len() > 0 {
-            return Err(self.sections.damage(index.start, "there is no index for the rows that it holds"));
-        }
-        let index = is_written.then_some(index);
-        Ok(LoadedShard { rows, tail: table.tail, dead, held, absorbed: table.absorbed, index })
     }
 
     fn check_shard(&self, shard: u32, offset: u64) -> Result<(), FileError> {
@@ -231,8 +273,47 @@ fn decode_meta(content: &[u8]) -> Result<Meta, Malformed> {
     input.end().map(|()| Meta { name, config, seq, dimension, shards })
 }
 
-/// A record of a checkpoint, for those who put it somewhere else.
 impl LoadedShard {
+    fn empty(space: &Space) -> LoadedShard {
+        LoadedShard {
+            rows: RowStore::new(space.dim()),
+            tail: Vec::new(),
+            dead: Vec::new(),
+            held: RowSet::default(),
+            absorbed: 0,
+            index: None,
+        }
+    }
+
+    fn new(table: RowTable, rows: RowStore) -> LoadedShard {
+        let (mut held, mut dead, mut in_tail) = (RowSet::default(), Vec::new(), RowSet::default());
+        table.tail.iter().for_each(|row| _ = in_tail.insert(*row));
+        for (kind, row) in table.kinds.iter().zip(0 as Row..) {
+            if *kind == DEAD {
+                dead.push(row);
+            }
+            if *kind != FREE && !in_tail.contains(row) {
+                held.insert(row);
+            }
+        }
+        LoadedShard { rows, tail: table.tail, dead, held, absorbed: table.absorbed, index: None }
+    }
+
+    /// All live rows wait for an index again. (The places of dead ones are
+    /// never used again: they are few, and this is a repair.)
+    pub(crate) fn forget_index(&mut self) {
+        let rows = std::mem::take(&mut self.held);
+        self.tail.extend(rows.iter().filter(|row| self.rows.is_alive(*row)));
+        self.tail.sort_unstable();
+        self.dead.clear();
+        self.index = None;
+    }
+
+    /// Live records.
+    pub(crate) fn live(&self) -> usize {
+        self.tail.len() + self.held.len() - self.dead.len()
+    }
+
     /// The live records, in the order of their rows.
     pub(crate) fn records(&self) -> impl Iterator<Item = NewRow> + '_ {
         self.rows.live_records()

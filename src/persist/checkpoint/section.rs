@@ -1,5 +1,7 @@
 //! Sections of a file: written as a stream, read with every length checked.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::{END, FORMAT, MAGIC};
 use crate::codec::{Decoder, Encoder};
 use crate::persist::fault::{FileError, Operation, damaged, failed};
@@ -25,7 +27,9 @@ fn head_crc(head: &[u8], offset: u64) -> u32 {
 }
 
 /// Writes sections, one after the other.
-pub(super) struct SectionWriter {
+pub(super) struct SectionWriter<'a> {
+    /// Set when nobody wants the file any more.
+    cancelled: &'a AtomicBool,
     file: Box<dyn File>,
     name: String,
     buffer: Vec<u8>,
@@ -36,8 +40,12 @@ pub(super) struct SectionWriter {
     crc: crc32fast::Hasher,
 }
 
-impl SectionWriter {
-    pub(super) fn create(storage: &dyn Storage, name: &str) -> Result<SectionWriter, FileError> {
+impl<'a> SectionWriter<'a> {
+    pub(super) fn create(
+        storage: &dyn Storage,
+        name: &str,
+        cancelled: &'a AtomicBool,
+    ) -> Result<SectionWriter<'a>, FileError> {
         let file = storage.create(name).map_err(|fault| failed(Operation::Create, name, &fault))?;
         let mut header = Encoder::default();
         header.raw(MAGIC);
@@ -45,6 +53,7 @@ impl SectionWriter {
         header.raw(&[0; FILE_HEADER - 16]);
         header.u32(crc32fast::hash(header.as_slice()));
         let mut writer = SectionWriter {
+            cancelled,
             file,
             name: name.to_owned(),
             buffer: Vec::with_capacity(PIECE),
@@ -71,7 +80,12 @@ impl SectionWriter {
     }
 
     fn flush(&mut self) -> Result<(), FileError> {
-        let outcome = self.file.append_all(&self.buffer);
+        let is_wanted = !self.cancelled.load(Ordering::Relaxed);
+        let outcome = if is_wanted {
+            self.file.append_all(&self.buffer)
+        } else {
+            Err(std::io::Error::new(std::io::ErrorKind::Interrupted, "the engine is closing"))
+        };
         self.buffer.clear();
         outcome.map_err(|fault| failed(Operation::Append, &self.name, &fault))
     }
@@ -175,8 +189,23 @@ impl Sections {
         Ok(())
     }
 
+    /// Sections that were begun so far.
+    pub(super) fn begun(&self) -> u32 {
+        self.sections
+    }
+
     /// Begins the next section, which must be this one.
     pub(super) fn begin(&mut self, tag: [u8; 4]) -> Result<Section, FileError> {
+        let at = self.offset;
+        let (found, section) = self.begin_any()?;
+        if found != tag {
+            return Err(self.damage(at, "another section was expected"));
+        }
+        Ok(section)
+    }
+
+    /// Begins the next section, whatever it is.
+    pub(super) fn begin_any(&mut self) -> Result<([u8; 4], Section), FileError> {
         let (at, mut head) = (self.offset, [0; HEAD]);
         self.read(&mut head)?;
         let mut input = Decoder::new(&head);
@@ -185,14 +214,12 @@ impl Sections {
         if crc != head_crc(&head[..HEAD - CRC], at) {
             return Err(self.damage(at, "the head of a section is bad"));
         }
-        if found != &tag[..] {
-            return Err(self.damage(at, "another section was expected"));
-        }
         if bytes > self.length.saturating_sub(self.offset + CRC as u64) {
             return Err(self.damage(at, "a section is longer than the file"));
         }
+        let tag = found.first_chunk().copied().unwrap_or_default();
         self.sections += 1;
-        Ok(Section { shard, start: self.offset, bytes })
+        Ok((tag, Section { shard, start: self.offset, bytes }))
     }
 
     /// The content of a section as a whole.

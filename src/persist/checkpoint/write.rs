@@ -1,5 +1,7 @@
 //! Writing a checkpoint from a held snapshot, while reads and writes go on.
 
+use std::sync::atomic::AtomicBool;
+
 use super::section::{PIECE, SectionWriter};
 use super::{DEAD, DRAFT, FREE, INDEX, LIVE, META, ROWS, VECTORS};
 use crate::bits::RowSet;
@@ -23,15 +25,16 @@ pub(crate) struct Meta {
 }
 
 /// Writes a snapshot into a file; gives its length. The file has its name once
-/// all of it is durable.
+/// all of it is durable. Once `cancelled` is set it ends early, with an error.
 pub(crate) fn write(
     storage: &dyn Storage,
     file: &str,
     published: &Published,
     config: &[u8],
+    cancelled: &AtomicBool,
 ) -> Result<u64, FileError> {
     let draft = format!("{file}{DRAFT}");
-    let written = write_draft(storage, &draft, published, config).inspect_err(|_| {
+    let written = write_draft(storage, &draft, published, config, cancelled).inspect_err(|_| {
         // Half a file is of no use to anybody, and may be what fills the disk.
         let _ = storage.remove(&draft);
     })?;
@@ -45,8 +48,9 @@ fn write_draft(
     draft: &str,
     published: &Published,
     config: &[u8],
+    cancelled: &AtomicBool,
 ) -> Result<u64, FileError> {
-    let mut out = SectionWriter::create(storage, draft)?;
+    let mut out = SectionWriter::create(storage, draft, cancelled)?;
     let mut meta = Encoder::default();
     meta.bytes(published.context.name.as_bytes());
     meta.bytes(config);
@@ -117,7 +121,7 @@ impl Selection {
 }
 
 fn write_shard(
-    out: &mut SectionWriter,
+    out: &mut SectionWriter<'_>,
     number: u32,
     shard: &ShardView,
     published: &Published,
