@@ -80,7 +80,7 @@ fn blueprint(id: CollectionId, name: &str, meta: &Meta, file: &str) -> Result<Bl
 }
 
 /// A snapshot without an engine has no threads to help.
-struct Alone;
+pub(super) struct Alone;
 
 impl Helpers for Alone {
     fn share(&self, pieces: usize, work: Arc<dyn Fn(usize) + Send + Sync>) {

@@ -157,9 +157,9 @@ impl Logs {
             });
             let Some(header) = header else {
                 let length = file.length().map_err(|fault| failed(Operation::Read, &name, &fault))?;
-                // It was being made: nothing is added before its header is durable.
-                let is_unborn = length <= FILE_HEADER as u64 && !contents.opened.contains(number);
-                if !is_followed && is_unborn {
+                // It was being made: nothing is added before its header is durable,
+                // and no other file names it as the one before.
+                if length <= FILE_HEADER as u64 && !contents.opened.contains(number) {
                     continue;
                 }
                 if self.repair {

@@ -34,6 +34,9 @@ pub(crate) struct CollectionId(pub(crate) u64);
 pub(crate) enum Keep {
     /// Its place in the mailbox.
     Place { _permit: Permit },
+    /// Nothing: nobody sent it.
+    #[cfg(test)]
+    Nothing,
     /// Somebody waits for the end of an optimization.
     Optimized { done: Reply<()>, _permit: Permit },
 }
