@@ -44,14 +44,10 @@ impl RowSet {
 
     /// The rows, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Row> + '_ {
-        self.words.iter().enumerate().flat_map(|(index, word)| {
-            let mut rest = *word;
-            std::iter::from_fn(move || {
-                let bit = (rest != 0).then(|| rest.trailing_zeros())?;
-                rest &= rest - 1;
-                Some((index * 64) as Row + bit)
-            })
-        })
+        self.words
+            .iter()
+            .enumerate()
+            .flat_map(|(index, word)| ones(*word).map(move |bit| (index * 64) as Row + bit))
     }
 
     /// The rows as bits, 64 in a word.
@@ -62,6 +58,16 @@ impl RowSet {
     pub(crate) fn bytes(&self) -> usize {
         self.words.capacity() * 8
     }
+}
+
+/// The numbers of the bits that are set, ascending.
+pub(crate) fn ones(word: u64) -> impl Iterator<Item = u32> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        let bit = (rest != 0).then(|| rest.trailing_zeros())?;
+        rest &= rest - 1;
+        Some(bit)
+    })
 }
 
 #[cfg(test)]

@@ -95,7 +95,6 @@ impl<'a> Decoder<'a> {
         Decoder { bytes, at: 0 }
     }
 
-
     /// What is left.
     pub(crate) fn rest(&self) -> usize {
         self.bytes.len() - self.at

@@ -44,7 +44,7 @@ fn the_bounds_of_codes_are_allowed() {
         let kind = items.stats().shards[0].index;
         assert_eq!(kind, if dim > 8_192 { "hnsw" } else { "graph" });
         for (id, vector) in vectors.iter().enumerate().step_by(10) {
-            let answer = items.search(&Query::new(vector).top(10).ef_search(100)).unwrap();
+            let answer = items.search(&Query::new(vector).top(10).ef_search(129)).unwrap();
             assert_eq!((answer.len(), answer.hits()[0].id.as_num()), (10, Some(id as u64)), "{dim}");
         }
         assert!(items.verify().unwrap().is_sound());

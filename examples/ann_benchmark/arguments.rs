@@ -17,6 +17,7 @@ Options of ann_benchmark:
   --index graph|hnsw|flat                                            [graph]
   --m M                links of a row, for hnsw                      [16]
   --ef-construction N  breadth of the search while building          [hnsw: 200; graph: its own]
+  --degree D           links of a row, for graph                     [64]
   --code-bits B        bits of a coordinate in the codes, for graph  [measured]
   --code-bytes B       bytes of a record's code, for graph           [measured]
   --ef LIST            search breadths, such as 16,64,256
@@ -47,6 +48,7 @@ pub(super) struct Arguments {
     pub(super) index: Index,
     pub(super) m: usize,
     pub(super) ef_construction: Option<usize>,
+    pub(super) degree: Option<usize>,
     pub(super) code_bits: Option<usize>,
     pub(super) code_bytes: Option<usize>,
     pub(super) breadths: Vec<usize>,
@@ -71,6 +73,7 @@ impl Arguments {
             index: Index::Graph,
             m: 16,
             ef_construction: None,
+            degree: None,
             code_bits: None,
             code_bytes: None,
             breadths: vec![4, 6, 8, 10, 12, 16, 20, 24, 40, 64, 100, 160, 256, 400, 640, 1_000, 1_600],
@@ -119,6 +122,7 @@ impl Arguments {
             "--k" => self.k = number(option, &value)?,
             "--m" => self.m = number(option, &value)?,
             "--ef-construction" => self.ef_construction = Some(number(option, &value)?),
+            "--degree" => self.degree = Some(number(option, &value)?),
             "--code-bits" => self.code_bits = Some(number(option, &value)?),
             "--code-bytes" => self.code_bytes = Some(number(option, &value)?),
             "--shards" => self.shards = number(option, &value)?,

@@ -84,6 +84,9 @@ fn graph_config(arguments: &Arguments) -> GraphConfig {
     if let Some(bits) = arguments.code_bits {
         config = config.code_bits(bits);
     }
+    if let Some(degree) = arguments.degree {
+        config = config.degree(degree);
+    }
     if let Some(bytes) = arguments.code_bytes {
         config = config.code_bytes(bytes);
     }

@@ -28,8 +28,8 @@ pub(crate) use pool::Pool;
 use crate::error::{CalibrateError, Gone, SearchError, WaitError};
 use crate::id::{Generation, Seq};
 use crate::shard::{
-    Background, Backpressure, CollectionId, Envelope, Inbox, LogFault, Mailbox, Permit, Refusal, Reply, Report,
-    SearchOrder, ShardQuery, SignalInbox, Signals, Slice, wait_for_either,
+    Background, Backpressure, CollectionId, Envelope, Inbox, LogFault, Mailbox, Permit, Refusal, Reply,
+    Report, SearchOrder, ShardQuery, SignalInbox, Signals, Slice, wait_for_either,
 };
 use crate::snapshot::Published;
 use crate::tuning::Calibration;

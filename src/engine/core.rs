@@ -15,8 +15,8 @@ use crate::durability::Durability;
 use crate::error::BuildError;
 use crate::kernel::isa;
 use crate::shard::{
-    Background, CollectionId, Inbox, LogFault, Mailbox, Report, ShardQuery, Signal, SignalInbox, Signals, Worker,
-    WorkerPorts, WriteCommand, mailbox, reports, signals,
+    Background, CollectionId, Inbox, LogFault, Mailbox, Report, ShardQuery, Signal, SignalInbox, Signals,
+    Worker, WorkerPorts, WriteCommand, mailbox, reports, signals,
 };
 
 /// What handles share.
@@ -119,12 +119,7 @@ impl Core {
             let worker = Worker::new(number, ports);
             core.spawn(format!("vecino-worker-{number}"), move || worker.run())?;
         }
-        info!(
-            workers,
-            pool_threads = builder.pool_threads,
-            isa = isa.name(),
-            "engine started"
-        );
+        info!(workers, pool_threads = builder.pool_threads, isa = isa.name(), "engine started");
         Ok(Arc::new(core))
     }
 

@@ -79,8 +79,8 @@ impl Files {
         if published.seq < least {
             return Ok(false);
         }
-        let (storage, number) =
-            self.with(|folder| Ok::<_, CheckpointError>((Arc::clone(folder.storage()), folder.next_number())))?;
+        let (storage, number) = self
+            .with(|folder| Ok::<_, CheckpointError>((Arc::clone(folder.storage()), folder.next_number())))?;
         let file = checkpoint::name(collection, number);
         let config = &published.context.config;
         let bytes = checkpoint::write(storage.as_ref(), &file, &published, config, &self.ending)?;

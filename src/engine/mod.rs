@@ -22,14 +22,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use builder::EngineBuilder;
 pub use collection::Collection;
-pub use open::Recovery;
 pub use config::{CollectionConfig, GraphConfig, HnswConfig, IndexSpec};
+pub use open::Recovery;
 pub use stats::{Bytes, CollectionStats, EngineStats, ShardStats};
 pub use tuning::{TargetChoice, TargetStats, TuningStats};
 pub use write::Write;
 
-use self::core::Core;
 use self::collection::Blueprint;
+use self::core::Core;
 use crate::durability::Durability;
 use crate::error::{BuildError, CollectionError, Gone};
 
@@ -113,8 +113,7 @@ impl Engine {
             Entry::Occupied(_) => Err(CollectionError::Exists(name.to_owned())),
             Entry::Vacant(place) => {
                 let core = &self.owner.core;
-                let blueprint =
-                    Blueprint::empty(core.next_collection(), name, config, core.writes.len());
+                let blueprint = Blueprint::empty(core.next_collection(), name, config, core.writes.len());
                 if let Some(files) = core.files() {
                     files.create::<CollectionError>(blueprint.id.0, name, config.encode())?;
                 }

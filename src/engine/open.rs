@@ -232,20 +232,12 @@ fn replay(found: &Found, collections: &BTreeMap<u64, Collection>) -> Result<u64,
 
 impl Collection {
     /// Sends a part of a write that is in the log already.
-    fn resend(
-        &self,
-        worker: usize,
-        seq: Seq,
-        asked: Asked,
-        mutations: Vec<Mutation>,
-    ) -> Result<(), Gone> {
+    fn resend(&self, worker: usize, seq: Seq, asked: Asked, mutations: Vec<Mutation>) -> Result<(), Gone> {
         let shared = &self.shared;
         let mailbox = &shared.core.writes[worker];
         let permit = mailbox.acquire(Backpressure::Wait).map_err(|_| shared.gone())?;
         let command = match asked {
-            Asked::Mutations => {
-                WriteCommand::Write { collection: shared.id, seq, mutations, log: None }
-            }
+            Asked::Mutations => WriteCommand::Write { collection: shared.id, seq, mutations, log: None },
             Asked::Optimize => {
                 WriteCommand::Optimize { collection: shared.id, seq, done: reply().0, log: None }
             }
@@ -267,8 +259,7 @@ fn start_logs(
         files.register(*id, &collection.shared.cell);
     }
     for (worker, log) in core.writes.iter().zip(opened.logs) {
-        let command =
-            WriteCommand::StartLog { journal: Box::new(Journal::new(log)), notes: notes.clone() };
+        let command = WriteCommand::StartLog { journal: Box::new(Journal::new(log)), notes: notes.clone() };
         let permit = worker.acquire(Backpressure::Wait).map_err(|_| Gone::Closed)?;
         worker.send(permit, command).map_err(|_| Gone::Closed)?;
     }

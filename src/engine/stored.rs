@@ -20,6 +20,7 @@ impl CollectionConfig {
             IndexSpec::Flat => out.u8(0),
             IndexSpec::Graph(graph) => {
                 out.u8(1);
+                out.size(graph.degree);
                 out.size(graph.ef_construction);
                 out.size(graph.ef_search);
                 // Neither is ever 0.
@@ -60,6 +61,7 @@ impl CollectionConfig {
         let index = match input.u8()? {
             0 => IndexSpec::Flat,
             1 => IndexSpec::Graph(GraphConfig {
+                degree: input.size()?,
                 ef_construction: input.size()?,
                 ef_search: input.size()?,
                 code_bits: Some(input.size()?).filter(|bits| *bits > 0),

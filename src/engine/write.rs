@@ -341,9 +341,7 @@ impl Collection {
             Ok(())
         });
         match (seq, parts) {
-            (Ok(seq), _) => {
-                Ok(Ok(Write { seq, durability: self.durability, shared: Arc::clone(shared) }))
-            }
+            (Ok(seq), _) => Ok(Ok(Write { seq, durability: self.durability, shared: Arc::clone(shared) })),
             (Err(NotAdmitted::Unsent(worker)), _) => Err(shared.lost_by(worker).into()),
             (Err(NotAdmitted::Narrow), Some(parts)) => Ok(Err(parts.widened(shared.core.writes.len()))),
             (Err(NotAdmitted::Narrow), None) => Err(shared.gone().into()),

@@ -139,6 +139,18 @@ impl BlockView {
         unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
     }
 
+    /// The same as plain words.
+    ///
+    /// # Panics
+    /// As `block`.
+    #[inline]
+    pub(super) fn words_of(&self, key: u32) -> &[u32] {
+        let words = self.block(key);
+        // SAFETY: as in `bytes_of`: these words are not written while the
+        // version lives, so they are plain numbers.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
+    }
+
     /// A number that names the content of blocks, whose words are even in number.
     pub(super) fn digest(&self, keys: impl Iterator<Item = u32>, seed: u64) -> u64 {
         keys.fold(seed, |hash, key| {

@@ -3,6 +3,7 @@
 //! Graphs are built and walked through this trait, so one graph serves both.
 
 use crate::id::Row;
+use crate::kernel::{Arch, Portable};
 use crate::metric::Metric;
 use crate::vector::{MatrixView, Space};
 
@@ -15,6 +16,12 @@ pub(super) trait Measure: Copy + Sync {
 
     /// Memory to hold one.
     type Buffer: Default + Send + std::fmt::Debug;
+
+    /// What loops over distances are compiled for.
+    type Arch: Arch;
+
+    /// The same as a value.
+    fn arch(&self) -> Self::Arch;
 
     /// A stored row as a point of view.
     fn row_query<'a>(&'a self, row: Row, buffer: &'a mut Self::Buffer) -> &'a Self::Query;
@@ -46,6 +53,12 @@ impl<'a> Exact<'a> {
 impl Measure for Exact<'_> {
     type Query = [f32];
     type Buffer = Vec<f32>;
+    /// Kernels behind pointers do most of the work.
+    type Arch = Portable;
+
+    fn arch(&self) -> Portable {
+        Portable
+    }
 
     /// Copied only where the two forms differ.
     fn row_query<'a>(&'a self, row: Row, buffer: &'a mut Vec<f32>) -> &'a [f32] {

@@ -37,6 +37,8 @@ pub(crate) struct Visited {
     /// The rows, and room for more.
     met: Vec<Row>,
     count: usize,
+    /// Rows before the last call of `extend`.
+    before: usize,
 }
 
 impl Visited {
@@ -45,7 +47,7 @@ impl Visited {
         for row in &self.met[..self.count] {
             self.words[*row as usize / 64] = 0;
         }
-        self.count = 0;
+        (self.count, self.before) = (0, 0);
         if self.words.len() * 64 < rows {
             self.words = vec![0; rows.div_ceil(64)];
         }
@@ -55,35 +57,42 @@ impl Visited {
     ///
     /// # Panics
     /// When the row is not below what `reset` was given.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, row: Row) -> bool {
-        let before = self.count;
-        self.extend(std::iter::once(row), 1);
-        self.count > before
+        self.extend(&[row], Row::MAX);
+        !self.fresh().is_empty()
     }
 
-    /// Adds at most `most` rows; gives those that were not there. Nothing in
-    /// the loop depends on whether a row is new: half of all links are, and no
-    /// processor predicts which.
+    /// Adds the rows of some links, which have other bits outside of `mask`.
+    /// Nothing in the loop depends on whether a row is new: half of all links
+    /// are, and no processor predicts which.
     ///
     /// # Panics
-    /// As `insert`, and when there are more rows than `most`.
-    #[inline]
-    pub(crate) fn extend(&mut self, rows: impl Iterator<Item = Row>, most: usize) -> &[Row] {
+    /// As `insert`.
+    #[inline(always)]
+    pub(crate) fn extend(&mut self, links: &[u32], mask: u32) {
         let first = self.count;
-        if self.met.len() < first + most {
-            self.met.resize((first + most).next_power_of_two(), 0);
+        if self.met.len() < first + links.len() {
+            self.met.resize((first + links.len()).next_power_of_two(), 0);
         }
-        let mut count = first;
-        for row in rows {
+        let room = &mut self.met[first..first + links.len()];
+        let mut count = 0;
+        for link in links {
+            let row = link & mask;
             let word = &mut self.words[row as usize / 64];
             let bit = 1 << (row % 64);
-            self.met[count] = row;
+            room[count] = row;
             count += usize::from(*word & bit == 0);
             *word |= bit;
         }
-        self.count = count;
-        &self.met[first..count]
+        self.before = first;
+        self.count = first + count;
+    }
+
+    /// The rows of the last call of `extend` that were not there before.
+    #[inline(always)]
+    pub(crate) fn fresh(&self) -> &[Row] {
+        &self.met[self.before..self.count]
     }
 }
 
@@ -104,7 +113,9 @@ mod tests {
     fn visited_shows_the_rows_that_are_new() {
         let mut visited = Visited::default();
         visited.reset(100);
-        assert_eq!(visited.extend([5, 7, 5, 99].into_iter(), 32), [5, 7, 99]);
-        assert_eq!(visited.extend([7, 8].into_iter(), 32), [8]);
+        visited.extend(&[5, 7, 5, 99 | 1 << 31], !(1 << 31));
+        assert_eq!(visited.fresh(), [5, 7, 99]);
+        visited.extend(&[7, 8], Row::MAX);
+        assert_eq!(visited.fresh(), [8]);
     }
 }

@@ -8,7 +8,7 @@
 
 use super::sifted::Sifted;
 use super::{Points, Request};
-use crate::bits::RowSet;
+use crate::bits::{RowSet, ones};
 use crate::id::Row;
 use crate::kernel::prefetch;
 use crate::metric::Metric;
@@ -97,21 +97,11 @@ impl SiftScratch {
         self.admitted.extend_from_slice(held.words());
         let Some(admit) = request.admit else { return held.len() };
         for (at, word) in self.admitted.iter_mut().enumerate() {
-            let refused = bits(*word).filter(|bit| !admit((at * BLOCK) as Row + bit));
+            let refused = ones(*word).filter(|bit| !admit((at * BLOCK) as Row + bit));
             *word &= !refused.fold(0u64, |refused, bit| refused | 1 << bit);
         }
         self.admitted.iter().map(|word| word.count_ones() as usize).sum()
     }
-}
-
-/// The numbers of the bits that are set.
-fn bits(word: u64) -> impl Iterator<Item = u32> {
-    let mut rest = word;
-    std::iter::from_fn(move || {
-        let bit = (rest != 0).then(|| rest.trailing_zeros())?;
-        rest &= rest - 1;
-        Some(bit)
-    })
 }
 
 /// The least of some keys.
@@ -152,13 +142,13 @@ impl Sift<'_> {
                 sieve.keys(grain, 0, &codes, products, keys);
             } else {
                 let mut count = 0;
-                for bit in bits(*word) {
+                for bit in ones(*word) {
                     codes[count] = blocks.bytes_of(first + bit);
                     count += 1;
                 }
                 let (mut known, mut bounds) = ([0.0; BLOCK], [0.0; BLOCK]);
                 sieve.keys(grain, 0, &codes[..count], &mut known, &mut bounds);
-                for (place, bit) in bits(*word).enumerate() {
+                for (place, bit) in ones(*word).enumerate() {
                     products[bit as usize] = known[place];
                     keys[bit as usize] = bounds[place];
                 }

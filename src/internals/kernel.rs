@@ -33,7 +33,7 @@ pub fn isas() -> Vec<&'static str> {
 
 /// The kernels of an instruction set; `None` when there is none of that name here.
 pub fn functions(isa: &str) -> Option<Functions> {
-    let Kernels { l2, dot, l2_many, dot_many, byte_dots, nibble_dots } = Kernels::of(Isa::named(isa)?)?;
+    let Kernels { l2, dot, l2_many, dot_many, byte_dots, nibble_dots, .. } = Kernels::of(Isa::named(isa)?)?;
     Some(Functions { l2, dot, l2_many, dot_many, byte_dots, nibble_dots })
 }
 

@@ -260,7 +260,7 @@ unsafe fn total<V: Lanes>(sums: [V; SUMS]) -> f32 {
 
 /// Stamps the kernels of an instruction set: functions that enable it, and safe
 /// ones around them for the table of function pointers. Those over codes have
-/// nothing to share and are given.
+/// nothing to share and are given; the level is for who hands the table out.
 macro_rules! kernels {
     ($lanes:ty, $features:literal, $byte_dots:path, $nibble_dots:path) => {
         use $crate::kernel::Kernels;
@@ -268,8 +268,15 @@ macro_rules! kernels {
 
         /// For a machine that has the instruction set, and no other: only
         /// [`Kernels::of`] may hand it out.
-        pub(in $crate::kernel) const KERNELS: Kernels =
-            Kernels { l2, dot, l2_many, dot_many, byte_dots: $byte_dots, nibble_dots: $nibble_dots };
+        pub(in $crate::kernel) const KERNELS: Kernels = Kernels {
+            l2,
+            dot,
+            l2_many,
+            dot_many,
+            byte_dots: $byte_dots,
+            nibble_dots: $nibble_dots,
+            level: $crate::kernel::Level::Portable($crate::kernel::Portable),
+        };
 
         fn l2(a: &[f32], b: &[f32]) -> f32 {
             #[target_feature(enable = $features)]

@@ -7,6 +7,7 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+mod arch;
 mod codes;
 pub(crate) mod isa;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -18,6 +19,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub(crate) use arch::{Arch, ArchJob, Level, Portable};
 pub(crate) use codes::{CodeDots, LINE};
 use isa::Isa;
 pub(crate) use prefetch::{prefetch, prefetch_all};
@@ -48,6 +50,8 @@ pub(crate) struct Kernels {
     /// of the query belongs to the low halves of the bytes, the second to the
     /// high ones. See [`codes`].
     pub(crate) nibble_dots: CodeDots,
+    /// The same instruction set for longer loops.
+    pub(crate) level: Level,
 }
 
 impl Kernels {
@@ -59,11 +63,11 @@ impl Kernels {
         match isa {
             Isa::Scalar => Some(scalar::KERNELS),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Some(x86_64::avx2::KERNELS),
+            Isa::Avx2 => Some(x86_64::avx2()),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => Some(x86_64::avx512()),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => Some(aarch64::neon::KERNELS),
+            Isa::Neon => Some(aarch64::neon()),
             _ => None,
         }
     }

@@ -2,10 +2,11 @@
 //!
 //! It sums in order and abandons nothing.
 
-use super::Kernels;
 use super::codes::{Packing, check};
+use super::{Kernels, Level, Portable};
 
-pub(super) const KERNELS: Kernels = Kernels { l2, dot, l2_many, dot_many, byte_dots, nibble_dots };
+pub(super) const KERNELS: Kernels =
+    Kernels { l2, dot, l2_many, dot_many, byte_dots, nibble_dots, level: Level::Portable(Portable) };
 
 fn l2(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());

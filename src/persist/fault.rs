@@ -8,12 +8,7 @@ use crate::codec::Malformed;
 
 /// An operation that the system refused.
 pub(crate) fn failed(operation: Operation, file: &str, fault: &io::Error) -> FileError {
-    FileError::Failed {
-        operation,
-        file: file.to_owned(),
-        kind: fault.kind(),
-        message: fault.to_string(),
-    }
+    FileError::Failed { operation, file: file.to_owned(), kind: fault.kind(), message: fault.to_string() }
 }
 
 /// Bytes that do not say what they should; `start` is where the decoder began.

@@ -107,8 +107,7 @@ fn check_is_new(storage: &dyn Storage, names: &[String]) -> Result<(), FileError
         let is_log = parse_name(name).is_some();
         let length = || storage.open(name).and_then(|file| file.length());
         if checkpoint::parse_name(name).is_some()
-            || is_log
-                && length().map_err(|fault| failed(Operation::Read, name, &fault))? > FILE_HEADER as u64
+            || is_log && length().map_err(|fault| failed(Operation::Read, name, &fault))? > FILE_HEADER as u64
         {
             return Err(FileError::Missing { file: MANIFEST.to_owned() });
         }

@@ -414,12 +414,7 @@ impl FrameFile<'_> {
     }
 
     /// The first good frame from a place on.
-    fn find(
-        &self,
-        from: u64,
-        length: u64,
-        payload: &mut Vec<u8>,
-    ) -> Result<Option<(u64, Head)>, FileError> {
+    fn find(&self, from: u64, length: u64, payload: &mut Vec<u8>) -> Result<Option<(u64, Head)>, FileError> {
         let mut window = vec![0; SEARCH_WINDOW.min(length as usize)];
         let mut start = from;
         while start + FRAME_HEADER as u64 <= length {
@@ -450,7 +445,10 @@ impl Head {
         let mut input = Decoder::new(bytes);
         let mut parse = || {
             let (payload, crc, synced) = (u64::from(input.u32()?), input.u32()?, input.u64()?);
-            Ok::<_, crate::codec::Malformed>((Head { kind: input.u32()?, payload, crc, synced }, input.u32()?))
+            Ok::<_, crate::codec::Malformed>((
+                Head { kind: input.u32()?, payload, crc, synced },
+                input.u32()?,
+            ))
         };
         let (head, crc) = parse().ok()?;
         (crc == head_crc(bytes.get(..FRAME_HEADER - 4)?, salt, offset)).then_some(head)

@@ -222,12 +222,12 @@ impl Contents {
         let header = FileHeader::read(file.as_ref(), MANIFEST)?.filter(|header| header.kind == LETTER);
         let header = header.ok_or_else(|| damage(0, "the header is bad"))?;
         let is_intact = header.incarnation != 0 && header.incarnation == storage.incarnation();
-        let frames =
-            FrameFile { file: file.as_ref(), name: MANIFEST, header, is_followed: false, is_intact };
+        let frames = FrameFile { file: file.as_ref(), name: MANIFEST, header, is_followed: false, is_intact };
         let mut contents = Contents::default();
         frames.scan(&mut |Frame { kind, offset, payload }| {
             let mut input = Decoder::new(payload);
-            let change = Change::decode(kind, &mut input).map_err(|fault| damaged(MANIFEST, offset, fault))?;
+            let change =
+                Change::decode(kind, &mut input).map_err(|fault| damaged(MANIFEST, offset, fault))?;
             contents.apply(change).map_err(|what| damage(offset, what))
         })?;
         if contents.workers == 0 {

@@ -80,12 +80,7 @@ impl LogFile {
     }
 
     pub(super) fn closed(&self, length: u64) -> ClosedLog {
-        ClosedLog {
-            name: self.name.clone(),
-            number: self.number,
-            bytes: length,
-            newest: self.newest.clone(),
-        }
+        ClosedLog { name: self.name.clone(), number: self.number, bytes: length, newest: self.newest.clone() }
     }
 }
 
@@ -152,9 +147,8 @@ impl Logs {
             let name = log_name(*worker, *number);
             let opened = storage.open(&name);
             let file = opened.map_err(|fault| failed(Operation::Open, &name, &fault))?;
-            let header = FileHeader::read(file.as_ref(), &name)?.filter(|header| {
-                (header.kind, header.worker, header.number) == (LOG, *worker, *number)
-            });
+            let header = FileHeader::read(file.as_ref(), &name)?
+                .filter(|header| (header.kind, header.worker, header.number) == (LOG, *worker, *number));
             let Some(header) = header else {
                 let length = file.length().map_err(|fault| failed(Operation::Read, &name, &fault))?;
                 // It was being made: nothing is added before its header is durable,
@@ -303,9 +297,8 @@ impl Logs {
                 }
                 Ok(())
             };
-            let mut show = |frame: Frame<'_>| {
-                take(&frame).map_err(|fault| damaged(&file.name, frame.offset, fault))
-            };
+            let mut show =
+                |frame: Frame<'_>| take(&frame).map_err(|fault| damaged(&file.name, frame.offset, fault));
             if self.repair {
                 file.frames(false).salvage(&mut show, &mut |_, _| {})?;
             } else {

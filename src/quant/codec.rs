@@ -8,7 +8,7 @@ use super::query::{CodeQuery, Measure};
 use super::shape::{Bits, Shape};
 use crate::codec::{self, Decoder, Malformed};
 use crate::id::mix;
-use crate::kernel::{Kernels, kernels};
+use crate::kernel::{Arch, ArchJob, Kernels, Level, kernels};
 
 /// Steps that are tried for the codes of a row, each smaller than the last by
 /// [`FINER`] of the first. With four bits it pays to cut off the outermost
@@ -16,8 +16,9 @@ use crate::kernel::{Kernels, kernels};
 const STEPS: usize = 12;
 const FINER: f32 = 0.05;
 
-/// Blocks that go to the kernel in one call.
-const BLOCKS_PER_CALL: usize = 64;
+/// Blocks that go to the kernel in one call: their estimates are one vector
+/// of the widest kind.
+const BLOCKS_PER_CALL: usize = 16;
 
 /// Lines of the largest codes in files: twice as many as anything makes.
 const MAX_LINES: usize = 16;
@@ -161,24 +162,57 @@ impl Codec {
     /// When a block is not as long as the shape says, the query is of another
     /// shape, or `out` is not as long as `blocks`.
     pub(crate) fn estimates(&self, query: &CodeQuery, blocks: &[&[u8]], out: &mut [f32]) {
-        assert_eq!(blocks.len(), out.len());
-        let kernels = self.projection.kernels();
-        let dots_of = match self.shape.bits {
-            Bits::Four => kernels.nibble_dots,
-            Bits::Seven => kernels.byte_dots,
-        };
-        let mut dots = [0; BLOCKS_PER_CALL];
-        for (blocks, out) in blocks.chunks(BLOCKS_PER_CALL).zip(out.chunks_mut(BLOCKS_PER_CALL)) {
-            let dots = &mut dots[..blocks.len()];
-            dots_of(&query.weights, blocks, dots);
-            for ((block, dot), out) in blocks.iter().zip(dots).zip(out) {
-                let header = Header::read(block);
-                let product = (2 * *dot - query.surplus) as f32;
-                let start = query.base + query.length_weight * header.squared_length;
-                let estimate = start + query.factor * header.scale * product;
-                *out = if estimate > query.floor { estimate } else { query.floor };
+        struct All<'a>(&'a Codec, &'a CodeQuery, &'a [&'a [u8]], &'a mut [f32]);
+        impl ArchJob for All<'_> {
+            type Output = ();
+
+            #[inline(always)]
+            fn run<A: Arch>(self, arch: A) {
+                self.0.estimates_on(arch, self.1, self.2, self.3);
             }
         }
+        self.level().run(All(self, query, blocks, out));
+    }
+
+    /// The same within a loop that is compiled for an instruction set.
+    ///
+    /// # Panics
+    /// As `estimates`.
+    #[inline(always)]
+    pub(crate) fn estimates_on<A: Arch>(
+        &self,
+        arch: A,
+        query: &CodeQuery,
+        blocks: &[&[u8]],
+        out: &mut [f32],
+    ) {
+        assert_eq!(blocks.len(), out.len());
+        for (blocks, out) in blocks.chunks(BLOCKS_PER_CALL).zip(out.chunks_mut(BLOCKS_PER_CALL)) {
+            let mut dots = [0; BLOCKS_PER_CALL];
+            match self.shape.bits {
+                Bits::Four => arch.nibble_dots(&query.weights, blocks, &mut dots[..blocks.len()]),
+                Bits::Seven => arch.byte_dots(&query.weights, blocks, &mut dots[..blocks.len()]),
+            }
+            let (mut lengths, mut scales) = ([0.0; BLOCKS_PER_CALL], [0.0; BLOCKS_PER_CALL]);
+            for ((length, scale), block) in lengths.iter_mut().zip(&mut scales).zip(blocks) {
+                let header = Header::read(block);
+                (*length, *scale) = (header.squared_length, header.scale);
+            }
+            let mut estimates = [0.0; BLOCKS_PER_CALL];
+            for (at, estimate) in estimates.iter_mut().enumerate() {
+                let product = (2 * dots[at] - query.surplus) as f32;
+                let start = query.base + query.length_weight * lengths[at];
+                *estimate = start + query.factor * scales[at] * product;
+                *estimate = if *estimate > query.floor { *estimate } else { query.floor };
+            }
+            out.copy_from_slice(&estimates[..out.len()]);
+        }
+    }
+
+    /// What loops over estimates are best compiled for.
+    #[inline]
+    pub(crate) fn level(&self) -> Level {
+        self.projection.kernels().level
     }
 
     pub(crate) fn save(&self, out: &mut codec::Encoder) {

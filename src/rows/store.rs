@@ -145,7 +145,11 @@ impl RowStore {
     }
 
     /// After all rows below `limit` were restored: the places between are free.
-    pub(crate) fn restore_free(&mut self, limit: usize, is_free: impl Fn(Row) -> bool) -> Result<(), Allocation> {
+    pub(crate) fn restore_free(
+        &mut self,
+        limit: usize,
+        is_free: impl Fn(Row) -> bool,
+    ) -> Result<(), Allocation> {
         while self.high_water < limit {
             self.append()?;
         }

@@ -13,8 +13,8 @@ mod state;
 mod worker;
 
 pub(crate) use command::{
-    Background, CollectionId, Job, Keep, LogPart, Note, Report, SearchOrder, ShardQuery, Signal, Slice, Width,
-    WriteCommand,
+    Background, CollectionId, Job, Keep, LogPart, Note, Report, SearchOrder, ShardQuery, Signal, Slice,
+    Width, WriteCommand,
 };
 pub(crate) use journal::{Journal, LogFault};
 pub(crate) use mailbox::{

@@ -11,11 +11,11 @@ use crate::id::Row;
 use crate::index::Defect;
 use crate::index::cow::{BlockView, Blocks, Epoch, Versions};
 use crate::index::measure::Measure;
-use crate::kernel::prefetch;
+use crate::kernel::{Arch, prefetch};
 use crate::quant::{CodeQuery, Codec, ROW_WORD, row_of};
 
 /// Nodes that are measured in one call.
-const PART: usize = 16;
+const PART: usize = 32;
 
 /// The codes as one version sees them.
 #[derive(Clone, Debug)]
@@ -179,14 +179,22 @@ impl CodeSource for Drafted<'_> {
 /// Distances by codes: squared Euclidean ones between nodes, what the query
 /// was prepared for from a query.
 #[derive(Clone, Copy)]
-pub(super) struct Coded<'a, S> {
+pub(super) struct Coded<'a, S, A> {
     pub(super) codec: &'a Codec,
     pub(super) source: S,
+    /// The codec's.
+    pub(super) arch: A,
 }
 
-impl<S: CodeSource> Measure for Coded<'_, S> {
+impl<S: CodeSource, A: Arch> Measure for Coded<'_, S, A> {
     type Query = CodeQuery;
     type Buffer = CodeQuery;
+    type Arch = A;
+
+    #[inline(always)]
+    fn arch(&self) -> A {
+        self.arch
+    }
 
     fn row_query<'a>(&'a self, node: Row, buffer: &'a mut CodeQuery) -> &'a CodeQuery {
         self.codec.prepare_block(self.source.code(node), buffer);
@@ -196,22 +204,22 @@ impl<S: CodeSource> Measure for Coded<'_, S> {
     #[inline]
     fn distance(&self, query: &CodeQuery, node: Row) -> f32 {
         let mut distance = [0.0];
-        self.codec.estimates(query, &[self.source.code(node)], &mut distance);
+        self.codec.estimates_on(self.arch, query, &[self.source.code(node)], &mut distance);
         distance[0]
     }
 
-    #[inline]
+    #[inline(always)]
     fn distances(&self, query: &CodeQuery, nodes: &[Row], _bound: f32, distances: &mut [f32]) {
         for (nodes, distances) in nodes.chunks(PART).zip(distances.chunks_mut(PART)) {
             let mut codes: [&[u8]; PART] = [&[]; PART];
             for (code, node) in codes.iter_mut().zip(nodes) {
                 *code = self.source.code(*node);
             }
-            self.codec.estimates(query, &codes[..nodes.len()], &mut distances[..nodes.len()]);
+            self.codec.estimates_on(self.arch, query, &codes[..nodes.len()], &mut distances[..nodes.len()]);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn prefetch(&self, node: Row) {
         prefetch(self.source.code(node));
     }

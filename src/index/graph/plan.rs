@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use super::GraphVersion;
-use super::codes::{CodeBlocks, Coded, Codes, Drafted, Fresh};
+use super::codes::{CodeBlocks, CodeSource, Coded, Codes, Drafted, Fresh};
 use super::layout::Layout;
 use super::train::{encode, train};
 use crate::bits::RowSet;
 use crate::id::Row;
 use crate::index::links::{Change, Job, Laid, change as change_links};
-use crate::index::measure::Measure;
 use crate::index::{Batch, Executor, Points};
+use crate::kernel::{Arch, ArchJob};
 use crate::metric::Metric;
+use crate::quant::Codec;
 
 /// What happens to the codes.
 pub(super) enum CodeChange {
@@ -66,15 +67,16 @@ pub(super) fn change(
         let bytes: Vec<u8> = fresh.words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let held = &version.graph.held;
         let source = Drafted { blocks: &codes.blocks, held, fresh: &fresh, bytes: &bytes };
-        let measure = Coded { codec: &codes.codec, source };
-        let change = links(version, points, measure, batch, &nodes, executor);
+        let work = Linking { version, points, codec: &codes.codec, source, batch, nodes: &nodes, executor };
+        let change = codes.codec.level().run(work);
         return GraphPlan { change, codes: CodeChange::Add(fresh) };
     }
     let mut all: Vec<Row> = version.graph.held.iter().chain(fresh).collect();
     all.sort_unstable();
     let (blocks, codes) = recode(version, points, all, &nodes.forgotten, layout, executor);
-    let measure = Coded { codec: &codes.codec, source: &codes.blocks };
-    let change = links(version, points, measure, batch, &nodes, executor);
+    let (codec, source) = (&*codes.codec, &codes.blocks);
+    let work = Linking { version, points, codec, source, batch, nodes: &nodes, executor };
+    let change = codec.level().run(work);
     GraphPlan { change, codes: CodeChange::Replace(Box::new(blocks)) }
 }
 
@@ -105,35 +107,44 @@ fn recode(
     (blocks, codes)
 }
 
-fn links<M: Measure>(
-    version: &GraphVersion,
-    points: Points<'_>,
-    measure: M,
-    batch: &Batch<'_>,
-    nodes: &NodeBatch,
-    executor: &dyn Executor,
-) -> Change {
-    let (layout, options) = (&*version.layout, version.options.links());
-    let is_dot = points.space.metric() == Metric::Dot;
-    let norm = |node: Row| points.vectors.row(layout.row(node)).iter().map(|x| x * x).sum();
-    let dead = |node: Row| (batch.dead)(layout.row(node));
-    let by_node = Batch {
-        absorb: &nodes.absorb,
-        ordinals: batch.ordinals,
-        forget: &nodes.forget,
-        dead: &dead,
-        optimize: false,
-    };
-    change_links(Job {
-        options: &options,
-        graph: &version.graph,
-        measure,
-        batch: &by_node,
-        forgotten: &nodes.forgotten,
-        executor,
-        least: options.degree / 2,
-        norm: is_dot.then_some(&norm),
-    })
+/// Finding the links of a batch, to be compiled for an instruction set.
+struct Linking<'a, S> {
+    version: &'a GraphVersion,
+    points: Points<'a>,
+    codec: &'a Codec,
+    source: S,
+    batch: &'a Batch<'a>,
+    nodes: &'a NodeBatch,
+    executor: &'a dyn Executor,
+}
+
+impl<S: CodeSource> ArchJob for Linking<'_, S> {
+    type Output = Change;
+
+    fn run<A: Arch>(self, arch: A) -> Change {
+        let Linking { version, points, codec, source, batch, nodes, executor } = self;
+        let (layout, options) = (&*version.layout, version.options.links());
+        let is_dot = points.space.metric() == Metric::Dot;
+        let norm = |node: Row| points.vectors.row(layout.row(node)).iter().map(|x| x * x).sum();
+        let dead = |node: Row| (batch.dead)(layout.row(node));
+        let by_node = Batch {
+            absorb: &nodes.absorb,
+            ordinals: batch.ordinals,
+            forget: &nodes.forget,
+            dead: &dead,
+            optimize: false,
+        };
+        change_links(Job {
+            options: &options,
+            graph: &version.graph,
+            measure: Coded { codec, source, arch },
+            batch: &by_node,
+            forgotten: &nodes.forgotten,
+            executor,
+            least: options.degree / 2,
+            norm: is_dot.then_some(&norm),
+        })
+    }
 }
 
 /// A new layout, with codes trained on all rows; none when there is nothing to

@@ -12,6 +12,7 @@ use crate::index::cow::BlockView;
 use crate::index::flat;
 use crate::index::links::{Limits, Step, Walk};
 use crate::index::{Effort, Points, Request, Scratch, Trip};
+use crate::kernel::{Arch, ArchJob};
 use crate::metric::Metric;
 use crate::neighbor::TopK;
 use crate::quant::{CodeQuery, Measure};
@@ -39,10 +40,11 @@ fn measure(metric: Metric) -> Measure {
 
 /// Where all searches of a call go, and by what codes.
 #[derive(Clone, Copy)]
-struct Ground<'a> {
+struct Ground<'a, A> {
     version: &'a GraphVersion,
     codes: &'a Codes,
     points: Points<'a>,
+    arch: A,
 }
 
 /// How far a search has come.
@@ -52,20 +54,19 @@ enum Stage {
     Done,
 }
 
-impl<'a> Ground<'a> {
-    /// None when looking at every row is the better way.
-    fn new(version: &'a GraphVersion, points: Points<'a>, request: &Request<'_>) -> Option<Ground<'a>> {
-        let codes = version.codes.as_ref()?;
-        let held = version.graph.held.len();
-        let few = request.k < held.div_ceil(2) && request.ef < held;
-        few.then_some(Ground { version, codes, points })
-    }
+/// The codes to search by; none when looking at every row is the better way.
+fn codes_for<'a>(version: &'a GraphVersion, request: &Request<'_>) -> Option<&'a Codes> {
+    let held = version.graph.held.len();
+    version.codes.as_ref().filter(|_| request.k < held.div_ceil(2) && request.ef < held)
+}
 
-    fn walk<'b>(&self, query: &'b CodeQuery) -> Walk<'b, Coded<'b, &'b BlockView>>
+impl<'a, A: Arch> Ground<'a, A> {
+    #[inline(always)]
+    fn walk<'b>(&self, query: &'b CodeQuery) -> Walk<'b, Coded<'b, &'b BlockView, A>>
     where
         'a: 'b,
     {
-        let measure = Coded { codec: &self.codes.codec, source: &self.codes.blocks };
+        let measure = Coded { codec: &self.codes.codec, source: &self.codes.blocks, arch: self.arch };
         Walk { graph: &self.version.graph, measure, query }
     }
 
@@ -77,21 +78,25 @@ impl<'a> Ground<'a> {
         (Limits { bound: request.bound * scale(self.points.space.metric()), k: request.k, ef }, kept)
     }
 
-    /// From `scratch.code_query`, which was prepared.
-    fn set_out(&self, request: &Request<'_>, scratch: &mut Scratch, effort: &mut Effort) -> Stage {
-        let query = std::mem::take(&mut scratch.code_query);
-        let walk = self.walk(&query);
+    #[inline(always)]
+    fn set_out(
+        &self,
+        request: &Request<'_>,
+        query: &CodeQuery,
+        scratch: &mut Scratch,
+        effort: &mut Effort,
+    ) -> Stage {
+        let walk = self.walk(query);
         walk.find_starts(scratch, effort);
         let (limits, kept) = self.limits(request);
-        let step = walk.set_out(kept, limits, scratch);
-        scratch.code_query = query;
-        Stage::Walking(step)
+        Stage::Walking(walk.set_out(kept, limits, scratch))
     }
 
-    #[inline]
+    #[inline(always)]
     fn advance(
         &self,
         stage: Stage,
+        query: &CodeQuery,
         request: &Request<'_>,
         scratch: &mut Scratch,
         found: &mut TopK,
@@ -104,11 +109,8 @@ impl<'a> Ground<'a> {
                 self.begin_rerank(request, scratch)
             }
             Stage::Walking(step) => {
-                let query = std::mem::take(&mut scratch.code_query);
                 let (limits, _) = self.limits(request);
-                let step = self.walk(&query).advance(0, step, limits, scratch, effort);
-                scratch.code_query = query;
-                Stage::Walking(step)
+                Stage::Walking(self.walk(query).advance(0, step, limits, scratch, effort))
             }
             Stage::Reranking(rerank) => match rerank.advance(self.points, request, scratch, found, effort) {
                 Some(rerank) => Stage::Reranking(rerank),
@@ -124,30 +126,57 @@ impl<'a> Ground<'a> {
         Stage::Reranking(Rerank::new(self.points, request, scratch))
     }
 
-    fn prepare(&self, request: &Request<'_>, scratch: &mut Scratch) {
-        let measure = measure(self.points.space.metric());
-        self.codes.codec.prepare(request.query, measure, &mut scratch.code_query);
-    }
-
     /// A walk that counts only admitted rows; none when they are so rare that
     /// looking at each of them costs less.
     fn set_out_filtered(
         &self,
         request: &Request<'_>,
+        query: &CodeQuery,
         admit: &dyn Fn(Row) -> bool,
         scratch: &mut Scratch,
         effort: &mut Effort,
     ) -> Option<Stage> {
-        let query = std::mem::take(&mut scratch.code_query);
-        let walk = self.walk(&query);
+        let walk = self.walk(query);
         walk.find_starts(scratch, effort);
         let (limits, kept) = self.limits(request);
         let admit = |node: Row| admit(self.codes.row(node));
         let is_found = walk.filtered_beam(kept, limits, &admit, scratch, effort);
-        scratch.code_query = query;
         scratch.candidates.clear();
         scratch.candidates.extend_from_slice(scratch.admitted.sorted());
         is_found.then(|| self.begin_rerank(request, scratch))
+    }
+}
+
+/// A search from the prepared query to the answer, to be compiled for an
+/// instruction set; false, having found nothing, when looking at every row is
+/// the better way.
+struct Alone<'a, 'b> {
+    version: &'a GraphVersion,
+    codes: &'a Codes,
+    points: Points<'a>,
+    request: &'a Request<'a>,
+    query: &'a CodeQuery,
+    scratch: &'b mut Scratch,
+    found: &'b mut TopK,
+    effort: &'b mut Effort,
+}
+
+impl ArchJob for Alone<'_, '_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<A: Arch>(self, arch: A) -> bool {
+        let Alone { version, codes, points, request, query, scratch, found, effort } = self;
+        let ground = Ground { version, codes, points, arch };
+        let begun = match request.admit {
+            None => Some(ground.set_out(request, query, scratch, effort)),
+            Some(admit) => ground.set_out_filtered(request, query, admit, scratch, effort),
+        };
+        let Some(mut stage) = begun else { return false };
+        while !matches!(stage, Stage::Done) {
+            stage = ground.advance(stage, query, request, scratch, found, effort);
+        }
+        true
     }
 }
 
@@ -163,55 +192,85 @@ pub(super) fn search(
     if request.k == 0 {
         return effort;
     }
-    let begun = Ground::new(version, points, request).and_then(|ground| {
-        ground.prepare(request, scratch);
-        let stage = match request.admit {
-            None => ground.set_out(request, scratch, &mut effort),
-            Some(admit) => ground.set_out_filtered(request, admit, scratch, &mut effort)?,
-        };
-        Some((ground, stage))
-    });
-    match begun {
-        None => effort.distances += scan(version, points, request, scratch, found),
-        Some((ground, mut stage)) => {
-            while !matches!(stage, Stage::Done) {
-                stage = ground.advance(stage, request, scratch, found, &mut effort);
-            }
-        }
+    let Some(codes) = codes_for(version, request) else {
+        effort.distances += scan(version, points, request, scratch, found);
+        return effort;
+    };
+    let mut query = std::mem::take(&mut scratch.code_query);
+    codes.codec.prepare(request.query, measure(points.space.metric()), &mut query);
+    let alone = Alone {
+        version,
+        codes,
+        points,
+        request,
+        query: &query,
+        scratch: &mut *scratch,
+        found: &mut *found,
+        effort: &mut effort,
+    };
+    let is_found = codes.codec.level().run(alone);
+    scratch.code_query = query;
+    if !is_found {
+        effort.distances += scan(version, points, request, scratch, found);
     }
     effort
 }
 
-/// Searches for several queries, a step of each in turn.
-pub(super) fn take_turns(version: &GraphVersion, points: Points<'_>, trips: &mut [Trip<'_>]) {
-    let mut under_way: Vec<(Ground<'_>, Stage, &mut Trip<'_>)> = Vec::with_capacity(trips.len());
-    for trip in trips {
-        let ground = Ground::new(version, points, &trip.request);
-        match ground.filter(|_| trip.request.admit.is_none() && trip.request.k > 0) {
-            Some(ground) => under_way.push((ground, Stage::Done, trip)),
-            None => trip.effort = search(version, points, &trip.request, trip.scratch, trip.found),
+/// Searches under way together, each with its query.
+struct Together<'a, 'b, 'c> {
+    version: &'a GraphVersion,
+    codes: &'a Codes,
+    points: Points<'a>,
+    under_way: Vec<(CodeQuery, &'b mut Trip<'c>)>,
+}
+
+impl ArchJob for Together<'_, '_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Arch>(self, arch: A) {
+        let Together { version, codes, points, mut under_way } = self;
+        let ground = Ground { version, codes, points, arch };
+        let mut stages: Vec<Stage> = under_way
+            .iter_mut()
+            .map(|(query, trip)| ground.set_out(&trip.request, query, trip.scratch, &mut trip.effort))
+            .collect();
+        let mut left = stages.len();
+        while left > 0 {
+            left = 0;
+            for ((query, trip), place) in under_way.iter_mut().zip(&mut stages) {
+                let stage = std::mem::replace(place, Stage::Done);
+                if matches!(stage, Stage::Done) {
+                    continue;
+                }
+                let Trip { request, scratch, found, effort } = &mut **trip;
+                *place = ground.advance(stage, query, request, scratch, found, effort);
+                left += 1;
+            }
         }
-    }
-    prepare_together(&mut under_way);
-    for (ground, stage, trip) in &mut under_way {
-        *stage = ground.set_out(&trip.request, trip.scratch, &mut trip.effort);
-    }
-    while !under_way.is_empty() {
-        under_way.retain_mut(|(ground, stage, trip)| {
-            let Trip { request, scratch, found, effort } = &mut **trip;
-            *stage = ground.advance(std::mem::replace(stage, Stage::Done), request, scratch, found, effort);
-            !matches!(stage, Stage::Done)
-        });
+        for (query, trip) in under_way {
+            trip.scratch.code_query = query;
+        }
     }
 }
 
-/// Prepares all queries at once: the projection is read once for all of them.
-fn prepare_together(under_way: &mut [(Ground<'_>, Stage, &mut Trip<'_>)]) {
-    let Some((ground, _, _)) = under_way.first() else { return };
-    let (codec, measure) = (&ground.codes.codec, measure(ground.points.space.metric()));
+/// Searches for several queries, a step of each in turn.
+pub(super) fn take_turns(version: &GraphVersion, points: Points<'_>, trips: &mut [Trip<'_>]) {
+    let mut under_way = Vec::with_capacity(trips.len());
+    for trip in trips {
+        let request = &trip.request;
+        if request.k > 0 && request.admit.is_none() && codes_for(version, request).is_some() {
+            under_way.push((std::mem::take(&mut trip.scratch.code_query), trip));
+        } else {
+            trip.effort = search(version, points, &trip.request, trip.scratch, trip.found);
+        }
+    }
+    let Some(codes) = version.codes.as_ref() else { return };
+    // The projection is read once for all of them.
     let mut queries: Vec<(&[f32], &mut CodeQuery)> =
-        under_way.iter_mut().map(|(_, _, trip)| (trip.request.query, &mut trip.scratch.code_query)).collect();
-    codec.prepare_many(&mut queries, measure);
+        under_way.iter_mut().map(|(query, trip)| (trip.request.query, query)).collect();
+    codes.codec.prepare_many(&mut queries, measure(points.space.metric()));
+    codes.codec.level().run(Together { version, codes, points, under_way });
 }
 
 /// Measures every held row.

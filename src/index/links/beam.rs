@@ -8,10 +8,9 @@ use crate::id::Row;
 use crate::index::cow::NONE;
 use crate::index::measure::Measure;
 use crate::index::{Effort, Scratch};
-use crate::kernel::prefetch;
+use crate::kernel::{Arch, ArchJob, prefetch};
 use crate::neighbor::Neighbor;
 use crate::vector::BLOCK;
-use std::sync::atomic::Ordering;
 
 /// One walk: where, and from whose point of view.
 pub(in crate::index) struct Walk<'a, M: Measure> {
@@ -71,6 +70,29 @@ impl Limits {
 /// Candidates that are expanded beyond the shortened list. With four shards
 /// this keeps recall within 0.001 of that of the whole list.
 const SPARE: usize = 6;
+
+/// A whole beam search, to be compiled for an instruction set.
+struct Beam<'a, 'b, M: Measure> {
+    walk: &'a Walk<'b, M>,
+    layer: usize,
+    cap: usize,
+    limits: Limits,
+    scratch: &'a mut Scratch,
+    effort: &'a mut Effort,
+}
+
+impl<M: Measure> ArchJob for Beam<'_, '_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Arch>(self, _arch: A) {
+        let Beam { walk, layer, cap, limits, scratch, effort } = self;
+        let mut step = walk.set_out(cap, limits, scratch);
+        while step != Step::End {
+            step = walk.advance(layer, step, limits, scratch, effort);
+        }
+    }
+}
 
 impl<M: Measure> Walk<'_, M> {
     fn distance(&self, row: Row) -> f32 {
@@ -179,13 +201,11 @@ impl<M: Measure> Walk<'_, M> {
         scratch: &mut Scratch,
         effort: &mut Effort,
     ) {
-        let mut step = self.set_out(cap, limits, scratch);
-        while step != Step::End {
-            step = self.advance(layer, step, limits, scratch, effort);
-        }
+        self.measure.arch().run(Beam { walk: self, layer, cap, limits, scratch, effort });
     }
 
     /// Begins a beam search on layer 0 or above from `scratch.starts`.
+    #[inline(always)]
     pub(in crate::index) fn set_out(&self, cap: usize, limits: Limits, scratch: &mut Scratch) -> Step {
         self.start(cap, scratch);
         scratch.distances.resize(BLOCK, 0.0);
@@ -194,7 +214,7 @@ impl<M: Measure> Walk<'_, M> {
 
     /// Does one step of a beam search and asks the processor for what the next
     /// step will read: other work may be done meanwhile.
-    #[inline]
+    #[inline(always)]
     pub(in crate::index) fn advance(
         &self,
         layer: usize,
@@ -206,15 +226,16 @@ impl<M: Measure> Walk<'_, M> {
         match step {
             Step::Gather(row) => {
                 self.gather(layer, row, scratch, effort);
-                scratch.rows.iter().for_each(|row| self.measure.prefetch(*row));
+                scratch.visited.fresh().iter().for_each(|row| self.measure.prefetch(*row));
                 Step::Measure
             }
             Step::Measure => {
-                let Scratch { rows, distances, pool, .. } = scratch;
+                let Scratch { visited, distances, pool, .. } = scratch;
+                let rows = visited.fresh();
                 effort.distances += rows.len() as u64;
                 for rows in rows.chunks(BLOCK) {
                     self.measure.distances(self.query, rows, pool.bound(), distances);
-                    pool.insert_all(rows, distances);
+                    pool.insert_all(self.measure.arch(), rows, distances);
                 }
                 self.next(limits, scratch)
             }
@@ -223,7 +244,7 @@ impl<M: Measure> Walk<'_, M> {
     }
 
     /// The next row to walk through; its links are asked for.
-    #[inline]
+    #[inline(always)]
     fn next(&self, limits: Limits, scratch: &mut Scratch) -> Step {
         let Some(nearest) = scratch.pool.expand_next() else { return Step::End };
         if scratch.pool.expanded() >= limits.ef && scratch.pool.len() >= limits.k {
@@ -235,7 +256,7 @@ impl<M: Measure> Walk<'_, M> {
                 return Step::End;
             }
         }
-        prefetch(self.graph.base.block(nearest.row));
+        prefetch(self.graph.base.words_of(nearest.row));
         Step::Gather(nearest.row)
     }
 
@@ -266,8 +287,8 @@ impl<M: Measure> Walk<'_, M> {
                 }
             }
             self.gather(0, nearest.row, scratch, effort);
-            let Scratch { rows, distances, pool, admitted, .. } = scratch;
-            self.show_within(rows, distances, admitted.bound(), effort, |near| {
+            let Scratch { visited, distances, pool, admitted, .. } = scratch;
+            self.show_within(visited.fresh(), distances, admitted.bound(), effort, |near| {
                 if near.distance <= admitted.bound() {
                     pool.insert(near);
                     if admit(near.row) {
@@ -283,33 +304,33 @@ impl<M: Measure> Walk<'_, M> {
         true
     }
 
+    #[inline(always)]
     fn start(&self, cap: usize, scratch: &mut Scratch) {
-        let Scratch { pool, visited, starts, .. } = scratch;
+        let Scratch { pool, visited, starts, rows, distances, .. } = scratch;
         pool.reset(cap);
         visited.reset(self.graph.row_limit());
-        for start in starts.iter() {
-            if visited.insert(start.row) {
-                pool.insert(*start);
-            }
+        rows.clear();
+        distances.clear();
+        for start in starts.iter().filter(|start| visited.insert(start.row)) {
+            rows.push(start.row);
+            distances.push(start.distance);
         }
+        pool.insert_all(self.measure.arch(), rows, distances);
     }
 
     /// Collects the links of a row that were not met before.
-    #[inline]
+    #[inline(always)]
     fn gather(&self, layer: usize, row: Row, scratch: &mut Scratch, effort: &mut Effort) {
         effort.hops += 1;
-        let Scratch { rows, visited, pool, .. } = scratch;
-        rows.clear();
-        let links =
-            if layer == 0 { Some(self.graph.base.block(row)) } else { self.graph.upper_block(layer, row) };
-        let links = links.unwrap_or_default();
-        let all = links.iter().map(|word| word.load(Ordering::Relaxed)).take_while(|link| *link != NONE);
-        rows.extend_from_slice(visited.extend(all.map(|link| link & !TREE), links.len()));
-        if layer > 0 {
-            return;
-        }
-        if let Some(next) = pool.peek() {
-            prefetch(self.graph.base.block(next));
+        let Scratch { visited, pool, .. } = scratch;
+        let links = self.graph.list(layer, row);
+        // Links stand before what is empty.
+        let count = links.iter().filter(|link| **link != NONE).count();
+        visited.extend(&links[..count], !TREE);
+        if layer == 0
+            && let Some(next) = pool.peek()
+        {
+            prefetch(self.graph.base.words_of(next));
         }
     }
 }

@@ -74,6 +74,17 @@ impl Graph {
         block.into_iter().flat_map(words).map(|link| link & !TREE)
     }
 
+    /// The places of a row's links on a layer, with flags, [`NONE`] where they
+    /// are empty; none above its level.
+    #[inline(always)]
+    pub(super) fn list(&self, layer: usize, row: Row) -> &[u32] {
+        if layer == 0 {
+            return self.base.words_of(row);
+        }
+        let Some((first, level)) = self.tower_word(row).and_then(tower_parts) else { return &[] };
+        if layer <= level { self.upper.words_of(first + layer as u32 - 1) } else { &[] }
+    }
+
     pub(super) fn upper_block(&self, layer: usize, row: Row) -> Option<&[Word]> {
         let (first, level) = tower_parts(self.tower_word(row)?)?;
         (layer <= level).then(|| self.upper.block(first + layer as u32 - 1))

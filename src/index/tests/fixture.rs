@@ -110,7 +110,7 @@ impl Fixture {
         let index: Box<dyn Index> = match kind {
             Kind::Hnsw => Box::new(Hnsw::new(OPTIONS)),
             Kind::Graph(coding) => {
-                Box::new(QuantizedGraph::new(GraphOptions { ef_construction, coding, seed }))
+                Box::new(QuantizedGraph::new(GraphOptions { degree: 32, ef_construction, coding, seed }))
             }
         };
         Fixture::with(index, metric, dim)

@@ -1,4 +1,14 @@
 //! The instruction sets of AArch64.
 
-pub(super) mod neon;
+use super::{Kernels, Level, Portable};
+pub(crate) use arch::Neon;
+
+mod arch;
+mod neon;
 mod neon_codes;
+
+/// The kernels for a machine with NEON.
+pub(super) fn neon() -> Kernels {
+    let level = Neon::new().map_or(Level::Portable(Portable), Level::Neon);
+    Kernels { level, ..neon::KERNELS }
+}

@@ -20,6 +20,7 @@ const STEP: usize = 32;
 const NIBBLE_RUN: usize = 4;
 
 /// For a machine with AVX2 only, like the rest of its table.
+#[inline]
 pub(super) fn byte_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
     let len = check(Packing::Bytes, query, rows, out);
     // SAFETY: handed out only where AVX2 was detected; query and rows have `len` bytes.
@@ -27,6 +28,7 @@ pub(super) fn byte_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
 }
 
 /// For a machine with AVX2 only, like the rest of its table.
+#[inline]
 pub(super) fn nibble_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
     let len = check(Packing::Nibbles, query, rows, out);
     // SAFETY: handed out only where AVX2 was detected; the rows have `len`
@@ -36,6 +38,7 @@ pub(super) fn nibble_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
 
 /// # Safety
 /// The machine has AVX2; `query` and every row have `len` bytes, whole lines.
+#[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn bytes(query: &[i8], len: usize, rows: &[&[u8]], out: &mut [i32]) {
     let query = query.as_ptr().cast::<u8>();
@@ -53,6 +56,7 @@ unsafe fn bytes(query: &[i8], len: usize, rows: &[&[u8]], out: &mut [i32]) {
 /// # Safety
 /// The machine has AVX2; every row has `len` bytes, whole lines, and `query`
 /// twice as many.
+#[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn nibbles(query: &[i8], len: usize, rows: &[&[u8]], out: &mut [i32]) {
     let query = query.as_ptr().cast::<u8>();

@@ -19,6 +19,7 @@ pub(super) fn is_available() -> bool {
 }
 
 /// For a machine where they are available only.
+#[inline]
 pub(super) fn byte_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
     let len = check(Packing::Bytes, query, rows, out);
     // SAFETY: handed out only where available; query and rows have `len` bytes.
@@ -26,6 +27,7 @@ pub(super) fn byte_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
 }
 
 /// For a machine where they are available only.
+#[inline]
 pub(super) fn nibble_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
     let len = check(Packing::Nibbles, query, rows, out);
     // SAFETY: handed out only where available; the rows have `len` bytes, the
@@ -36,44 +38,75 @@ pub(super) fn nibble_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
 /// # Safety
 /// The machine has the instructions; `len` bytes, whole lines, can be read at
 /// `query`, and every row has as many.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn bytes(query: *const u8, len: usize, rows: &[&[u8]], out: &mut [i32]) {
-    by_fours(rows, out, |rows| {
-        let mut sums = [_mm512_setzero_si512(); GROUP];
-        for at in (0..len).step_by(LINE) {
-            // SAFETY: `at + LINE <= len`.
-            let weights = unsafe { load(query.add(at)) };
-            for (sum, row) in sums.iter_mut().zip(rows) {
-                // SAFETY: `at + LINE <= len`.
-                let codes = unsafe { load(row.add(at)) };
-                *sum = _mm512_dpbusd_epi32(*sum, codes, weights);
-            }
+    // A length that the compiler knows is unrolled, and the query stays in registers.
+    // SAFETY: the caller's; the lengths are those of the arms.
+    by_fours(rows, out, |rows| unsafe {
+        match len {
+            LINE => four_of_bytes(query, LINE, rows),
+            len if len == 2 * LINE => four_of_bytes(query, 2 * LINE, rows),
+            _ => four_of_bytes(query, len, rows),
         }
-        fold(sums.map(|sum| halve(sum)))
     });
 }
 
 /// # Safety
 /// The machine has the instructions; every row has `len` bytes, whole lines,
 /// and twice as many can be read at `query`.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn nibbles(query: *const u8, len: usize, rows: &[&[u8]], out: &mut [i32]) {
-    let mask = _mm512_set1_epi8(15);
-    by_fours(rows, out, |rows| {
-        let mut sums = [_mm512_setzero_si512(); GROUP];
-        for at in (0..len).step_by(LINE) {
-            // SAFETY: `at + LINE <= len`, and the query is twice as long.
-            let (low, high) = unsafe { (load(query.add(at)), load(query.add(len + at))) };
-            for (sum, row) in sums.iter_mut().zip(rows) {
-                // SAFETY: `at + LINE <= len`.
-                let codes = unsafe { load(row.add(at)) };
-                *sum = _mm512_dpbusd_epi32(*sum, _mm512_and_si512(codes, mask), low);
-                let codes = _mm512_srli_epi16::<4>(codes);
-                *sum = _mm512_dpbusd_epi32(*sum, _mm512_and_si512(codes, mask), high);
-            }
+    // SAFETY: as in `bytes`.
+    by_fours(rows, out, |rows| unsafe {
+        match len {
+            LINE => four_of_nibbles(query, LINE, rows),
+            len if len == 2 * LINE => four_of_nibbles(query, 2 * LINE, rows),
+            _ => four_of_nibbles(query, len, rows),
         }
-        fold(sums.map(|sum| halve(sum)))
     });
+}
+
+/// # Safety
+/// The machine has the instructions; `len` bytes, whole lines, can be read at
+/// `query` and at every row.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn four_of_bytes(query: *const u8, len: usize, rows: [*const u8; GROUP]) -> [i32; GROUP] {
+    let mut sums = [_mm512_setzero_si512(); GROUP];
+    for at in (0..len).step_by(LINE) {
+        // SAFETY: `at + LINE <= len`.
+        let weights = unsafe { load(query.add(at)) };
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            // SAFETY: `at + LINE <= len`.
+            let codes = unsafe { load(row.add(at)) };
+            *sum = _mm512_dpbusd_epi32(*sum, codes, weights);
+        }
+    }
+    fold(sums.map(|sum| halve(sum)))
+}
+
+/// # Safety
+/// The machine has the instructions; `len` bytes, whole lines, can be read at
+/// every row and twice as many at `query`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn four_of_nibbles(query: *const u8, len: usize, rows: [*const u8; GROUP]) -> [i32; GROUP] {
+    let mask = _mm512_set1_epi8(15);
+    let mut sums = [_mm512_setzero_si512(); GROUP];
+    for at in (0..len).step_by(LINE) {
+        // SAFETY: `at + LINE <= len`, and the query is twice as long.
+        let (low, high) = unsafe { (load(query.add(at)), load(query.add(len + at))) };
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            // SAFETY: `at + LINE <= len`.
+            let codes = unsafe { load(row.add(at)) };
+            *sum = _mm512_dpbusd_epi32(*sum, _mm512_and_si512(codes, mask), low);
+            let codes = _mm512_srli_epi16::<4>(codes);
+            *sum = _mm512_dpbusd_epi32(*sum, _mm512_and_si512(codes, mask), high);
+        }
+    }
+    fold(sums.map(|sum| halve(sum)))
 }
 
 /// # Safety

@@ -207,8 +207,7 @@ impl Checkpoint {
         let mut known = table.cells.iter();
         let mut vector = vec![0.0; space.dim()];
         let (name, mut at) = (self.sections.name().to_owned(), section.start);
-        let fault =
-            |offset, what| FileError::Damaged { file: name.clone(), offset, what };
+        let fault = |offset, what| FileError::Damaged { file: name.clone(), offset, what };
         self.sections.stream(&section, bytes, &mut |piece| {
             for raw in piece.chunks_exact(bytes) {
                 let (words, _) = raw.as_chunks::<4>();

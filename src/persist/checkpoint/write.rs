@@ -85,9 +85,7 @@ impl Selection {
         let dead = held.as_ref().map_or(0, |held| held.iter().filter(|row| !visible(row)).count());
         match held {
             // So a file is never much smaller than the memory that it takes.
-            Some(held) if live + dead >= limit as usize / 2 => {
-                Selection::numbered(shard, at, &held, index)
-            }
+            Some(held) if live + dead >= limit as usize / 2 => Selection::numbered(shard, at, &held, index),
             _ => Selection::dense((0..limit).filter(visible).collect()),
         }
     }

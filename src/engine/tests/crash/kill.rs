@@ -28,7 +28,8 @@ fn survives(script: Script, broken: Break, plant: Plant) -> Result<(), String> {
         model.check(&mut machine, Crash::Kill)?;
         let more = Script { seed: broken.at + round, actions: 12, ..script };
         let mut machine = Some(machine);
-        more.run(&mut machine, &folder, &mut model, plant).map_err(|fault| format!("writing on failed: {fault}"))?;
+        more.run(&mut machine, &folder, &mut model, plant)
+            .map_err(|fault| format!("writing on failed: {fault}"))?;
         folder = folder.kill();
     }
     Ok(())

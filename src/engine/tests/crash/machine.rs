@@ -176,8 +176,7 @@ impl Machine {
         loop {
             let numbers: Vec<usize> = parts.keys().copied().collect();
             // The plant passes for a write that asks for nothing.
-            let durability =
-                if plant == Plant::NoWidening { Durability::Applied } else { asked.durability };
+            let durability = if plant == Plant::NoWidening { Durability::Applied } else { asked.durability };
             match hosted.admission.admit(&numbers, durability, |_| Ok::<(), ()>(())) {
                 Ok(seq) => {
                     let known = model.collections.get_mut(&asked.collection).unwrap();

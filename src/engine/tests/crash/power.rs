@@ -39,13 +39,15 @@ fn survives(seed: u64, plant: Plant, forgets: bool) -> Result<(), String> {
         model.check(&mut machine, Crash::PowerCut)?;
         let mut machine = Some(machine);
         let more = Script { seed: seed + round, actions: 4, durability };
-        more.run(&mut machine, &folder, &mut model, plant).map_err(|fault| format!("writing on failed: {fault}"))?;
+        more.run(&mut machine, &folder, &mut model, plant)
+            .map_err(|fault| format!("writing on failed: {fault}"))?;
     }
     Ok(())
 }
 
 fn first_failure(seeds: u64, plant: Plant, forgets: bool) -> Option<String> {
-    (0..seeds).find_map(|seed| survives(seed, plant, forgets).err().map(|fault| format!("seed {seed}: {fault}")))
+    (0..seeds)
+        .find_map(|seed| survives(seed, plant, forgets).err().map(|fault| format!("seed {seed}: {fault}")))
 }
 
 #[test]

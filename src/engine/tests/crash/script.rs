@@ -45,7 +45,13 @@ pub(super) fn any(random: &mut Random) -> Durability {
 
 impl Script {
     /// Runs the script; ends at the first action that fails.
-    pub(super) fn run(&self, machine: &mut Option<Machine>, folder: &Simulator, model: &mut Model, plant: Plant) -> Outcome {
+    pub(super) fn run(
+        &self,
+        machine: &mut Option<Machine>,
+        folder: &Simulator,
+        model: &mut Model,
+        plant: Plant,
+    ) -> Outcome {
         let mut random = Random::new(self.seed);
         for _ in 0..self.actions {
             self.act(&mut random, machine, folder, model, plant)?;

@@ -1,0 +1,87 @@
+//! Instruction sets as types, for loops that are longer than one kernel.
+//!
+//! A kernel behind a function pointer pays for its call. A walk over a graph
+//! makes one for every few rows, and what stands between the calls is compiled
+//! for the least machine. So the whole walk is generic over an [`Arch`] and runs
+//! within [`Arch::run`]: what is inlined into it is compiled for its
+//! instruction set, kernels and all. Which one it is was decided once, when the
+//! [`Level`] was made.
+
+use std::fmt::Debug;
+
+/// Work that can be compiled for any instruction set.
+pub(crate) trait ArchJob {
+    /// What it gives.
+    type Output;
+
+    /// Does the work. Implementations are `#[inline(always)]`, as must be what
+    /// they call for it to be compiled for the instruction set.
+    fn run<A: Arch>(self, arch: A) -> Self::Output;
+}
+
+/// An instruction set that this machine has; values exist nowhere else.
+pub(crate) trait Arch: Copy + Debug + Send + Sync + 'static {
+    /// Runs a job with the instruction set enabled.
+    fn run<J: ArchJob>(self, job: J) -> J::Output;
+
+    /// As [`Kernels::byte_dots`](super::Kernels::byte_dots).
+    fn byte_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]);
+
+    /// As [`Kernels::nibble_dots`](super::Kernels::nibble_dots).
+    fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]);
+
+    /// A bit for each of eight numbers that is above the bound.
+    #[inline(always)]
+    fn above(self, numbers: &[i64; 8], bound: i64) -> u8 {
+        numbers.iter().enumerate().fold(0, |bits, (at, number)| bits | u8::from(*number > bound) << at)
+    }
+}
+
+/// Plain Rust, for the least machine that the program was compiled for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Portable;
+
+impl Arch for Portable {
+    #[inline(always)]
+    fn run<J: ArchJob>(self, job: J) -> J::Output {
+        job.run(self)
+    }
+
+    #[inline]
+    fn byte_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
+        super::scalar::byte_dots(query, rows, out);
+    }
+
+    #[inline]
+    fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
+        super::scalar::nibble_dots(query, rows, out);
+    }
+}
+
+/// The [`Arch`] that goes with a table of kernels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Level {
+    Portable(Portable),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(super::x86_64::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(super::x86_64::Avx512),
+    #[cfg(target_arch = "aarch64")]
+    Neon(super::aarch64::Neon),
+}
+
+impl Level {
+    /// Runs a job on the instruction set.
+    #[inline]
+    pub(crate) fn run<J: ArchJob>(self, job: J) -> J::Output {
+        match self {
+            Level::Portable(arch) => arch.run(job),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2(arch) => arch.run(job),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512(arch) => arch.run(job),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon(arch) => arch.run(job),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The instruction sets of x86-64 as types.
+
+use std::arch::x86_64::{
+    _mm256_castsi256_pd, _mm256_cmpgt_epi64, _mm256_loadu_si256, _mm256_movemask_pd, _mm256_set1_epi64x,
+    _mm512_cmpgt_epi64_mask, _mm512_loadu_si512, _mm512_set1_epi64,
+};
+
+use super::{avx2_codes, avx512_codes};
+use crate::kernel::arch::{Arch, ArchJob};
+
+/// AVX2, FMA and the bit instructions that came with them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// The type's value, where the machine has it.
+    pub(super) fn new() -> Option<Avx2> {
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+            && is_x86_feature_detected!("popcnt");
+        has.then_some(Avx2(()))
+    }
+}
+
+impl Arch for Avx2 {
+    #[inline(always)]
+    fn run<J: ArchJob>(self, job: J) -> J::Output {
+        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
+        fn enabled<J: ArchJob>(job: J, arch: Avx2) -> J::Output {
+            job.run(arch)
+        }
+        // SAFETY: a value exists only where `new` found the instructions.
+        unsafe { enabled(job, self) }
+    }
+
+    #[inline(always)]
+    fn byte_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
+        avx2_codes::byte_dots(query, rows, out);
+    }
+
+    #[inline(always)]
+    fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
+        avx2_codes::nibble_dots(query, rows, out);
+    }
+
+    #[inline(always)]
+    fn above(self, numbers: &[i64; 8], bound: i64) -> u8 {
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn enabled(numbers: &[i64; 8], bound: i64) -> u8 {
+            let bound = _mm256_set1_epi64x(bound);
+            let half = |from: *const i64| {
+                // SAFETY: four numbers stand there: it is called with the first and the fifth of eight.
+                let four = unsafe { _mm256_loadu_si256(from.cast()) };
+                _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpgt_epi64(four, bound))) as u8
+            };
+            half(numbers.as_ptr()) | half(numbers[4..].as_ptr()) << 4
+        }
+        // SAFETY: a value exists only where `new` found the instructions.
+        unsafe { enabled(numbers, bound) }
+    }
+}
+
+/// AVX-512 with bytes, short vectors and VNNI.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// The type's value, where the machine has it.
+    pub(super) fn new() -> Option<Avx512> {
+        let has = Avx2::new().is_some()
+            && avx512_codes::is_available()
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        has.then_some(Avx512(()))
+    }
+}
+
+impl Arch for Avx512 {
+    #[inline(always)]
+    fn run<J: ArchJob>(self, job: J) -> J::Output {
+        #[target_feature(
+            enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
+        )]
+        fn enabled<J: ArchJob>(job: J, arch: Avx512) -> J::Output {
+            job.run(arch)
+        }
+        // SAFETY: a value exists only where `new` found the instructions.
+        unsafe { enabled(job, self) }
+    }
+
+    #[inline(always)]
+    fn byte_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
+        avx512_codes::byte_dots(query, rows, out);
+    }
+
+    #[inline(always)]
+    fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
+        avx512_codes::nibble_dots(query, rows, out);
+    }
+
+    #[inline(always)]
+    fn above(self, numbers: &[i64; 8], bound: i64) -> u8 {
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        fn enabled(numbers: &[i64; 8], bound: i64) -> u8 {
+            // SAFETY: eight numbers stand there; the load takes any address.
+            let eight = unsafe { _mm512_loadu_si512(numbers.as_ptr().cast()) };
+            _mm512_cmpgt_epi64_mask(eight, _mm512_set1_epi64(bound))
+        }
+        // SAFETY: a value exists only where `new` found the instructions.
+        unsafe { enabled(numbers, bound) }
+    }
+}
