@@ -85,8 +85,9 @@ pub(crate) fn find(storage: Arc<dyn Storage>, options: FolderOptions) -> Result<
         Contents::read(storage.as_ref())?
     } else {
         check_is_new(storage.as_ref(), &names)?;
-        let opened = vec![0; options.workers as usize];
-        (Contents { workers: options.workers, opened, ..Contents::default() }, 0)
+        let none = vec![0; options.workers as usize];
+        let (first, opened) = (none.clone(), none);
+        (Contents { workers: options.workers, first, opened, ..Contents::default() }, 0)
     };
     let read = |repair| Logs::read(storage.as_ref(), &names, &contents, repair);
     let logs = match read(false) {
@@ -181,11 +182,14 @@ impl Found {
         }
         self.contents.opened = logs.iter().map(Log::number).collect();
         self.cut();
-        let least = self.contents.opened.iter().copied().min().unwrap_or(0);
-        self.contents.first = first_needed(&self.contents, &closed).unwrap_or(least);
-        closed.retain(|file| file.number >= self.contents.first);
+        for (worker, opened) in (0..).zip(self.contents.opened.clone()) {
+            let first = first_needed(&self.contents, &closed, worker).unwrap_or(opened);
+            self.contents.first[worker as usize] = first;
+        }
+        closed.retain(|file| file.number >= self.contents.first_of(file.worker));
+        let least = closed.iter().map(|file| file.number).min().unwrap_or(u64::MAX);
         for entry in self.contents.collections.values_mut() {
-            entry.cuts.retain(|cut| cut.up_to >= self.contents.first);
+            entry.cuts.retain(|cut| cut.up_to >= least);
         }
         let number = numbers.draw();
         let manifest = Manifest::publish(self.storage.as_ref(), self.contents, number)?;
@@ -225,15 +229,15 @@ impl Found {
     }
 }
 
-/// The first of the closed files with a write that no checkpoint holds.
-fn first_needed(contents: &Contents, closed: &[ClosedLog]) -> Option<u64> {
+/// The first of a worker's closed files with a write that no checkpoint holds.
+fn first_needed(contents: &Contents, closed: &[ClosedLog], worker: u32) -> Option<u64> {
     let is_needed = |file: &&ClosedLog| {
         file.newest.iter().any(|(collection, newest)| {
             let entry = contents.collections.get(collection);
             entry.is_some_and(|entry| entry.limit(file.number, *newest) > entry.checkpointed())
         })
     };
-    closed.iter().filter(is_needed).map(|file| file.number).min()
+    closed.iter().filter(|file| file.worker == worker).filter(is_needed).map(|file| file.number).min()
 }
 
 impl Folder {
@@ -284,15 +288,15 @@ impl Folder {
     /// checkpoints; `closed` keeps the others.
     pub(crate) fn release(&mut self, closed: &mut Vec<ClosedLog>) -> Result<(), FileError> {
         closed.sort_by_key(|file| file.number);
-        let newest = closed.last().map_or(0, |file| file.number + 1);
-        let needed = first_needed(self.contents(), closed).unwrap_or(newest);
-        let first = needed.max(self.contents().first);
-        if closed.iter().all(|file| file.number >= first) {
-            return Ok(());
-        }
-        self.manifest.change(Change::First { number: first })?;
-        for file in closed.extract_if(.., |file| file.number < first) {
-            self.remove(&file.name);
+        for worker in 0..self.contents().workers {
+            let Some(newest) = closed.iter().rfind(|file| file.worker == worker) else { continue };
+            let behind = newest.number + 1;
+            let first = first_needed(self.contents(), closed, worker).unwrap_or(behind);
+            let is_dead = |file: &ClosedLog| file.worker == worker && file.number < first;
+            if closed.iter().any(is_dead) {
+                self.manifest.change(Change::First { worker, number: first })?;
+                closed.extract_if(.., |file| is_dead(file)).for_each(|file| self.remove(&file.name));
+            }
         }
         Ok(())
     }
@@ -302,7 +306,7 @@ impl Folder {
         let contents = self.contents();
         for name in names {
             let is_dead_log = parse_name(name).is_some_and(|(worker, number)| {
-                number < contents.first && !opened.contains(&number) || worker >= contents.workers
+                number < contents.first_of(worker) && !opened.contains(&number) || worker >= contents.workers
             });
             let is_dead_checkpoint = checkpoint::parse_name(name).is_some_and(|(collection, number)| {
                 let entry = contents.collections.get(&collection);

@@ -49,6 +49,7 @@ pub(super) fn log_name(worker: u32, number: u64) -> String {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ClosedLog {
     pub(crate) name: String,
+    pub(crate) worker: u32,
     pub(crate) number: u64,
     pub(crate) bytes: u64,
     /// By collection the newest write of which it has a part.
@@ -155,6 +156,7 @@ impl Log {
         self.writer.sync()?;
         Ok(ClosedLog {
             name: self.writer.name().to_owned(),
+            worker: self.worker,
             number: self.number,
             bytes: self.writer.length(),
             newest: std::mem::take(&mut self.newest),

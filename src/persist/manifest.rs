@@ -76,9 +76,9 @@ pub(crate) struct Contents {
     pub(crate) workers: u32,
     /// The number of the next collection: none before had it.
     pub(crate) next_collection: u64,
-    /// Log files with lower numbers are dead.
-    pub(crate) first: u64,
-    /// Log files that were begun when the manifest was written: by worker.
+    /// By worker: log files with lower numbers are dead.
+    pub(crate) first: Vec<u64>,
+    /// By worker: the log file that was begun when the manifest was written.
     pub(crate) opened: Vec<u64>,
     pub(crate) collections: BTreeMap<u64, Entry>,
 }
@@ -86,12 +86,12 @@ pub(crate) struct Contents {
 /// A change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    Base { workers: u32, next_collection: u64, first: u64, opened: Vec<u64> },
+    Base { workers: u32, next_collection: u64, first: Vec<u64>, opened: Vec<u64> },
     Created { collection: u64, name: String, config: Vec<u8> },
     Dropped { collection: u64 },
     Checkpointed { collection: u64, at: CheckpointAt },
     Cut { collection: u64, cut: Cut },
-    First { number: u64 },
+    First { worker: u32, number: u64 },
 }
 
 impl Change {
@@ -111,9 +111,10 @@ impl Change {
             Change::Base { workers, next_collection, first, opened } => {
                 out.u32(*workers);
                 out.u64(*next_collection);
-                out.u64(*first);
-                out.size(opened.len());
-                opened.iter().for_each(|number| out.u64(*number));
+                for numbers in [first, opened] {
+                    out.size(numbers.len());
+                    numbers.iter().for_each(|number| out.u64(*number));
+                }
             }
             Change::Created { collection, name, config } => {
                 out.u64(*collection);
@@ -131,16 +132,19 @@ impl Change {
                 out.u64(cut.up_to);
                 out.u64(cut.seq.0);
             }
-            Change::First { number } => out.u64(*number),
+            Change::First { worker, number } => {
+                out.u32(*worker);
+                out.u64(*number);
+            }
         }
     }
 
     fn decode(kind: FrameKind, input: &mut Decoder<'_>) -> Result<Change, Malformed> {
         let change = match kind {
             BASE => {
-                let (workers, next_collection, first) = (input.u32()?, input.u64()?, input.u64()?);
-                let opened = (0..input.count(8)?).map(|_| input.u64()).collect::<Result<_, _>>()?;
-                Change::Base { workers, next_collection, first, opened }
+                let (workers, next_collection) = (input.u32()?, input.u64()?);
+                let mut numbers = || (0..input.count(8)?).map(|_| input.u64()).collect::<Result<_, _>>();
+                Change::Base { workers, next_collection, first: numbers()?, opened: numbers()? }
             }
             COLLECTION => {
                 let collection = input.u64()?;
@@ -158,7 +162,7 @@ impl Change {
                 let collection = input.u64()?;
                 Change::Cut { collection, cut: Cut { up_to: input.u64()?, seq: Seq(input.u64()?) } }
             }
-            FIRST => Change::First { number: input.u64()? },
+            FIRST => Change::First { worker: input.u32()?, number: input.u64()? },
             _ => return Err(input.fault("a change is of an unknown kind")),
         };
         input.end().map(|()| change)
@@ -170,7 +174,7 @@ impl Contents {
         const UNKNOWN: &str = "a change names a collection that does not exist";
         match change {
             Change::Base { workers, next_collection, first, opened } => {
-                if workers == 0 || opened.len() != workers as usize {
+                if workers == 0 || [&first, &opened].iter().any(|numbers| numbers.len() != workers as usize) {
                     return Err("there is not one log for every worker");
                 }
                 *self = Contents { workers, next_collection, first, opened, ..Contents::default() };
@@ -191,9 +195,17 @@ impl Contents {
             Change::Cut { collection, cut } => {
                 self.collections.get_mut(&collection).ok_or(UNKNOWN)?.cuts.push(cut);
             }
-            Change::First { number } => self.first = number,
+            Change::First { worker, number } => {
+                let first = self.first.get_mut(worker as usize);
+                *first.ok_or("a change names a worker that does not exist")? = number;
+            }
         }
         Ok(())
+    }
+
+    /// The first log file of a worker that is not dead.
+    pub(super) fn first_of(&self, worker: u32) -> u64 {
+        self.first.get(worker as usize).copied().unwrap_or(0)
     }
 
     /// The changes that lead to these contents.
@@ -201,7 +213,7 @@ impl Contents {
         let mut changes = vec![Change::Base {
             workers: self.workers,
             next_collection: self.next_collection,
-            first: self.first,
+            first: self.first.clone(),
             opened: self.opened.clone(),
         }];
         for (collection, entry) in &self.collections {
@@ -286,7 +298,13 @@ mod tests {
     #[test]
     fn contents_are_read_back_also_after_changes() {
         let folder = Simulator::new(1);
-        let base = Contents { workers: 2, next_collection: 4, opened: vec![5, 6], ..Contents::default() };
+        let base = Contents {
+            workers: 2,
+            next_collection: 4,
+            first: vec![0, 0],
+            opened: vec![5, 6],
+            ..Contents::default()
+        };
         let mut manifest = Manifest::publish(&folder, base, 7).unwrap();
         let changes = [
             Change::Created { collection: 4, name: "a".into(), config: vec![1, 2] },
@@ -294,12 +312,13 @@ mod tests {
             Change::Cut { collection: 4, cut: Cut { up_to: 6, seq: Seq(9) } },
             Change::Checkpointed { collection: 4, at: CheckpointAt { number: 8, seq: Seq(3) } },
             Change::Dropped { collection: 5 },
-            Change::First { number: 6 },
+            Change::First { worker: 1, number: 6 },
         ];
         changes.into_iter().for_each(|change| manifest.change(change).unwrap());
         let expected = manifest.contents().clone();
         assert_eq!(Contents::read(&folder), Ok((expected.clone(), 7)));
-        assert_eq!((expected.next_collection, expected.first, expected.collections.len()), (6, 6, 1));
+        assert_eq!((expected.next_collection, expected.collections.len()), (6, 1));
+        assert_eq!((expected.first_of(0), expected.first_of(1)), (0, 6));
         let entry = &expected.collections[&4];
         assert!(!entry.counts(1, Seq(3)) && entry.counts(6, Seq(9)) && !entry.counts(6, Seq(10)));
         assert!(entry.counts(7, Seq(10)));

@@ -80,7 +80,13 @@ impl LogFile {
     }
 
     pub(super) fn closed(&self, length: u64) -> ClosedLog {
-        ClosedLog { name: self.name.clone(), number: self.number, bytes: length, newest: self.newest.clone() }
+        ClosedLog {
+            name: self.name.clone(),
+            worker: self.worker,
+            number: self.number,
+            bytes: length,
+            newest: self.newest.clone(),
+        }
     }
 }
 
@@ -140,7 +146,7 @@ impl Logs {
         contents: &Contents,
     ) -> Result<(), FileError> {
         let mut found: Vec<(u32, u64)> = names.iter().filter_map(|name| parse_name(name)).collect();
-        found.retain(|(worker, number)| *number >= contents.first && *worker < contents.workers);
+        found.retain(|(worker, number)| *worker < contents.workers && *number >= contents.first_of(*worker));
         found.sort_unstable();
         for (at, (worker, number)) in found.iter().enumerate() {
             let is_followed = found.get(at + 1).is_some_and(|next| next.0 == *worker);
@@ -192,7 +198,7 @@ impl Logs {
         let opened = contents.opened.iter().enumerate().map(|(worker, number)| (worker as u32, *number));
         let previous = self.files.iter().map(|file| (file.worker, file.header.previous));
         for (worker, number) in opened.chain(previous) {
-            if number >= contents.first.max(1) && !exists(worker, number) {
+            if number >= contents.first_of(worker).max(1) && !exists(worker, number) {
                 return Err(FileError::Missing { file: log_name(worker, number) });
             }
         }
