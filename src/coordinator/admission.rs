@@ -31,6 +31,7 @@ pub(crate) enum NotAdmitted<E> {
 }
 
 impl Admission {
+    #[cfg(test)]
     pub(crate) fn new(shards: usize) -> Admission {
         Admission::after(Seq(0), &vec![Seq(0); shards])
     }

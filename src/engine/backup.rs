@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 use super::Engine;
 use super::collection::{Blueprint, Collection};
 use super::config::CollectionConfig;
-use super::open::Source;
-use crate::error::{CheckpointError, CollectionError, FileError, Gone, LoadError, Operation};
+use super::open::{Source, refused};
+use crate::error::{CheckpointError, CollectionError, FileError, Gone, LoadError};
 use crate::persist::Disk;
 use crate::persist::checkpoint::{self, Checkpoint, Meta};
 use crate::rows::NewRow;
@@ -21,12 +21,7 @@ const RECORDS_AT_A_TIME: usize = 10_000;
 
 /// The folder that a file is in, and its name there.
 fn around(path: &Path) -> Result<(Disk, String), FileError> {
-    Disk::around(path).map_err(|fault| FileError::Failed {
-        operation: Operation::Folder,
-        file: path.display().to_string(),
-        kind: fault.kind(),
-        message: fault.to_string(),
-    })
+    Disk::around(path).map_err(|fault| refused(path, &fault))
 }
 
 impl Snapshot {

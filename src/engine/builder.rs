@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::open::refused;
 use super::{Engine, defaults};
 use crate::durability::Durability;
-use crate::error::{BuildError, FileError, OpenError, Operation};
+use crate::error::{BuildError, OpenError};
 use crate::persist::Disk;
 
 /// Settings of an [`Engine`]; each has a sensible default.
@@ -139,12 +140,7 @@ impl EngineBuilder {
     pub fn open(self, folder: impl AsRef<Path>) -> Result<Engine, OpenError> {
         self.check()?;
         let folder = folder.as_ref();
-        let disk = Disk::new(folder).map_err(|fault| FileError::Failed {
-            operation: Operation::Folder,
-            file: folder.display().to_string(),
-            kind: fault.kind(),
-            message: fault.to_string(),
-        })?;
+        let disk = Disk::new(folder).map_err(|fault| refused(folder, &fault))?;
         Engine::open(&self, Arc::new(disk))
     }
 

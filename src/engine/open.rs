@@ -1,6 +1,7 @@
 //! Opening a folder: collections come back from their checkpoints and logs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use tracing::{info, warn};
@@ -11,12 +12,13 @@ use super::core::Core;
 use super::files::{Files, Keeper};
 use super::{Engine, EngineBuilder, defaults};
 use crate::durability::Durability;
-use crate::error::{FileError, Gone, OpenError, WaitError};
+use crate::error::{FileError, Gone, OpenError, Operation, WaitError};
 use crate::id::Seq;
 use crate::index::Saved;
 use crate::persist::checkpoint::{Checkpoint, LoadedShard};
 use crate::persist::{
-    Asked, EntryHead, FolderOptions, Found, GivenUp, Opened, Refused, Storage, checkpoint, find,
+    Asked, Disk, EntryHead, FolderOptions, FolderReport, Found, GivenUp, Opened, Refused, Storage,
+    checkpoint, find,
 };
 use crate::rows::{Directory, Mutation};
 use crate::shard::{
@@ -56,6 +58,31 @@ impl From<WaitError> for OpenError {
 }
 
 impl Engine {
+    /// Tells what is in an engine's folder and checks every byte that counts,
+    /// without changing anything. No engine may have the folder open.
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Metric};
+    /// # let folder = std::env::temp_dir().join(format!("vecino-doc-inspect-{}", std::process::id()));
+    /// # let engine = Engine::builder().open(&folder)?;
+    /// # engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+    /// # engine.close()?;
+    /// let report = Engine::inspect(&folder)?;
+    /// assert!(report.is_sound() && report.collections[0].name == "items");
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`]; [`OpenError::File`] when the manifest cannot be
+    /// read or the system refuses something. Damage elsewhere is in the report.
+    pub fn inspect(folder: impl AsRef<Path>) -> Result<FolderReport, OpenError> {
+        let folder = folder.as_ref();
+        let disk = Disk::existing(folder).map_err(|fault| refused(folder, &fault))?;
+        let options = FolderOptions { workers: 1, log_bytes: defaults::LOG_BYTES, repair: true };
+        Ok(find(Arc::new(disk), options)?.report()?)
+    }
+
     pub(super) fn open(builder: &EngineBuilder, storage: Arc<dyn Storage>) -> Result<Engine, OpenError> {
         let options = FolderOptions {
             workers: builder.workers_or(defaults::WORKERS) as u32,
@@ -91,6 +118,16 @@ impl Engine {
     }
 }
 
+/// A folder that cannot be used.
+pub(super) fn refused(folder: &Path, fault: &std::io::Error) -> FileError {
+    FileError::Failed {
+        operation: Operation::Folder,
+        file: folder.display().to_string(),
+        kind: fault.kind(),
+        message: fault.to_string(),
+    }
+}
+
 /// All collections as their checkpoints say.
 fn restore_all(core: &Arc<Core>, found: &mut Found) -> Result<BTreeMap<u64, Collection>, OpenError> {
     let mut collections = BTreeMap::new();
@@ -103,6 +140,7 @@ fn restore_all(core: &Arc<Core>, found: &mut Found) -> Result<BTreeMap<u64, Coll
         })?;
         let (last, shards) = (found.state_of(id), core.writes.len());
         let mut blueprint = Blueprint::empty(CollectionId(id), &entry.name, config, shards);
+        blueprint.seq = entry.checkpointed();
         if let Some(at) = entry.checkpoint {
             let file = checkpoint::name(id, at.number);
             let storage = Arc::clone(found.storage());
@@ -114,7 +152,6 @@ fn restore_all(core: &Arc<Core>, found: &mut Found) -> Result<BTreeMap<u64, Coll
             }
             blueprint.states = restored;
         }
-        blueprint.seq = entry.checkpointed();
         blueprint.last = last;
         let collection = Collection::create(core, blueprint).map_err(|_| Gone::Closed)?;
         collections.insert(id, collection);
@@ -133,7 +170,8 @@ type States = Vec<ShardState<crate::shard::Keep>>;
 
 impl Source<'_> {
     /// Reads all shards of a blueprint; gives them and the write that they are
-    /// the state after.
+    /// the state after. In a repair a file that cannot be read at all leaves them
+    /// as they are.
     pub(super) fn restore(
         &self,
         blueprint: &mut Blueprint,
@@ -144,7 +182,7 @@ impl Source<'_> {
             Err(fault) if self.repair => {
                 give_up(GivenUp::of(fault)?);
                 let states = std::mem::take(&mut blueprint.states);
-                return Ok((states, blueprint.last));
+                return Ok((states, blueprint.seq));
             }
             Err(fault) => return Err(fault),
         };

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use super::fault::{FileError, Operation, failed};
-use super::frame::{END, FILE_HEADER, FrameWriter};
+use super::frame::{END, FILE_HEADER, FRAME_HEADER, FrameWriter};
 use super::log::{ClosedLog, FileNumbers, Log};
 use super::manifest::{Change, CheckpointAt, Contents, Cut, Entry, MANIFEST, Manifest};
 use super::recover::{GiveUp, GivenUp, Logs, parse_name};
@@ -22,7 +22,10 @@ use crate::id::Seq;
 use crate::rows::Mutation;
 use crate::vector::Space;
 
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
+
+/// Bytes of a log in which nothing stands: a header, and a frame that ends it.
+const EMPTY_LOG: u64 = (FILE_HEADER + FRAME_HEADER) as u64;
 
 /// Why a folder was not opened.
 #[derive(Debug)]
@@ -102,13 +105,13 @@ pub(crate) fn find(storage: Arc<dyn Storage>, options: FolderOptions) -> Result<
 }
 
 /// Without a manifest there may be what the first opening left when it was
-/// broken off: logs in which nothing stands.
+/// broken off: logs in which nothing stands but, maybe, that they end.
 fn check_is_new(storage: &dyn Storage, names: &[String]) -> Result<(), FileError> {
     for name in names {
         let is_log = parse_name(name).is_some();
         let length = || storage.open(name).and_then(|file| file.length());
         if checkpoint::parse_name(name).is_some()
-            || is_log && length().map_err(|fault| failed(Operation::Read, name, &fault))? > FILE_HEADER as u64
+            || is_log && length().map_err(|fault| failed(Operation::Read, name, &fault))? > EMPTY_LOG
         {
             return Err(FileError::Missing { file: MANIFEST.to_owned() });
         }
@@ -119,6 +122,16 @@ fn check_is_new(storage: &dyn Storage, names: &[String]) -> Result<(), FileError
 impl Found {
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
         &self.storage
+    }
+
+    /// The names of all files.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// A log file that counts.
+    pub(super) fn is_live_log(&self, worker: u32, number: u64) -> bool {
+        self.logs.files.iter().any(|file| (file.worker, file.number) == (worker, number))
     }
 
     pub(crate) fn workers(&self) -> u32 {

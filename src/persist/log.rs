@@ -150,8 +150,10 @@ impl Log {
         Ok(Some(closed))
     }
 
-    /// Ends the file in good order: all of it is durable.
+    /// Ends the file in good order: all of it is durable. The first sync lets
+    /// the last frame say so of all others: none of them is a torn tail then.
     pub(crate) fn close(&mut self) -> Result<ClosedLog, FileError> {
+        self.writer.sync()?;
         self.writer.push(END, |_| {});
         self.writer.sync()?;
         Ok(ClosedLog {

@@ -25,6 +25,10 @@ const CHECKPOINT: FrameKind = u32::from_le_bytes(*b"chkp");
 const CUT: FrameKind = u32::from_le_bytes(*b"cut.");
 const FIRST: FrameKind = u32::from_le_bytes(*b"frst");
 
+/// Nothing but a frame that says, as all frames do, what was durable before it:
+/// so the last change is known to be no torn tail.
+const MARK: FrameKind = u32::from_le_bytes(*b"mark");
+
 /// Where a collection stands in a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CheckpointAt {
@@ -225,8 +229,8 @@ impl Contents {
         changes
     }
 
-    /// Reads the manifest; `None` when there is none. A torn tail is left out:
-    /// changes that never took effect.
+    /// Reads the manifest. A torn tail is left out: changes that never took
+    /// effect.
     pub(super) fn read(storage: &dyn Storage) -> Result<(Contents, u64), FileError> {
         let opened = storage.open(MANIFEST);
         let file = opened.map_err(|fault| failed(Operation::Open, MANIFEST, &fault))?;
@@ -237,6 +241,9 @@ impl Contents {
         let frames = FrameFile { file: file.as_ref(), name: MANIFEST, header, is_followed: false, is_intact };
         let mut contents = Contents::default();
         frames.scan(&mut |Frame { kind, offset, payload }| {
+            if kind == MARK {
+                return Ok(());
+            }
             let mut input = Decoder::new(payload);
             let change =
                 Change::decode(kind, &mut input).map_err(|fault| damaged(MANIFEST, offset, fault))?;
@@ -269,6 +276,8 @@ impl Manifest {
             writer.push(change.kind(), |out| change.encode(out));
         }
         writer.sync()?;
+        writer.push(MARK, |_| {});
+        writer.write()?;
         storage.rename(DRAFT, MANIFEST).map_err(|fault| failed(Operation::Rename, DRAFT, &fault))?;
         storage.sync_folder().map_err(|fault| failed(Operation::SyncFolder, MANIFEST, &fault))?;
         writer.rename(MANIFEST);
@@ -285,6 +294,9 @@ impl Manifest {
         let length = self.writer.length();
         self.writer.push(change.kind(), |out| change.encode(out));
         self.writer.sync()?;
+        // Should it fail, the next change does.
+        self.writer.push(MARK, |_| {});
+        let _ = self.writer.write();
         let fault = |what| FileError::Damaged { file: MANIFEST.to_owned(), offset: length, what };
         self.contents.apply(change).map_err(fault)
     }

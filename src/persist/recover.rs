@@ -4,7 +4,7 @@
 //! complete: that has no part in the log of a worker which must have one. All
 //! writes that were acknowledged are complete, with all before them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::{EntryHead, decode_mutations};
 use super::fault::{FileError, Operation, damaged, failed};
@@ -34,14 +34,14 @@ pub struct GivenUp {
 }
 
 impl GivenUp {
-    /// What a damaged file costs; other faults stay faults.
+    /// What a damaged or missing file costs; other faults stay faults.
     pub(crate) fn of(fault: FileError) -> Result<GivenUp, FileError> {
-        match fault {
-            FileError::Damaged { file, offset, .. } => {
-                Ok(GivenUp { file, offset, bytes: 0, entries: 0, reason: GiveUp::Damage })
-            }
-            other => Err(other),
-        }
+        let (file, offset) = match fault {
+            FileError::Damaged { file, offset, .. } => (file, offset),
+            FileError::Missing { file } => (file, 0),
+            other => return Err(other),
+        };
+        Ok(GivenUp { file, offset, bytes: 0, entries: 0, reason: GiveUp::Damage })
     }
 }
 
@@ -188,18 +188,21 @@ impl Logs {
     }
 
     /// Every file names the one before it: none may be missing.
-    fn check_chain(&self, contents: &Contents) -> Result<(), FileError> {
-        if self.repair {
-            return Ok(());
-        }
-        let exists = |worker: u32, number: u64| {
-            self.files.iter().any(|file| (file.worker, file.number) == (worker, number))
-        };
+    fn check_chain(&mut self, contents: &Contents) -> Result<(), FileError> {
         let opened = contents.opened.iter().enumerate().map(|(worker, number)| (worker as u32, *number));
         let previous = self.files.iter().map(|file| (file.worker, file.header.previous));
-        for (worker, number) in opened.chain(previous) {
-            if number >= contents.first_of(worker).max(1) && !exists(worker, number) {
-                return Err(FileError::Missing { file: log_name(worker, number) });
+        let named: BTreeSet<(u32, u64)> = opened.chain(previous).collect();
+        let exists = |at: &(u32, u64)| self.files.iter().any(|file| (file.worker, file.number) == *at);
+        let is_lost = |at: &&(u32, u64)| at.1 >= contents.first_of(at.0).max(1) && !exists(at);
+        let lost: Vec<String> =
+            named.iter().filter(is_lost).map(|(worker, number)| log_name(*worker, *number)).collect();
+        for file in lost {
+            if !self.repair {
+                return Err(FileError::Missing { file });
+            }
+            // One with a bad header is on the list.
+            if !self.given_up.iter().any(|part| part.file == file) {
+                self.give_up(&file, 0, 0, 0, GiveUp::Damage);
             }
         }
         Ok(())

@@ -236,7 +236,7 @@ impl Checkpoint {
         self.sections.end()
     }
 
-    /// Reads all that is left and checks it; gives the numbers of live records.
+    /// Reads all that is left and checks it; gives the number of live records.
     pub(crate) fn verify(mut self) -> Result<usize, FileError> {
         let mut live = 0;
         for _ in 0..self.meta.shards {

@@ -155,7 +155,10 @@ pub(super) struct Section {
 
 impl Sections {
     pub(super) fn open(storage: &dyn Storage, name: &str) -> Result<Sections, FileError> {
-        let file = storage.open(name).map_err(|fault| failed(Operation::Open, name, &fault))?;
+        let file = storage.open(name).map_err(|fault| match fault.kind() {
+            std::io::ErrorKind::NotFound => FileError::Missing { file: name.to_owned() },
+            _ => failed(Operation::Open, name, &fault),
+        })?;
         let length = file.length().map_err(|fault| failed(Operation::Read, name, &fault))?;
         let mut sections = Sections { file, name: name.to_owned(), offset: 0, length, sections: 0 };
         let mut header = [0; FILE_HEADER];

@@ -89,7 +89,9 @@ impl Storage for Disk {
 
     fn lock(&self, name: &str) -> io::Result<Option<Box<dyn Guard>>> {
         let path = self.folder.join(name);
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        let opened = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        // Where nothing can be written there may be one to lock all the same.
+        let file = opened.or_else(|fault| fs::File::open(&path).map_err(|_| fault))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(DiskFile(file)))),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -106,6 +108,23 @@ impl Storage for Disk {
 #[derive(Debug)]
 struct DiskFile(fs::File);
 
+impl DiskFile {
+    /// What is written to a file without a name is lost with the process, though
+    /// the system says that all is well: somebody removed the folder.
+    #[cfg(unix)]
+    fn check_named(&self) -> io::Result<()> {
+        if std::os::unix::fs::MetadataExt::nlink(&self.0.metadata()?) > 0 {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, "the file was removed by somebody else"))
+    }
+
+    #[cfg(not(unix))]
+    fn check_named(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The system lets go of the lock with the file.
 impl Guard for DiskFile {}
 
@@ -115,7 +134,7 @@ impl File for DiskFile {
             match self.0.write(bytes) {
                 // Nothing was written; a sync is never tried again, this is no sync.
                 Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
-                outcome => return outcome,
+                outcome => return outcome.and_then(|taken| self.check_named().map(|()| taken)),
             }
         }
     }

@@ -196,11 +196,6 @@ impl Simulator {
         self.state().operations
     }
 
-    /// The process has ended.
-    pub(crate) fn is_dead(&self) -> bool {
-        self.state().dead
-    }
-
     /// Refuses all writing, or no longer.
     pub(crate) fn set_full(&self, full: bool) {
         self.state().full = full;

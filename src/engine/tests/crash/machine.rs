@@ -81,14 +81,15 @@ impl Machine {
             let config = CollectionConfig::decode(&entry.config).unwrap();
             let workers = found.workers() as usize;
             let mut blueprint = Blueprint::empty(CollectionId(id), &entry.name, config, workers);
+            blueprint.seq = entry.checkpointed();
             if let Some(at) = entry.checkpoint {
                 let file = checkpoint::name(id, at.number);
                 let source = Source { storage: &folder.clone(), file: &file, repair: options.repair };
                 let (states, seq) = source.restore(&mut blueprint, &mut |part| found.give_up(part))?;
-                assert!(seq == at.seq || options.repair);
+                assert_eq!(seq, at.seq);
                 blueprint.states = states;
             }
-            (blueprint.seq, blueprint.last) = (entry.checkpointed(), found.state_of(id));
+            blueprint.last = found.state_of(id);
             let admission = Admission::after(blueprint.last, &vec![blueprint.last; workers]);
             collections.insert(id, Hosted { blueprint, admission, open: BTreeMap::new() });
         }

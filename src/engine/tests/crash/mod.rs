@@ -7,6 +7,8 @@
 //! again and must hold, for each collection, a state that it was in: exactly
 //! that of some write, none older than what was acknowledged.
 
+mod damage;
+mod full;
 mod kill;
 mod machine;
 mod power;
@@ -21,6 +23,12 @@ use crate::durability::Durability;
 use crate::id::{RecordId, Seq};
 pub(super) use crate::persist::simulator::Mode;
 use crate::rows::Mutation;
+
+/// How much longer than usual the tests of this module run: the variable
+/// `VECINO_CRASH_SCALE`, else 1.
+fn scale() -> u64 {
+    std::env::var("VECINO_CRASH_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+}
 
 /// The records of a collection.
 pub(super) type Content = BTreeMap<RecordId, Vec<f32>>;

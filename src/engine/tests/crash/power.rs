@@ -1,7 +1,7 @@
 //! The power is cut: what was not synced is lost, torn, or kept, as it comes.
 
 use super::script::{Random, WORKERS, any};
-use super::{Crash, Machine, Mode, Model, Plant, Script};
+use super::{Crash, Machine, Mode, Model, Plant, Script, scale};
 use crate::durability::Durability;
 use crate::persist::simulator::Simulator;
 
@@ -52,7 +52,7 @@ fn first_failure(seeds: u64, plant: Plant, forgets: bool) -> Option<String> {
 
 #[test]
 fn nothing_synced_is_lost_when_the_power_is_cut() {
-    assert_eq!(first_failure(SEEDS, Plant::None, false), None);
+    assert_eq!(first_failure(SEEDS * scale(), Plant::None, false), None);
 }
 
 /// The harness finds faults that are put in: a disk that does not sync, and

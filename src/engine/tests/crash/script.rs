@@ -103,7 +103,7 @@ impl Script {
 
 fn mutation(random: &mut Random) -> Mutation {
     let number = random.below(IDS);
-    let id = if number % 3 == 0 { format!("text-{number}").into() } else { number.into() };
+    let id = if number.is_multiple_of(3) { format!("text-{number}").into() } else { number.into() };
     if random.below(5) == 0 {
         return Mutation::Delete(id);
     }

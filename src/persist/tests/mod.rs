@@ -1,1 +1,0 @@
-//! Crashes, damage and their absence.
