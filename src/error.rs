@@ -1,7 +1,12 @@
 //! What can go wrong, one enum for each kind of operation.
 
+mod files;
+
 use std::time::Duration;
 
+pub use files::{CheckpointError, FileError, LoadError, OpenError, Operation};
+
+use crate::durability::Durability;
 use crate::id::{RecordId, Seq};
 use crate::vector::VectorError;
 
@@ -24,6 +29,10 @@ pub enum Gone {
         /// The shard's number.
         shard: usize,
     },
+    /// The log could not be written, so no write can be kept any more; reads
+    /// go on. Opening the folder again heals it.
+    #[error("writes are not accepted any more: {0}")]
+    LogFailed(FileError),
 }
 
 /// Why an engine could not be built.
@@ -45,6 +54,13 @@ pub enum BuildError {
     /// The variable that forces an instruction set names none that this machine has.
     #[error("{0}")]
     Isa(String),
+    /// Writes were to survive something, but the engine has no folder: see
+    /// [`EngineBuilder::open`](crate::EngineBuilder::open).
+    #[error("an engine without a folder cannot keep writes: they were to be {asked}")]
+    InMemory {
+        /// What was asked for.
+        asked: Durability,
+    },
     /// The system gave no thread.
     #[error("a thread could not be started")]
     Thread(#[source] std::io::Error),
@@ -69,6 +85,9 @@ pub enum CollectionError {
         /// The name's length in bytes.
         length: usize,
     },
+    /// The folder could not be changed.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A setting is outside its bounds.
     #[error("{parameter} is {value}, but must be {least} to {most}")]
     Setting {
@@ -137,6 +156,12 @@ pub enum WriteError {
         capacity: usize,
         /// How long the call waited.
         waited: Duration,
+    },
+    /// The engine has no folder, so nothing survives its end.
+    #[error("the engine has no folder: a write cannot be {asked}")]
+    InMemory {
+        /// What was asked for.
+        asked: Durability,
     },
 }
 

@@ -11,6 +11,8 @@
 //! - [`Query`] and [`Answer`], [`Record`], [`RecordId`], [`Metric`].
 //! - [`SearchParams`]: searching to a recall or a time instead of with a breadth.
 //! - [`CollectionConfig`], [`IndexSpec`], [`GraphConfig`], [`HnswConfig`]: what a collection is made of.
+//! - [`EngineBuilder::open`], [`Durability`], [`Snapshot::checkpoint`],
+//!   [`Engine::inspect`]: engines with a folder, and backups.
 //! - Errors, one enum a kind of operation: [`WriteError`], [`SearchError`], ...
 //!
 //! # How it works, in short
@@ -52,8 +54,8 @@
 //! ```
 //!
 //! # What it is not
-//! A server, a disk-resident index, or durable: records live in memory, and a
-//! process that ends takes them with it.
+//! A server, or an index for more than fits into memory: an engine with a
+//! folder keeps logs and checkpoints there, and all records in memory.
 //!
 //! # Limits
 //! Dimension 65,536; 2^31 - 2 rows a shard; 64 shards; a million records a
@@ -78,8 +80,10 @@
 mod stats;
 mod id;
 mod metric;
+mod durability;
 mod neighbor;
 mod bits;
+mod codec;
 mod lease;
 mod memory;
 
@@ -93,6 +97,7 @@ mod tuning;
 mod rows;
 mod snapshot;
 mod calibrate;
+mod persist;
 mod shard;
 mod coordinator;
 mod engine;
@@ -101,16 +106,18 @@ mod engine;
 #[doc(hidden)]
 pub mod internals;
 
+pub use durability::Durability;
 pub use engine::{
     Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, GraphConfig,
-    HnswConfig, IndexSpec, ShardStats, TargetChoice, TargetStats, TuningStats, VectorBytes, Write,
+    HnswConfig, IndexSpec, Recovery, ShardStats, TargetChoice, TargetStats, TuningStats, VectorBytes, Write,
 };
 pub use error::{
-    BuildError, CalibrateError, CollectionError, Gone, ParamsError, ReadError, SearchError, WaitError,
-    WriteError,
+    BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError, OpenError,
+    Operation, ParamsError, ReadError, SearchError, WaitError, WriteError,
 };
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;
+pub use persist::{FileKind, FolderReport, GiveUp, GivenUp, StoredCheckpoint, StoredCollection, StoredFile};
 pub use query::{Answer, Hit, Query, SearchParams, SearchStats};
 pub use shard::Backpressure;
 pub use snapshot::{Cursor, Finding, Page, Record, Snapshot, VerifyReport};

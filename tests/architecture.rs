@@ -51,7 +51,8 @@ const HOMES: &[(&str, Home)] = &[
     ("std::alloc", Home::Paths(&["src/memory/"])),
     ("std::arch", Home::Paths(&["src/kernel/"])),
     ("core::arch", Home::Paths(&["src/kernel/"])),
-    ("std::env", Home::Paths(&["src/kernel/isa.rs"])),
+    // The second: how long the crash tests run.
+    ("std::env", Home::Paths(&["src/kernel/isa.rs", "src/engine/tests/crash/mod.rs"])),
     ("thread_local", Home::Paths(&["src/snapshot/", "src/stats.rs"])),
 ];
 

@@ -1,8 +1,9 @@
 //! Numbering writes: the order of a collection's history is decided here.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::durability::Durability;
 use crate::id::Seq;
 
 /// Gives out sequence numbers and remembers which shard was sent what.
@@ -15,34 +16,60 @@ pub(crate) struct Admission {
     order: Mutex<()>,
     last: AtomicU64,
     sent: Box<[AtomicU64]>,
+    /// The least that a write of this collection was to reach.
+    weakest: AtomicU8,
+}
+
+/// Why a write was not numbered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotAdmitted<E> {
+    /// Writes before it were to reach less, and it vouches for them: it must
+    /// go to every shard.
+    Narrow,
+    /// It could not be sent.
+    Unsent(E),
 }
 
 impl Admission {
+    #[cfg(test)]
     pub(crate) fn new(shards: usize) -> Admission {
+        Admission::after(Seq(0), &vec![Seq(0); shards])
+    }
+
+    /// Goes on after write `last`; `sent` are the last writes that shards got.
+    pub(crate) fn after(last: Seq, sent: &[Seq]) -> Admission {
         Admission {
             order: Mutex::new(()),
-            last: AtomicU64::new(0),
-            sent: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            last: AtomicU64::new(last.0),
+            sent: sent.iter().map(|seq| AtomicU64::new(seq.0)).collect(),
+            weakest: AtomicU8::new(Durability::Synced as u8),
         }
     }
 
-    /// Draws the next number for a write to `shards` and sends it.
+    /// Draws the next number for a write to `shards` and sends it. What is to
+    /// reach more than a write before it goes to every shard, so that all logs
+    /// get as far: an acknowledged write vouches for all before it.
     pub(crate) fn admit<E>(
         &self,
-        shards: impl Iterator<Item = usize>,
+        shards: &[usize],
+        durability: Durability,
         send: impl FnOnce(Seq) -> Result<(), E>,
-    ) -> Result<Seq, E> {
+    ) -> Result<Seq, NotAdmitted<E>> {
         // The lock guards no data that a panic could leave half-changed.
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        if durability as u8 > self.weakest.load(Ordering::Relaxed) && shards.len() < self.sent.len() {
+            return Err(NotAdmitted::Narrow);
+        }
+        self.weakest.fetch_min(durability as u8, Ordering::Relaxed);
         let seq = self.last.load(Ordering::Relaxed) + 1;
         for shard in shards {
-            self.sent[shard].store(seq, Ordering::Relaxed);
+            self.sent[*shard].store(seq, Ordering::Relaxed);
         }
         // Before the messages leave: a view that holds the write must never
         // reach a coordinator that does not know its number yet, or it would
         // publish the state before and be woken by nobody again.
         self.last.store(seq, Ordering::Release);
-        send(Seq(seq)).map(|()| Seq(seq))
+        send(Seq(seq)).map(|()| Seq(seq)).map_err(NotAdmitted::Unsent)
     }
 
     /// The last number given out.
@@ -68,7 +95,7 @@ mod tests {
             assert_eq!((admission.last(), admission.sent(0)), (seq, seq));
             Ok::<(), ()>(())
         };
-        admission.admit([0].into_iter(), send).unwrap();
+        admission.admit(&[0], Durability::Applied, send).unwrap();
     }
 
     #[test]
@@ -83,7 +110,7 @@ mod tests {
                             sent.lock().unwrap().push(seq);
                             Ok::<(), ()>(())
                         };
-                        admission.admit([1].into_iter(), send).unwrap();
+                        admission.admit(&[1], Durability::Applied, send).unwrap();
                     }
                 });
             }
@@ -93,5 +120,16 @@ mod tests {
             (admission.last(), admission.sent(0), admission.sent(1)),
             (Seq(1_000), Seq(0), Seq(1_000))
         );
+    }
+
+    #[test]
+    fn a_write_that_vouches_for_weaker_ones_must_go_to_every_shard() {
+        let admission = Admission::new(2);
+        let send = |_| Ok::<(), ()>(());
+        assert_eq!(admission.admit(&[0], Durability::Synced, send), Ok(Seq(1)));
+        assert_eq!(admission.admit(&[1], Durability::Logged, send), Ok(Seq(2)));
+        assert_eq!(admission.admit(&[0], Durability::Synced, send), Err(NotAdmitted::Narrow));
+        assert_eq!(admission.admit(&[0, 1], Durability::Synced, send), Ok(Seq(3)));
+        assert_eq!(admission.admit(&[0], Durability::Logged, send), Ok(Seq(4)));
     }
 }

@@ -146,9 +146,9 @@ impl Board {
     }
 
     /// Lets somebody wait for a write; gives the waiter back when it is
-    /// visible already or never will be.
-    pub(crate) fn wait(&mut self, seq: Seq, waiter: Waiter) -> Option<Waiter> {
-        if seq <= self.cell.load().seq || self.context.health.failed_shard().is_some() {
+    /// visible already or, because it `is_lost` or a shard failed, never will be.
+    pub(crate) fn wait(&mut self, seq: Seq, waiter: Waiter, is_lost: bool) -> Option<Waiter> {
+        if seq <= self.cell.load().seq || is_lost || self.context.health.failed_shard().is_some() {
             return Some(waiter);
         }
         self.waiters.entry(seq).or_default().push(waiter);

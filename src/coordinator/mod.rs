@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, error, trace};
 
-pub(crate) use admission::Admission;
+pub(crate) use admission::{Admission, NotAdmitted};
 pub(crate) use board::{Board, Waiter};
 pub(crate) use calibrations::AskCoordinator;
 pub(crate) use directory::IdDirectory;
@@ -28,8 +28,8 @@ pub(crate) use pool::Pool;
 use crate::error::{CalibrateError, Gone, SearchError, WaitError};
 use crate::id::{Generation, Seq};
 use crate::shard::{
-    Background, Backpressure, CollectionId, Envelope, Inbox, Mailbox, Permit, Refusal, Reply, Report,
-    SearchOrder, ShardQuery, SignalInbox, Signals, Slice, wait_for_either,
+    Background, Backpressure, CollectionId, Envelope, Inbox, LogFault, Mailbox, Permit, Refusal, Reply,
+    Report, SearchOrder, ShardQuery, SignalInbox, Signals, Slice, wait_for_either,
 };
 use crate::snapshot::Published;
 use crate::tuning::Calibration;
@@ -68,6 +68,7 @@ pub(crate) struct Coordinator {
     boards: HashMap<CollectionId, Board>,
     gathers: HashMap<u64, Gather>,
     calibrations: Calibrations,
+    log_fault: LogFault,
     next_ticket: u64,
     /// Waits taken in since the last sweep.
     waits: usize,
@@ -81,6 +82,7 @@ impl Coordinator {
         workers: Vec<Mailbox<ShardQuery>>,
         jobs: (Arc<dyn Background>, Signals<Report>),
         pace: Duration,
+        log_fault: LogFault,
     ) -> Coordinator {
         Coordinator {
             requests,
@@ -90,6 +92,7 @@ impl Coordinator {
             boards: HashMap::new(),
             gathers: HashMap::new(),
             calibrations: Calibrations::new(jobs.0, jobs.1),
+            log_fault,
             next_ticket: 0,
             waits: 0,
             closing: false,
@@ -157,6 +160,7 @@ impl Coordinator {
                 }
                 Report::Calibrating { collection, slice } => self.calibrating(collection, slice),
                 Report::ShardFailed { collection, shard } => self.fail_shard(collection, shard),
+                Report::LogFailed => self.fail_log(),
                 Report::WorkerDown { worker } => self.fail_worker(worker),
                 Report::Close => self.closing = true,
             }
@@ -263,9 +267,10 @@ impl Coordinator {
             // Dropping the waiter tells it that the collection is gone.
             return;
         };
-        let Some(waiter) = board.wait(seq, waiter) else { return };
+        let is_lost = self.log_fault.get().is_some();
+        let Some(waiter) = board.wait(seq, waiter, is_lost) else { return };
         let published = board.cell.pin();
-        if seq <= published.seq { self.serve(waiter, &published) } else { refuse(waiter, &published) }
+        if seq <= published.seq { self.serve(waiter, &published) } else { self.refuse(waiter, &published) }
     }
 
     /// Gives a waiter what it waited for.
@@ -319,22 +324,32 @@ impl Coordinator {
     fn fail_shard(&mut self, collection: CollectionId, shard: usize) {
         let Some(board) = self.boards.get_mut(&collection) else { return };
         board.context.health.fail(shard);
-        let published = board.cell.pin();
-        board.take_waiters().into_iter().for_each(|waiter| refuse(waiter, &published));
+        let (published, waiters) = (board.cell.pin(), board.take_waiters());
+        waiters.into_iter().for_each(|waiter| self.refuse(waiter, &published));
     }
-}
 
-/// Tells a waiter that its write will never be visible.
-fn refuse(waiter: Waiter, published: &Published) {
-    let context = &published.context;
-    let gone = match context.health.failed_shard() {
-        Some(shard) => Gone::ShardFailed { collection: context.name.clone(), shard },
-        None => Gone::Closed,
-    };
-    match waiter {
-        Waiter::Visible { reply, .. } => reply.send(Err(gone)),
-        Waiter::Search { order, .. } => {
-            order.reply.send(Err(SearchError::AtLeast(WaitError::Gone(gone))));
+    /// No collection is written any more: whoever waits for a write waits in vain.
+    fn fail_log(&mut self) {
+        let boards = self.boards.values_mut();
+        let waiting: Vec<_> = boards.map(|board| (board.cell.pin(), board.take_waiters())).collect();
+        for (published, waiters) in waiting {
+            waiters.into_iter().for_each(|waiter| self.refuse(waiter, &published));
+        }
+    }
+
+    /// Tells a waiter that its write will never be visible.
+    fn refuse(&self, waiter: Waiter, published: &Published) {
+        let context = &published.context;
+        let gone = match (context.health.failed_shard(), self.log_fault.get()) {
+            (Some(shard), _) => Gone::ShardFailed { collection: context.name.clone(), shard },
+            (None, Some(fault)) => Gone::LogFailed(fault.clone()),
+            (None, None) => Gone::Closed,
+        };
+        match waiter {
+            Waiter::Visible { reply, .. } => reply.send(Err(gone)),
+            Waiter::Search { order, .. } => {
+                order.reply.send(Err(SearchError::AtLeast(WaitError::Gone(gone))));
+            }
         }
     }
 }

@@ -1,9 +1,14 @@
 //! Settings of an engine, checked when it is built.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::open::refused;
 use super::{Engine, defaults};
-use crate::error::BuildError;
+use crate::durability::Durability;
+use crate::error::{BuildError, OpenError};
+use crate::persist::Disk;
 
 /// Settings of an [`Engine`]; each has a sensible default.
 ///
@@ -16,31 +21,38 @@ use crate::error::BuildError;
 #[derive(Clone, Debug)]
 #[must_use = "nothing runs until `build`"]
 pub struct EngineBuilder {
-    pub(super) workers: usize,
+    pub(super) workers: Option<usize>,
     pub(super) mailbox_capacity: usize,
     pub(super) pool_threads: usize,
     pub(super) publish_interval: Duration,
     pub(super) slow_query: Option<Duration>,
+    pub(super) durability: Option<Durability>,
+    pub(super) log_bytes: u64,
+    pub(super) repair: bool,
 }
 
 impl Default for EngineBuilder {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         EngineBuilder {
-            workers: defaults::WORKERS,
+            workers: None,
             mailbox_capacity: defaults::MAILBOX_CAPACITY,
             pool_threads: cores.min(defaults::POOL_THREADS_MOST),
             publish_interval: defaults::PUBLISH_INTERVAL,
             slow_query: None,
+            durability: None,
+            log_bytes: defaults::LOG_BYTES,
+            repair: false,
         }
     }
 }
 
 impl EngineBuilder {
     /// Worker threads, each the only writer of one shard of every collection.
-    /// Default 1: shards buy write parallelism and cost search work.
+    /// Default 1, or what the folder that is opened was made with: shards buy
+    /// write parallelism and cost search work.
     pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers;
+        self.workers = Some(workers);
         self
     }
 
@@ -75,20 +87,91 @@ impl EngineBuilder {
         self
     }
 
-    /// Starts the engine: its workers, its coordinator, its pool.
+    /// What writes survive that do not say it themselves
+    /// ([`Collection::durability`](crate::Collection::durability)). Default
+    /// [`Durability::Logged`] for an engine with a folder; one without has
+    /// [`Durability::Applied`] and nothing else.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// Bytes of a log file, after which the next is begun. Default 64 MiB; at
+    /// least 4 KiB. Once complete log files hold more than that, and more than
+    /// the checkpoints, new checkpoints take their place.
+    pub fn log_bytes(mut self, bytes: u64) -> Self {
+        self.log_bytes = bytes;
+        self
+    }
+
+    /// Opens a folder in spite of damage: what cannot be read is given up, and
+    /// [`Engine::recovery`] tells what that was. Collections come to the last
+    /// state before the first write that was lost. Default: damage is an error,
+    /// and nothing is changed.
+    pub fn repair(mut self, repair: bool) -> Self {
+        self.repair = repair;
+        self
+    }
+
+    /// Opens the folder, or makes it (its parent must exist), and starts an
+    /// engine that keeps its collections in it. Returns when all that was
+    /// logged is visible again: collections, records, numbers of writes and
+    /// answers are as they were.
+    ///
+    /// ```
+    /// use vecino::{CollectionConfig, Engine, Metric, Record};
+    ///
+    /// # let folder = std::env::temp_dir().join(format!("vecino-doc-open-{}", std::process::id()));
+    /// let engine = Engine::builder().open(&folder)?;
+    /// let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+    /// items.upsert(Record::new("a", [1.0, 2.0]))?.wait()?;
+    /// drop((engine, items));
+    ///
+    /// let engine = Engine::builder().open(&folder)?;
+    /// assert_eq!(engine.collection("items")?.snapshot().get("a").unwrap().vector(), [1.0, 2.0]);
+    /// # engine.close()?;
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`OpenError`]: a setting is outside its bounds, the folder is in use, or
+    /// a file cannot be read, is damaged, or missing. Nothing is changed then.
+    pub fn open(self, folder: impl AsRef<Path>) -> Result<Engine, OpenError> {
+        self.check()?;
+        let folder = folder.as_ref();
+        let disk = Disk::new(folder).map_err(|fault| refused(folder, &fault))?;
+        Engine::open(&self, Arc::new(disk))
+    }
+
+    /// Starts an engine that keeps nothing on disk: its workers, its coordinator, its pool.
     ///
     /// # Errors
     /// [`BuildError::Setting`] when a setting is outside its bounds,
     /// [`BuildError::Isa`] when the variable `VECINO_ISA` names no instruction
     /// set that this machine has, [`BuildError::Thread`] when the system gives
-    /// no thread.
+    /// no thread, [`BuildError::InMemory`] when writes were to survive something.
     pub fn build(self) -> Result<Engine, BuildError> {
-        bounded("workers", self.workers, 1, defaults::WORKERS_MOST)?;
+        self.check()?;
+        match self.durability {
+            Some(asked) if asked > Durability::Applied => Err(BuildError::InMemory { asked }),
+            _ => Engine::start(&self),
+        }
+    }
+
+    pub(super) fn workers_or(&self, default: usize) -> usize {
+        self.workers.unwrap_or(default)
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        let workers = self.workers_or(defaults::WORKERS);
+        bounded("workers", workers, 1, defaults::WORKERS_MOST)?;
         bounded("mailbox_capacity", self.mailbox_capacity, 1, defaults::MAILBOX_CAPACITY_MOST)?;
         bounded("pool_threads", self.pool_threads, 1, defaults::POOL_THREADS_MOST)?;
         let interval = usize::try_from(self.publish_interval.as_millis()).unwrap_or(usize::MAX);
         bounded("publish_interval (ms)", interval, 0, defaults::PUBLISH_INTERVAL_MOST_MS)?;
-        Engine::start(&self)
+        let log_bytes = usize::try_from(self.log_bytes).unwrap_or(usize::MAX);
+        bounded("log_bytes", log_bytes, defaults::LOG_BYTES_LEAST, usize::MAX)
     }
 }
 

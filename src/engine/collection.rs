@@ -7,13 +7,16 @@ use super::config::CollectionConfig;
 use super::core::Core;
 use super::stats::{self, CollectionStats};
 use crate::coordinator::{Admission, AskCoordinator, Board, IdDirectory, Request};
+use crate::durability::Durability;
 use crate::error::{CollectionError, Gone};
 use crate::id::{Generation, Seq};
 use crate::rows::Directory;
 use crate::shard::{
     AskWorkers, Backpressure, CollectionId, Keep, Refusal, ShardSetup, ShardState, WriteCommand,
 };
-use crate::snapshot::{Context, ExactUse, Health, Published, Snapshot, SnapshotCell, Tuning};
+use crate::snapshot::{
+    Calibrator, Context, ExactUse, Health, Helpers, Published, Screener, Snapshot, SnapshotCell, Tuning,
+};
 use crate::stats::StripedCounter;
 use crate::vector::Space;
 
@@ -24,6 +27,7 @@ use crate::vector::Space;
 pub struct Collection {
     pub(super) shared: Arc<CollectionShared>,
     pub(super) backpressure: Backpressure,
+    pub(super) durability: Durability,
 }
 
 impl std::fmt::Debug for Collection {
@@ -49,56 +53,84 @@ pub(super) struct CollectionShared {
     dropped: AtomicBool,
 }
 
-impl Collection {
-    pub(super) fn create(
-        core: &Arc<Core>,
-        name: &str,
-        config: CollectionConfig,
-    ) -> Result<Collection, CollectionError> {
-        let id = core.next_collection();
-        let calibrator = AskCoordinator { requests: core.requests.clone(), collection: id };
-        let screener = AskWorkers { workers: core.worker_signals.clone(), collection: id };
-        let space = Space::new(config.metric(), config.dimension());
+/// The shards of a collection before anybody knows it.
+pub(super) struct Blueprint {
+    pub(super) id: CollectionId,
+    pub(super) name: String,
+    pub(super) config: CollectionConfig,
+    pub(super) directory: Arc<dyn Directory>,
+    pub(super) states: Vec<ShardState<Keep>>,
+    /// The write after which the shards are as they are.
+    pub(super) seq: Seq,
+    /// The last write that exists: those up to it are still to be applied.
+    pub(super) last: Seq,
+}
+
+impl Blueprint {
+    /// An empty collection.
+    pub(super) fn empty(id: CollectionId, name: &str, config: CollectionConfig, shards: usize) -> Blueprint {
         let directory: Arc<dyn Directory> = Arc::new(IdDirectory::default());
-        let context = Arc::new(Context {
-            name: name.to_owned(),
-            health: Health::default(),
-            space,
-            directory: Arc::clone(&directory),
-            helpers: Arc::clone(&core.pool) as _,
-            ef_search: config.ef_search(),
-            search: config.search_params(),
-            tuning: Tuning::new(Box::new(calibrator)),
-            exact_use: ExactUse::new(Box::new(screener)),
-            distances: StripedCounter::default(),
-            searches: StripedCounter::default(),
-        });
+        let space = Space::new(config.metric(), config.dimension());
         let setup = || ShardSetup {
             space,
             storage: config.vector_storage(),
             index: config.new_index(),
             directory: Arc::clone(&directory),
         };
-        let mut states: Vec<ShardState<Keep>> =
-            core.writes.iter().map(|_| ShardState::new(setup())).collect();
-        let first = Published {
+        let states = (0..shards).map(|_| ShardState::new(setup())).collect();
+        Blueprint { id, name: name.to_owned(), config, directory, states, seq: Seq(0), last: Seq(0) }
+    }
+
+    /// The first snapshot.
+    pub(super) fn publish(
+        &mut self,
+        helpers: Arc<dyn Helpers>,
+        calibrator: Box<dyn Calibrator>,
+        screener: Box<dyn Screener>,
+    ) -> Published {
+        let config = self.config;
+        let context = Arc::new(Context {
+            name: self.name.clone(),
+            health: Health::default(),
+            space: Space::new(config.metric(), config.dimension()),
+            config: config.encode(),
+            directory: Arc::clone(&self.directory),
+            helpers,
+            ef_search: config.ef_search(),
+            search: config.search_params(),
+            tuning: Tuning::new(calibrator),
+            exact_use: ExactUse::new(screener),
+            distances: StripedCounter::default(),
+            searches: StripedCounter::default(),
+        });
+        Published {
             generation: Generation(0),
-            seq: Seq(0),
-            shards: states.iter_mut().map(|state| Arc::new(state.view())).collect(),
+            seq: self.seq,
+            shards: self.states.iter_mut().map(|state| Arc::new(state.view())).collect(),
             calibration: None,
-            context: Arc::clone(&context),
-        };
+            context,
+        }
+    }
+}
+
+impl Collection {
+    pub(super) fn create(core: &Arc<Core>, mut blueprint: Blueprint) -> Result<Collection, CollectionError> {
+        let calibrator = AskCoordinator { requests: core.requests.clone(), collection: blueprint.id };
+        let screener = AskWorkers { workers: core.worker_signals.clone(), collection: blueprint.id };
+        let first = blueprint.publish(Arc::clone(&core.pool) as _, Box::new(calibrator), Box::new(screener));
+        let Blueprint { id, config, states, last, .. } = blueprint;
         let collection = Collection {
             shared: Arc::new(CollectionShared {
                 id,
                 config,
                 core: Arc::clone(core),
-                admission: Arc::new(Admission::new(states.len())),
+                admission: Arc::new(Admission::after(last, &vec![last; states.len()])),
+                context: Arc::clone(&first.context),
                 cell: Arc::new(SnapshotCell::new(first)),
-                context,
                 dropped: AtomicBool::new(false),
             }),
             backpressure: Backpressure::default(),
+            durability: core.durability,
         };
         collection.install(states).inspect_err(|_| collection.end())?;
         Ok(collection)
@@ -155,7 +187,28 @@ impl Collection {
     /// ```
     #[must_use]
     pub fn backpressure(&self, backpressure: Backpressure) -> Collection {
-        Collection { shared: Arc::clone(&self.shared), backpressure }
+        Collection { backpressure, ..self.clone() }
+    }
+
+    /// A handle whose writes are to survive something else than the engine's
+    /// setting says: see [`Durability`].
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Durability, Engine, Metric, Record};
+    /// # let folder = std::env::temp_dir().join(format!("vecino-doc-durability-{}", std::process::id()));
+    /// let engine = Engine::builder().durability(Durability::Logged).open(&folder)?;
+    /// let notes = engine.create_collection("notes", CollectionConfig::new(2, Metric::L2))?;
+    /// notes.upsert(Record::new(1, [0.0, 1.0]))?;
+    /// let important = notes.durability(Durability::Synced).upsert(Record::new(2, [1.0, 0.0]))?;
+    /// important.wait()?;
+    /// assert_eq!(important.reached(), Some(Durability::Synced));
+    /// # engine.close()?;
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn durability(&self, durability: Durability) -> Collection {
+        Collection { durability, ..self.clone() }
     }
 
     /// The newest published snapshot, to hold: takes tens of nanoseconds, no
@@ -187,7 +240,8 @@ impl CollectionShared {
     /// Whether writes can become visible.
     pub(super) fn check_writable(&self) -> Result<(), Gone> {
         self.check_open()?;
-        if self.context.health.failed_shard().is_some() || self.core.requests.is_closed() {
+        let is_lost = self.core.log_fault.get().is_some();
+        if is_lost || self.context.health.failed_shard().is_some() || self.core.requests.is_closed() {
             return Err(self.gone());
         }
         Ok(())
@@ -201,6 +255,9 @@ impl CollectionShared {
         match self.context.health.failed_shard() {
             Some(shard) if !self.core.is_closed() => {
                 Gone::ShardFailed { collection: self.context.name.clone(), shard }
+            }
+            None if !self.core.is_closed() => {
+                self.core.log_fault.get().map_or(Gone::Closed, |fault| Gone::LogFailed(fault.clone()))
             }
             _ => Gone::Closed,
         }

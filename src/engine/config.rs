@@ -1,8 +1,9 @@
 //! What a collection is made of.
 
 use super::defaults;
+use crate::codec::{Decoder, Malformed};
 use crate::error::CollectionError;
-use crate::index::{Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, QuantizedGraph, Screened};
+use crate::index::{Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, QuantizedGraph, Saved, Screened};
 use crate::metric::Metric;
 use crate::quant::{Bits, MAX_TRAINED, Shape};
 use crate::query::{Goal, SearchParams};
@@ -90,6 +91,10 @@ impl HnswConfig {
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
+    }
+
+    fn options(self) -> HnswOptions {
+        HnswOptions { m: self.m, ef_construction: self.ef_construction, seed: self.seed }
     }
 }
 
@@ -324,21 +329,40 @@ impl CollectionConfig {
     pub(super) fn new_index(&self) -> Box<dyn Index> {
         let inner: Box<dyn Index> = match self.index {
             IndexSpec::Flat => return Box::new(Flat::default()),
-            // No codes are trained for so many dimensions: what else is like it.
-            IndexSpec::Graph(graph) if self.dimension > MAX_TRAINED => {
-                let GraphConfig { ef_construction, seed, .. } = graph;
-                Box::new(Hnsw::new(HnswOptions { m: defaults::M, ef_construction, seed }))
-            }
-            IndexSpec::Graph(graph) => {
-                let GraphConfig { degree, ef_construction, seed, .. } = graph;
-                let coding = graph.coding();
-                Box::new(QuantizedGraph::new(GraphOptions { degree, ef_construction, coding, seed }))
-            }
-            IndexSpec::Hnsw(HnswConfig { m, ef_construction, seed, .. }) => {
-                Box::new(Hnsw::new(HnswOptions { m, ef_construction, seed }))
-            }
+            IndexSpec::Graph(graph) => match self.graph_options(graph) {
+                Ok(options) => Box::new(QuantizedGraph::new(options)),
+                Err(options) => Box::new(Hnsw::new(options)),
+            },
+            IndexSpec::Hnsw(graph) => Box::new(Hnsw::new(graph.options())),
         };
         Box::new(Screened::new(inner))
+    }
+
+    /// The index of a shard that was saved.
+    pub(super) fn load_index(
+        &self,
+        saved: &Saved<'_>,
+        input: &mut Decoder<'_>,
+    ) -> Result<Box<dyn Index>, Malformed> {
+        let inner: Box<dyn Index> = match self.index {
+            IndexSpec::Flat => return Ok(Box::new(Flat::load(saved))),
+            IndexSpec::Graph(graph) => match self.graph_options(graph) {
+                Ok(options) => Box::new(QuantizedGraph::load(options, self.dimension, saved, input)?),
+                Err(options) => Box::new(Hnsw::load(options, saved, input)?),
+            },
+            IndexSpec::Hnsw(graph) => Box::new(Hnsw::load(graph.options(), saved, input)?),
+        };
+        Ok(Box::new(Screened::loaded(inner, saved)))
+    }
+
+    /// How a quantized graph is built. No codes are trained for vectors of very
+    /// many dimensions: what else is like it.
+    fn graph_options(&self, graph: GraphConfig) -> Result<GraphOptions, HnswOptions> {
+        let GraphConfig { degree, ef_construction, seed, .. } = graph;
+        if self.dimension > MAX_TRAINED {
+            return Err(HnswOptions { m: defaults::M, ef_construction, seed });
+        }
+        Ok(GraphOptions { degree, ef_construction, coding: graph.coding(), seed })
     }
 
     pub(super) fn ef_search(&self) -> usize {

@@ -1,7 +1,7 @@
 //! The running engine: its threads, how to reach them, how to end them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -9,12 +9,14 @@ use tracing::{error, info};
 
 use super::builder::EngineBuilder;
 use super::defaults;
+use super::files::Files;
 use crate::coordinator::{Coordinator, Pool, Request};
+use crate::durability::Durability;
 use crate::error::BuildError;
 use crate::kernel::isa;
 use crate::shard::{
-    Background, CollectionId, Inbox, Mailbox, Report, ShardQuery, Signal, SignalInbox, Signals, Worker,
-    WorkerPorts, WriteCommand, mailbox, reports, signals,
+    Background, CollectionId, Inbox, LogFault, Mailbox, Report, ShardQuery, Signal, SignalInbox, Signals,
+    Worker, WorkerPorts, WriteCommand, mailbox, reports, signals,
 };
 
 /// What handles share.
@@ -26,6 +28,10 @@ pub(super) struct Core {
     pub(super) slow_query: Option<Duration>,
     /// The instruction set of the kernels.
     pub(super) isa: &'static str,
+    /// What writes reach that do not say it.
+    pub(super) durability: Durability,
+    pub(super) log_fault: LogFault,
+    files: OnceLock<Arc<Files>>,
     pub(super) worker_signals: Vec<Signals<Signal>>,
     reports: Signals<Report>,
     closed: AtomicBool,
@@ -68,10 +74,15 @@ impl Lines {
 }
 
 impl Core {
-    pub(super) fn start(builder: &EngineBuilder) -> Result<Arc<Core>, BuildError> {
+    pub(super) fn start(
+        builder: &EngineBuilder,
+        workers: usize,
+        durability: Durability,
+    ) -> Result<Arc<Core>, BuildError> {
         let isa = isa::selected().map_err(|fault| BuildError::Isa(fault.to_string()))?;
         let pool = Arc::new(Pool::start(builder.pool_threads).map_err(BuildError::Thread)?);
-        let lines = Lines::lay(builder.workers, builder.mailbox_capacity);
+        let lines = Lines::lay(workers, builder.mailbox_capacity);
+        let log_fault = LogFault::default();
         let (requests, request_inbox) = mailbox(defaults::SEARCHES);
         let (reports, report_inbox) = reports();
         let core = Core {
@@ -80,6 +91,9 @@ impl Core {
             pool: Arc::clone(&pool),
             slow_query: builder.slow_query,
             isa: isa.name(),
+            durability,
+            log_fault: log_fault.clone(),
+            files: OnceLock::new(),
             worker_signals: lines.signals,
             reports: reports.clone(),
             closed: AtomicBool::new(false),
@@ -87,8 +101,9 @@ impl Core {
             next_collection: AtomicU64::new(0),
         };
         let jobs = (Arc::clone(&pool) as Arc<dyn Background>, reports.clone());
+        let pace = builder.publish_interval;
         let coordinator =
-            Coordinator::new(request_inbox, report_inbox, lines.queries, jobs, builder.publish_interval);
+            Coordinator::new(request_inbox, report_inbox, lines.queries, jobs, pace, log_fault.clone());
         // From here on `core` ends whatever was started when it is dropped.
         core.spawn("vecino-coordinator".to_owned(), move || coordinator.run())?;
         for (number, (writes, queries, signals)) in lines.inboxes.into_iter().enumerate() {
@@ -99,20 +114,16 @@ impl Core {
                 signal_sender: core.worker_signals[number].clone(),
                 reports: reports.clone(),
                 background: Arc::clone(&pool) as Arc<dyn Background>,
+                log_fault: log_fault.clone(),
             };
             let worker = Worker::new(number, ports);
             core.spawn(format!("vecino-worker-{number}"), move || worker.run())?;
         }
-        info!(
-            workers = builder.workers,
-            pool_threads = builder.pool_threads,
-            isa = isa.name(),
-            "engine started"
-        );
+        info!(workers, pool_threads = builder.pool_threads, isa = isa.name(), "engine started");
         Ok(Arc::new(core))
     }
 
-    fn spawn(&self, name: String, body: impl FnOnce() + Send + 'static) -> Result<(), BuildError> {
+    pub(super) fn spawn(&self, name: String, body: impl FnOnce() + Send + 'static) -> Result<(), BuildError> {
         let handle = thread::Builder::new().name(name).spawn(body).map_err(BuildError::Thread)?;
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
         Ok(())
@@ -121,6 +132,25 @@ impl Core {
     #[inline]
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// The folder that the engine keeps its collections in.
+    pub(super) fn files(&self) -> Option<&Arc<Files>> {
+        self.files.get()
+    }
+
+    pub(super) fn has_files(&self) -> bool {
+        self.files.get().is_some()
+    }
+
+    /// From now on the engine has a folder.
+    pub(super) fn set_files(&self, files: Arc<Files>) {
+        let _ = self.files.set(files);
+    }
+
+    /// Numbers below this one were given out before.
+    pub(super) fn skip_collections(&self, next: u64) {
+        self.next_collection.fetch_max(next, Ordering::Relaxed);
     }
 
     pub(super) fn next_collection(&self) -> CollectionId {
@@ -134,6 +164,7 @@ impl Core {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         self.worker_signals.iter().for_each(|worker| worker.send(Signal::Close));
         self.reports.send(Report::Close);
+        self.files().into_iter().for_each(|files| files.end());
         self.pool.close();
         if threads.is_empty() {
             return;
@@ -143,6 +174,8 @@ impl Core {
                 error!("a thread of the engine ended by a panic");
             }
         }
+        // The logs have their ends: others may open the folder.
+        self.files().into_iter().for_each(|files| files.close());
         info!("engine closed");
     }
 }

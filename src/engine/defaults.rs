@@ -41,6 +41,12 @@ pub(super) const BATCH_RECORDS_MOST: usize = 1_000_000;
 /// Larger vectors than any model gives; the kernels' sums stay accurate up to it.
 pub(super) const DIMENSION_MOST: usize = 1 << 16;
 
+/// Bytes of a log file: written in well under a second, read in less.
+pub(super) const LOG_BYTES: u64 = 64 << 20;
+
+/// Shorter ones would be more header than log.
+pub(super) const LOG_BYTES_LEAST: usize = 4 << 10;
+
 /// The bytes of a collection's name.
 pub(super) const NAME_BYTES_MOST: usize = 255;
 

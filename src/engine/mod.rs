@@ -1,12 +1,16 @@
 //! The face of the crate: engines, collections, writing and reading.
 
+mod backup;
 mod builder;
 mod collection;
 mod config;
 mod core;
 mod defaults;
+mod files;
+mod open;
 mod read;
 mod stats;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod tuning;
@@ -19,11 +23,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use builder::EngineBuilder;
 pub use collection::Collection;
 pub use config::{CollectionConfig, GraphConfig, HnswConfig, IndexSpec};
+pub use open::Recovery;
 pub use stats::{Bytes, CollectionStats, EngineStats, ShardStats, VectorBytes};
 pub use tuning::{TargetChoice, TargetStats, TuningStats};
 pub use write::Write;
 
+use self::collection::Blueprint;
 use self::core::Core;
+use crate::durability::Durability;
 use crate::error::{BuildError, CollectionError, Gone};
 
 /// An in-memory vector database inside this process.
@@ -59,6 +66,7 @@ pub struct Engine {
 struct Owner {
     core: Arc<Core>,
     collections: Mutex<BTreeMap<String, Collection>>,
+    recovery: Recovery,
 }
 
 impl Drop for Owner {
@@ -74,8 +82,14 @@ impl Engine {
     }
 
     fn start(builder: &EngineBuilder) -> Result<Engine, BuildError> {
-        let core = Core::start(builder)?;
-        Ok(Engine { owner: Arc::new(Owner { core, collections: Mutex::default() }) })
+        let core = Core::start(builder, builder.workers_or(defaults::WORKERS), Durability::Applied)?;
+        Ok(Engine::with(core, BTreeMap::new(), Recovery::default()))
+    }
+
+    fn with(core: Arc<Core>, collections: BTreeMap<u64, Collection>, recovery: Recovery) -> Engine {
+        let by_name = collections.into_values().map(|each| (each.name().to_owned(), each));
+        let collections = Mutex::new(by_name.collect());
+        Engine { owner: Arc::new(Owner { core, collections, recovery }) }
     }
 
     fn collections_by_name(&self) -> MutexGuard<'_, BTreeMap<String, Collection>> {
@@ -92,19 +106,28 @@ impl Engine {
         name: &str,
         config: CollectionConfig,
     ) -> Result<Collection, CollectionError> {
-        if name.is_empty() || name.len() > defaults::NAME_BYTES_MOST {
-            return Err(CollectionError::Name { length: name.len() });
-        }
+        check_name(name)?;
         config.check()?;
         let mut collections = self.collections_by_name();
         match collections.entry(name.to_owned()) {
             Entry::Occupied(_) => Err(CollectionError::Exists(name.to_owned())),
             Entry::Vacant(place) => {
-                let collection = Collection::create(&self.owner.core, name, config)?;
-                place.insert(collection.clone());
-                Ok(collection)
+                let core = &self.owner.core;
+                let blueprint = Blueprint::empty(core.next_collection(), name, config, core.writes.len());
+                if let Some(files) = core.files() {
+                    files.create::<CollectionError>(blueprint.id.0, name, config.encode())?;
+                }
+                Ok(place.insert(self.install(blueprint)?).clone())
             }
         }
+    }
+
+    /// Starts a collection whose files are in order.
+    fn install(&self, blueprint: Blueprint) -> Result<Collection, CollectionError> {
+        let (core, id) = (&self.owner.core, blueprint.id.0);
+        let collection = Collection::create(core, blueprint)?;
+        core.files().into_iter().for_each(|files| files.register(id, &collection.shared.cell));
+        Ok(collection)
     }
 
     /// A collection by its name.
@@ -130,8 +153,16 @@ impl Engine {
     /// [`CollectionError::NotFound`], or [`Gone::Closed`].
     pub fn drop_collection(&self, name: &str) -> Result<(), CollectionError> {
         self.check_open()?;
-        let dropped = self.collections_by_name().remove(name);
-        dropped.ok_or_else(|| CollectionError::NotFound(name.to_owned()))?.end();
+        let mut collections = self.collections_by_name();
+        let Some(collection) = collections.get(name) else {
+            return Err(CollectionError::NotFound(name.to_owned()));
+        };
+        if let Some(files) = self.owner.core.files() {
+            files.drop_collection::<CollectionError>(collection.shared.id.0)?;
+        }
+        let dropped = collections.remove(name);
+        drop(collections);
+        dropped.into_iter().for_each(|collection| collection.end());
         Ok(())
     }
 
@@ -144,16 +175,30 @@ impl Engine {
     /// Ends the engine: later requests get [`Gone::Closed`], those under way
     /// get an answer or [`Gone::Closed`], and all threads are joined when this
     /// returns. Writes that are not visible yet are lost; [`Collection::flush`]
-    /// first when they matter. Closing twice is fine.
+    /// first when they matter. Those that are visible are on the medium, whatever
+    /// their [`Durability`], if the engine has a folder. Closing twice is fine.
     ///
     /// # Errors
-    /// None today; later versions flush files here.
+    /// [`Gone::LogFailed`] when a log could not be written to its end.
     pub fn close(&self) -> Result<(), Gone> {
         self.owner.core.close();
-        Ok(())
+        self.owner.core.log_fault.get().map_or(Ok(()), |fault| Err(Gone::LogFailed(fault.clone())))
+    }
+
+    /// What opening the folder found; nothing for an engine without one.
+    #[must_use]
+    pub fn recovery(&self) -> &Recovery {
+        &self.owner.recovery
     }
 
     fn check_open(&self) -> Result<(), Gone> {
         if self.owner.core.is_closed() { Err(Gone::Closed) } else { Ok(()) }
     }
+}
+
+fn check_name(name: &str) -> Result<(), CollectionError> {
+    if name.is_empty() || name.len() > defaults::NAME_BYTES_MOST {
+        return Err(CollectionError::Name { length: name.len() });
+    }
+    Ok(())
 }

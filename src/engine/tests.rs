@@ -1,5 +1,7 @@
 //! Failure stays where it happened: defects are injected into workers.
 
+mod crash;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 

@@ -5,18 +5,22 @@ use std::time::{Duration, Instant};
 
 use super::collection::{Collection, CollectionShared};
 use super::defaults;
-use crate::coordinator::Request;
+use crate::coordinator::{NotAdmitted, Request};
+use crate::durability::Durability;
 use crate::error::{Gone, WaitError, WriteError};
 use crate::id::{Generation, RecordId, Seq};
 use crate::rows::{Mutation, NewRow};
-use crate::shard::{Backpressure, Mailbox, NoAnswer, Permit, Refusal, WriteCommand, reply, reply_future};
+use crate::shard::{
+    Backpressure, LogPart, Mailbox, NoAnswer, Permit, Refusal, WriteCommand, reply, reply_future,
+};
 use crate::snapshot::{Record, shard_of};
 
 /// A write that was accepted: it has its place in the history and will be
-/// applied in that order.
+/// applied in that order. It is acknowledged when [`Write::wait`] returns.
 #[derive(Clone)]
 pub struct Write {
     seq: Seq,
+    durability: Durability,
     shared: Arc<CollectionShared>,
 }
 
@@ -33,16 +37,30 @@ impl Write {
         self.seq
     }
 
+    /// What it has reached once it is acknowledged: see [`Durability`].
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// What it has reached by now; `None`: it was only accepted. Lock-free.
+    #[must_use]
+    pub fn reached(&self) -> Option<Durability> {
+        self.is_visible().then_some(self.durability)
+    }
+
     /// True when the newest snapshot shows it. Lock-free.
     #[must_use]
     pub fn is_visible(&self) -> bool {
         self.shared.cell.load().seq >= self.seq
     }
 
-    /// Blocks until the newest snapshot shows it; gives the generation.
+    /// Blocks until the newest snapshot shows it and it has reached its
+    /// [`Durability`]; gives the generation.
     ///
     /// # Errors
-    /// [`WaitError::Gone`] when it never will.
+    /// [`WaitError::Gone`] when it never will. After [`Gone::LogFailed`] nobody
+    /// knows whether a later opening of the folder will show it.
     pub fn wait(&self) -> Result<Generation, WaitError> {
         self.shared.wait_visible(self.seq, None)
     }
@@ -79,6 +97,11 @@ impl CollectionShared {
             return Ok(Some(published.generation));
         }
         self.check_writable().map(|()| None)
+    }
+
+    /// What the logs are told of a write with so many parts.
+    fn log_part(&self, parts: usize, durability: Durability) -> Option<LogPart> {
+        self.core.has_files().then_some(LogPart { parts: parts as u32, durability })
     }
 
     /// A place in every worker's mailbox; waits for it.
@@ -146,6 +169,13 @@ impl Parts {
             parts.retain(|(_, mutations)| !mutations.is_empty());
         }
         Parts { shards: parts }
+    }
+
+    /// The same with a part for every shard.
+    fn widened(self, shards: usize) -> Parts {
+        let mut all: Vec<(usize, Vec<Mutation>)> = (0..shards).map(|shard| (shard, Vec::new())).collect();
+        self.shards.into_iter().for_each(|(shard, mutations)| all[shard].1 = mutations);
+        Parts { shards: all }
     }
 }
 
@@ -257,40 +287,66 @@ impl Collection {
     }
 
     fn write(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
-        self.shared.check_writable()?;
-        let parts = Parts::split(self.shared.core.writes.len(), mutations);
-        let mut permits = Vec::with_capacity(parts.shards.len());
-        for (shard, _) in &parts.shards {
-            let permit = self.shared.core.writes[*shard].acquire(self.backpressure);
-            permits.push(permit.map_err(|refusal| self.refused(*shard, refusal))?);
+        self.check_durability()?;
+        let mut parts = Parts::split(self.shared.core.writes.len(), mutations);
+        loop {
+            let mut permits = Vec::with_capacity(parts.shards.len());
+            for (shard, _) in &parts.shards {
+                let permit = self.shared.core.writes[*shard].acquire(self.backpressure);
+                permits.push(permit.map_err(|refusal| self.refused(*shard, refusal))?);
+            }
+            match self.send(parts, permits)? {
+                Ok(write) => return Ok(write),
+                Err(wider) => parts = wider,
+            }
         }
-        self.send(parts, permits)
     }
 
     async fn write_async(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
-        self.shared.check_writable()?;
-        let parts = Parts::split(self.shared.core.writes.len(), mutations);
-        let mut permits = Vec::with_capacity(parts.shards.len());
-        for (shard, _) in &parts.shards {
-            let permit = self.shared.core.writes[*shard].acquire_async(self.backpressure).await;
-            permits.push(permit.map_err(|refusal| self.refused(*shard, refusal))?);
+        self.check_durability()?;
+        let mut parts = Parts::split(self.shared.core.writes.len(), mutations);
+        loop {
+            let mut permits = Vec::with_capacity(parts.shards.len());
+            for (shard, _) in &parts.shards {
+                let permit = self.shared.core.writes[*shard].acquire_async(self.backpressure).await;
+                permits.push(permit.map_err(|refusal| self.refused(*shard, refusal))?);
+            }
+            match self.send(parts, permits)? {
+                Ok(write) => return Ok(write),
+                Err(wider) => parts = wider,
+            }
         }
-        self.send(parts, permits)
+    }
+
+    fn check_durability(&self) -> Result<(), WriteError> {
+        self.shared.check_writable()?;
+        if self.durability > Durability::Applied && !self.shared.core.has_files() {
+            return Err(WriteError::InMemory { asked: self.durability });
+        }
+        Ok(())
     }
 
     /// Numbers the write and sends its parts; a place is reserved for each.
-    fn send(&self, parts: Parts, permits: Vec<Permit>) -> Result<Write, WriteError> {
+    /// Gives the parts back, one for every shard, when it must go to all.
+    fn send(&self, parts: Parts, permits: Vec<Permit>) -> Result<Result<Write, Parts>, WriteError> {
         let shared = &self.shared;
         let numbers: Vec<usize> = parts.shards.iter().map(|(shard, _)| *shard).collect();
-        let seq = shared.admission.admit(numbers.into_iter(), |seq| {
-            for ((shard, mutations), permit) in parts.shards.into_iter().zip(permits) {
-                let command = WriteCommand::Write { collection: shared.id, seq, mutations };
+        let mut parts = Some(parts);
+        let seq = shared.admission.admit(&numbers, self.durability, |seq| {
+            let log = shared.log_part(numbers.len(), self.durability);
+            let parts = parts.take().map(|parts| parts.shards).unwrap_or_default();
+            for ((shard, mutations), permit) in parts.into_iter().zip(permits) {
+                let command = WriteCommand::Write { collection: shared.id, seq, mutations, log };
                 shared.core.writes[shard].send(permit, command).map_err(|_| shard)?;
             }
             Ok(())
         });
-        let seq = seq.map_err(|worker: usize| shared.lost_by(worker))?;
-        Ok(Write { seq, shared: Arc::clone(shared) })
+        match (seq, parts) {
+            (Ok(seq), _) => Ok(Ok(Write { seq, durability: self.durability, shared: Arc::clone(shared) })),
+            (Err(NotAdmitted::Unsent(worker)), _) => Err(shared.lost_by(worker).into()),
+            (Err(NotAdmitted::Narrow), Some(parts)) => Ok(Err(parts.widened(shared.core.writes.len()))),
+            (Err(NotAdmitted::Narrow), None) => Err(shared.gone().into()),
+        }
     }
 
     fn refused(&self, worker: usize, refusal: Refusal) -> WriteError {
@@ -325,16 +381,20 @@ impl Collection {
         let workers = &shared.core.writes;
         let permits = shared.permits()?;
         let mut ends = Vec::new();
-        let seq = shared.admission.admit(0..workers.len(), |seq| {
+        let all: Vec<usize> = (0..workers.len()).collect();
+        let seq = shared.admission.admit(&all, self.durability, |seq| {
+            let log = shared.log_part(all.len(), self.durability);
             for (number, (worker, permit)) in workers.iter().zip(permits).enumerate() {
                 let (done, waiting) = reply();
-                let command = WriteCommand::Optimize { collection: shared.id, seq, done };
+                let command = WriteCommand::Optimize { collection: shared.id, seq, done, log };
                 worker.send(permit, command).map_err(|_| number)?;
                 ends.push(waiting);
             }
             Ok::<(), usize>(())
         });
-        seq.map_err(|worker| shared.lost_by(worker))?;
+        if let Err(NotAdmitted::Unsent(worker)) = seq {
+            return Err(shared.lost_by(worker).into());
+        }
         for (worker, end) in ends.into_iter().enumerate() {
             end.wait(None).map_err(|_| shared.lost_by(worker))?;
         }
@@ -349,8 +409,8 @@ impl Collection {
         let shared = &self.shared;
         let shards = (0..shared.core.writes.len()).map(|shard| (shard, Vec::new())).collect();
         let permits = shared.permits()?;
-        let write = self.send(Parts { shards }, permits).map_err(|_| shared.gone())?;
-        write.wait()
+        let write = self.send(Parts { shards }, permits).ok().and_then(Result::ok);
+        write.ok_or_else(|| shared.gone())?.wait()
     }
 }
 

@@ -9,8 +9,11 @@ use std::sync::Arc;
 use super::cow::Versions;
 use super::sift;
 use super::sifted::{self, Sifted, SiftedBlocks, SiftedChange, Turn};
-use super::{Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, Settling};
+use super::{
+    Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
+};
 use crate::bits::RowSet;
+use crate::codec::Encoder;
 use crate::id::{Row, mix};
 use crate::lease::Lease;
 use crate::neighbor::{Neighbor, TopK};
@@ -43,6 +46,16 @@ impl Default for Flat {
         let mut versions = Versions::default();
         versions.begin();
         let newest = FlatVersion { held: RowSet::default(), sifted: None, _lease: versions.publish() };
+        Flat { versions, codes: None, newest: Arc::new(newest) }
+    }
+}
+
+impl Flat {
+    /// An exact index of rows; the next batch gives it codes if they pay.
+    pub(crate) fn load(saved: &Saved<'_>) -> Flat {
+        let mut versions = Versions::default();
+        versions.begin();
+        let newest = FlatVersion { held: saved.held.clone(), sifted: None, _lease: versions.publish() };
         Flat { versions, codes: None, newest: Arc::new(newest) }
     }
 }
@@ -155,6 +168,10 @@ impl IndexVersion for FlatVersion {
 
     fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {
         membership(&self.held, expected)
+    }
+
+    fn save(&self, _: &mut Encoder) -> Option<RowSet> {
+        Some(self.held.clone())
     }
 
     fn digest(&self) -> u64 {

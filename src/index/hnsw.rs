@@ -14,9 +14,11 @@ use super::cow::Versions;
 use super::links::{Change, Graph, Job, Limits, LinkOptions, Links, Step, Walk, audit, change, digest};
 use super::measure::Exact;
 use super::{
-    Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, Settling, flat,
+    Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
+    flat,
 };
 use crate::bits::RowSet;
+use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::Row;
 use crate::lease::Lease;
 use crate::metric::Metric;
@@ -75,6 +77,20 @@ impl Hnsw {
         let graph = links.empty(epoch, &versions);
         let newest = Arc::new(HnswVersion { options, graph, _lease: versions.publish() });
         Hnsw { versions, links, newest }
+    }
+
+    /// The graph that was saved.
+    pub(crate) fn load(
+        options: HnswOptions,
+        saved: &Saved<'_>,
+        input: &mut Decoder<'_>,
+    ) -> Result<Hnsw, Malformed> {
+        let options = options.links();
+        let mut versions = Versions::default();
+        let epoch = versions.begin();
+        let (links, graph) = Links::load(options, saved.held, input, epoch, &versions)?;
+        let newest = Arc::new(HnswVersion { options, graph, _lease: versions.publish() });
+        Ok(Hnsw { versions, links, newest })
     }
 }
 
@@ -198,6 +214,11 @@ impl IndexVersion for HnswVersion {
 
     fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {
         audit(&self.graph, &self.options, expected)
+    }
+
+    fn save(&self, out: &mut Encoder) -> Option<RowSet> {
+        self.graph.save(&self.options, out);
+        Some(self.graph.held.clone())
     }
 
     fn digest(&self) -> u64 {

@@ -11,6 +11,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use crate::bits::RowSet;
+use crate::codec::Encoder;
 use crate::id::Row;
 use crate::neighbor::TopK;
 use crate::vector::{MatrixView, Space};
@@ -97,6 +99,14 @@ pub(crate) struct Batch<'a> {
 
 /// A computed change, private to the index that made it.
 pub(crate) struct Plan(pub(crate) Box<dyn Any + Send>);
+
+/// What is known of the rows of an index that is loaded.
+pub(crate) struct Saved<'a> {
+    /// The rows that it held.
+    pub(crate) held: &'a RowSet,
+    /// Every row is below this number.
+    pub(crate) limit: usize,
+}
 
 /// What to look for.
 pub(crate) struct Request<'a> {
@@ -185,6 +195,12 @@ pub(crate) trait IndexVersion: Send + Sync {
     /// Checks the whole structure: every row of `expected` (ascending) and no
     /// other is held, all are reachable, nothing dangles. O(rows).
     fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect>;
+
+    /// Writes the structure in a form that the index's `load` takes; gives the
+    /// rows that it holds. `None`: it has no such form, and must be built anew.
+    fn save(&self, _out: &mut Encoder) -> Option<RowSet> {
+        None
+    }
 
     /// A number that is the same exactly when the structure is the same.
     fn digest(&self) -> u64;

@@ -15,10 +15,11 @@ use super::sifted::{
     FreshCodes, GROWTH, LEAST_DIM, LEAST_ROWS, SETTLED, Sifted, SiftedBlocks, encode, train,
 };
 use super::{
-    Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, Settling, Trip,
-    flat,
+    Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
+    Trip, flat,
 };
 use crate::bits::RowSet;
+use crate::codec::Encoder;
 use crate::id::Row;
 use crate::lease::Lease;
 use crate::neighbor::TopK;
@@ -79,6 +80,14 @@ impl Screened {
             _lease: versions.publish(),
         });
         Screened { inner, versions, codes: None, newest }
+    }
+
+    /// Around an index that was loaded; its codes are made anew when exact
+    /// searches want them.
+    pub(crate) fn loaded(inner: Box<dyn Index>, saved: &Saved<'_>) -> Screened {
+        let mut screened = Screened::new(inner);
+        screened.show(false, saved.held.clone(), RowSet::default(), None);
+        screened
     }
 
     /// Makes a version of what the inner index and the codes are now.
@@ -194,6 +203,10 @@ impl ScreenedVersion {
 impl IndexVersion for ScreenedVersion {
     fn len(&self) -> usize {
         self.inner.len()
+    }
+
+    fn save(&self, out: &mut Encoder) -> Option<RowSet> {
+        self.inner.save(out)
     }
 
     fn search(

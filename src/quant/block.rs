@@ -15,6 +15,9 @@
 /// Bytes before the codes.
 pub(super) const HEADER: usize = 12;
 
+/// The word of a block that is the number of its row.
+pub(crate) const ROW_WORD: usize = 2;
+
 /// What stands before the codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Header {

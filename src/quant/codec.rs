@@ -6,6 +6,7 @@ use super::principal::Sample;
 use super::projection::{Projected, Projection};
 use super::query::{CodeQuery, Measure};
 use super::shape::{Bits, Shape};
+use crate::codec::{self, Decoder, Malformed};
 use crate::id::mix;
 use crate::kernel::{Arch, ArchJob, Kernels, Level, kernels};
 
@@ -18,6 +19,9 @@ const FINER: f32 = 0.05;
 /// Blocks that go to the kernel in one call: their estimates are one vector
 /// of the widest kind.
 const BLOCKS_PER_CALL: usize = 16;
+
+/// Lines of the largest codes in files: twice as many as anything makes.
+const MAX_LINES: usize = 16;
 
 /// What makes codes of vectors; it never changes.
 pub(crate) struct Codec {
@@ -212,6 +216,27 @@ impl Codec {
     #[inline]
     pub(crate) fn level(&self) -> Level {
         self.projection.kernels().level
+    }
+
+    pub(crate) fn save(&self, out: &mut codec::Encoder) {
+        out.u8(if self.shape.bits == Bits::Four { 4 } else { 7 });
+        out.size(self.shape.lines);
+        self.projection.save(out);
+    }
+
+    /// Reads a codec for vectors of `dim` numbers.
+    pub(crate) fn load(dim: usize, input: &mut Decoder<'_>) -> Result<Codec, Malformed> {
+        let bits = match input.u8()? {
+            4 => Bits::Four,
+            7 => Bits::Seven,
+            _ => return Err(input.fault("codes have no such number of bits")),
+        };
+        let lines = input.size()?;
+        input.check((1..=MAX_LINES).contains(&lines), "codes have no such size")?;
+        let shape = Shape { bits, lines };
+        let projection = Projection::load(input, kernels())?;
+        let fits = projection.dim() == dim && projection.rank() == dim.min(shape.coordinates());
+        input.check(fits, "codes are of other vectors").map(|()| Codec { shape, projection })
     }
 
     /// Bytes that it holds.

@@ -27,7 +27,7 @@ mod sieve;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use block::row_of;
+pub(crate) use block::{ROW_WORD, row_of};
 pub(crate) use choose::choose;
 pub(crate) use codec::{Codec, Encoder};
 pub(crate) use principal::MAX_TRAINED;

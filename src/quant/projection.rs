@@ -8,6 +8,7 @@ use super::arithmetic::{largest_magnitude, nearest_byte};
 use super::basis::{Directions, orthonormalise, random_rows};
 use super::principal::combine;
 use super::shape::Bits;
+use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::mix;
 use crate::kernel::{Kernels, LINE};
 
@@ -144,6 +145,28 @@ impl Projection {
         let surplus = projected.surplus;
         let products = dots.iter().zip(scales).map(|(dot, own)| (dot - surplus) as f32 * (own * scale));
         projected.coordinates.extend(products);
+    }
+
+    pub(super) fn save(&self, out: &mut Encoder) {
+        out.size(self.mean.len());
+        out.size(self.rank());
+        out.floats(&self.mean);
+        out.floats(&self.scales);
+        out.raw(&self.codes);
+    }
+
+    pub(super) fn load(input: &mut Decoder<'_>, kernels: Kernels) -> Result<Projection, Malformed> {
+        let (dim, rank) = (input.count(size_of::<f32>())?, input.size()?);
+        input.check(0 < rank && rank <= dim, "a projection has no such number of coordinates")?;
+        let (mean, scales) = (input.floats(dim)?, input.floats(rank)?);
+        let stride = dim.next_multiple_of(LINE);
+        let bytes = rank.checked_mul(stride).ok_or_else(|| input.fault("a projection is too large"))?;
+        Ok(Projection { mean, codes: input.raw(bytes)?.to_vec(), scales, stride, kernels })
+    }
+
+    /// Dimensions of the vectors.
+    pub(super) fn dim(&self) -> usize {
+        self.mean.len()
     }
 
     /// Bytes that it holds.

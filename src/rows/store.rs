@@ -144,6 +144,63 @@ impl RowStore {
         Ok(row)
     }
 
+    /// Puts a row of a file where it was, before any view was granted. Rows come
+    /// in ascending order; those left out are free. One without an id is dead.
+    ///
+    /// # Errors
+    /// [`Allocation`] when there is no memory.
+    pub(crate) fn restore(
+        &mut self,
+        row: Row,
+        id: Option<RecordId>,
+        vector: &[f32],
+        scale: f32,
+    ) -> Result<(), Allocation> {
+        self.restore_places(row as usize + 1)?;
+        let lives = id.is_some();
+        // SAFETY: the row is in nobody's view: none was granted.
+        unsafe {
+            self.vectors.write(row, vector, scale)?;
+            self.cells.write(row, id.unwrap_or(RecordId::Num(0)), Seq(0));
+        }
+        if !lives {
+            self.cells.kill(row, Seq(0));
+        }
+        Ok(())
+    }
+
+    /// After all rows below `limit` were restored: the places between are free.
+    pub(crate) fn restore_free(
+        &mut self,
+        limit: usize,
+        is_free: impl Fn(Row) -> bool,
+    ) -> Result<(), Allocation> {
+        self.restore_places(limit)?;
+        let free = (0..limit as Row).filter(|row| is_free(*row));
+        self.free = free.map(|row| Retired { row, unseen_from: 0 }).collect();
+        Ok(())
+    }
+
+    /// Memory for the first `limit` rows.
+    fn restore_places(&mut self, limit: usize) -> Result<(), Allocation> {
+        while self.high_water < limit {
+            self.reserve()?;
+            self.first_views.push(0);
+            self.high_water += 1;
+        }
+        Ok(())
+    }
+
+    /// The live records, in the order of their rows.
+    pub(crate) fn live_records(&self) -> impl Iterator<Item = NewRow> + '_ {
+        let rows = (0..self.high_water as Row).filter(|row| self.is_alive(*row));
+        rows.filter_map(|row| {
+            let id = self.cells.view().id(row)?.clone();
+            let vectors = self.vectors.view();
+            Some(NewRow { id, vector: vectors.vector(row).into(), scale: vectors.scale(row) })
+        })
+    }
+
     /// Makes sure that no held view shares the place of a retired row: its
     /// chunks are copied if one may.
     fn make_private(&mut self, retired: Retired) -> Result<(), Allocation> {

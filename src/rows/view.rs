@@ -138,6 +138,11 @@ impl ShardView {
         self.vectors.vector(row)
     }
 
+    /// What is stored beside the vector of a visible row: see [`Space::check`].
+    pub(crate) fn scale(&self, row: Row) -> f32 {
+        self.vectors.scale(row)
+    }
+
     /// Rows visible at `at`: O(1) unless the view is ahead of it.
     pub(crate) fn live_at(&self, at: Seq) -> usize {
         if self.parts.applied <= at {

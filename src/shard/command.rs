@@ -7,17 +7,21 @@
 //!  caller -------- Signal --------> worker i      (exact searches are wanted; once)
 //!  worker i ------ Report --------> coordinator   (views, partial answers, failures)
 //!  pool ---------- Report --------> coordinator   (a slice of a calibration)
+//!  worker i ------ Note ----------> keeper        (a log file that is complete)
 //! ```
 
 use std::sync::Arc;
 
+use super::journal::Journal;
 use super::mailbox::{Reply, Signals};
 use super::places::Permit;
 use super::state::ShardState;
 use crate::calibrate::Run;
-use crate::error::SearchError;
+use crate::durability::Durability;
+use crate::error::{CheckpointError, SearchError};
 use crate::id::Seq;
 use crate::index::{Executor, Plan};
+use crate::persist::ClosedLog;
 use crate::query::{Answer, Query};
 use crate::rows::{Mutation, ShardView};
 use crate::snapshot::{Published, Screener};
@@ -31,8 +35,21 @@ pub(crate) struct CollectionId(pub(crate) u64);
 pub(crate) enum Keep {
     /// Its place in the mailbox.
     Place { _permit: Permit },
+    /// Nothing: nobody sent it.
+    #[cfg(test)]
+    Nothing,
     /// Somebody waits for the end of an optimization.
     Optimized { done: Reply<()>, _permit: Permit },
+}
+
+/// What the log is told of a part of a write. Parts that come from the log, or
+/// of an engine that has none, have no such thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogPart {
+    /// Shards that get a part of the write.
+    pub(crate) parts: u32,
+    /// How far it must be before it is applied.
+    pub(crate) durability: Durability,
 }
 
 /// Sent by callers. Writes of one collection reach a worker in the order of
@@ -41,11 +58,13 @@ pub(crate) enum WriteCommand {
     /// Host a shard.
     Create { collection: CollectionId, state: Box<ShardState<Keep>> },
     /// Apply the part of write `seq` that belongs to this shard.
-    Write { collection: CollectionId, seq: Seq, mutations: Vec<Mutation> },
+    Write { collection: CollectionId, seq: Seq, mutations: Vec<Mutation>, log: Option<LogPart> },
     /// Absorb the whole tail and unlink all dead rows, then answer.
-    Optimize { collection: CollectionId, seq: Seq, done: Reply<()> },
+    Optimize { collection: CollectionId, seq: Seq, done: Reply<()>, log: Option<LogPart> },
     /// Let go of the shard.
     Drop { collection: CollectionId },
+    /// From the engine, once what the log held was applied: log what comes.
+    StartLog { journal: Box<Journal>, notes: Signals<Note> },
     /// A defect on purpose, for tests: in the work on a shard, or in the
     /// worker itself.
     #[cfg(test)]
@@ -92,11 +111,23 @@ pub(crate) enum Report {
     Partial { ticket: u64, shard: usize, answer: Result<Answer, SearchError> },
     /// A shard met a defect and is not written any more.
     ShardFailed { collection: CollectionId, shard: usize },
+    /// A worker's log could not be written: nothing is accepted any more.
+    LogFailed,
     /// A worker thread has ended without being told to.
     WorkerDown { worker: usize },
     /// The pool has measured for a while.
     Calibrating { collection: CollectionId, slice: Slice },
     /// From the engine: end the thread; whoever waits is told.
+    Close,
+}
+
+/// Sent by workers and by the engine to the keeper of the files.
+pub(crate) enum Note {
+    /// A log file is complete.
+    Closed(ClosedLog),
+    /// From the engine: write checkpoints of all collections, then answer.
+    Checkpoint(Reply<Result<(), CheckpointError>>),
+    /// From the engine: end the thread.
     Close,
 }
 

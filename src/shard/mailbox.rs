@@ -156,6 +156,11 @@ impl<T> Signals<T> {
 pub(crate) struct SignalInbox<T>(crossbeam_channel::Receiver<T>);
 
 impl<T> SignalInbox<T> {
+    /// Waits for the next signal, at most so long; `None` when none came.
+    pub(crate) fn next_within(&self, limit: Duration) -> Option<T> {
+        self.0.recv_timeout(limit).ok()
+    }
+
     pub(crate) fn try_next(&self) -> Option<T> {
         self.0.try_recv().ok()
     }

@@ -36,6 +36,20 @@ pub(crate) struct ShardSetup {
     pub(crate) directory: Arc<dyn Directory>,
 }
 
+/// The rows of a shard that come from a file.
+pub(crate) struct RestoredShard {
+    pub(crate) rows: RowStore,
+    /// Live rows that the index does not hold, oldest first.
+    pub(crate) tail: Vec<Row>,
+    /// Dead rows that it holds.
+    pub(crate) dead: Vec<Row>,
+    /// Rows that it ever took in.
+    pub(crate) absorbed: u64,
+    pub(crate) live: usize,
+    /// The write after which they stood like this.
+    pub(crate) seq: Seq,
+}
+
 /// A queued write: `T` is kept until the write is applied.
 struct PendingWrite<T> {
     seq: Seq,
@@ -131,6 +145,41 @@ impl<T> ShardState<T> {
             index_newest: Seq(0),
             floor: Seq(0),
         }
+    }
+
+    /// A shard as it was after write `seq`: its rows come from a file, and the
+    /// ids are in the directory already. Rows that no index holds wait to be
+    /// absorbed, in batches as if they came in one write.
+    pub(crate) fn restore(setup: ShardSetup, from: RestoredShard) -> ShardState<T> {
+        let RestoredShard { rows, tail, dead, absorbed, live, seq } = from;
+        let linked = setup.index.version().len();
+        let mut state = ShardState {
+            rows,
+            linked,
+            absorbed,
+            next_ordinal: absorbed,
+            dead_linked: dead,
+            live,
+            live_applied: live,
+            applied: seq,
+            index_newest: seq,
+            floor: seq,
+            ..ShardState::new(setup)
+        };
+        let mut coming = tail.len();
+        for row in tail {
+            coming -= 1;
+            state.open.push(Entrant { row, ordinal: state.next_ordinal });
+            state.open_rows.insert(row);
+            state.next_ordinal += 1;
+            state.seal_if_due(seq, coming);
+        }
+        state
+    }
+
+    /// True when batches wait to be absorbed.
+    pub(crate) fn has_batches(&self) -> bool {
+        !self.sealed.is_empty()
     }
 
     /// Queues a write; `keep` is dropped when it is applied.

@@ -14,11 +14,12 @@ use std::time::Duration;
 use tracing::{debug, debug_span, error, trace};
 
 use super::batch::AbsorbJob;
-use super::command::{Background, CollectionId, Keep, Report, ShardQuery, Signal, Width, WriteCommand};
+use super::command::{Background, CollectionId, Keep, Note, Report, ShardQuery, Signal, Width, WriteCommand};
+use super::journal::{Journal, LogFault, logged};
 use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
 use super::places::Permit;
 use super::state::ShardState;
-use crate::error::SearchError;
+use crate::error::{FileError, SearchError};
 use crate::index::{Executor, Settling};
 use crate::snapshot::search_one_shard;
 
@@ -58,6 +59,7 @@ pub(crate) struct WorkerPorts {
     pub(crate) signal_sender: Signals<Signal>,
     pub(crate) reports: Signals<Report>,
     pub(crate) background: Arc<dyn Background>,
+    pub(crate) log_fault: LogFault,
 }
 
 /// The state of a worker thread.
@@ -65,6 +67,9 @@ pub(crate) struct Worker {
     number: usize,
     ports: WorkerPorts,
     shards: BTreeMap<CollectionId, Hosted>,
+    journal: Journal,
+    /// To whoever looks after the files.
+    notes: Option<Signals<Note>>,
     closing: bool,
 }
 
@@ -85,7 +90,14 @@ impl Drop for DownGuard<'_> {
 
 impl Worker {
     pub(crate) fn new(number: usize, ports: WorkerPorts) -> Worker {
-        Worker { number, ports, shards: BTreeMap::new(), closing: false }
+        Worker {
+            number,
+            ports,
+            shards: BTreeMap::new(),
+            journal: Journal::default(),
+            notes: None,
+            closing: false,
+        }
     }
 
     /// The body of the thread.
@@ -107,6 +119,8 @@ impl Worker {
                 patience = if worker.settle() { SETTLE_FIRST } else { (2 * patience).min(SETTLE_MOST) };
             }
         }
+        // Whatever was applied and not logged yet; then the log has an end.
+        let _ = worker.journal.close().inspect_err(|fault| worker.fail_log(fault));
         guard.orderly = true;
     }
 
@@ -120,7 +134,7 @@ impl Worker {
         busy |= self.take_writes();
         busy |= self.step_shards();
         self.show_changes();
-        busy
+        busy || self.flush_log()
     }
 
     /// Gives back memory that nobody needs any more; false when that was
@@ -191,30 +205,77 @@ impl Worker {
         busy
     }
 
+    /// Logs what waits in the mailbox, then lets the shards have it.
     fn take_writes(&mut self) -> bool {
-        let mut busy = false;
-        for _ in 0..DRAIN_WRITES {
-            let Some(Envelope { message, permit }) = self.ports.writes.try_next() else { break };
-            busy = true;
-            self.take_write(message, permit);
+        let mut taken = Vec::new();
+        while taken.len() < DRAIN_WRITES
+            && let Some(envelope) = self.ports.writes.try_next()
+        {
+            taken.push(envelope);
+        }
+        let busy = !taken.is_empty();
+        let outcome = self.log(&taken);
+        for Envelope { message, permit } in taken {
+            // After a fault nothing is applied that should have been logged:
+            // dropped, it gives its place back, and whoever waits for it is told.
+            if outcome.is_ok() || logged(&message).is_none() {
+                self.take_write(message, permit);
+            }
+        }
+        if let Err(fault) = outcome {
+            self.fail_log(&fault);
         }
         busy
+    }
+
+    fn log(&mut self, taken: &[Envelope<WriteCommand>]) -> Result<(), FileError> {
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let journal = &mut self.journal;
+        taken.iter().try_for_each(|envelope| journal.add(&envelope.message))?;
+        if let (Some(closed), Some(notes)) = (journal.commit()?, &self.notes) {
+            notes.send(Note::Closed(closed));
+        }
+        Ok(())
+    }
+
+    /// Nobody waits for what is left in the log's buffer: it is written when
+    /// there is nothing else to do.
+    fn flush_log(&mut self) -> bool {
+        self.journal.flush().unwrap_or_else(|fault| {
+            self.fail_log(&fault);
+            false
+        })
+    }
+
+    fn fail_log(&self, fault: &FileError) {
+        if self.ports.log_fault.get().is_none() {
+            error!(worker = self.number, %fault, "log failed");
+        }
+        self.ports.log_fault.set(fault.clone());
+        self.ports.reports.send(Report::LogFailed);
     }
 
     fn take_write(&mut self, command: WriteCommand, permit: Permit) {
         match command {
             WriteCommand::Create { collection, state } => {
-                self.shards.insert(collection, Hosted { state: *state, changed: false, settled: true });
+                let changed = state.has_batches();
+                self.shards.insert(collection, Hosted { state: *state, changed, settled: true });
             }
-            WriteCommand::Write { collection, seq, mutations } => {
+            WriteCommand::Write { collection, seq, mutations, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
                     hosted.state.enqueue(seq, mutations, Keep::Place { _permit: permit });
                 }
             }
-            WriteCommand::Optimize { collection, seq, done } => {
+            WriteCommand::Optimize { collection, seq, done, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
                     hosted.state.enqueue_optimize(seq, Keep::Optimized { done, _permit: permit });
                 }
+            }
+            WriteCommand::StartLog { journal, notes } => {
+                self.journal = *journal;
+                self.notes = Some(notes);
             }
             WriteCommand::Drop { collection } => drop(self.shards.remove(&collection)),
             #[cfg(test)]

@@ -107,6 +107,10 @@ impl Snapshot {
         Snapshot { published }
     }
 
+    pub(crate) fn published(&self) -> &Published {
+        &self.published
+    }
+
     pub(crate) fn helpers(&self) -> &dyn Helpers {
         self.published.context.helpers.as_ref()
     }

@@ -102,6 +102,8 @@ pub(crate) struct Context {
     pub(crate) name: String,
     pub(crate) health: Health,
     pub(crate) space: Space,
+    /// What the collection was created with, as files say it.
+    pub(crate) config: Vec<u8>,
     pub(crate) directory: Arc<dyn Directory>,
     /// For batches of queries.
     pub(crate) helpers: Arc<dyn Helpers>,

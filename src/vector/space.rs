@@ -114,6 +114,23 @@ impl Space {
         Ok((1.0 / length) as f32)
     }
 
+    /// True for what [`Space::check`] let in, with the factor that it gave, also
+    /// when the storage has rounded it since.
+    pub(crate) fn is_stored_form(&self, vector: &[f32], scale: f32) -> bool {
+        let squared = f64::from((self.kernels.dot)(vector, vector));
+        match self.metric {
+            Metric::L2 | Metric::Dot => squared <= MAX_SQUARED_LENGTH && scale == 1.0,
+            // Squares of short vectors vanish in single precision.
+            Metric::Cosine if squared < 1e-20 => {
+                self.check(vector).is_ok() && scale.is_finite() && scale > 0.0
+            }
+            Metric::Cosine => {
+                let unit = squared.sqrt() * f64::from(scale);
+                squared <= MAX_SQUARED_LENGTH && (unit - 1.0).abs() < 0.25
+            }
+        }
+    }
+
     /// Writes the form of a checked query that the distance functions take:
     /// normalised under cosine, else as it is.
     pub(crate) fn prepare(&self, vector: &[f32], scale: f32, prepared: &mut Vec<f32>) {

@@ -1,16 +1,18 @@
 //! The codes of all nodes, in copy-on-write blocks, and distances by them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::layout::Layout;
 use super::train::Training;
 use crate::bits::RowSet;
+use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::Row;
 use crate::index::Defect;
 use crate::index::cow::{BlockView, Blocks, Epoch, Versions};
 use crate::index::measure::Measure;
 use crate::kernel::{Arch, prefetch};
-use crate::quant::{CodeQuery, Codec, row_of};
+use crate::quant::{CodeQuery, Codec, ROW_WORD, row_of};
 
 /// Nodes that are measured in one call.
 const PART: usize = 32;
@@ -36,6 +38,15 @@ impl Codes {
         defects.extend(wrong.map(|node| Defect::Malformed(layout.row(node))));
     }
 
+    pub(super) fn save(&self, held: &RowSet, out: &mut Encoder) {
+        self.codec.save(out);
+        out.size(self.training.rows);
+        out.size(self.training.since);
+        for node in held.iter() {
+            out.words(self.blocks.block(node).iter().map(|word| word.load(Ordering::Relaxed)));
+        }
+    }
+
     pub(super) fn digest(&self, held: &RowSet) -> u64 {
         self.blocks.digest(held.iter(), self.codec.digest())
     }
@@ -59,6 +70,30 @@ impl CodeBlocks {
             blocks.write(*node, words, epoch);
         }
         CodeBlocks { codec, training: Training { rows, since: 0 }, blocks }
+    }
+
+    /// Reads the codes of the nodes of `held`, of vectors of `dim` numbers.
+    pub(super) fn load(
+        dim: usize,
+        held: &RowSet,
+        layout: &Layout,
+        input: &mut Decoder<'_>,
+        epoch: Epoch,
+    ) -> Result<CodeBlocks, Malformed> {
+        let codec = Arc::new(Codec::load(dim, input)?);
+        let training = Training { rows: input.size()?, since: input.size()? };
+        let stride = codec.shape().words();
+        let (mut blocks, mut words) = (Blocks::new(stride), Vec::new());
+        for node in held.iter() {
+            let fault = input.fault("a code names another row");
+            words.clear();
+            words.extend(input.words(stride)?);
+            if words.get(ROW_WORD) != Some(&layout.row(node)) {
+                return Err(fault);
+            }
+            blocks.write(node, &words, epoch);
+        }
+        Ok(CodeBlocks { codec, training, blocks })
     }
 
     pub(super) fn write(&mut self, fresh: &Fresh, epoch: Epoch) {

@@ -4,6 +4,8 @@
 //! that are neighbours: numbered in the order in which a walk meets them, such
 //! blocks share pages and often lines.
 
+use crate::bits::RowSet;
+use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::index::links::Graph;
 
@@ -61,6 +63,22 @@ impl Layout {
         let rest = (0..limit as Row).filter(|node| !seen[*node as usize]);
         order.extend(rest.map(|node| self.row(node)));
         Layout::new(order)
+    }
+
+    pub(super) fn save(&self, out: &mut Encoder) {
+        out.size(self.rows.len());
+        out.words(self.rows.iter().copied());
+    }
+
+    /// Reads a layout of at most `limit` rows.
+    pub(super) fn load(limit: usize, input: &mut Decoder<'_>) -> Result<Layout, Malformed> {
+        let count = input.count(size_of::<Row>())?;
+        input.check(count <= limit, "more rows have nodes than there are")?;
+        let order: Vec<Row> = input.words(count)?.collect();
+        let mut seen = RowSet::default();
+        let is_exchange = order.iter().all(|row| (*row as usize) < count && seen.insert(*row));
+        input.check(is_exchange, "two nodes are one row")?;
+        Ok(Layout::new(order))
     }
 
     pub(super) fn digest(&self) -> u64 {

@@ -23,8 +23,11 @@ use std::sync::Arc;
 use super::cow::Versions;
 use super::links::{Graph, LinkOptions, Links, audit, digest};
 use super::{
-    Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Scratch, Settling, Trip,
+    Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
+    Trip,
 };
+use crate::bits::RowSet;
+use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::lease::Lease;
 use crate::neighbor::TopK;
@@ -120,6 +123,39 @@ impl QuantizedGraph {
             _lease: versions.publish(),
         });
         QuantizedGraph { versions, links, codes: None, newest }
+    }
+
+    /// The graph that was saved of `held` rows below `limit`, over vectors of
+    /// `dim` numbers.
+    pub(crate) fn load(
+        options: GraphOptions,
+        dim: usize,
+        saved: &Saved<'_>,
+        input: &mut Decoder<'_>,
+    ) -> Result<QuantizedGraph, Malformed> {
+        let mut versions = Versions::default();
+        let epoch = versions.begin();
+        let layout = Layout::load(saved.limit, input)?;
+        let is_laid_out = input.u8()? == 1;
+        let mut nodes: Vec<Row> = saved.held.iter().map(|row| layout.node(row)).collect();
+        nodes.sort_unstable();
+        let mut held = RowSet::default();
+        nodes.into_iter().for_each(|node| _ = held.insert(node));
+        let (links, graph) = Links::load(options.links(), &held, input, epoch, &versions)?;
+        let mut codes = match input.u8()? {
+            0 => None,
+            _ => Some(CodeBlocks::load(dim, &held, &layout, input, epoch)?),
+        };
+        input.check(codes.is_some() || held.len() == 0, "rows have no codes")?;
+        let newest = Arc::new(GraphVersion {
+            options,
+            graph,
+            codes: codes.as_mut().map(|codes| codes.publish(epoch, &versions)),
+            layout: Arc::new(layout),
+            is_laid_out,
+            _lease: versions.publish(),
+        });
+        Ok(QuantizedGraph { versions, links, codes, newest })
     }
 
     fn commit_change(&mut self, plan: GraphPlan) {
@@ -266,6 +302,19 @@ impl IndexVersion for GraphVersion {
             codes.audit(&self.graph.held, &self.layout, &mut defects);
         }
         defects
+    }
+
+    fn save(&self, out: &mut Encoder) -> Option<RowSet> {
+        self.layout.save(out);
+        out.u8(u8::from(self.is_laid_out));
+        self.graph.save(&self.options.links(), out);
+        out.u8(u8::from(self.codes.is_some()));
+        if let Some(codes) = &self.codes {
+            codes.save(&self.graph.held, out);
+        }
+        let mut held = RowSet::default();
+        self.graph.held.iter().for_each(|node| _ = held.insert(self.layout.row(node)));
+        Some(held)
     }
 
     fn digest(&self) -> u64 {

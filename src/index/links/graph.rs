@@ -85,7 +85,7 @@ impl Graph {
         if layer <= level { self.upper.words_of(first + layer as u32 - 1) } else { &[] }
     }
 
-    fn upper_block(&self, layer: usize, row: Row) -> Option<&[Word]> {
+    pub(super) fn upper_block(&self, layer: usize, row: Row) -> Option<&[Word]> {
         let (first, level) = tower_parts(self.tower_word(row)?)?;
         (layer <= level).then(|| self.upper.block(first + layer as u32 - 1))
     }

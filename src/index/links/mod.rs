@@ -22,6 +22,7 @@ mod graph;
 mod laid;
 mod merge;
 mod plan;
+mod saved;
 mod select;
 mod starts;
 mod towers;

@@ -5,6 +5,8 @@
 //! often those of large norm, far from the query in the Euclidean graph.
 
 use super::plan::Job;
+use crate::bits::RowSet;
+use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::index::measure::Measure;
 
@@ -45,6 +47,28 @@ impl Starts {
             starts.iter().map(|start| Start { row: renamed(start.row), ..*start }).collect()
         };
         Starts { longest: all(&self.longest), scattered: all(&self.scattered) }
+    }
+
+    pub(super) fn save(&self, out: &mut Encoder) {
+        for starts in [&self.longest, &self.scattered] {
+            out.size(starts.len());
+            for start in starts {
+                out.u64(start.weight);
+                out.u32(start.row);
+            }
+        }
+    }
+
+    pub(super) fn load(held: &RowSet, input: &mut Decoder<'_>) -> Result<Starts, Malformed> {
+        let mut list = || {
+            let count = input.count(12)?;
+            input.check(count <= COUNT, "there are too many rows to start from")?;
+            let starts = (0..count).map(|_| Ok(Start { weight: input.u64()?, row: input.u32()? }));
+            let starts: Vec<Start> = starts.collect::<Result<_, Malformed>>()?;
+            let all_held = starts.iter().all(|start| held.contains(start.row));
+            input.check(all_held, "a row to start from is not held").map(|()| starts)
+        };
+        Ok(Starts { longest: list()?, scattered: list()? })
     }
 }
 

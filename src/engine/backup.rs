@@ -1,0 +1,188 @@
+//! Checkpoints as files that can be taken elsewhere.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::Engine;
+use super::collection::{Blueprint, Collection};
+use super::config::CollectionConfig;
+use super::open::{Source, refused};
+use crate::error::{CheckpointError, CollectionError, FileError, Gone, LoadError};
+use crate::persist::Disk;
+use crate::persist::checkpoint::{self, Checkpoint, Meta};
+use crate::rows::NewRow;
+use crate::shard::{CollectionId, Note, reply};
+use crate::snapshot::{Calibrator, Helpers, Record, Screener, Snapshot};
+use crate::vector::Space;
+
+/// Records that are written at a time when they are spread over other shards.
+const RECORDS_AT_A_TIME: usize = 10_000;
+
+/// The folder that a file is in, and its name there.
+fn around(path: &Path) -> Result<(Disk, String), FileError> {
+    Disk::around(path).map_err(|fault| refused(path, &fault))
+}
+
+impl Snapshot {
+    /// Writes the snapshot into one file, index included, while reads and
+    /// writes go on; gives the file's bytes. The file has its name only once
+    /// it is complete and durable; one that had the name is replaced.
+    /// [`Snapshot::open`] reads it, [`Engine::load`] makes it a collection.
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Metric, Record, Snapshot};
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+    /// # let path = std::env::temp_dir().join(format!("vecino-doc-backup-{}", std::process::id()));
+    /// items.upsert(Record::new(1, [0.5, 2.0]))?.wait()?;
+    /// items.snapshot().checkpoint(&path)?;
+    ///
+    /// let backup = Snapshot::open(&path)?;
+    /// assert_eq!(backup.get(1).unwrap().vector(), [0.5, 2.0]);
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`FileError::Failed`] when the file cannot be written; nothing is left
+    /// of it then.
+    pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<u64, FileError> {
+        let (disk, file) = around(path.as_ref())?;
+        let published = self.published();
+        checkpoint::write(&disk, &file, published, &published.context.config, &AtomicBool::new(false))
+    }
+
+    /// Reads a checkpoint as a snapshot of its own, without an engine.
+    ///
+    /// # Errors
+    /// [`FileError`] when the file cannot be read or is damaged.
+    pub fn open(path: impl AsRef<Path>) -> Result<Snapshot, FileError> {
+        let (disk, file) = around(path.as_ref())?;
+        let meta = Checkpoint::open(&disk, &file)?.meta;
+        let mut blueprint = blueprint(CollectionId(0), &meta.name, &meta, &file)?;
+        let source = Source { storage: &disk, file: &file, repair: false };
+        (blueprint.states, blueprint.seq) = source.restore(&mut blueprint, &mut |_| {})?;
+        let published = blueprint.publish(Arc::new(Alone), Box::new(Alone), Box::new(Alone));
+        Ok(Snapshot::new(Arc::new(published)))
+    }
+}
+
+fn blueprint(id: CollectionId, name: &str, meta: &Meta, file: &str) -> Result<Blueprint, FileError> {
+    let damaged = |what| FileError::Damaged { file: file.to_owned(), offset: 0, what };
+    let config = CollectionConfig::decode(&meta.config).map_err(|fault| damaged(fault.what))?;
+    Ok(Blueprint::empty(id, name, config, meta.shards))
+}
+
+/// A snapshot without an engine has no threads to help.
+pub(super) struct Alone;
+
+impl Helpers for Alone {
+    fn share(&self, pieces: usize, work: Arc<dyn Fn(usize) + Send + Sync>) {
+        (0..pieces).for_each(|piece| work(piece));
+    }
+}
+
+impl Calibrator for Alone {
+    fn ask(&self) -> bool {
+        false
+    }
+}
+
+impl Screener for Alone {
+    fn ask(&self) {}
+}
+
+impl Engine {
+    /// Writes checkpoints of all collections into the engine's folder and
+    /// removes the log files that they make needless. The engine does that by
+    /// itself when its logs have grown; after this call the next opening is fast.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]: a file could not be written, the engine is closed,
+    /// or it has no folder.
+    pub fn checkpoint(&self) -> Result<(), CheckpointError> {
+        let files = self.owner.core.files().ok_or(CheckpointError::InMemory)?;
+        self.check_open()?;
+        let collections: Vec<Collection> = self.collections_by_name().values().cloned().collect();
+        for collection in collections {
+            // What is not visible is not in a checkpoint.
+            collection.flush().map_err(|_| collection.shared.gone())?;
+        }
+        let (reply, waiting) = reply();
+        files.notes().send(Note::Checkpoint(reply));
+        waiting.wait(None).map_err(|_| Gone::Closed)?
+    }
+
+    /// Makes a checkpoint a collection of this engine, under a name. From an
+    /// engine with as many workers it comes with its index and the numbers of
+    /// its writes; else its records are written anew.
+    ///
+    /// # Errors
+    /// [`LoadError`]: the file cannot be read or is damaged, the name is taken,
+    /// or the engine cannot write.
+    pub fn load(&self, name: &str, path: impl AsRef<Path>) -> Result<Collection, LoadError> {
+        let (disk, file) = around(path.as_ref())?;
+        let mut checkpoint = Checkpoint::open(&disk, &file)?;
+        let core = &self.owner.core;
+        if checkpoint.meta.shards != core.writes.len() {
+            let config = blueprint(CollectionId(0), name, &checkpoint.meta, &file)?.config;
+            let collection = self.create_collection(name, config)?;
+            let written = rewrite(&mut checkpoint, &collection)
+                .and_then(|()| Ok(checkpoint.end()?))
+                .and_then(|()| Ok(collection.flush().map(drop)?));
+            return match written {
+                Ok(()) => Ok(collection),
+                Err(fault) => {
+                    self.drop_collection(name)?;
+                    Err(fault)
+                }
+            };
+        }
+        let mut blueprint = blueprint(core.next_collection(), name, &checkpoint.meta, &file)?;
+        let source = Source { storage: &disk, file: &file, repair: false };
+        (blueprint.states, blueprint.seq) = source.restore(&mut blueprint, &mut |_| {})?;
+        blueprint.last = blueprint.seq;
+        Ok(self.adopt(blueprint)?)
+    }
+
+    /// Takes in a collection that has records already.
+    fn adopt(&self, blueprint: Blueprint) -> Result<Collection, CollectionError> {
+        super::check_name(&blueprint.name)?;
+        let mut collections = self.collections_by_name();
+        if collections.contains_key(&blueprint.name) {
+            return Err(CollectionError::Exists(blueprint.name));
+        }
+        let (id, name, seq) = (blueprint.id.0, blueprint.name.clone(), blueprint.seq);
+        let config = blueprint.config.encode();
+        let files = self.owner.core.files();
+        if let Some(files) = files {
+            files.create::<CollectionError>(id, &name, config)?;
+        }
+        let collection = self.install(blueprint)?;
+        if let Some(files) = files {
+            // What the log will say builds on it.
+            files.checkpoint(id, seq).map_err(|fault| match fault {
+                CheckpointError::File(fault) => CollectionError::File(fault),
+                _ => CollectionError::Gone(Gone::Closed),
+            })?;
+        }
+        collections.insert(name, collection.clone());
+        Ok(collection)
+    }
+}
+
+/// Writes all records of a checkpoint into a collection.
+fn rewrite(checkpoint: &mut Checkpoint, collection: &Collection) -> Result<(), LoadError> {
+    let config = collection.config();
+    let space = Space::new(config.metric(), config.dimension());
+    for _ in 0..checkpoint.meta.shards {
+        let shard = checkpoint.shard(&space, config.vector_storage(), &mut |_, _| {}, &mut |_| {})?;
+        let mut records =
+            shard.records().map(|NewRow { id, vector, .. }| Record::new(id, vector.into_vec())).peekable();
+        while records.peek().is_some() {
+            collection.upsert_batch(records.by_ref().take(RECORDS_AT_A_TIME))?;
+        }
+    }
+    Ok(())
+}

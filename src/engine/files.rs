@@ -1,0 +1,193 @@
+//! The files of a running engine, and the thread that looks after them.
+//!
+//! The keeper hears of every log file that is complete. When they hold much,
+//! it writes checkpoints from published snapshots (reads and writes go on), and
+//! removes the log files whose writes are all in checkpoints.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::{debug, error};
+
+use crate::error::{CheckpointError, FileError, Gone};
+use crate::id::Seq;
+use crate::persist::{CheckpointAt, ClosedLog, Folder, checkpoint};
+use crate::shard::{Note, Reply, SignalInbox, Signals};
+use crate::snapshot::SnapshotCell;
+
+/// How often the keeper looks whether what was to be done can be done now:
+/// writes that it waits for are visible within milliseconds, and a full disk
+/// may have room again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What handles and the keeper share.
+pub(super) struct Files {
+    /// None once the engine is closed.
+    folder: Mutex<Option<Folder>>,
+    collections: Mutex<BTreeMap<u64, Arc<SnapshotCell>>>,
+    notes: Signals<Note>,
+    ending: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Files {
+    pub(super) fn new(folder: Folder, notes: Signals<Note>) -> Files {
+        Files {
+            folder: Mutex::new(Some(folder)),
+            collections: Mutex::default(),
+            notes,
+            ending: AtomicBool::new(false),
+        }
+    }
+
+    /// Works on the folder, unless it is closed.
+    fn with<T, E: From<Gone>>(&self, work: impl FnOnce(&mut Folder) -> Result<T, E>) -> Result<T, E> {
+        lock(&self.folder).as_mut().map_or_else(|| Err(Gone::Closed.into()), work)
+    }
+
+    /// Makes a collection durable before it is used.
+    pub(super) fn create<E: From<Gone> + From<FileError>>(
+        &self,
+        collection: u64,
+        name: &str,
+        config: Vec<u8>,
+    ) -> Result<(), E> {
+        self.with(|folder| Ok(folder.create(collection, name, config)?))
+    }
+
+    /// Checkpoints of the collection are written from now on.
+    pub(super) fn register(&self, collection: u64, cell: &Arc<SnapshotCell>) {
+        lock(&self.collections).insert(collection, Arc::clone(cell));
+    }
+
+    /// Makes it durable that a collection is gone.
+    pub(super) fn drop_collection<E: From<Gone> + From<FileError>>(&self, collection: u64) -> Result<(), E> {
+        lock(&self.collections).remove(&collection);
+        self.with(|folder| Ok(folder.drop_collection(collection)?))
+    }
+
+    /// Writes a checkpoint of a collection's newest snapshot; false when that
+    /// does not show write `least` yet.
+    pub(super) fn checkpoint(&self, collection: u64, least: Seq) -> Result<bool, CheckpointError> {
+        let Some(cell) = lock(&self.collections).get(&collection).cloned() else { return Ok(true) };
+        let published = cell.pin();
+        if published.seq < least {
+            return Ok(false);
+        }
+        let (storage, number) = self
+            .with(|folder| Ok::<_, CheckpointError>((Arc::clone(folder.storage()), folder.next_number())))?;
+        let file = checkpoint::name(collection, number);
+        let config = &published.context.config;
+        let bytes = checkpoint::write(storage.as_ref(), &file, &published, config, &self.ending)?;
+        let at = CheckpointAt { number, seq: published.seq };
+        debug!(collection = published.context.name, seq = at.seq.0, bytes, "checkpoint");
+        self.with(|folder| Ok::<_, CheckpointError>(folder.checkpointed(collection, at)?))?;
+        Ok(true)
+    }
+
+    pub(super) fn notes(&self) -> &Signals<Note> {
+        &self.notes
+    }
+
+    /// The engine is ending: no checkpoint is finished any more.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        self.notes.send(Note::Close);
+    }
+
+    /// All threads have ended: others may open the folder.
+    pub(super) fn close(&self) {
+        drop(lock(&self.folder).take());
+        lock(&self.collections).clear();
+    }
+}
+
+/// The state of the keeper's thread.
+pub(super) struct Keeper {
+    files: Arc<Files>,
+    inbox: SignalInbox<Note>,
+    /// Complete log files that are not released yet.
+    closed: Vec<ClosedLog>,
+    /// Bytes of complete log files that are kept without checkpoints.
+    limit: u64,
+    /// Who waits for checkpoints of all collections.
+    waiting: Vec<Reply<Result<(), CheckpointError>>>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        files: Arc<Files>,
+        inbox: SignalInbox<Note>,
+        closed: Vec<ClosedLog>,
+        limit: u64,
+    ) -> Keeper {
+        Keeper { files, inbox, closed, limit, waiting: Vec::new() }
+    }
+
+    /// The body of the thread.
+    pub(super) fn run(mut self) {
+        loop {
+            match self.inbox.next_within(LOOK_AGAIN) {
+                Some(Note::Close) => return,
+                Some(Note::Closed(file)) => self.closed.push(file),
+                Some(Note::Checkpoint(reply)) => self.waiting.push(reply),
+                None => {}
+            }
+            self.work();
+        }
+    }
+
+    fn work(&mut self) {
+        if !self.waiting.is_empty() {
+            let outcome = self.checkpoint_all();
+            self.waiting.drain(..).for_each(|reply| reply.send(outcome.clone()));
+        }
+        let held: u64 = self.closed.iter().map(|file| file.bytes).sum();
+        if held > self.limit
+            && let Err(fault) = self.checkpoint_logged().and_then(|()| self.release())
+            && !matches!(fault, CheckpointError::Gone(_))
+        {
+            error!(%fault, "checkpoint failed");
+            // What waits in the inbox is not lost, and the disk gets a rest.
+            self.limit = held + held / 4;
+        }
+    }
+
+    fn checkpoint_all(&mut self) -> Result<(), CheckpointError> {
+        let all: Vec<u64> = lock(&self.files.collections).keys().copied().collect();
+        for collection in all {
+            self.files.checkpoint(collection, Seq(0))?;
+        }
+        self.release()
+    }
+
+    /// Checkpoints of the collections that complete log files are kept for.
+    fn checkpoint_logged(&mut self) -> Result<(), CheckpointError> {
+        let mut newest: BTreeMap<u64, Seq> = BTreeMap::new();
+        for (collection, seq) in self.closed.iter().flat_map(|file| &file.newest) {
+            let known = newest.entry(*collection).or_insert(*seq);
+            *known = (*known).max(*seq);
+        }
+        let needed = self.files.with(|folder| {
+            newest.retain(|collection, seq| {
+                let entry = folder.contents().collections.get(collection);
+                entry.is_some_and(|entry| entry.checkpointed() < *seq)
+            });
+            Ok::<_, CheckpointError>(newest)
+        })?;
+        for (collection, seq) in needed {
+            self.files.checkpoint(collection, seq)?;
+        }
+        Ok(())
+    }
+
+    fn release(&mut self) -> Result<(), CheckpointError> {
+        let closed = &mut self.closed;
+        self.files.with(|folder| Ok(folder.release(closed)?))
+    }
+}

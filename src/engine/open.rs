@@ -1,0 +1,313 @@
+//! Opening a folder: collections come back from their checkpoints and logs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::collection::{Blueprint, Collection};
+use super::config::CollectionConfig;
+use super::core::Core;
+use super::files::{Files, Keeper};
+use super::{Engine, EngineBuilder, defaults};
+use crate::durability::Durability;
+use crate::error::{FileError, Gone, OpenError, Operation, WaitError};
+use crate::id::Seq;
+use crate::index::Saved;
+use crate::persist::checkpoint::{Checkpoint, LoadedShard};
+use crate::persist::{
+    Asked, Disk, EntryHead, FolderOptions, FolderReport, Found, GivenUp, Opened, Refused, Storage,
+    checkpoint, find,
+};
+use crate::rows::{Directory, Mutation};
+use crate::shard::{
+    Backpressure, CollectionId, Journal, RestoredShard, ShardSetup, ShardState, WriteCommand, reply, signals,
+};
+use crate::vector::Space;
+
+/// What opening a folder found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Collections that came back.
+    pub collections: usize,
+    /// Writes that were applied from the logs, beyond the checkpoints; a write
+    /// counts once for every shard.
+    pub replayed: u64,
+    /// Bytes that were given up, as crashes leave them, or in a repair.
+    pub given_up: Vec<GivenUp>,
+}
+
+impl From<Refused> for OpenError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::InUse => OpenError::InUse,
+            Refused::File(fault) => OpenError::File(fault),
+        }
+    }
+}
+
+impl From<WaitError> for OpenError {
+    fn from(fault: WaitError) -> Self {
+        match fault {
+            WaitError::Gone(gone) => OpenError::Gone(gone),
+            _ => OpenError::Gone(Gone::Closed),
+        }
+    }
+}
+
+impl Engine {
+    /// Tells what is in an engine's folder and checks every byte that counts,
+    /// without changing anything. No engine may have the folder open.
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Metric};
+    /// # let folder = std::env::temp_dir().join(format!("vecino-doc-inspect-{}", std::process::id()));
+    /// # let engine = Engine::builder().open(&folder)?;
+    /// # engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+    /// # engine.close()?;
+    /// let report = Engine::inspect(&folder)?;
+    /// assert!(report.is_sound() && report.collections[0].name == "items");
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`OpenError::InUse`]; [`OpenError::File`] when the manifest cannot be
+    /// read or the system refuses something. Damage elsewhere is in the report.
+    pub fn inspect(folder: impl AsRef<Path>) -> Result<FolderReport, OpenError> {
+        let folder = folder.as_ref();
+        let disk = Disk::existing(folder).map_err(|fault| refused(folder, &fault))?;
+        let options = FolderOptions { workers: 1, log_bytes: defaults::LOG_BYTES, repair: true };
+        Ok(find(Arc::new(disk), options)?.report()?)
+    }
+
+    pub(super) fn open(builder: &EngineBuilder, storage: Arc<dyn Storage>) -> Result<Engine, OpenError> {
+        let options = FolderOptions {
+            workers: builder.workers_or(defaults::WORKERS) as u32,
+            log_bytes: builder.log_bytes,
+            repair: builder.repair,
+        };
+        let mut found = find(storage, options)?;
+        let stored = found.workers() as usize;
+        if let Some(asked) = builder.workers.filter(|asked| *asked != stored) {
+            return Err(OpenError::Workers { stored, asked });
+        }
+        let durability = builder.durability.unwrap_or(Durability::Logged);
+        let core = Core::start(builder, stored, durability)?;
+        core.skip_collections(found.next_collection());
+        let collections = restore_all(&core, &mut found)?;
+        let replayed = replay(&found, &collections)?;
+        let given_up = found.given_up().to_vec();
+        for part in &given_up {
+            warn!(file = part.file, offset = part.offset, bytes = part.bytes, reason = ?part.reason, "given up");
+        }
+        let repaired = found.is_repaired();
+        start_logs(&core, found.begin()?, &collections, builder.log_bytes)?;
+        let recovery = Recovery { collections: collections.len(), replayed, given_up };
+        info!(collections = recovery.collections, replayed, "folder opened");
+        let engine = Engine::with(core, collections, recovery);
+        if repaired {
+            engine.checkpoint().map_err(|fault| match fault {
+                crate::error::CheckpointError::File(fault) => OpenError::File(fault),
+                _ => OpenError::Gone(Gone::Closed),
+            })?;
+        }
+        Ok(engine)
+    }
+}
+
+/// A folder that cannot be used.
+pub(super) fn refused(folder: &Path, fault: &std::io::Error) -> FileError {
+    FileError::Failed {
+        operation: Operation::Folder,
+        file: folder.display().to_string(),
+        kind: fault.kind(),
+        message: fault.to_string(),
+    }
+}
+
+/// All collections as their checkpoints say.
+fn restore_all(core: &Arc<Core>, found: &mut Found) -> Result<BTreeMap<u64, Collection>, OpenError> {
+    let mut collections = BTreeMap::new();
+    let entries: Vec<_> = found.collections().map(|(id, entry)| (id, entry.clone())).collect();
+    for (id, entry) in entries {
+        let config = CollectionConfig::decode(&entry.config).map_err(|fault| FileError::Damaged {
+            file: "manifest".to_owned(),
+            offset: 0,
+            what: fault.what,
+        })?;
+        let (last, shards) = (found.state_of(id), core.writes.len());
+        let mut blueprint = Blueprint::empty(CollectionId(id), &entry.name, config, shards);
+        blueprint.seq = entry.checkpointed();
+        if let Some(at) = entry.checkpoint {
+            let file = checkpoint::name(id, at.number);
+            let storage = Arc::clone(found.storage());
+            let source = Source { storage: storage.as_ref(), file: &file, repair: found.repairs() };
+            let (restored, seq) = source.restore(&mut blueprint, &mut |part| found.give_up(part))?;
+            if seq != at.seq {
+                let what = "the checkpoint is of another state";
+                return Err(FileError::Damaged { file, offset: 0, what }.into());
+            }
+            blueprint.states = restored;
+        }
+        blueprint.last = last;
+        let collection = Collection::create(core, blueprint).map_err(|_| Gone::Closed)?;
+        collections.insert(id, collection);
+    }
+    Ok(collections)
+}
+
+/// A checkpoint that shards come from.
+pub(super) struct Source<'a> {
+    pub(super) storage: &'a dyn Storage,
+    pub(super) file: &'a str,
+    pub(super) repair: bool,
+}
+
+type States = Vec<ShardState<crate::shard::Keep>>;
+
+impl Source<'_> {
+    /// Reads all shards of a blueprint; gives them and the write that they are
+    /// the state after. In a repair a file that cannot be read at all leaves them
+    /// as they are.
+    pub(super) fn restore(
+        &self,
+        blueprint: &mut Blueprint,
+        give_up: &mut dyn FnMut(GivenUp),
+    ) -> Result<(States, Seq), FileError> {
+        let mut checkpoint = match Checkpoint::open(self.storage, self.file) {
+            Ok(checkpoint) => checkpoint,
+            Err(fault) if self.repair => {
+                give_up(GivenUp::of(fault)?);
+                let states = std::mem::take(&mut blueprint.states);
+                return Ok((states, blueprint.seq));
+            }
+            Err(fault) => return Err(fault),
+        };
+        let (config, seq) = (blueprint.config, checkpoint.meta.seq);
+        let space = Space::new(config.metric(), config.dimension());
+        let fits = checkpoint.meta.dimension == space.dim()
+            && checkpoint.meta.shards == blueprint.states.len()
+            && checkpoint.meta.config == config.encode();
+        if !fits {
+            let what = "the checkpoint is of another collection";
+            return Err(FileError::Damaged { file: self.file.to_owned(), offset: 0, what });
+        }
+        checkpoint.repair(self.repair);
+        let mut states = Vec::new();
+        for _ in 0..checkpoint.meta.shards {
+            let directory = Arc::clone(&blueprint.directory);
+            let loaded = checkpoint.shard(
+                &space,
+                config.vector_storage(),
+                &mut |id, row| directory.push(id, row),
+                give_up,
+            )?;
+            states.push(self.state(loaded, config, space, directory, seq, give_up)?);
+        }
+        match checkpoint.end() {
+            Err(fault) if self.repair => give_up(GivenUp::of(fault)?),
+            outcome => outcome?,
+        }
+        Ok((states, seq))
+    }
+
+    fn state(
+        &self,
+        mut loaded: LoadedShard,
+        config: CollectionConfig,
+        space: Space,
+        directory: Arc<dyn Directory>,
+        seq: Seq,
+        give_up: &mut dyn FnMut(GivenUp),
+    ) -> Result<ShardState<crate::shard::Keep>, FileError> {
+        let saved = Saved { held: &loaded.held, limit: loaded.rows.high_water() };
+        let index = loaded.index.as_ref().map(|bytes| bytes.load(|input| config.load_index(&saved, input)));
+        let index = match index {
+            None => None,
+            Some(Ok(index)) => Some(index),
+            Some(Err(fault)) if self.repair => {
+                give_up(GivenUp::of(fault)?);
+                loaded.forget_index();
+                None
+            }
+            Some(Err(fault)) => return Err(fault),
+        };
+        let index = index.unwrap_or_else(|| config.new_index());
+        let live = loaded.live();
+        let LoadedShard { rows, tail, dead, absorbed, .. } = loaded;
+        let setup = ShardSetup { space, storage: config.vector_storage(), index, directory };
+        Ok(ShardState::restore(setup, RestoredShard { rows, tail, dead, absorbed, live, seq }))
+    }
+}
+
+/// Lets the workers apply what the logs hold beyond the checkpoints, and waits
+/// until all of it is visible.
+fn replay(found: &Found, collections: &BTreeMap<u64, Collection>) -> Result<u64, OpenError> {
+    let space_of = |id: u64| collections.get(&id).map(|collection| collection.shared.context.space);
+    let mut replayed = 0;
+    for worker in 0..found.workers() {
+        let mut lost = None;
+        let mut send = |head: EntryHead, mutations: Vec<Mutation>| {
+            if let Some(collection) = collections.get(&head.collection) {
+                replayed += 1;
+                let sent = collection.resend(worker as usize, head.seq, head.asked, mutations);
+                lost = lost.take().or(sent.err());
+            }
+        };
+        found.replay(worker, &space_of, &mut send)?;
+        if let Some(gone) = lost {
+            return Err(gone.into());
+        }
+    }
+    for collection in collections.values() {
+        // A shard whose last part is older has got as far as all others.
+        let last = collection.shared.admission.last();
+        for worker in 0..found.workers() as usize {
+            collection.resend(worker, last, Asked::Mutations, Vec::new())?;
+        }
+    }
+    collections.values().try_for_each(|collection| collection.flush().map(drop))?;
+    Ok(replayed)
+}
+
+impl Collection {
+    /// Sends a part of a write that is in the log already.
+    fn resend(&self, worker: usize, seq: Seq, asked: Asked, mutations: Vec<Mutation>) -> Result<(), Gone> {
+        let shared = &self.shared;
+        let mailbox = &shared.core.writes[worker];
+        let permit = mailbox.acquire(Backpressure::Wait).map_err(|_| shared.gone())?;
+        let command = match asked {
+            Asked::Mutations => WriteCommand::Write { collection: shared.id, seq, mutations, log: None },
+            Asked::Optimize => {
+                WriteCommand::Optimize { collection: shared.id, seq, done: reply().0, log: None }
+            }
+        };
+        mailbox.send(permit, command).map_err(|_| shared.gone())
+    }
+}
+
+/// From here on what is written is logged.
+fn start_logs(
+    core: &Arc<Core>,
+    opened: Opened,
+    collections: &BTreeMap<u64, Collection>,
+    log_bytes: u64,
+) -> Result<(), OpenError> {
+    let (notes, inbox) = signals();
+    let files = Arc::new(Files::new(opened.folder, notes.clone()));
+    for (id, collection) in collections {
+        files.register(*id, &collection.shared.cell);
+    }
+    for (worker, log) in core.writes.iter().zip(opened.logs) {
+        let command = WriteCommand::StartLog { journal: Box::new(Journal::new(log)), notes: notes.clone() };
+        let permit = worker.acquire(Backpressure::Wait).map_err(|_| Gone::Closed)?;
+        worker.send(permit, command).map_err(|_| Gone::Closed)?;
+    }
+    let keeper = Keeper::new(Arc::clone(&files), inbox, opened.closed, log_bytes);
+    core.set_files(files);
+    core.spawn("vecino-keeper".to_owned(), move || keeper.run())?;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! The engine below its threads, on a folder that crashes.
+//!
+//! [`Machine`] drives the same parts as the engine (folder, journals, shards,
+//! checkpoints, admission) on one thread, so that an operation on a file has a
+//! number that is the same on every run. A [`Script`] of writes, drops,
+//! checkpoints and openings is run up to a crash; then the folder is opened
+//! again and must hold, for each collection, a state that it was in: exactly
+//! that of some write, none older than what was acknowledged.
+
+mod damage;
+mod full;
+mod kill;
+mod machine;
+mod power;
+mod script;
+
+use std::collections::BTreeMap;
+
+pub(super) use machine::{Machine, Plant};
+pub(super) use script::Script;
+
+use crate::durability::Durability;
+use crate::id::{RecordId, Seq};
+pub(super) use crate::persist::simulator::Mode;
+use crate::rows::Mutation;
+
+/// How much longer than usual the tests of this module run: the variable
+/// `VECINO_CRASH_SCALE`, else 1.
+fn scale() -> u64 {
+    std::env::var("VECINO_CRASH_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+}
+
+/// The records of a collection.
+pub(super) type Content = BTreeMap<RecordId, Vec<f32>>;
+
+/// What is known of a collection: every write that was tried, and what was
+/// acknowledged.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    pub(super) writes: Vec<Vec<Mutation>>,
+    /// The newest write that survives a kill, and a power cut.
+    pub(super) logged: Seq,
+    pub(super) synced: Seq,
+    /// Creating it was acknowledged; dropping it was tried, or acknowledged.
+    pub(super) created: bool,
+    pub(super) drop_tried: bool,
+    pub(super) dropped: bool,
+}
+
+impl Known {
+    /// The content after a write.
+    pub(super) fn at(&self, seq: Seq) -> Content {
+        let mut content = Content::new();
+        for mutation in self.writes.iter().take(seq.0 as usize).flatten() {
+            match mutation {
+                Mutation::Upsert(new) => _ = content.insert(new.id.clone(), new.vector.to_vec()),
+                Mutation::Delete(id) => _ = content.remove(id),
+            }
+        }
+        content
+    }
+
+    pub(super) fn acknowledge(&mut self, seq: Seq, durability: Durability) {
+        if durability >= Durability::Logged {
+            self.logged = self.logged.max(seq);
+        }
+        if durability >= Durability::Synced {
+            self.synced = self.synced.max(seq);
+        }
+    }
+}
+
+/// What is known of a folder, by the names of collections.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Model {
+    pub(super) collections: BTreeMap<String, Known>,
+}
+
+/// What a crash spared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Crash {
+    Kill,
+    PowerCut,
+}
+
+impl Model {
+    /// Compares a folder that was opened again with what is known, then knows
+    /// what came back.
+    pub(super) fn check(&mut self, machine: &mut Machine, crash: Crash) -> Result<(), String> {
+        let found = machine.contents();
+        for (name, known) in &mut self.collections {
+            let Some((seq, content)) = found.get(name) else {
+                if known.created && !known.drop_tried {
+                    return Err(format!("collection {name} is gone"));
+                }
+                known.dropped = true;
+                continue;
+            };
+            let least = if crash == Crash::Kill { known.logged } else { known.synced };
+            let most = Seq(known.writes.len() as u64);
+            if known.dropped || *seq < least || *seq > most {
+                return Err(format!(
+                    "collection {name} (dropped: {}) came back with write {seq}; acknowledged was {least} of {most}",
+                    known.dropped
+                ));
+            }
+            if *content != known.at(*seq) {
+                return Err(format!("collection {name} is not as it was after write {seq}"));
+            }
+            // What did not come back never happened.
+            known.writes.truncate(seq.0 as usize);
+            (known.logged, known.synced) = (known.logged.min(*seq), known.synced.min(*seq));
+            known.drop_tried = false;
+            known.created = true;
+        }
+        if let Some(name) = found.keys().find(|name| !self.collections.contains_key(*name)) {
+            return Err(format!("collection {name} was never created"));
+        }
+        self.collections.retain(|_, known| !known.dropped);
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! What is done to a folder before it crashes.
+
+use super::machine::{Asked, Machine, Outcome};
+use super::{Mode, Model, Plant};
+use crate::durability::Durability;
+use crate::engine::config::{CollectionConfig, IndexSpec};
+use crate::id::mix;
+use crate::metric::Metric;
+use crate::persist::simulator::Simulator;
+use crate::rows::{Mutation, NewRow};
+
+pub(super) const WORKERS: u32 = 2;
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// Ids that records have: few, so that they are replaced and deleted.
+const IDS: u64 = 24;
+
+/// A source of numbers: the same for the same seed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(mix(seed ^ 0x5c71_9700))
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = mix(self.0);
+        self.0 % limit
+    }
+}
+
+/// A number of actions that follow from a seed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Script {
+    pub(crate) seed: u64,
+    pub(crate) actions: usize,
+    /// Chooses what writes are to survive.
+    pub(crate) durability: fn(&mut Random) -> Durability,
+}
+
+pub(super) fn any(random: &mut Random) -> Durability {
+    [Durability::Applied, Durability::Logged, Durability::Synced][random.below(3) as usize]
+}
+
+impl Script {
+    /// Runs the script; ends at the first action that fails.
+    pub(super) fn run(
+        &self,
+        machine: &mut Option<Machine>,
+        folder: &Simulator,
+        model: &mut Model,
+        plant: Plant,
+    ) -> Outcome {
+        let mut random = Random::new(self.seed);
+        for _ in 0..self.actions {
+            self.act(&mut random, machine, folder, model, plant)?;
+        }
+        Ok(())
+    }
+
+    fn act(
+        &self,
+        random: &mut Random,
+        slot: &mut Option<Machine>,
+        folder: &Simulator,
+        model: &mut Model,
+        plant: Plant,
+    ) -> Outcome {
+        let name = NAMES[random.below(3) as usize];
+        if slot.is_none() || random.below(60) == 0 {
+            if let Some(machine) = slot.take() {
+                machine.close()?;
+            }
+            *slot = Some(Machine::open(folder, WORKERS, plant)?);
+        }
+        let Some(machine) = slot else { return Ok(()) };
+        if !machine.names().iter().any(|known| known == name) {
+            // One that is in doubt is in doubt until the folder is opened again.
+            if model.collections.contains_key(name) {
+                model.collections.remove(name);
+            }
+            let index = if name == "a" { IndexSpec::hnsw() } else { IndexSpec::Flat };
+            return machine.create(name, CollectionConfig::new(2, Metric::L2).index(index), model);
+        }
+        match random.below(40) {
+            0 => machine.drop_collection(name, model),
+            1 | 2 => machine.checkpoint(name),
+            3..6 => machine.idle(),
+            _ => {
+                let group = (0..1 + random.below(3)).map(|_| self.asked(random, name)).collect();
+                machine.write(group, model)
+            }
+        }
+    }
+
+    fn asked(&self, random: &mut Random, name: &str) -> Asked {
+        let count = [1, 1, 1, 3, 9][random.below(5) as usize];
+        let mutations = (0..count).map(|_| mutation(random)).collect();
+        Asked { collection: name.to_owned(), durability: (self.durability)(random), mutations }
+    }
+}
+
+fn mutation(random: &mut Random) -> Mutation {
+    let number = random.below(IDS);
+    let id = if number.is_multiple_of(3) { format!("text-{number}").into() } else { number.into() };
+    if random.below(5) == 0 {
+        return Mutation::Delete(id);
+    }
+    let vector = Box::new([random.below(1_000) as f32, random.below(1_000) as f32]);
+    Mutation::Upsert(NewRow { id, vector, scale: 1.0 })
+}
+
+/// How a script was broken off.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Break {
+    pub(super) at: u64,
+    pub(super) mode: Mode,
+}

@@ -1,0 +1,323 @@
+//! Reading a checkpoint, shard by shard.
+
+use super::section::Sections;
+use super::{DEAD, FREE, INDEX, LIVE, META, Meta, ROWS, VECTORS};
+use crate::bits::RowSet;
+use crate::codec::{Decoder, Malformed};
+use crate::id::{MAX_ROWS, RecordId, Row, Seq};
+use crate::persist::entry::decode_id;
+use crate::persist::fault::{FileError, Operation, damaged};
+use crate::persist::recover::GivenUp;
+use crate::persist::storage::Storage;
+use crate::rows::{NewRow, RowStore};
+use crate::vector::{Matrix, Space, VectorStorage};
+
+/// Shards of a checkpoint at most: far more than engines have workers.
+const SHARDS_MOST: usize = 1 << 16;
+
+/// Rows, vectors, index.
+const SECTIONS_OF_SHARD: u32 = 3;
+
+/// An open checkpoint.
+pub(crate) struct Checkpoint {
+    pub(crate) meta: Meta,
+    sections: Sections,
+    next_shard: u32,
+    repair: bool,
+}
+
+/// A shard that was read.
+pub(crate) struct LoadedShard {
+    pub(crate) rows: RowStore,
+    /// Live rows that the index does not hold, oldest first.
+    pub(crate) tail: Vec<Row>,
+    /// Rows that the index holds and no search may show.
+    pub(crate) dead: Vec<Row>,
+    /// Rows that the index holds.
+    pub(crate) held: RowSet,
+    /// Rows that the index ever took in.
+    pub(crate) absorbed: u64,
+    /// What the index wrote; `None`: it must be built anew.
+    pub(crate) index: Option<IndexBytes>,
+}
+
+/// The bytes of an index, and where they stood.
+pub(crate) struct IndexBytes {
+    content: Vec<u8>,
+    file: String,
+    start: u64,
+}
+
+impl IndexBytes {
+    /// Lets `load` read the index; names the place of what is wrong.
+    pub(crate) fn load<T>(
+        &self,
+        load: impl FnOnce(&mut Decoder<'_>) -> Result<T, Malformed>,
+    ) -> Result<T, FileError> {
+        let mut input = Decoder::new(&self.content);
+        let read = input.u8().and_then(|_| load(&mut input)).and_then(|index| input.end().map(|()| index));
+        read.map_err(|fault| damaged(&self.file, self.start, fault))
+    }
+}
+
+/// What the section `rows` says.
+struct RowTable {
+    absorbed: u64,
+    kinds: Vec<u8>,
+    tail: Vec<Row>,
+    /// Of each row that is not free: its scale, and its id when it lives.
+    cells: Vec<(f32, Option<RecordId>)>,
+}
+
+impl RowTable {
+    fn decode(content: &[u8]) -> Result<RowTable, Malformed> {
+        let mut input = Decoder::new(content);
+        let absorbed = input.u64()?;
+        let kinds = input.bytes()?.to_vec();
+        input.check(kinds.iter().all(|kind| *kind <= DEAD), "a row is of an unknown kind")?;
+        let used = kinds.iter().filter(|kind| **kind != FREE).count();
+        input.check(kinds.len() <= MAX_ROWS && used >= kinds.len() / 2, "too many rows are free")?;
+        let count = input.count(size_of::<Row>())?;
+        let tail: Vec<Row> = input.words(count)?.collect();
+        let mut seen = RowSet::default();
+        let lives = |row: &Row| kinds.get(*row as usize) == Some(&LIVE);
+        input.check(
+            tail.iter().all(|row| lives(row) && seen.insert(*row)),
+            "a row of the tail does not live",
+        )?;
+        let mut cells = Vec::with_capacity(used.min(input.rest()));
+        for kind in kinds.iter().filter(|kind| **kind != FREE) {
+            let scale = input.f32()?;
+            cells.push((scale, if *kind == LIVE { Some(decode_id(&mut input)?) } else { None }));
+        }
+        input.end().map(|()| RowTable { absorbed, kinds, tail, cells })
+    }
+}
+
+impl Checkpoint {
+    pub(crate) fn open(storage: &dyn Storage, name: &str) -> Result<Checkpoint, FileError> {
+        let mut sections = Sections::open(storage, name)?;
+        let section = sections.begin(META)?;
+        let content = sections.content(&section)?;
+        let meta = decode_meta(&content).map_err(|fault| damaged(name, section.start, fault))?;
+        Ok(Checkpoint { meta, sections, next_shard: 0, repair: false })
+    }
+
+    /// Goes on behind damage from here on.
+    pub(crate) fn repair(&mut self, repair: bool) {
+        self.repair = repair;
+    }
+
+    /// Reads the next shard. `list` is told of every id and its row. In a
+    /// repair `give_up` is told of what cannot be read: an index is built anew,
+    /// but the records of a shard are lost when its rows or vectors are damaged.
+    pub(crate) fn shard(
+        &mut self,
+        space: &Space,
+        storage: VectorStorage,
+        list: &mut dyn FnMut(RecordId, Row),
+        give_up: &mut dyn FnMut(GivenUp),
+    ) -> Result<LoadedShard, FileError> {
+        let mut ids = Vec::new();
+        let outcome = self.rows_and_vectors(space, storage, &mut |id, row| ids.push((id, row)));
+        let (table, rows) = match outcome {
+            Err(fault) if self.repair => {
+                give_up(GivenUp::of(fault)?);
+                self.skip_shard();
+                return Ok(LoadedShard::empty(space, storage));
+            }
+            outcome => outcome?,
+        };
+        ids.into_iter().for_each(|(id, row)| list(id, row));
+        let mut shard = LoadedShard::new(table, rows);
+        match self.index(&shard) {
+            Err(fault) if self.repair => {
+                give_up(GivenUp::of(fault)?);
+                shard.forget_index();
+            }
+            outcome => shard.index = outcome?,
+        }
+        self.next_shard += 1;
+        Ok(shard)
+    }
+
+    fn rows_and_vectors(
+        &mut self,
+        space: &Space,
+        storage: VectorStorage,
+        list: &mut dyn FnMut(RecordId, Row),
+    ) -> Result<(RowTable, RowStore), FileError> {
+        let table = self.row_table()?;
+        let rows = self.vectors(space, storage, &table, list)?;
+        Ok((table, rows))
+    }
+
+    fn index(&mut self, shard: &LoadedShard) -> Result<Option<IndexBytes>, FileError> {
+        let section = self.sections.begin(INDEX)?;
+        self.check_shard(section.shard, section.start)?;
+        let content = self.sections.content(&section)?;
+        let is_written = content.first() == Some(&1);
+        if !is_written && shard.held.len() > 0 {
+            let what = "there is no index for the rows that it holds";
+            return Err(self.sections.damage(section.start, what));
+        }
+        let (file, start) = (self.sections.name().to_owned(), section.start);
+        Ok(is_written.then_some(IndexBytes { content, file, start }))
+    }
+
+    /// Goes to the next shard from wherever in this one; if even that cannot
+    /// be, the next one fails too.
+    fn skip_shard(&mut self) {
+        self.next_shard += 1;
+        let until = 1 + SECTIONS_OF_SHARD * self.next_shard;
+        while self.sections.begun() < until
+            && let Ok((_, section)) = self.sections.begin_any()
+        {
+            let _ = self.sections.skip(&section);
+        }
+    }
+
+    fn check_shard(&self, shard: u32, offset: u64) -> Result<(), FileError> {
+        if shard == self.next_shard {
+            return Ok(());
+        }
+        Err(self.sections.damage(offset, "a section is of another shard"))
+    }
+
+    fn row_table(&mut self) -> Result<RowTable, FileError> {
+        let section = self.sections.begin(ROWS)?;
+        self.check_shard(section.shard, section.start)?;
+        let content = self.sections.content(&section)?;
+        RowTable::decode(&content).map_err(|fault| damaged(self.sections.name(), section.start, fault))
+    }
+
+    fn vectors(
+        &mut self,
+        space: &Space,
+        storage: VectorStorage,
+        table: &RowTable,
+        list: &mut dyn FnMut(RecordId, Row),
+    ) -> Result<RowStore, FileError> {
+        let section = self.sections.begin(VECTORS)?;
+        self.check_shard(section.shard, section.start)?;
+        let bytes = space.dim() * size_of::<f32>();
+        let fits = (table.cells.len() as u64).checked_mul(bytes as u64) == Some(section.bytes);
+        if !fits {
+            return Err(self.sections.damage(section.start, "there is not one vector for every row"));
+        }
+        let mut store = RowStore::new(Matrix::new(space.dim(), storage, space.metric()));
+        let mut cells = table.kinds.iter().zip(0 as Row..).filter(|(kind, _)| **kind != FREE);
+        let mut known = table.cells.iter();
+        let mut vector = vec![0.0; space.dim()];
+        let (name, mut at) = (self.sections.name().to_owned(), section.start);
+        let fault = |offset, what| FileError::Damaged { file: name.clone(), offset, what };
+        self.sections.stream(&section, bytes, &mut |piece| {
+            for raw in piece.chunks_exact(bytes) {
+                let (words, _) = raw.as_chunks::<4>();
+                for (value, word) in vector.iter_mut().zip(words) {
+                    *value = f32::from_le_bytes(*word);
+                }
+                let (Some((_, row)), Some((scale, id))) = (cells.next(), known.next()) else { break };
+                if !space.is_stored_form(&vector, *scale) {
+                    return Err(fault(at, "a vector cannot be used"));
+                }
+                store.restore(row, id.clone(), &vector, *scale).map_err(|_| out_of_memory(&name))?;
+                if let Some(id) = id {
+                    list(id.clone(), row);
+                }
+                at += bytes as u64;
+            }
+            Ok(())
+        })?;
+        let is_free = |row: Row| table.kinds.get(row as usize) == Some(&FREE);
+        store.restore_free(table.kinds.len(), is_free).map_err(|_| out_of_memory(&name))?;
+        Ok(store)
+    }
+
+    /// All shards were read: the file must end.
+    pub(crate) fn end(self) -> Result<(), FileError> {
+        self.sections.end()
+    }
+
+    /// Reads all that is left and checks it; gives the number of live records.
+    pub(crate) fn verify(mut self) -> Result<usize, FileError> {
+        let mut live = 0;
+        for _ in 0..self.meta.shards {
+            let table = self.row_table()?;
+            live += table.kinds.iter().filter(|kind| **kind == LIVE).count();
+            for tag in [VECTORS, INDEX] {
+                let section = self.sections.begin(tag)?;
+                self.check_shard(section.shard, section.start)?;
+                self.sections.skip(&section)?;
+            }
+            self.next_shard += 1;
+        }
+        self.end().map(|()| live)
+    }
+}
+
+fn out_of_memory(file: &str) -> FileError {
+    FileError::Failed {
+        operation: Operation::Read,
+        file: file.to_owned(),
+        kind: std::io::ErrorKind::OutOfMemory,
+        message: "there is no memory for its rows".to_owned(),
+    }
+}
+
+fn decode_meta(content: &[u8]) -> Result<Meta, Malformed> {
+    let mut input = Decoder::new(content);
+    let fault = input.fault("a name is not UTF-8");
+    let name = std::str::from_utf8(input.bytes()?).map_err(|_| fault)?.to_owned();
+    let config = input.bytes()?.to_vec();
+    let (seq, dimension, shards) = (Seq(input.u64()?), input.size()?, input.size()?);
+    input.check((1..=SHARDS_MOST).contains(&shards), "there is no such number of shards")?;
+    input.end().map(|()| Meta { name, config, seq, dimension, shards })
+}
+
+impl LoadedShard {
+    fn empty(space: &Space, storage: VectorStorage) -> LoadedShard {
+        LoadedShard {
+            rows: RowStore::new(Matrix::new(space.dim(), storage, space.metric())),
+            tail: Vec::new(),
+            dead: Vec::new(),
+            held: RowSet::default(),
+            absorbed: 0,
+            index: None,
+        }
+    }
+
+    fn new(table: RowTable, rows: RowStore) -> LoadedShard {
+        let (mut held, mut dead, mut in_tail) = (RowSet::default(), Vec::new(), RowSet::default());
+        table.tail.iter().for_each(|row| _ = in_tail.insert(*row));
+        for (kind, row) in table.kinds.iter().zip(0 as Row..) {
+            if *kind == DEAD {
+                dead.push(row);
+            }
+            if *kind != FREE && !in_tail.contains(row) {
+                held.insert(row);
+            }
+        }
+        LoadedShard { rows, tail: table.tail, dead, held, absorbed: table.absorbed, index: None }
+    }
+
+    /// All live rows wait for an index again. (The places of dead ones are
+    /// never used again: they are few, and this is a repair.)
+    pub(crate) fn forget_index(&mut self) {
+        let rows = std::mem::take(&mut self.held);
+        self.tail.extend(rows.iter().filter(|row| self.rows.is_alive(*row)));
+        self.tail.sort_unstable();
+        self.dead.clear();
+        self.index = None;
+    }
+
+    /// Live records.
+    pub(crate) fn live(&self) -> usize {
+        self.tail.len() + self.held.len() - self.dead.len()
+    }
+
+    /// The live records, in the order of their rows.
+    pub(crate) fn records(&self) -> impl Iterator<Item = NewRow> + '_ {
+        self.rows.live_records()
+    }
+}

@@ -1,0 +1,153 @@
+//! Writing a checkpoint from a held snapshot, while reads and writes go on.
+
+use std::sync::atomic::AtomicBool;
+
+use super::section::{PIECE, SectionWriter};
+use super::{DEAD, DRAFT, FREE, INDEX, LIVE, META, ROWS, VECTORS};
+use crate::bits::RowSet;
+use crate::codec::Encoder;
+use crate::id::{Row, Seq};
+use crate::persist::entry::encode_id;
+use crate::persist::fault::{FileError, Operation, failed};
+use crate::persist::storage::Storage;
+use crate::rows::ShardView;
+use crate::snapshot::Published;
+
+/// What stands in a checkpoint beside the rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub(crate) name: String,
+    /// The configuration, in the words of whoever reads it.
+    pub(crate) config: Vec<u8>,
+    pub(crate) seq: Seq,
+    pub(crate) dimension: usize,
+    pub(crate) shards: usize,
+}
+
+/// Writes a snapshot into a file; gives its length. The file has its name once
+/// all of it is durable. Once `cancelled` is set it ends early, with an error.
+pub(crate) fn write(
+    storage: &dyn Storage,
+    file: &str,
+    published: &Published,
+    config: &[u8],
+    cancelled: &AtomicBool,
+) -> Result<u64, FileError> {
+    let draft = format!("{file}{DRAFT}");
+    let written = write_draft(storage, &draft, published, config, cancelled).inspect_err(|_| {
+        // Half a file is of no use to anybody, and may be what fills the disk.
+        let _ = storage.remove(&draft);
+    })?;
+    storage.rename(&draft, file).map_err(|fault| failed(Operation::Rename, &draft, &fault))?;
+    storage.sync_folder().map_err(|fault| failed(Operation::SyncFolder, file, &fault))?;
+    Ok(written)
+}
+
+fn write_draft(
+    storage: &dyn Storage,
+    draft: &str,
+    published: &Published,
+    config: &[u8],
+    cancelled: &AtomicBool,
+) -> Result<u64, FileError> {
+    let mut out = SectionWriter::create(storage, draft, cancelled)?;
+    let mut meta = Encoder::default();
+    meta.bytes(published.context.name.as_bytes());
+    meta.bytes(config);
+    meta.u64(published.seq.0);
+    meta.size(published.context.space.dim());
+    meta.size(published.shards.len());
+    out.whole(META, 0, meta.as_slice())?;
+    for (number, shard) in published.shards.iter().enumerate() {
+        write_shard(&mut out, number as u32, shard, published)?;
+    }
+    out.finish()
+}
+
+/// The rows of a shard that are written, and what they are.
+struct Selection {
+    /// By row.
+    kinds: Vec<u8>,
+    tail: Vec<Row>,
+    index: Encoder,
+    /// What each place in the file is called in memory.
+    rows: Vec<Row>,
+}
+
+impl Selection {
+    fn new(shard: &ShardView, at: Seq) -> Selection {
+        let limit = shard.high_water();
+        let mut index = Encoder::default();
+        index.u8(1);
+        let held = shard.index().save(&mut index);
+        let visible = |row: &Row| shard.visible(*row, at);
+        let live: usize = (0..limit).filter(visible).count();
+        let dead = held.as_ref().map_or(0, |held| held.iter().filter(|row| !visible(row)).count());
+        match held {
+            // So a file is never much smaller than the memory that it takes.
+            Some(held) if live + dead >= limit as usize / 2 => Selection::numbered(shard, at, &held, index),
+            _ => Selection::dense((0..limit).filter(visible).collect()),
+        }
+    }
+
+    /// All rows keep their numbers, and the index is written.
+    fn numbered(shard: &ShardView, at: Seq, held: &RowSet, index: Encoder) -> Selection {
+        let kind = |row| match (shard.visible(row, at), held.contains(row)) {
+            (true, _) => LIVE,
+            (false, true) => DEAD,
+            (false, false) => FREE,
+        };
+        let kinds: Vec<u8> = (0..shard.high_water()).map(kind).collect();
+        let in_tail = |row: &Row| shard.visible(*row, at) && !held.contains(*row);
+        let tail = shard.tail().iter().copied().filter(in_tail).collect();
+        Selection { kinds, tail, index, rows: (0..shard.high_water()).collect() }
+    }
+
+    /// Only live rows, under new numbers; the index is to be built anew.
+    fn dense(rows: Vec<Row>) -> Selection {
+        let mut index = Encoder::default();
+        index.u8(0);
+        let tail = (0..rows.len() as Row).collect();
+        Selection { kinds: vec![LIVE; rows.len()], tail, index, rows }
+    }
+
+    /// The rows whose vectors are written, under their numbers in memory.
+    fn written(&self) -> impl Iterator<Item = (u8, Row)> + '_ {
+        let pairs = self.kinds.iter().copied().zip(self.rows.iter().copied());
+        pairs.filter(|(kind, _)| *kind != FREE)
+    }
+}
+
+fn write_shard(
+    out: &mut SectionWriter<'_>,
+    number: u32,
+    shard: &ShardView,
+    published: &Published,
+) -> Result<(), FileError> {
+    let chosen = Selection::new(shard, published.seq);
+    let mut rows = Encoder::default();
+    rows.u64(shard.measure().absorbed);
+    rows.bytes(&chosen.kinds);
+    rows.size(chosen.tail.len());
+    rows.words(chosen.tail.iter().copied());
+    for (kind, row) in chosen.written() {
+        rows.f32(shard.scale(row));
+        if let Some(id) = shard.id(row).filter(|_| kind == LIVE) {
+            encode_id(id, &mut rows);
+        }
+    }
+    out.whole(ROWS, number, rows.as_slice())?;
+    let dim = published.context.space.dim();
+    let count = chosen.written().count();
+    out.begin(VECTORS, number, (count * dim * size_of::<f32>()) as u64)?;
+    let mut piece = Encoder::default();
+    for (_, row) in chosen.written() {
+        piece.floats(&shard.vector(row));
+        if piece.len() >= PIECE {
+            out.add(piece.as_slice())?;
+            piece.clear();
+        }
+    }
+    out.add(piece.as_slice())?;
+    out.whole(INDEX, number, chosen.index.as_slice())
+}

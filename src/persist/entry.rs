@@ -1,0 +1,141 @@
+//! Writes as bytes: the mutations that travel in the mailboxes.
+
+use crate::codec::{Decoder, Encoder, Malformed};
+use crate::id::{RecordId, Seq};
+use crate::rows::{Mutation, NewRow};
+use crate::vector::Space;
+
+/// What a write asks of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Apply the mutations.
+    Mutations,
+    /// Absorb the whole tail and put the index in order.
+    Optimize,
+}
+
+/// Which write a frame of a log belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryHead {
+    pub(crate) collection: u64,
+    pub(crate) seq: Seq,
+    /// Shards that have a part of the write: it counts if all parts are there.
+    pub(crate) parts: u32,
+    pub(crate) asked: Asked,
+    /// The number of the frame among those of its part.
+    pub(crate) position: u32,
+    /// More frames with mutations of this part follow.
+    pub(crate) continues: bool,
+}
+
+impl EntryHead {
+    /// The first frame of a part.
+    pub(crate) fn new(collection: u64, seq: Seq, parts: u32, asked: Asked) -> EntryHead {
+        EntryHead { collection, seq, parts, asked, position: 0, continues: false }
+    }
+
+    pub(crate) fn encode(&self, out: &mut Encoder) {
+        out.u64(self.collection);
+        out.u64(self.seq.0);
+        out.u32(self.parts);
+        out.u32(self.position);
+        out.u8(u8::from(self.asked == Asked::Optimize));
+        out.u8(u8::from(self.continues));
+    }
+
+    pub(crate) fn decode(input: &mut Decoder<'_>) -> Result<EntryHead, Malformed> {
+        let (collection, seq, parts) = (input.u64()?, Seq(input.u64()?), input.u32()?);
+        let (position, asked, continues) = (input.u32()?, input.u8()?, input.u8()?);
+        input.check(asked <= 1 && continues <= 1 && parts > 0, "an entry has an unknown form")?;
+        let asked = if asked == 1 { Asked::Optimize } else { Asked::Mutations };
+        Ok(EntryHead { collection, seq, parts, asked, position, continues: continues == 1 })
+    }
+}
+
+pub(crate) fn encode_id(id: &RecordId, out: &mut Encoder) {
+    match id {
+        RecordId::Num(number) => {
+            out.u8(0);
+            out.u64(*number);
+        }
+        RecordId::Text(text) => {
+            out.u8(1);
+            out.bytes(text.as_bytes());
+        }
+    }
+}
+
+pub(crate) fn decode_id(input: &mut Decoder<'_>) -> Result<RecordId, Malformed> {
+    match input.u8()? {
+        0 => Ok(RecordId::Num(input.u64()?)),
+        1 => {
+            let fault = input.fault("an id is not UTF-8");
+            let text = std::str::from_utf8(input.bytes()?).map_err(|_| fault)?;
+            Ok(RecordId::from(text))
+        }
+        _ => Err(input.fault("an id is of an unknown kind")),
+    }
+}
+
+pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
+    match mutation {
+        Mutation::Upsert(new) => {
+            out.u8(0);
+            encode_id(&new.id, out);
+            out.size(new.vector.len());
+            out.floats(&new.vector);
+        }
+        Mutation::Delete(id) => {
+            out.u8(1);
+            encode_id(id, out);
+        }
+    }
+}
+
+/// The mutations of a frame, checked like those of a caller.
+pub(crate) fn decode_mutations(input: &mut Decoder<'_>, space: &Space) -> Result<Vec<Mutation>, Malformed> {
+    let mut mutations = Vec::new();
+    while input.rest() > 0 {
+        mutations.push(match input.u8()? {
+            0 => {
+                let id = decode_id(input)?;
+                let fault = input.fault("a vector cannot be used");
+                let count = input.count(size_of::<f32>())?;
+                let vector = input.floats(count)?.into_boxed_slice();
+                let scale = space.check(&vector).map_err(|_| fault)?;
+                Mutation::Upsert(NewRow { id, vector, scale })
+            }
+            1 => Mutation::Delete(decode_id(input)?),
+            _ => return Err(input.fault("a mutation is of an unknown kind")),
+        });
+    }
+    Ok(mutations)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::Metric;
+
+    #[test]
+    fn mutations_are_read_back_as_they_were_and_bad_ones_are_refused() {
+        let mut out = Encoder::default();
+        let new = |id: RecordId, x| NewRow { id, vector: Box::new([x, 4.0]), scale: 0.2 };
+        let all = [
+            Mutation::Upsert(new(7.into(), 3.0)),
+            Mutation::Delete("gone".into()),
+            Mutation::Upsert(new("é".into(), -3.0)),
+        ];
+        all.iter().for_each(|mutation| encode_mutation(mutation, &mut out));
+        let bytes = out.into_bytes();
+        let space = Space::new(Metric::Cosine, 2);
+        let read = decode_mutations(&mut Decoder::new(&bytes), &space).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{all:?}"));
+        let other = Space::new(Metric::Cosine, 3);
+        assert!(decode_mutations(&mut Decoder::new(&bytes), &other).is_err());
+        for end in 1..bytes.len() {
+            let cut = decode_mutations(&mut Decoder::new(&bytes[..end]), &space);
+            assert!(cut.is_err() || cut.is_ok_and(|some| some.len() < all.len()));
+        }
+    }
+}

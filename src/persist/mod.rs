@@ -1,0 +1,29 @@
+//! Files: logs, checkpoints, and how a folder of them comes back to life.
+//!
+//! The only home of file I/O. `storage` is the seam to the disk, `frame` the
+//! files that grow at the end (a `log` for each worker, the `manifest`),
+//! `checkpoint` the files that are written once, `recover` reads the logs,
+//! `folder` holds it all together, `report` tells what is there. Nothing here has a thread or a clock:
+//! workers and the keeper drive it.
+
+pub(crate) mod checkpoint;
+mod entry;
+mod fault;
+mod folder;
+mod frame;
+mod log;
+mod manifest;
+mod recover;
+mod report;
+mod storage;
+
+pub(crate) use entry::{Asked, EntryHead};
+pub(crate) use folder::{Folder, FolderOptions, Found, Opened, Refused, find};
+pub(crate) use log::{ClosedLog, Log};
+pub(crate) use manifest::CheckpointAt;
+use manifest::MANIFEST;
+pub use recover::{GiveUp, GivenUp};
+pub use report::{FileKind, FolderReport, StoredCheckpoint, StoredCollection, StoredFile};
+#[cfg(test)]
+pub(crate) use storage::simulator;
+pub(crate) use storage::{Disk, Storage};

@@ -1,0 +1,172 @@
+//! Engines with a folder: what was acknowledged is there again, also after the
+//! process was killed.
+
+#![allow(missing_docs, reason = "a test has no readers of its interface")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test may fail loudly"
+)]
+
+use std::path::PathBuf;
+
+use vecino::{
+    CollectionConfig, Durability, Engine, EngineBuilder, IndexSpec, Metric, OpenError, Query, Record,
+    Snapshot,
+};
+
+/// A folder that is removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("vecino-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Folder(path)
+    }
+
+    fn open(&self) -> Engine {
+        builder().open(&self.0).unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn builder() -> EngineBuilder {
+    Engine::builder().pool_threads(1)
+}
+
+/// No two are at the same distance from a third: places of rows, which decide
+/// ties, may differ after a checkpoint.
+fn vector(id: u64, dim: usize) -> Vec<f32> {
+    let number = |at: u64| (id * 131 + at + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+    (0..dim as u64).map(|at| number(at) as f32 / 1e6 - 8.0).collect()
+}
+
+fn records(ids: std::ops::Range<u64>, dim: usize) -> impl Iterator<Item = Record> {
+    ids.map(move |id| Record::new(id, vector(id, dim)))
+}
+
+#[test]
+fn records_collections_and_numbers_are_there_again_after_reopening() {
+    let folder = Folder::new("reopen");
+    let engine = builder().workers(2).open(&folder.0).unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(8, Metric::Cosine)).unwrap();
+    let gone = engine.create_collection("gone", CollectionConfig::new(8, Metric::L2)).unwrap();
+    gone.upsert_batch(records(0..50, 8)).unwrap();
+    items.upsert_batch(records(0..1_000, 8)).unwrap();
+    items.delete_batch(0..100u64).unwrap();
+    items.upsert(Record::new("text", vector(5, 8))).unwrap().wait().unwrap();
+    items.optimize().unwrap();
+    engine.drop_collection("gone").unwrap();
+    let before = items.snapshot();
+    engine.close().unwrap();
+
+    let engine = folder.open();
+    assert_eq!(engine.collections(), ["items"]);
+    let items = engine.collection("items").unwrap();
+    let after = items.snapshot();
+    assert_eq!((after.seq(), after.len()), (before.seq(), before.len()));
+    assert_eq!(after.index_digest(), before.index_digest(), "the log alone decides the index");
+    assert_eq!(after.get("text"), before.get("text"));
+    for id in [3, 77, 555] {
+        let query = vector(id, 8);
+        let query = Query::new(&query).top(20);
+        assert_eq!(after.search(&query).unwrap().hits(), before.search(&query).unwrap().hits());
+    }
+    assert!(after.verify().is_sound(), "{:?}", after.verify());
+    let next = items.upsert(Record::new(1, vector(1, 8))).unwrap();
+    assert_eq!(next.seq().0, before.seq().0 + 1);
+    assert!(matches!(builder().open(&folder.0), Err(OpenError::InUse)));
+    engine.close().unwrap();
+    assert!(matches!(builder().workers(3).open(&folder.0), Err(OpenError::Workers { stored: 2, asked: 3 })));
+}
+
+#[test]
+fn checkpoints_take_the_place_of_logs_and_keep_answers_for_every_index_and_metric() {
+    for (at, index) in [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw()].into_iter().enumerate() {
+        for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {
+            let folder = Folder::new(&format!("checkpoint-{at}-{metric}"));
+            let engine = builder().workers(2).open(&folder.0).unwrap();
+            let config = CollectionConfig::new(12, metric).index(index);
+            let items = engine.create_collection("items", config).unwrap();
+            items.upsert_batch(records(0..1_500, 12)).unwrap();
+            items.delete_batch((0..300u64).step_by(2)).unwrap();
+            items.upsert_batch(records(10..40, 12)).unwrap().wait().unwrap();
+            engine.checkpoint().unwrap();
+            items.upsert_batch(records(2_000..2_030, 12)).unwrap().wait().unwrap();
+            let before = items.snapshot();
+            engine.close().unwrap();
+
+            let engine = folder.open();
+            assert_eq!(engine.recovery().collections, 1);
+            let after = engine.collection("items").unwrap().snapshot();
+            assert_eq!((after.seq(), after.len()), (before.seq(), before.len()));
+            for id in [3, 20, 555, 2_010] {
+                let query = vector(id, 12);
+                let exact = Query::new(&query).top(30).exact();
+                assert_eq!(after.search(&exact).unwrap().hits(), before.search(&exact).unwrap().hits());
+                let near = Query::new(&query).top(1);
+                assert_eq!(after.search(&near).unwrap().hits().len(), 1);
+            }
+            assert!(after.verify().is_sound(), "{metric} {index:?}: {:?}", after.verify());
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_is_a_backup_for_snapshots_and_engines_with_any_number_of_workers() {
+    let folder = Folder::new("backup");
+    std::fs::create_dir(&folder.0).unwrap();
+    let path = folder.0.join("items.backup");
+    let engine = builder().workers(2).build().unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(8, Metric::L2)).unwrap();
+    items.upsert_batch(records(0..2_000, 8)).unwrap().wait().unwrap();
+    items.optimize().unwrap();
+    let before = items.snapshot();
+    let bytes = before.checkpoint(&path).unwrap();
+    assert_eq!(bytes, std::fs::metadata(&path).unwrap().len());
+
+    let opened = Snapshot::open(&path).unwrap();
+    assert_eq!((opened.seq(), opened.len()), (before.seq(), before.len()));
+    assert_eq!(opened.index_digest(), before.index_digest());
+    let query = vector(77, 8);
+    let query = Query::new(&query).top(10);
+    assert_eq!(opened.search(&query).unwrap().hits(), before.search(&query).unwrap().hits());
+    for workers in [1, 2, 3] {
+        let other = builder().workers(workers).open(folder.0.join(format!("folder-{workers}"))).unwrap();
+        let loaded = other.load("copy", &path).unwrap();
+        loaded.upsert(Record::new("new", vector(1, 8))).unwrap().wait().unwrap();
+        other.close().unwrap();
+        drop((other, loaded));
+        let other = builder().open(folder.0.join(format!("folder-{workers}"))).unwrap();
+        let loaded = other.collection("copy").unwrap();
+        assert_eq!(loaded.snapshot().len(), 2_001);
+        assert_eq!(loaded.snapshot().get(77), before.get(77));
+        assert!(loaded.snapshot().verify().is_sound());
+    }
+}
+
+#[test]
+fn an_acknowledgement_says_how_far_it_got() {
+    let folder = Folder::new("words");
+    let engine = builder().workers(2).durability(Durability::Applied).open(&folder.0).unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2)).unwrap();
+    for durability in [Durability::Applied, Durability::Logged, Durability::Synced] {
+        let write = items.durability(durability).upsert(Record::new(1, [0.0, 1.0])).unwrap();
+        write.wait().unwrap();
+        assert_eq!((write.durability(), write.reached()), (durability, Some(durability)));
+    }
+    let memory = builder().build().unwrap();
+    let items = memory.create_collection("items", CollectionConfig::new(2, Metric::L2)).unwrap();
+    let refused = items.durability(Durability::Logged).upsert(Record::new(1, [0.0, 1.0]));
+    assert!(refused.unwrap_err().to_string().contains("has no folder"));
+    assert!(builder().durability(Durability::Synced).build().is_err());
+}
