@@ -12,10 +12,11 @@
 )]
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use vecino::{
-    CollectionConfig, Durability, Engine, EngineBuilder, IndexSpec, Metric, OpenError, Query, Record,
-    Snapshot,
+    CollectionConfig, Durability, Engine, EngineBuilder, FileError, FileKind, IndexSpec, Metric, OpenError,
+    Query, Record, Snapshot,
 };
 
 /// A folder that is removed at the end.
@@ -169,4 +170,76 @@ fn an_acknowledgement_says_how_far_it_got() {
     let refused = items.durability(Durability::Logged).upsert(Record::new(1, [0.0, 1.0]));
     assert!(refused.unwrap_err().to_string().contains("has no folder"));
     assert!(builder().durability(Durability::Synced).build().is_err());
+}
+
+#[test]
+fn logs_that_have_grown_give_way_to_checkpoints_by_themselves() {
+    let folder = Folder::new("automatic");
+    let open = || builder().workers(2).log_bytes(4 << 10).open(&folder.0).unwrap();
+    let engine = open();
+    let items = engine.create_collection("items", CollectionConfig::new(8, Metric::L2)).unwrap();
+    for start in (0..4_000).step_by(10) {
+        items.upsert_batch(records(start..start + 10, 8)).unwrap();
+    }
+    let before = items.flush().map(|_| items.snapshot()).unwrap();
+    let bytes = |prefix: &str| -> u64 {
+        let entries = std::fs::read_dir(&folder.0).unwrap().flatten();
+        let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+        ours.filter_map(|entry| entry.metadata().ok()).map(|data| data.len()).sum()
+    };
+    // 200,000 bytes were logged; what is left is less than a checkpoint takes.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while bytes("checkpoint-") == 0 || bytes("log-") > bytes("checkpoint-") + (16 << 10) {
+        assert!(Instant::now() < deadline, "{} bytes of logs", bytes("log-"));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    engine.close().unwrap();
+    drop((engine, items));
+    let engine = open();
+    let after = engine.collection("items").unwrap().snapshot();
+    assert_eq!((after.seq(), after.len()), (before.seq(), before.len()));
+    assert!(after.verify().is_sound());
+    assert!(Engine::inspect(&folder.0).is_err(), "it is open");
+    engine.close().unwrap();
+    assert!(Engine::inspect(&folder.0).unwrap().is_sound());
+}
+
+#[test]
+fn a_damaged_folder_is_an_error_that_names_the_place_until_it_is_repaired() {
+    let folder = Folder::new("repair");
+    let engine = builder().open(&folder.0).unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(8, Metric::L2)).unwrap();
+    items.upsert_batch(records(0..500, 8)).unwrap().wait().unwrap();
+    engine.checkpoint().unwrap();
+    for id in 500..600 {
+        items.upsert(Record::new(id, vector(id, 8))).unwrap();
+    }
+    items.flush().unwrap();
+    engine.close().unwrap();
+    drop((engine, items));
+    let log = Engine::inspect(&folder.0).unwrap();
+    let log = log.files.iter().find(|file| file.kind == FileKind::Log && file.bytes > 1_000).unwrap();
+    let path = folder.0.join(&log.name);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let place = bytes.len() / 2;
+    bytes[place] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+
+    let fault = builder().open(&folder.0).unwrap_err();
+    let OpenError::File(FileError::Damaged { file, offset, .. }) = &fault else { panic!("{fault:?}") };
+    assert!(*file == log.name && (place - 200..=place).contains(&(*offset as usize)), "{fault}");
+    let report = Engine::inspect(&folder.0).unwrap();
+    assert!(!report.is_sound() && report.given_up[0].file == log.name);
+
+    let engine = builder().repair(true).open(&folder.0).unwrap();
+    assert_eq!(engine.recovery().given_up, report.given_up);
+    let items = engine.collection("items").unwrap();
+    let kept = items.len();
+    assert!((500..600).contains(&kept), "{kept}");
+    items.upsert(Record::new(9_999, vector(9_999, 8))).unwrap().wait().unwrap();
+    engine.close().unwrap();
+    drop((engine, items));
+    let engine = folder.open();
+    assert_eq!(engine.collection("items").unwrap().len(), kept + 1);
+    assert!(engine.recovery().given_up.is_empty());
 }

@@ -98,7 +98,7 @@ impl EngineBuilder {
 
     /// Bytes of a log file, after which the next is begun. Default 64 MiB; at
     /// least 4 KiB. Once complete log files hold more than that, and more than
-    /// the checkpoints, new checkpoints take their place.
+    /// all checkpoints, new checkpoints take their place, in the background.
     pub fn log_bytes(mut self, bytes: u64) -> Self {
         self.log_bytes = bytes;
         self

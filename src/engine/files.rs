@@ -5,6 +5,7 @@
 //! removes the log files whose writes are all in checkpoints.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,18 +18,28 @@ use crate::persist::{CheckpointAt, ClosedLog, Folder, checkpoint};
 use crate::shard::{Note, Reply, SignalInbox, Signals};
 use crate::snapshot::SnapshotCell;
 
-/// How often the keeper looks whether what was to be done can be done now:
-/// writes that it waits for are visible within milliseconds, and a full disk
-/// may have room again.
+/// When the keeper looks whether what was to be done can be done now: writes
+/// that it waits for are visible within milliseconds.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// That time doubles with every failure, so many times at most (to 51 seconds):
+/// a full disk may have room again.
+const DOUBLINGS_MOST: u32 = 8;
 
 /// What handles and the keeper share.
 pub(super) struct Files {
     /// None once the engine is closed.
     folder: Mutex<Option<Folder>>,
-    collections: Mutex<BTreeMap<u64, Arc<SnapshotCell>>>,
+    collections: Mutex<BTreeMap<u64, Kept>>,
     notes: Signals<Note>,
     ending: AtomicBool,
+}
+
+/// A collection of which checkpoints are written.
+struct Kept {
+    cell: Arc<SnapshotCell>,
+    /// Bytes of its newest checkpoint.
+    checkpoint_bytes: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -60,9 +71,11 @@ impl Files {
         self.with(|folder| Ok(folder.create(collection, name, config)?))
     }
 
-    /// Checkpoints of the collection are written from now on.
-    pub(super) fn register(&self, collection: u64, cell: &Arc<SnapshotCell>) {
-        lock(&self.collections).insert(collection, Arc::clone(cell));
+    /// Checkpoints of the collection are written from now on; the one that it
+    /// has is of so many bytes.
+    pub(super) fn register(&self, collection: u64, cell: &Arc<SnapshotCell>, checkpoint_bytes: u64) {
+        let kept = Kept { cell: Arc::clone(cell), checkpoint_bytes };
+        lock(&self.collections).insert(collection, kept);
     }
 
     /// Makes it durable that a collection is gone.
@@ -74,7 +87,8 @@ impl Files {
     /// Writes a checkpoint of a collection's newest snapshot; false when that
     /// does not show write `least` yet.
     pub(super) fn checkpoint(&self, collection: u64, least: Seq) -> Result<bool, CheckpointError> {
-        let Some(cell) = lock(&self.collections).get(&collection).cloned() else { return Ok(true) };
+        let cell = lock(&self.collections).get(&collection).map(|kept| Arc::clone(&kept.cell));
+        let Some(cell) = cell else { return Ok(true) };
         let published = cell.pin();
         if published.seq < least {
             return Ok(false);
@@ -87,7 +101,15 @@ impl Files {
         let at = CheckpointAt { number, seq: published.seq };
         debug!(collection = published.context.name, seq = at.seq.0, bytes, "checkpoint");
         self.with(|folder| Ok::<_, CheckpointError>(folder.checkpointed(collection, at)?))?;
+        if let Some(kept) = lock(&self.collections).get_mut(&collection) {
+            kept.checkpoint_bytes = bytes;
+        }
         Ok(true)
+    }
+
+    /// Bytes of all checkpoints.
+    fn checkpoint_bytes(&self) -> u64 {
+        lock(&self.collections).values().map(|kept| kept.checkpoint_bytes).sum()
     }
 
     pub(super) fn notes(&self) -> &Signals<Note> {
@@ -113,8 +135,10 @@ pub(super) struct Keeper {
     inbox: SignalInbox<Note>,
     /// Complete log files that are not released yet.
     closed: Vec<ClosedLog>,
-    /// Bytes of complete log files that are kept without checkpoints.
-    limit: u64,
+    /// Bytes of complete log files that are kept in any case.
+    least: u64,
+    /// Checkpoints that failed one after the other.
+    failures: u32,
     /// Who waits for checkpoints of all collections.
     waiting: Vec<Reply<Result<(), CheckpointError>>>,
 }
@@ -124,22 +148,46 @@ impl Keeper {
         files: Arc<Files>,
         inbox: SignalInbox<Note>,
         closed: Vec<ClosedLog>,
-        limit: u64,
+        least: u64,
     ) -> Keeper {
-        Keeper { files, inbox, closed, limit, waiting: Vec::new() }
+        Keeper { files, inbox, closed, least, failures: 0, waiting: Vec::new() }
     }
 
     /// The body of the thread.
     pub(super) fn run(mut self) {
         loop {
-            match self.inbox.next_within(LOOK_AGAIN) {
+            let note = if self.is_due() {
+                self.inbox.next_within(LOOK_AGAIN * (1 << self.failures.min(DOUBLINGS_MOST)))
+            } else {
+                self.inbox.next()
+            };
+            match note {
                 Some(Note::Close) => return,
-                Some(Note::Closed(file)) => self.closed.push(file),
+                Some(Note::Closed(file)) => {
+                    self.closed.push(file);
+                    // A disk that is full is left in peace until the time is up.
+                    if self.failures > 0 {
+                        continue;
+                    }
+                }
                 Some(Note::Checkpoint(reply)) => self.waiting.push(reply),
                 None => {}
             }
-            self.work();
+            // A defect here costs a checkpoint and nothing else: the draft that it
+            // leaves is removed when the folder is opened.
+            if catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
+                error!("checkpoint panicked");
+                self.failures += 1;
+                self.waiting.clear();
+            }
         }
+    }
+
+    /// The logs hold more than the checkpoints that would take their place:
+    /// so all that is written is written twice more at most.
+    fn is_due(&self) -> bool {
+        let held: u64 = self.closed.iter().map(|file| file.bytes).sum();
+        held > self.least.max(self.files.checkpoint_bytes())
     }
 
     fn work(&mut self) {
@@ -147,14 +195,16 @@ impl Keeper {
             let outcome = self.checkpoint_all();
             self.waiting.drain(..).for_each(|reply| reply.send(outcome.clone()));
         }
-        let held: u64 = self.closed.iter().map(|file| file.bytes).sum();
-        if held > self.limit
-            && let Err(fault) = self.checkpoint_logged().and_then(|()| self.release())
-            && !matches!(fault, CheckpointError::Gone(_))
-        {
-            error!(%fault, "checkpoint failed");
-            // What waits in the inbox is not lost, and the disk gets a rest.
-            self.limit = held + held / 4;
+        if !self.is_due() {
+            return;
+        }
+        match self.checkpoint_logged().and_then(|()| self.release()) {
+            Ok(()) => self.failures = 0,
+            Err(CheckpointError::Gone(_)) => {}
+            Err(fault) => {
+                error!(%fault, "checkpoint failed");
+                self.failures += 1;
+            }
         }
     }
 

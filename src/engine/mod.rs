@@ -126,7 +126,7 @@ impl Engine {
     fn install(&self, blueprint: Blueprint) -> Result<Collection, CollectionError> {
         let (core, id) = (&self.owner.core, blueprint.id.0);
         let collection = Collection::create(core, blueprint)?;
-        core.files().into_iter().for_each(|files| files.register(id, &collection.shared.cell));
+        core.files().into_iter().for_each(|files| files.register(id, &collection.shared.cell, 0));
         Ok(collection)
     }
 

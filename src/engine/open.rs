@@ -297,9 +297,10 @@ fn start_logs(
     log_bytes: u64,
 ) -> Result<(), OpenError> {
     let (notes, inbox) = signals();
+    let sizes = opened.folder.checkpoint_bytes();
     let files = Arc::new(Files::new(opened.folder, notes.clone()));
     for (id, collection) in collections {
-        files.register(*id, &collection.shared.cell);
+        files.register(*id, &collection.shared.cell, sizes.get(id).copied().unwrap_or(0));
     }
     for (worker, log) in core.writes.iter().zip(opened.logs) {
         let command = WriteCommand::StartLog { journal: Box::new(Journal::new(log)), notes: notes.clone() };

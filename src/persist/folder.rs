@@ -9,6 +9,7 @@
 //! Other files are none of its business. Files of its own that nothing refers
 //! to are what a crash left: they are removed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::fault::{FileError, Operation, failed};
@@ -275,6 +276,15 @@ impl Folder {
             self.remove(&checkpoint::name(collection, at.number));
         }
         Ok(())
+    }
+
+    /// By collection the bytes of its checkpoint.
+    pub(crate) fn checkpoint_bytes(&self) -> BTreeMap<u64, u64> {
+        let entries = self.contents().collections.iter();
+        let files =
+            entries.filter_map(|(id, entry)| Some((*id, checkpoint::name(*id, entry.checkpoint?.number))));
+        let length = |file: &str| self.storage.open(file).and_then(|file| file.length());
+        files.filter_map(|(id, file)| Some((id, length(&file).ok()?))).collect()
     }
 
     /// A number for a checkpoint file.

@@ -161,6 +161,11 @@ impl<T> SignalInbox<T> {
         self.0.recv_timeout(limit).ok()
     }
 
+    /// Waits for the next signal; `None` when none can come any more.
+    pub(crate) fn next(&self) -> Option<T> {
+        self.0.recv().ok()
+    }
+
     pub(crate) fn try_next(&self) -> Option<T> {
         self.0.try_recv().ok()
     }

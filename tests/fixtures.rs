@@ -1,0 +1,151 @@
+//! Files that earlier versions wrote are read by this one, and this one still
+//! writes them so.
+//!
+//! `VECINO_WRITE_FIXTURES=1 cargo test --test fixtures` writes `tests/fixtures`
+//! anew: only for another format version, with the old files kept beside.
+
+#![allow(missing_docs, reason = "a test has no readers of its interface")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+
+use std::path::{Path, PathBuf};
+
+use vecino::{
+    Collection, CollectionConfig, Engine, GraphConfig, HnswConfig, IndexSpec, Metric, Query, Record, Snapshot,
+};
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+const DIM: usize = 6;
+
+/// Small whole numbers: distances are the same on every machine.
+fn vector(id: u64) -> Vec<f32> {
+    (0..DIM as u64).map(|at| ((id * 31 + at * 7 + id * id * at) % 17) as f32 + 1.0).collect()
+}
+
+fn records(ids: std::ops::Range<u64>) -> impl Iterator<Item = Record> {
+    ids.map(|id| {
+        if id % 5 == 0 { Record::new(format!("id-{id}"), vector(id)) } else { Record::new(id, vector(id)) }
+    })
+}
+
+fn configs() -> [(&'static str, CollectionConfig); 3] {
+    let graph = GraphConfig::default().degree(32);
+    [
+        ("flat", CollectionConfig::new(DIM, Metric::Dot).index(IndexSpec::Flat)),
+        ("graph", CollectionConfig::new(DIM, Metric::Cosine).index(IndexSpec::Graph(graph))),
+        ("hnsw", CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Hnsw(HnswConfig::default().m(4)))),
+    ]
+}
+
+/// 60 records, 10 of them deleted, indexes in order; then a few more writes.
+fn fill(items: &Collection, checkpoint: &dyn Fn()) {
+    items.upsert_batch(records(0..60)).unwrap();
+    items.delete_batch(20..30u64).unwrap();
+    items.optimize().unwrap();
+    checkpoint();
+    items.upsert_batch(records(60..66)).unwrap();
+    items.delete(61).unwrap().wait().unwrap();
+}
+
+fn expected(id: u64) -> bool {
+    let is_number = !id.is_multiple_of(5);
+    !(is_number && (20..30).contains(&id) || id == 61)
+}
+
+fn check(snapshot: &Snapshot, ids: u64) {
+    for id in 0..ids {
+        let found = if id.is_multiple_of(5) { snapshot.get(format!("id-{id}")) } else { snapshot.get(id) };
+        assert_eq!(found.map(|record| record.vector().to_vec()), expected(id).then(|| vector(id)), "{id}");
+    }
+    let query = vector(7);
+    let exact = snapshot.search(&Query::new(&query).top(5).exact()).unwrap();
+    let found = snapshot.search(&Query::new(&query).top(5)).unwrap();
+    let distances =
+        |answer: &vecino::Answer| answer.hits().iter().map(|hit| hit.distance).collect::<Vec<_>>();
+    assert_eq!(distances(&found), distances(&exact));
+    assert!(snapshot.verify().is_sound());
+}
+
+/// A place for a test, removed at its end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Place {
+        let path = std::env::temp_dir().join(format!("vecino-fixtures-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        Place(path)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn write_all(to: &Path) {
+    let engine = Engine::builder().workers(2).pool_threads(1).open(to.join("folder-1")).unwrap();
+    for (name, config) in configs() {
+        let items = engine.create_collection(name, config).unwrap();
+        fill(&items, &|| engine.checkpoint().unwrap());
+    }
+    engine.close().unwrap();
+    let engine = Engine::builder().pool_threads(1).build().unwrap();
+    for (name, config) in configs() {
+        let items = engine.create_collection(name, config).unwrap();
+        fill(&items, &|| {});
+        items.snapshot().checkpoint(to.join(format!("{name}-1.backup"))).unwrap();
+    }
+}
+
+#[test]
+fn folders_of_earlier_versions_are_opened() {
+    if std::env::var_os("VECINO_WRITE_FIXTURES").is_some() {
+        let _ = std::fs::remove_dir_all(FIXTURES);
+        std::fs::create_dir(FIXTURES).unwrap();
+        write_all(Path::new(FIXTURES));
+        std::fs::remove_file(Path::new(FIXTURES).join("folder-1/lock")).unwrap();
+    }
+    let place = Place::new("folder");
+    for entry in std::fs::read_dir(Path::new(FIXTURES).join("folder-1")).unwrap().flatten() {
+        std::fs::copy(entry.path(), place.0.join(entry.file_name())).unwrap();
+    }
+    assert!(Engine::inspect(&place.0).unwrap().is_sound());
+    for _ in 0..2 {
+        let engine = Engine::builder().pool_threads(1).open(&place.0).unwrap();
+        assert!(engine.recovery().given_up.is_empty());
+        for (name, config) in configs() {
+            let items = engine.collection(name).unwrap();
+            assert_eq!(items.config(), config);
+            assert_eq!(items.snapshot().seq().0, 5);
+            check(&items.snapshot(), 66);
+        }
+        engine.close().unwrap();
+    }
+}
+
+#[test]
+fn backups_of_earlier_versions_are_read() {
+    for (name, _) in configs() {
+        let path = Path::new(FIXTURES).join(format!("{name}-1.backup"));
+        check(&Snapshot::open(&path).unwrap(), 66);
+        for workers in [1, 2] {
+            let engine = Engine::builder().workers(workers).pool_threads(1).build().unwrap();
+            check(&engine.load("copy", &path).unwrap().snapshot(), 66);
+        }
+    }
+}
+
+/// A format that changes without another version number would go unnoticed.
+#[test]
+fn the_same_records_are_the_same_bytes_as_before() {
+    let place = Place::new("bytes");
+    write_all(&place.0);
+    for (name, _) in configs() {
+        let file = format!("{name}-1.backup");
+        let before = std::fs::read(Path::new(FIXTURES).join(&file)).unwrap();
+        let now = std::fs::read(place.0.join(&file)).unwrap();
+        let first = before.iter().zip(&now).position(|(before, now)| before != now);
+        assert_eq!((before.len(), first), (now.len(), None), "{file}");
+    }
+}
