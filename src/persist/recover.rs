@@ -259,7 +259,7 @@ impl Logs {
             let all = parts.range((*collection, Seq(0))..=(*collection, Seq(u64::MAX)));
             let mut is_whole = true;
             for ((_, seq), parts) in all {
-                is_whole &= seq.0 == state.0 + 1 && parts.found == parts.needed;
+                is_whole &= state.0.checked_add(1) == Some(seq.0) && parts.found == parts.needed;
                 if !is_whole {
                     break;
                 }

@@ -12,8 +12,8 @@ use crate::engine::config::{CollectionConfig, IndexSpec};
 use crate::error::FileError;
 use crate::id::Seq;
 use crate::metric::Metric;
-use crate::persist::FolderOptions;
 use crate::persist::simulator::Simulator;
+use crate::persist::{FolderOptions, forge};
 use crate::rows::{Mutation, NewRow};
 
 /// Writes of collection `b`; the last one is known to be durable to nobody.
@@ -202,5 +202,47 @@ fn spliced_files_are_read_as_they_were_or_named() {
                 assert_eq!(states(&mut machine, &model).map(drop), Ok(()), "round {round}, {name}")
             }
         }
+    }
+}
+
+/// A file whose checksums are right and whose content is not: nobody writes
+/// such a thing by accident, but no reader may end by it.
+#[test]
+fn forged_files_with_right_checksums_are_errors_or_some_content_and_never_a_panic() {
+    let (folder, _) = small_folder();
+    let mut random = Random::new(5);
+    let all: Vec<_> = files(&folder).into_iter().filter(|(_, bytes)| bytes.len() > 64).collect();
+    let mut opened = 0;
+    let rounds = 6_000 * scale();
+    for _ in 0..rounds {
+        let (name, _) = &all[random.below(all.len() as u64) as usize];
+        let chosen = random.below(8) as usize;
+        let mut change = |number: usize, content: &mut Vec<u8>| {
+            if number == chosen || random.below(12) == 0 {
+                distort(content, &mut random);
+            }
+        };
+        let forged = forge(&folder, name, &mut change).unwrap();
+        let copy = with(&folder, name, forged, false);
+        if let Ok(mut machine) = Machine::open(&copy, WORKERS, Plant::None) {
+            machine.exercise();
+            opened += 1;
+        }
+    }
+    assert!(opened > rounds / 20, "only {opened} were opened at all");
+}
+
+/// Another byte, another number, a shorter or a longer end.
+fn distort(content: &mut Vec<u8>, random: &mut Random) {
+    let place = random.below(content.len().max(1) as u64) as usize;
+    match random.below(5) {
+        0 | 1 => content.iter_mut().skip(place).take(1).for_each(|byte| *byte = random.below(256) as u8),
+        2 => {
+            let numbers = [0, 1, 2, 255, 1 << 31, u64::from(u32::MAX), 1 << 63, u64::MAX];
+            let number = numbers[random.below(8) as usize].to_le_bytes();
+            content.iter_mut().skip(place).zip(number).for_each(|(byte, new)| *byte = new);
+        }
+        3 => content.truncate(place),
+        _ => content.extend_from_within(place..),
     }
 }
