@@ -25,6 +25,10 @@ use crate::vector::Space;
 
 pub(super) const LOCK: &str = "lock";
 
+/// What is added to the name of a file that a repair could not read: nobody
+/// looks at it any more, but whoever repairs.
+const DAMAGED: &str = ".damaged";
+
 /// Bytes of a log in which nothing stands: a header, and a frame that ends it.
 const EMPTY_LOG: u64 = (FILE_HEADER + FRAME_HEADER) as u64;
 
@@ -210,6 +214,10 @@ impl Found {
         let folder = Folder { storage: self.storage, numbers, manifest, _guard: self.guard };
         let opened: Vec<u64> = logs.iter().map(Log::number).collect();
         folder.sweep(&self.names, &opened);
+        for name in &self.logs.unreadable {
+            // One that keeps its name is found to be damaged the next time, too.
+            let _ = folder.storage.rename(name, &format!("{name}{DAMAGED}"));
+        }
         Ok(Opened { folder, logs, closed })
     }
 
