@@ -302,8 +302,10 @@ impl Folder {
 
     /// A checkpoint that was written takes the place of the one before.
     pub(crate) fn checkpointed(&mut self, collection: u64, at: CheckpointAt) -> Result<(), FileError> {
-        let Some(entry) = self.contents().collections.get(&collection) else {
-            // It was dropped meanwhile.
+        let entry = self.contents().collections.get(&collection);
+        let Some(entry) = entry.filter(|entry| entry.checkpointed() <= at.seq) else {
+            // It was dropped meanwhile, or a newer one was faster: the logs
+            // before that one may be gone.
             self.remove(&checkpoint::name(collection, at.number));
             return Ok(());
         };
