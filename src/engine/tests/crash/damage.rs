@@ -156,6 +156,15 @@ fn repair(folder: &Simulator) -> Outcome<bool> {
     Ok(is_told)
 }
 
+/// The log that its worker was writing last.
+fn is_newest(folder: &Simulator, name: &str) -> bool {
+    let number = |file: &str| file.rsplit('-').next().and_then(|text| text.parse::<u64>().ok());
+    let worker = name.get(..6).filter(|_| name.starts_with("log-"));
+    let others =
+        folder.files().into_iter().filter(|file| worker.is_some_and(|worker| file.starts_with(worker)));
+    worker.is_some() && others.filter_map(|file| number(&file)).max() == number(name)
+}
+
 #[test]
 fn a_repair_opens_what_is_damaged_says_what_it_gave_up_and_leaves_a_sound_folder() {
     let (folder, _) = small_folder();
@@ -173,7 +182,10 @@ fn a_repair_opens_what_is_damaged_says_what_it_gave_up_and_leaves_a_sound_folder
         }
         let copy = folder.copy(1);
         crate::persist::Storage::remove(&copy, &name).unwrap();
-        assert!(repair(&copy).unwrap(), "{name} was removed");
+        let is_told = repair(&copy).unwrap();
+        // Nothing names the newest log of a worker that was begun since the
+        // folder was opened.
+        assert!(is_told || is_newest(&folder, &name), "{name} was removed");
     }
 }
 
