@@ -1,7 +1,8 @@
 //! What durability costs: ingest with each of its words beside an engine in
 //! memory, checkpoints beside the disk, opening beside reading the bytes.
 //!
-//! `cargo bench --bench durability [-- --quick]`
+//! `cargo bench --bench durability [-- --quick] [--opening]`: `--opening` leaves
+//! the ingest out.
 
 #![expect(clippy::print_stdout, reason = "a bench reports to the terminal")]
 #![expect(clippy::expect_used, reason = "a bench that cannot run may end")]
@@ -138,7 +139,9 @@ fn main() {
     let is_quick = std::env::args().any(|argument| argument == "--quick" || argument == "--test");
     let rows = clustered(if is_quick { 5_000 } else { 60_000 });
     let folder: PathBuf = std::env::temp_dir().join(format!("vecino-bench-{}", std::process::id()));
-    compare_ingest(&folder, &rows[..rows.len().min(20_000)]);
+    if !std::env::args().any(|argument| argument == "--opening") {
+        compare_ingest(&folder, &rows[..rows.len().min(20_000)]);
+    }
     compare_opening(&folder, &rows);
     fresh(&folder);
 }

@@ -117,7 +117,7 @@ fn folders_of_earlier_versions_are_opened() {
         for (name, config) in configs() {
             let items = engine.collection(name).unwrap();
             assert_eq!(items.config(), config);
-            assert_eq!(items.snapshot().seq().0, 5);
+            assert_eq!(items.snapshot().seq().0, 6);
             check(&items.snapshot(), 66);
         }
         engine.close().unwrap();

@@ -162,10 +162,15 @@ impl Engine {
         let collection = self.install(blueprint)?;
         if let Some(files) = files {
             // What the log will say builds on it.
-            files.checkpoint(id, seq).map_err(|fault| match fault {
-                CheckpointError::File(fault) => CollectionError::File(fault),
-                _ => CollectionError::Gone(Gone::Closed),
-            })?;
+            if let Err(fault) = files.checkpoint(id, seq) {
+                // Without its records it must not come back under this name.
+                files.drop_collection::<CollectionError>(id)?;
+                collection.end();
+                return Err(match fault {
+                    CheckpointError::File(fault) => CollectionError::File(fault),
+                    _ => CollectionError::Gone(Gone::Closed),
+                });
+            }
         }
         collections.insert(name, collection.clone());
         Ok(collection)

@@ -183,8 +183,8 @@ impl Keeper {
         }
     }
 
-    /// The logs hold more than the checkpoints that would take their place:
-    /// so all that is written is written twice more at most.
+    /// The logs hold more than the checkpoints that would take their place: so
+    /// checkpoints write about twice what was logged at most, and their indexes.
     fn is_due(&self) -> bool {
         let held: u64 = self.closed.iter().map(|file| file.bytes).sum();
         held > self.least.max(self.files.checkpoint_bytes())

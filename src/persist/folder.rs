@@ -25,6 +25,10 @@ use crate::vector::Space;
 
 pub(super) const LOCK: &str = "lock";
 
+/// What is added to the name of a file that a repair could not read: nobody
+/// looks at it any more, but whoever repairs.
+const DAMAGED: &str = ".damaged";
+
 /// Bytes of a log in which nothing stands: a header, and a frame that ends it.
 const EMPTY_LOG: u64 = (FILE_HEADER + FRAME_HEADER) as u64;
 
@@ -210,6 +214,10 @@ impl Found {
         let folder = Folder { storage: self.storage, numbers, manifest, _guard: self.guard };
         let opened: Vec<u64> = logs.iter().map(Log::number).collect();
         folder.sweep(&self.names, &opened);
+        for name in &self.logs.unreadable {
+            // One that keeps its name is found to be damaged the next time, too.
+            let _ = folder.storage.rename(name, &format!("{name}{DAMAGED}"));
+        }
         Ok(Opened { folder, logs, closed })
     }
 
@@ -294,8 +302,10 @@ impl Folder {
 
     /// A checkpoint that was written takes the place of the one before.
     pub(crate) fn checkpointed(&mut self, collection: u64, at: CheckpointAt) -> Result<(), FileError> {
-        let Some(entry) = self.contents().collections.get(&collection) else {
-            // It was dropped meanwhile.
+        let entry = self.contents().collections.get(&collection);
+        let Some(entry) = entry.filter(|entry| entry.checkpointed() <= at.seq) else {
+            // It was dropped meanwhile, or a newer one was faster: the logs
+            // before that one may be gone.
             self.remove(&checkpoint::name(collection, at.number));
             return Ok(());
         };

@@ -33,7 +33,7 @@ pub(crate) struct FileNumbers(AtomicU64);
 
 impl FileNumbers {
     pub(super) fn after(last: u64) -> FileNumbers {
-        FileNumbers(AtomicU64::new(last + 1))
+        FileNumbers(AtomicU64::new(last.wrapping_add(1)))
     }
 
     pub(super) fn draw(&self) -> u64 {

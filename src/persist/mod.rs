@@ -10,6 +10,8 @@ pub(crate) mod checkpoint;
 mod entry;
 mod fault;
 mod folder;
+#[cfg(test)]
+mod forge;
 mod frame;
 mod log;
 mod manifest;
@@ -24,6 +26,6 @@ pub(crate) use manifest::CheckpointAt;
 use manifest::MANIFEST;
 pub use recover::{GiveUp, GivenUp};
 pub use report::{FileKind, FolderReport, StoredCheckpoint, StoredCollection, StoredFile};
-#[cfg(test)]
-pub(crate) use storage::simulator;
 pub(crate) use storage::{Disk, Storage};
+#[cfg(test)]
+pub(crate) use {forge::forge, storage::simulator};

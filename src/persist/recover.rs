@@ -106,6 +106,8 @@ pub(super) struct Logs {
     /// Collections with writes that do not count.
     pub(super) incomplete: Vec<u64>,
     pub(super) given_up: Vec<GivenUp>,
+    /// Files that are logs by their names and cannot be read as such.
+    pub(super) unreadable: Vec<String>,
     repair: bool,
 }
 
@@ -130,6 +132,7 @@ impl Logs {
             states: BTreeMap::new(),
             incomplete: Vec::new(),
             given_up: Vec::new(),
+            unreadable: Vec::new(),
             repair,
         };
         logs.open(storage, names, contents)?;
@@ -164,6 +167,7 @@ impl Logs {
                 }
                 if self.repair {
                     self.give_up(&name, 0, length, 0, GiveUp::Damage);
+                    self.unreadable.push(name);
                     continue;
                 }
                 return Err(FileError::Damaged { file: name, offset: 0, what: "the header is bad" });
@@ -259,7 +263,7 @@ impl Logs {
             let all = parts.range((*collection, Seq(0))..=(*collection, Seq(u64::MAX)));
             let mut is_whole = true;
             for ((_, seq), parts) in all {
-                is_whole &= seq.0 == state.0 + 1 && parts.found == parts.needed;
+                is_whole &= state.0.checked_add(1) == Some(seq.0) && parts.found == parts.needed;
                 if !is_whole {
                     break;
                 }

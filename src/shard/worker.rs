@@ -208,12 +208,19 @@ impl Worker {
     /// Logs what waits in the mailbox, then lets the shards have it.
     fn take_writes(&mut self) -> bool {
         let mut taken = Vec::new();
+        let mut busy = false;
         while taken.len() < DRAIN_WRITES
             && let Some(envelope) = self.ports.writes.try_next()
         {
-            taken.push(envelope);
+            busy = true;
+            // At once: what was sent behind it may be taken in the same round,
+            // and must be logged.
+            if matches!(envelope.message, WriteCommand::StartLog { .. }) {
+                self.take_write(envelope.message, envelope.permit);
+            } else {
+                taken.push(envelope);
+            }
         }
-        let busy = !taken.is_empty();
         let outcome = self.log(&taken);
         for Envelope { message, permit } in taken {
             // After a fault nothing is applied that should have been logged:

@@ -13,10 +13,14 @@
 //! | `indx` | yes | the index |
 //! | `end.` | no | the number of sections |
 
+#[cfg(test)]
+mod forge;
 mod read;
 mod section;
 mod write;
 
+#[cfg(test)]
+pub(crate) use forge::forge;
 pub(crate) use read::{Checkpoint, LoadedShard};
 pub(crate) use write::{Meta, write};
 

@@ -12,8 +12,8 @@ use crate::engine::config::{CollectionConfig, IndexSpec};
 use crate::error::FileError;
 use crate::id::Seq;
 use crate::metric::Metric;
-use crate::persist::FolderOptions;
 use crate::persist::simulator::Simulator;
+use crate::persist::{FolderOptions, forge};
 use crate::rows::{Mutation, NewRow};
 
 /// Writes of collection `b`; the last one is known to be durable to nobody.
@@ -156,6 +156,15 @@ fn repair(folder: &Simulator) -> Outcome<bool> {
     Ok(is_told)
 }
 
+/// The log that its worker was writing last.
+fn is_newest(folder: &Simulator, name: &str) -> bool {
+    let number = |file: &str| file.rsplit('-').next().and_then(|text| text.parse::<u64>().ok());
+    let worker = name.get(..6).filter(|_| name.starts_with("log-"));
+    let others =
+        folder.files().into_iter().filter(|file| worker.is_some_and(|worker| file.starts_with(worker)));
+    worker.is_some() && others.filter_map(|file| number(&file)).max() == number(name)
+}
+
 #[test]
 fn a_repair_opens_what_is_damaged_says_what_it_gave_up_and_leaves_a_sound_folder() {
     let (folder, _) = small_folder();
@@ -173,7 +182,10 @@ fn a_repair_opens_what_is_damaged_says_what_it_gave_up_and_leaves_a_sound_folder
         }
         let copy = folder.copy(1);
         crate::persist::Storage::remove(&copy, &name).unwrap();
-        assert!(repair(&copy).unwrap(), "{name} was removed");
+        let is_told = repair(&copy).unwrap();
+        // Nothing names the newest log of a worker that was begun since the
+        // folder was opened.
+        assert!(is_told || is_newest(&folder, &name), "{name} was removed");
     }
 }
 
@@ -202,5 +214,47 @@ fn spliced_files_are_read_as_they_were_or_named() {
                 assert_eq!(states(&mut machine, &model).map(drop), Ok(()), "round {round}, {name}")
             }
         }
+    }
+}
+
+/// A file whose checksums are right and whose content is not: nobody writes
+/// such a thing by accident, but no reader may end by it.
+#[test]
+fn forged_files_with_right_checksums_are_errors_or_some_content_and_never_a_panic() {
+    let (folder, _) = small_folder();
+    let mut random = Random::new(5);
+    let all: Vec<_> = files(&folder).into_iter().filter(|(_, bytes)| bytes.len() > 64).collect();
+    let mut opened = 0;
+    let rounds = 6_000 * scale();
+    for _ in 0..rounds {
+        let (name, _) = &all[random.below(all.len() as u64) as usize];
+        let chosen = random.below(8) as usize;
+        let mut change = |number: usize, content: &mut Vec<u8>| {
+            if number == chosen || random.below(12) == 0 {
+                distort(content, &mut random);
+            }
+        };
+        let forged = forge(&folder, name, &mut change).unwrap();
+        let copy = with(&folder, name, forged, false);
+        if let Ok(mut machine) = Machine::open(&copy, WORKERS, Plant::None) {
+            machine.exercise();
+            opened += 1;
+        }
+    }
+    assert!(opened > rounds / 20, "only {opened} were opened at all");
+}
+
+/// Another byte, another number, a shorter or a longer end.
+fn distort(content: &mut Vec<u8>, random: &mut Random) {
+    let place = random.below(content.len().max(1) as u64) as usize;
+    match random.below(5) {
+        0 | 1 => content.iter_mut().skip(place).take(1).for_each(|byte| *byte = random.below(256) as u8),
+        2 => {
+            let numbers = [0, 1, 2, 255, 1 << 31, u64::from(u32::MAX), 1 << 63, u64::MAX];
+            let number = numbers[random.below(8) as usize].to_le_bytes();
+            content.iter_mut().skip(place).zip(number).for_each(|(byte, new)| *byte = new);
+        }
+        3 => content.truncate(place),
+        _ => content.extend_from_within(place..),
     }
 }

@@ -18,6 +18,7 @@ use crate::persist::simulator::Simulator;
 use crate::persist::{
     CheckpointAt, ClosedLog, Folder, FolderOptions, GivenUp, Opened, Refused, Storage, checkpoint, find,
 };
+use crate::query::Query;
 use crate::rows::Mutation;
 use crate::shard::{CollectionId, Journal, LogPart, WriteCommand};
 use crate::snapshot::{Published, Snapshot, shard_of};
@@ -78,7 +79,11 @@ impl Machine {
         let mut collections = BTreeMap::new();
         let entries: Vec<_> = found.collections().map(|(id, entry)| (id, entry.clone())).collect();
         for (id, entry) in entries {
-            let config = CollectionConfig::decode(&entry.config).unwrap();
+            let config = CollectionConfig::decode(&entry.config).map_err(|fault| FileError::Damaged {
+                file: "manifest".to_owned(),
+                offset: 0,
+                what: fault.what,
+            })?;
             let workers = found.workers() as usize;
             let mut blueprint = Blueprint::empty(CollectionId(id), &entry.name, config, workers);
             blueprint.seq = entry.checkpointed();
@@ -86,7 +91,10 @@ impl Machine {
                 let file = checkpoint::name(id, at.number);
                 let source = Source { storage: &folder.clone(), file: &file, repair: options.repair };
                 let (states, seq) = source.restore(&mut blueprint, &mut |part| found.give_up(part))?;
-                assert_eq!(seq, at.seq);
+                if seq != at.seq {
+                    let what = "the checkpoint is of another state";
+                    return Err(FileError::Damaged { file, offset: 0, what });
+                }
                 blueprint.states = states;
             }
             blueprint.last = found.state_of(id);
@@ -242,6 +250,17 @@ impl Machine {
             (hosted.blueprint.name.clone(), (hosted.blueprint.seq, content))
         });
         each.collect()
+    }
+
+    /// Reads and searches all that there is, whether it makes sense or not.
+    pub(crate) fn exercise(&mut self) {
+        for hosted in self.collections.values_mut() {
+            let snapshot = Snapshot::new(Arc::new(hosted.publish()));
+            let _ = snapshot.verify();
+            for record in snapshot.scroll(None, usize::MAX).records {
+                let _ = snapshot.search(&Query::new(record.vector()).top(5));
+            }
+        }
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
