@@ -7,7 +7,7 @@
 //! clock; times are compared with wide margins, on the side that a busy
 //! machine does not push.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly")]
 
 mod common;
 #[path = "../examples/load_harness/load/mod.rs"]
@@ -225,7 +225,15 @@ fn small(data: &Data, way: Way) -> UnderLoad<'_> {
     let items = engine.create_collection("items", config).unwrap().backpressure(Backpressure::Reject);
     let records = (0..1_000).map(|key| Record::new(key, data.row(key)));
     items.upsert_batch(records).unwrap().wait().unwrap();
-    let asking = Asking { way, k: 5, params: None, judge_every: 10, watch_every: 3, batch: 10 };
+    let asking = Asking {
+        way,
+        k: 5,
+        params: None,
+        published_is_enough: false,
+        judge_every: 10,
+        watch_every: 3,
+        batch: 10,
+    };
     UnderLoad { engine, items, data, asking, judge: Judge::new() }
 }
 

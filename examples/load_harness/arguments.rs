@@ -34,6 +34,8 @@ What is loaded:
   --pool N         threads of the engine's pool                     [1]
   --mailbox N      places in each worker's mailbox                  [1024]
   --full F         what a write does when it is full: wait, reject  [reject]
+  --shows S        what searches through the workers show: accepted (every write
+                   before them; they wait for it), published         [accepted]
   --folder DIR     keep logs and checkpoints there                  [in memory]
 
 What comes:
@@ -108,6 +110,7 @@ pub(super) struct Arguments {
     pub(super) pool: usize,
     pub(super) mailbox: usize,
     pub(super) full: Backpressure,
+    pub(super) published: bool,
     pub(super) folder: Option<PathBuf>,
     pub(super) arrivals: Arrivals,
     pub(super) mix: Mix,
@@ -149,6 +152,7 @@ impl Arguments {
             pool: 1,
             mailbox: 1_024,
             full: Backpressure::Reject,
+            published: false,
             folder: None,
             arrivals: Arrivals::Poisson { rate: 2_000.0 },
             mix: Mix::parse("search=90,upsert=5,insert=2.5,delete=2.5").ok_or("the default mix")?,
@@ -205,6 +209,7 @@ impl Arguments {
             "target" => self.target = named(value, &TARGETS).ok_or_else(wrong)?,
             "index" => self.index = named(value, &INDEXES).ok_or_else(wrong)?,
             "full" => self.full = named(value, &FULL).ok_or_else(wrong)?,
+            "shows" => self.published = named(value, &SHOWS).ok_or_else(wrong)?,
             "data" => self.data = Some(value.into()),
             "folder" => self.folder = Some(value.into()),
             "out" => self.out = value.into(),
@@ -263,6 +268,7 @@ const TARGETS: [(&str, Loaded); 3] =
     [("caller", Loaded::Caller), ("workers", Loaded::Workers), ("noop", Loaded::NoOp)];
 const INDEXES: [(&str, Index); 3] = [("graph", Index::Graph), ("hnsw", Index::Hnsw), ("flat", Index::Flat)];
 const FULL: [(&str, Backpressure); 2] = [("wait", Backpressure::Wait), ("reject", Backpressure::Reject)];
+const SHOWS: [(&str, bool); 2] = [("accepted", false), ("published", true)];
 
 fn named<T: Copy>(value: &str, names: &[(&str, T)]) -> Option<T> {
     names.iter().find(|(name, _)| *name == value).map(|(_, named)| *named)

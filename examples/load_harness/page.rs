@@ -164,8 +164,18 @@ fn over_time(
 }
 
 fn charts(reports: &[(&str, &Report)]) -> Vec<Chart> {
+    let mut all = charts_of_answers(reports);
+    all.extend(charts_of_state(reports));
+    all
+}
+
+/// The lines of several series.
+fn lines(all: Vec<Vec<Line>>) -> Vec<Line> {
+    all.into_iter().flatten().collect()
+}
+
+fn charts_of_answers(reports: &[(&str, &Report)]) -> Vec<Chart> {
     let seconds = ("seconds", Scale::Linear);
-    let lines = |all: Vec<Vec<Line>>| all.into_iter().flatten().collect();
     let per_second =
         |count: fn(&Interval) -> u64| move |i: &Interval| Some(count(i) as f64 / i.seconds.max(1e-9));
     vec![
@@ -206,6 +216,12 @@ fn charts(reports: &[(&str, &Report)]) -> Vec<Chart> {
             y: ("recall", Scale::Linear),
             lines: over_time(reports, "recall", 2, |i| i.recall),
         },
+    ]
+}
+
+fn charts_of_state(reports: &[(&str, &Report)]) -> Vec<Chart> {
+    let seconds = ("seconds", Scale::Linear);
+    vec![
         Chart {
             title: "How soon a write can be found",
             caption: "From its acknowledgement to the first snapshot that shows it.",

@@ -65,6 +65,7 @@ pub(super) fn empty<'d>(arguments: &Arguments, data: &'d Data) -> Result<UnderLo
         way,
         k: arguments.k,
         params: arguments.params,
+        published_is_enough: arguments.published,
         judge_every: arguments.judge_every,
         watch_every: arguments.watch_every,
         batch: arguments.batch,
@@ -102,6 +103,10 @@ pub(super) fn scenario(arguments: &Arguments, data: &Data) -> Scenario {
     note("pool", arguments.pool.to_string());
     note("mailbox", arguments.mailbox.to_string());
     note("a full mailbox", format!("{:?}", arguments.full).to_lowercase());
+    note(
+        "searches show",
+        if arguments.published { "what is published" } else { "all writes before" }.to_owned(),
+    );
     note("batch", arguments.batch.to_string());
     Scenario {
         title: arguments.title.clone().unwrap_or_else(|| "vecino under load".to_owned()),

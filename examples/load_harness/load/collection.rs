@@ -1,7 +1,8 @@
 //! vecino under load: on the calling thread, or through the workers.
 
 use vecino::{
-    Answer, Collection, Engine, Page, Query, Record, SearchError, SearchParams, Snapshot, Write, WriteError,
+    Answer, Collection, Engine, Page, Query, Record, SearchError, SearchParams, Seq, Snapshot, Write,
+    WriteError,
 };
 
 use super::check::{Judge, Sample};
@@ -29,6 +30,8 @@ pub(crate) struct Asking {
     pub(crate) k: usize,
     /// `None`: as the collection is set.
     pub(crate) params: Option<SearchParams>,
+    /// A search through the workers waits for no write.
+    pub(crate) published_is_enough: bool,
     /// One search of so many is judged; 0: none.
     pub(crate) judge_every: u64,
     /// One write of so many is watched until it is visible; 0: none.
@@ -70,7 +73,10 @@ impl UnderLoad<'_> {
     }
 
     async fn search_by_workers(&self, request: Request) -> Outcome {
-        let query = self.query(request.query);
+        let mut query = self.query(request.query);
+        if self.asking.published_is_enough {
+            query = query.at_least(Seq(0));
+        }
         let answer = self.items.search_async(query.clone()).await;
         if self.is_judged(request) {
             let snapshot = self.items.snapshot();
