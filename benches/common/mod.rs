@@ -91,6 +91,11 @@ impl Data {
         Data { metric: Metric::L2, base, queries }
     }
 
+    /// The first rows and queries.
+    pub(crate) fn first(&self, rows: usize, queries: usize) -> Data {
+        Data { metric: self.metric, base: self.base.first(rows), queries: self.queries.first(queries) }
+    }
+
     /// From a folder with `base.fvecs`, `query.fvecs` and `metric` (l2, cos, ip).
     pub(crate) fn read(dir: &Path) -> std::io::Result<Data> {
         let metric = match std::fs::read_to_string(dir.join("metric"))?.trim() {
@@ -225,4 +230,45 @@ pub(crate) fn breadth_for(
 ) -> Option<(usize, f64)> {
     let found = BREADTHS.into_iter().map(|ef| (ef, recall(items, queries, truth, ef)));
     found.into_iter().find(|(_, recall)| *recall >= least)
+}
+
+/// The speed at a recall.
+pub(crate) struct Speed {
+    /// The least breadth that reaches it.
+    pub(crate) ef: usize,
+    pub(crate) recall: f64,
+    /// Queries a second, between the breadths on both sides of the recall.
+    pub(crate) queries: f64,
+}
+
+/// Queries a second at a recall: the median of passes with the breadths on both
+/// sides of it, joined by a line over the logarithm of the speed. (When the
+/// least breadth reaches more, that is what is given.)
+pub(crate) fn at_recall(
+    items: &Collection,
+    queries: &Rows,
+    truth: &[Vec<u64>],
+    target: f64,
+    rounds: usize,
+) -> Option<Speed> {
+    let k = truth.first().map_or(1, Vec::len);
+    let speed = |ef: usize| {
+        let times = (0..rounds).map(|_| queries.len() as f64 / pass(items, queries, k, ef));
+        median(times.collect())
+    };
+    let mut below: Option<(usize, f64)> = None;
+    for ef in BREADTHS {
+        let reached = recall(items, queries, truth, ef);
+        if reached < target {
+            below = Some((ef, reached));
+            continue;
+        }
+        let Some((lesser, missed)) = below else {
+            return Some(Speed { ef, recall: reached, queries: speed(ef) });
+        };
+        let share = (target - missed) / (reached - missed);
+        let queries = (speed(lesser).ln() * (1.0 - share) + speed(ef).ln() * share).exp();
+        return Some(Speed { ef, recall: target, queries });
+    }
+    None
 }
