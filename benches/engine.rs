@@ -6,7 +6,7 @@
 //!
 //! DIR holds `base.fvecs`, `query.fvecs` and `metric` (l2, cos, ip); without it
 //! the rows are synthetic. Keys: index (graph, hnsw or flat), rows, queries,
-//! rounds, shards (numbers of them), only (parts: snapshot, path, threads,
+//! rounds, shards (numbers of them), k (of their searches), only (parts: snapshot, path, threads,
 //! publish, shards).
 //! `--large` publishes into 1,000,000 rows too (minutes to build).
 
@@ -161,14 +161,14 @@ fn two_threads(items: &Collection, queries: &Rows, truth: &[Vec<u64>], rounds: u
 }
 
 /// Queries a second at equal recall with so many shards each, on one thread.
-fn shards(data: &Data, spec: IndexSpec, counts: &[usize], rounds: usize) {
+fn shards(data: &Data, spec: IndexSpec, counts: &[usize], k: usize, rounds: usize) {
     let mut bases: Vec<(f64, f64)> = Vec::new();
     for workers in counts.iter().copied() {
         let engine = Engine::builder().workers(workers).build().expect("an engine");
         let items = filled(&engine, "items", spec, data.metric, &data.base);
-        let truth = exact(&items, &data.queries, K);
+        let truth = exact(&items, &data.queries, k);
         for target in [0.95, 0.99] {
-            let Some(Speed { ef, recall, queries }) =
+            let Some(Speed { ef, recall, hops, distances, queries }) =
                 at_recall(&items, &data.queries, &truth, target, rounds)
             else {
                 println!("{workers} shards: recall {target} is not reached");
@@ -179,7 +179,7 @@ fn shards(data: &Data, spec: IndexSpec, counts: &[usize], rounds: usize) {
             }
             let base = bases.iter().find(|(of, _)| *of == target).map_or(f64::NAN, |(_, base)| *base);
             println!(
-                "{workers} shards: recall {recall:.4} (ef {ef:3}), {queries:8.0} queries/s, ratio to {} {:.2}",
+                "{workers} shards: recall {recall:.4} (ef {ef:3}, {hops:.0} hops, {distances:.0} distances), {queries:8.0} queries/s, ratio to {} {:.2}",
                 counts[0],
                 queries / base,
             );
@@ -228,6 +228,6 @@ fn main() {
         publishing(&items, &large, items.stats().shards[0].index, 100);
     }
     if does("shards") {
-        shards(&data, spec, &arguments.list("shards", "1,2,4,8"), rounds);
+        shards(&data, spec, &arguments.list("shards", "1,2,4,8"), arguments.number("k", K), rounds);
     }
 }
