@@ -88,8 +88,38 @@ fn search_with(
             effort.hops += done.hops;
             bound = merge(&mut scratch.merged, plan.k);
         }
+        let SearchScratch { prepared, shard, merged } = scratch;
+        revisit(published, &plan, prepared, shard, merged, &mut effort);
     }
     Ok(answer(published, &scratch.merged, effort, plan.ef))
+}
+
+/// Searches once more, for all k, where all that a shard was asked for is among
+/// the best: it may have more.
+fn revisit(
+    published: &Published,
+    plan: &ShardPlan,
+    prepared: &[f32],
+    scratch: &mut ShardScratch,
+    merged: &mut Vec<Candidate>,
+    effort: &mut Effort,
+) {
+    if plan.shard_k == plan.k {
+        return;
+    }
+    for (at, shard) in published.shards.iter().enumerate() {
+        let is_own = |candidate: &Candidate| candidate.shard as usize == at;
+        if merged.iter().filter(|candidate| is_own(candidate)).count() < plan.shard_k {
+            continue;
+        }
+        let bound = kth(merged, plan.k);
+        merged.retain(|candidate| !is_own(candidate));
+        let done = shard.search(&plan.alone().request(published, prepared, bound), scratch);
+        effort.distances += done.distances;
+        effort.hops += done.hops;
+        add_found(merged, scratch.found.sorted(), at);
+        merge(merged, plan.k);
+    }
 }
 
 /// Searches that take turns on one thread: enough that each finds its memory
@@ -170,6 +200,10 @@ fn search_group(
             bounds[query] = merge(&mut merged[query], plan.k);
         }
     }
+    for (query, plan) in plans.iter().enumerate() {
+        let (prepared, scratch) = (&prepared[query], &mut shards[query]);
+        revisit(published, plan, prepared, scratch, &mut merged[query], &mut done[query]);
+    }
     for ((plan, merged), effort) in plans.iter().zip(merged.iter()).zip(done) {
         answers.push(answer(published, merged, effort, plan.ef));
     }
@@ -177,6 +211,7 @@ fn search_group(
 }
 
 /// How one query is spread over the shards.
+#[derive(Clone, Copy)]
 pub(crate) struct ShardPlan {
     /// Hits wanted in the end.
     k: usize,
@@ -200,7 +235,14 @@ impl ShardPlan {
         let ef = breadth.unwrap_or(0);
         let exact = breadth.is_none();
         let shown = if published.is_exact() { 0 } else { ef };
-        ShardPlan { k, ef: shown, shard_k: k, shard_ef: share(ef, published.shards.len()), exact }
+        let shards = published.shards.len();
+        let shard_k = if exact { k } else { share(k, shards) };
+        ShardPlan { k, ef: shown, shard_k, shard_ef: share(ef, shards), exact }
+    }
+
+    /// For a shard that is asked once and for all.
+    fn alone(self) -> ShardPlan {
+        ShardPlan { shard_k: self.k, ..self }
     }
 
     fn request<'a>(&self, published: &'a Published, prepared: &'a [f32], bound: f32) -> ShardRequest<'a> {
@@ -275,6 +317,11 @@ fn merge(merged: &mut Vec<Candidate>, k: usize) -> f32 {
         a.distance.total_cmp(&b.distance).then((a.shard, a.row).cmp(&(b.shard, b.row)))
     });
     merged.truncate(k);
+    kth(merged, k)
+}
+
+/// The distance of the last of k sorted candidates, infinite while there are fewer.
+fn kth(merged: &[Candidate], k: usize) -> f32 {
     match merged.last() {
         Some(last) if merged.len() == k => last.distance,
         _ => f32::INFINITY,
@@ -317,7 +364,7 @@ pub(crate) fn search_one_shard(
         check(published, query)?;
         prepare(published, query, &mut scratch.prepared)?;
         scratch.merged.clear();
-        let plan = ShardPlan::new(published, query);
+        let plan = ShardPlan::new(published, query).alone();
         let mut effort = Effort::default();
         if plan.k > 0 {
             effort = search_shard(published, shard, &plan, f32::INFINITY, scratch);
