@@ -13,7 +13,7 @@ mod common;
 #[path = "../examples/load_harness/load/mod.rs"]
 mod load;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::watchdog;
@@ -26,6 +26,7 @@ use load::mix::{Mix, Operation};
 use load::report::Report;
 use load::rng::{Popularity, Rng};
 use load::run::{Outcome, Scenario, run};
+use load::soak::Soak;
 use load::target::{Call, Gauges, Outcome as Ended, Prepared, Target};
 use vecino::{Backpressure, CollectionConfig, Engine, Metric, Record};
 
@@ -37,7 +38,8 @@ fn settings(arrivals: Arrivals, millis: u64) -> FeedSettings {
         keys: Popularity::Uniform,
         queries: Popularity::Uniform,
         query_count: 100,
-        loaded: 1_000,
+        oldest: 0,
+        newest: 1_000,
         batch: 10,
         cap: 100_000,
         seed: 7,
@@ -260,6 +262,34 @@ fn vecino_under_a_mixed_load_answers_rightly_in_both_ways() {
         target.items.flush().unwrap();
         assert!(target.items.verify().unwrap().is_sound());
     }
+}
+
+// A few seconds of what `load_harness soak` does for hours.
+#[test]
+fn a_soak_finds_nothing_wrong_and_checks_every_answer() {
+    let _watchdog = watchdog(120);
+    let data = Data::generated(3_000, 16, 50, 4);
+    let mut target = small(&data, Way::Caller);
+    target.judge.be_strict();
+    (target.asking.judge_every, target.asking.watch_every) = (1, 1);
+    let folder = std::env::temp_dir().join(format!("vecino-soak-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (items, over) = (target.items.clone(), AtomicBool::new(false));
+    let soak = Soak { items: &items, data: &data, folder: folder.clone(), seed: 3 };
+    let mix = Mix::parse("search=70,upsert=12,insert=8,delete=8,batch=1,page=1").unwrap();
+    let feed = FeedSettings { mix, ..settings(Arrivals::Closed { clients: 2 }, 3_000) };
+    let (report, soaked) = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| soak.run(&over));
+        let outcome = run(&scenario(feed, 2), &target, Some(&target.judge), &mut |_| {});
+        over.store(true, Ordering::Relaxed);
+        (outcome.unwrap().report, watcher.join().unwrap())
+    });
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!((report.faults(), soaked.faults), (Vec::new(), Vec::<String>::new()));
+    let searches = report.operation("search").unwrap().done;
+    assert_eq!(report.totals.judged, searches, "every answer was judged");
+    assert!(searches > 200 && soaked.compared > 10 && soaked.checkpoints > 1 && soaked.verified > 2);
+    assert!(report.totals.recall.unwrap() > 0.9);
 }
 
 #[test]

@@ -25,9 +25,8 @@ use load::collection::{Asking, UnderLoad, Way};
 use load::data::Data;
 use load::feed::FeedSettings;
 use load::mix::Mix;
-use load::report::Report;
 use load::rng::Popularity;
-use load::run::{Scenario, run};
+use load::run::{Outcome, Scenario, run};
 use vecino::{
     Backpressure, Collection, CollectionConfig, Engine, HnswConfig, IndexSpec, Metric, Query, Record, Seq,
     Write, WriteError,
@@ -192,7 +191,7 @@ fn overloaded(data: &Data) -> UnderLoad<'_> {
     UnderLoad { engine, items, data, asking, judge: Judge::new() }
 }
 
-fn measured(target: &UnderLoad<'_>, arrivals: Arrivals, millis: u64) -> Report {
+fn measured(target: &UnderLoad<'_>, keys: (u64, u64), arrivals: Arrivals, millis: u64) -> Outcome {
     let feed = FeedSettings {
         arrivals,
         length: Duration::from_millis(millis),
@@ -200,7 +199,8 @@ fn measured(target: &UnderLoad<'_>, arrivals: Arrivals, millis: u64) -> Report {
         keys: Popularity::Zipf(0.99),
         queries: Popularity::Uniform,
         query_count: data_queries(target),
-        loaded: target.items.len() as u64,
+        oldest: keys.0,
+        newest: keys.1,
         batch: 10,
         cap: 5_000,
         seed: 11,
@@ -214,7 +214,7 @@ fn measured(target: &UnderLoad<'_>, arrivals: Arrivals, millis: u64) -> Report {
         useful_within: None,
         notes: Default::default(),
     };
-    run(&scenario, target, Some(&target.judge), &mut |_| {}).unwrap().report
+    run(&scenario, target, Some(&target.judge), &mut |_| {}).unwrap()
 }
 
 fn data_queries(target: &UnderLoad<'_>) -> u64 {
@@ -228,9 +228,10 @@ fn at_ten_times_its_capacity_an_engine_goes_on_and_recovers() {
     let _watchdog = watchdog(180);
     let data = Data::generated(8_000, 64, 200, 4);
     let target = overloaded(&data);
-    let peak = measured(&target, Arrivals::Closed { clients: 64 }, 1_500).totals;
+    let alone = measured(&target, (0, 4_000), Arrivals::Closed { clients: 64 }, 1_500);
+    let peak = alone.report.totals;
     let peak_rate = peak.per_second(peak.done);
-    let report = measured(&target, Arrivals::Poisson { rate: 10.0 * peak_rate }, 2_000);
+    let report = measured(&target, alone.keys, Arrivals::Poisson { rate: 10.0 * peak_rate }, 2_000).report;
     let over = &report.totals;
     assert_eq!(report.faults(), Vec::<String>::new());
     assert!(over.refused > over.done, "{over:?}");

@@ -20,6 +20,7 @@ Commands:
   self-check       the harness alone: what it adds to every time
   sweep            a run for every combination of --rates, --shards, --efs
   find             the highest rate with p99 <= --p99 ms and recall >= --recall
+  soak             a long run that checks every answer, with held snapshots, checkpoints, verify
   runbook FILE     the steps of a big-ann streaming runbook (YAML), in their order
   compare A B      two reports (report.json) side by side on one page
 
@@ -77,6 +78,7 @@ pub(super) enum Command {
     SelfCheck,
     Sweep,
     Find,
+    Soak,
     Runbook(PathBuf),
     Compare(PathBuf, PathBuf),
     Help,
@@ -288,6 +290,7 @@ fn command(words: &[String]) -> Result<Command> {
         [] | ["run"] => Ok(Command::Run),
         ["self-check"] => Ok(Command::SelfCheck),
         ["sweep"] => Ok(Command::Sweep),
+        ["soak"] => Ok(Command::Soak),
         ["find"] => Ok(Command::Find),
         ["runbook", file] => Ok(Command::Runbook(file.into())),
         ["compare", first, second] => Ok(Command::Compare(first.into(), second.into())),

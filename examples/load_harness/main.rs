@@ -23,6 +23,7 @@ mod quick;
 mod runbook;
 mod setup;
 mod show;
+mod soak;
 mod svg;
 mod sweep;
 
@@ -40,6 +41,7 @@ fn main() -> Result<()> {
         Command::SelfCheck => drop(quick::self_check(&arguments)?),
         Command::Sweep => sweep::sweep(&arguments)?,
         Command::Find => sweep::find(&arguments)?,
+        Command::Soak => soak::run(&arguments)?,
         Command::Runbook(file) => runbook::run(&arguments, file)?,
         Command::Compare(first, second) => output::compare(first, second, &arguments.out)?,
     }

@@ -20,8 +20,9 @@ table{border-collapse:collapse;margin:10px 0 22px}td,th{padding:3px 12px;border-
 /// The page of one report, or of two beside each other.
 pub(super) fn page(reports: &[(&str, &Report)]) -> String {
     let mut page = String::from(HEAD);
-    let title = reports.first().map_or("", |(_, report)| report.title.as_str());
-    let _ = write!(page, "<title>{0}</title><h1>{0}</h1>", escaped(title));
+    let titles: Vec<&str> = reports.iter().map(|(_, report)| report.title.as_str()).collect();
+    let title = titles.join(" / ");
+    let _ = write!(page, "<title>{0}</title><h1>{0}</h1>", escaped(&title));
     for (name, report) in reports {
         let label = if reports.len() > 1 { format!("<b>{}</b>: ", escaped(name)) } else { String::new() };
         let _ = write!(

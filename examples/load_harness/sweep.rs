@@ -11,6 +11,7 @@ use vecino::SearchParams;
 use super::arguments::Arguments;
 use super::load::Result;
 use super::load::collection::UnderLoad;
+use super::load::data::Data;
 use super::load::report::Report;
 use super::load::run::{Outcome, run};
 use super::svg::{Chart, Line, Scale};
@@ -87,15 +88,30 @@ fn breadths(arguments: &Arguments) -> Vec<Arguments> {
     arguments.efs.iter().map(with).collect()
 }
 
+/// An engine for several runs, and the keys that are there by now.
+struct Ready<'d> {
+    target: UnderLoad<'d>,
+    keys: (u64, u64),
+}
+
+impl Ready<'_> {
+    fn new<'d>(arguments: &Arguments, data: &'d Data) -> Result<Ready<'d>> {
+        let target = setup::under_load(arguments, data)?;
+        Ok(Ready { target, keys: (0, setup::loaded(arguments, data)) })
+    }
+}
+
 /// One run at a rate, on an engine that is there.
-fn at_rate(arguments: &Arguments, rate: f64, target: &mut UnderLoad<'_>) -> Result<Outcome> {
+fn at_rate(arguments: &Arguments, rate: f64, ready: &mut Ready<'_>) -> Result<Outcome> {
+    let target = &mut ready.target;
     target.asking.params = arguments.params;
     let arguments = Arguments { arrivals: arguments.arrivals.at_rate(rate), ..arguments.clone() };
     let mut scenario = setup::scenario(&arguments, target.data);
     // Keys go on where the last run ended.
-    scenario.feed.loaded = scenario.feed.loaded.max(target.items.len() as u64);
+    (scenario.feed.oldest, scenario.feed.newest) = ready.keys;
     let judge = (arguments.judge_every > 0).then_some(&target.judge);
     let outcome = run(&scenario, &*target, judge, &mut |_| {})?;
+    ready.keys = outcome.keys;
     // What is left of an overload is not the next run's.
     target.items.flush()?;
     Ok(outcome)
@@ -107,16 +123,16 @@ pub(super) fn sweep(arguments: &Arguments) -> Result<()> {
     let mut points = Vec::new();
     for shards in &arguments.shard_list {
         let with_shards = Arguments { shards: *shards, ..arguments.clone() };
-        let mut target = setup::under_load(&with_shards, &data)?;
+        let mut ready = Ready::new(&with_shards, &data)?;
         for with_breadth in breadths(&with_shards) {
             for rate in &arguments.rates {
-                let outcome = at_rate(&with_breadth, *rate, &mut target)?;
+                let outcome = at_rate(&with_breadth, *rate, &mut ready)?;
                 let point = Point::of(&with_breadth, *rate, &outcome.report);
                 point.show();
                 points.push(point);
             }
         }
-        target.engine.close()?;
+        ready.target.engine.close()?;
     }
     write(&arguments.out, "sweep", &points)
 }
@@ -128,16 +144,16 @@ pub(super) fn find(arguments: &Arguments) -> Result<()> {
     let mut best: Option<Point> = None;
     for shards in &arguments.shard_list {
         let with_shards = Arguments { shards: *shards, ..arguments.clone() };
-        let mut target = setup::under_load(&with_shards, &data)?;
+        let mut ready = Ready::new(&with_shards, &data)?;
         for with_breadth in breadths(&with_shards) {
-            let found = highest(&with_breadth, &mut target, &mut points)?;
+            let found = highest(&with_breadth, &mut ready, &mut points)?;
             if let Some(found) = found
                 && best.as_ref().is_none_or(|best| found.rate > best.rate)
             {
                 best = Some(found);
             }
         }
-        target.engine.close()?;
+        ready.target.engine.close()?;
     }
     let asked = format!("p99 <= {} ms and recall >= {}", arguments.p99_ms, arguments.recall);
     match best {
@@ -151,15 +167,11 @@ pub(super) fn find(arguments: &Arguments) -> Result<()> {
 }
 
 /// Doubles the rate until a promise is broken, then halves the gap.
-fn highest(
-    arguments: &Arguments,
-    target: &mut UnderLoad<'_>,
-    points: &mut Vec<Point>,
-) -> Result<Option<Point>> {
+fn highest(arguments: &Arguments, ready: &mut Ready<'_>, points: &mut Vec<Point>) -> Result<Option<Point>> {
     let mut rate = arguments.rates.first().copied().unwrap_or(500.0);
     let (mut good, mut bad): (Option<Point>, Option<f64>) = (None, None);
     for _ in 0..TRIES {
-        let outcome = at_rate(arguments, rate, target)?;
+        let outcome = at_rate(arguments, rate, ready)?;
         let point = Point::of(arguments, rate, &outcome.report);
         point.show();
         points.push(point.clone());

@@ -25,6 +25,7 @@ pub struct EngineBuilder {
     pub(super) mailbox_capacity: usize,
     pub(super) mailbox_bytes: usize,
     pub(super) pool_threads: usize,
+    pub(super) worker_cpus: Vec<usize>,
     pub(super) publish_interval: Duration,
     pub(super) slow_query: Option<Duration>,
     pub(super) durability: Option<Durability>,
@@ -40,6 +41,7 @@ impl Default for EngineBuilder {
             mailbox_capacity: defaults::MAILBOX_CAPACITY,
             mailbox_bytes: defaults::MAILBOX_BYTES,
             pool_threads: cores.min(defaults::POOL_THREADS_MOST),
+            worker_cpus: Vec::new(),
             publish_interval: defaults::PUBLISH_INTERVAL,
             slow_query: None,
             durability: None,
@@ -80,6 +82,14 @@ impl EngineBuilder {
     /// at a lower priority (nice 10), so that searches go first.
     pub fn pool_threads(mut self, threads: usize) -> Self {
         self.pool_threads = threads;
+        self
+    }
+
+    /// Pins workers to CPUs: worker *i* to the *i*-th of these, beginning again
+    /// at their end. Default: they run anywhere. Only on Linux; a CPU that the
+    /// process may not use leaves its worker unpinned, with a WARN event.
+    pub fn pin_workers(mut self, cpus: impl Into<Vec<usize>>) -> Self {
+        self.worker_cpus = cpus.into();
         self
     }
 

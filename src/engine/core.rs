@@ -10,7 +10,7 @@ use tracing::{error, info};
 use super::builder::EngineBuilder;
 use super::defaults;
 use super::files::Files;
-use crate::coordinator::{Coordinator, Pool, Request};
+use crate::coordinator::{Coordinator, Pool, Request, stay_on};
 use crate::durability::Durability;
 use crate::error::BuildError;
 use crate::kernel::isa;
@@ -119,7 +119,12 @@ impl Core {
                 log_fault: log_fault.clone(),
             };
             let worker = Worker::new(number, ports);
-            core.spawn(format!("vecino-worker-{number}"), move || worker.run())?;
+            let cpus = &builder.worker_cpus;
+            let cpu = (!cpus.is_empty()).then(|| cpus[number % cpus.len()]);
+            core.spawn(format!("vecino-worker-{number}"), move || {
+                cpu.into_iter().for_each(stay_on);
+                worker.run();
+            })?;
         }
         info!(workers, pool_threads = builder.pool_threads, isa = isa.name(), "engine started");
         Ok(Arc::new(core))

@@ -50,17 +50,27 @@ pub(crate) struct Judge {
     sender: SyncSender<Sample>,
     receiver: Mutex<Receiver<Sample>>,
     judged: Mutex<Judged>,
+    strict: bool,
 }
 
 impl Judge {
     pub(crate) fn new() -> Judge {
         let (sender, receiver) = sync_channel(SAMPLES);
-        Judge { sender, receiver: Mutex::new(receiver), judged: Mutex::default() }
+        Judge { sender, receiver: Mutex::new(receiver), judged: Mutex::default(), strict: false }
     }
 
-    /// Hands a sample in; it is dropped when the judge is behind.
+    /// From now on no sample is dropped: whoever offers one waits.
+    pub(crate) fn be_strict(&mut self) {
+        self.strict = true;
+    }
+
+    /// Hands a sample in; it is dropped when the judge is behind, unless it is strict.
     pub(crate) fn offer(&self, sample: Sample) {
-        let _ = self.sender.try_send(sample);
+        if self.strict {
+            let _ = self.sender.send(sample);
+        } else {
+            let _ = self.sender.try_send(sample);
+        }
     }
 
     /// Judges one sample if there is any; false when there was none.

@@ -43,8 +43,10 @@ pub(crate) struct FeedSettings {
     pub(crate) queries: Popularity,
     /// Queries there are.
     pub(crate) query_count: u64,
-    /// Records that are there when the run begins: keys 0 to this.
-    pub(crate) loaded: u64,
+    /// Records that are there when the run begins have keys from this...
+    pub(crate) oldest: u64,
+    /// ...to this, not included.
+    pub(crate) newest: u64,
     /// Records of one batch.
     pub(crate) batch: u64,
     /// Requests that may be under way or waiting at a time.
@@ -82,8 +84,8 @@ impl Feed {
             waiting: VecDeque::new(),
             next: None,
             numbered: 0,
-            oldest: 0,
-            newest: settings.loaded,
+            oldest: settings.oldest,
+            newest: settings.newest,
             skipped: 0,
             offered: 0,
         };
@@ -140,6 +142,12 @@ impl Feed {
 
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The keys that are there once everything was done: from, and up to.
+    pub(crate) fn keys(&self) -> (u64, u64) {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        (inner.oldest, inner.newest)
     }
 
     /// Requests that came, and those of them that were skipped, since the last call.

@@ -11,7 +11,7 @@
 //! `rng` and `arrivals`, `mix` say what comes when; `feed` gives it out;
 //! `target` is what can be loaded, `collection` is vecino as such a thing;
 //! `issue` is a thread that sends, `tasks` its futures, `window` what it
-//! measured; `check` judges answers while rows change; `run` puts it together
+//! measured; `check` judges answers while rows change, `soak` looks for what goes wrong slowly; `run` puts it together
 //! and `report` is what comes out.
 
 #![allow(dead_code, reason = "a test uses a part of this")]
@@ -28,6 +28,7 @@ pub(crate) mod mix;
 pub(crate) mod report;
 pub(crate) mod rng;
 pub(crate) mod run;
+pub(crate) mod soak;
 pub(crate) mod target;
 pub(crate) mod tasks;
 pub(crate) mod window;

@@ -41,6 +41,8 @@ pub(crate) struct Outcome {
     pub(crate) report: Report,
     /// The histograms of every stretch, one for each operation, as an HdrHistogram log.
     pub(crate) log: Vec<u8>,
+    /// The keys that the next run on the same target finds: from, and up to.
+    pub(crate) keys: (u64, u64),
 }
 
 /// Runs a scenario; `watch` is told of every stretch as it ends.
@@ -220,7 +222,7 @@ impl<'a> Gathered<'a> {
             totals,
             ..self.report
         };
-        Outcome { report, log: self.log.into_bytes() }
+        Outcome { report, log: self.log.into_bytes(), keys: self.shared.feed.keys() }
     }
 }
 
@@ -234,7 +236,7 @@ fn settings(scenario: &Scenario) -> BTreeMap<String, String> {
     set("mix", feed.mix.describe());
     set("keys", format!("{:?}", feed.keys));
     set("queries", format!("{:?} of {}", feed.queries, feed.query_count));
-    set("loaded", feed.loaded.to_string());
+    set("loaded", (feed.newest - feed.oldest).to_string());
     set("threads", scenario.threads.to_string());
     set("in-flight", feed.cap.to_string());
     set("seed", feed.seed.to_string());
