@@ -166,7 +166,9 @@ fn describe_collections(collections: &[(String, CollectionStats)], to: &mut Expo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CollectionConfig, Metric, Record};
+    use crate::engine::CollectionConfig;
+    use crate::metric::Metric;
+    use crate::snapshot::Record;
 
     fn engine() -> Engine {
         let engine = Engine::builder().workers(2).build().unwrap();
