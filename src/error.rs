@@ -180,6 +180,14 @@ pub enum WaitError {
         /// How long the call waited.
         waited: Duration,
     },
+    /// A shard met one defect after the other when it applied its part of the
+    /// write, and left that part out for good. What belongs to other shards is
+    /// there. This is a bug of the engine: please report it.
+    #[error("a part of write {seq} was left out: applying it met one defect after the other")]
+    LeftOut {
+        /// The write.
+        seq: Seq,
+    },
     /// No write has this number yet.
     #[error("write {seq} does not exist yet: the last one is {last}")]
     Future {

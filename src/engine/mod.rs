@@ -9,6 +9,7 @@ mod defaults;
 mod files;
 mod open;
 mod read;
+mod rebuild;
 mod stats;
 mod stored;
 #[cfg(test)]

@@ -100,6 +100,8 @@ pub struct CollectionStats {
     pub shards: Vec<ShardStats>,
     /// What searches to a target come to.
     pub tuning: TuningStats,
+    /// Writes of which a shard left its part out: see [`WaitError::LeftOut`](crate::WaitError::LeftOut).
+    pub left_out: Vec<Seq>,
 }
 
 /// An engine.
@@ -159,6 +161,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         bytes,
         shards,
         tuning: tuning::of_published(&published),
+        left_out: shared.context.health.left_out().collect(),
     }
 }
 

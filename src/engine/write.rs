@@ -46,7 +46,8 @@ impl Write {
     /// What it has reached by now; `None`: it was only accepted. Lock-free.
     #[must_use]
     pub fn reached(&self) -> Option<Durability> {
-        self.is_visible().then_some(self.durability)
+        let is_whole = self.shared.check_whole(self.seq).is_ok();
+        (self.is_visible() && is_whole).then_some(self.durability)
     }
 
     /// True when the newest snapshot shows it. Lock-free.
@@ -86,17 +87,27 @@ impl Write {
         let request = Request::Await { collection: self.shared.id, seq: self.seq, reply };
         let sent = permit.and_then(|permit| self.shared.core.requests.send(permit, request));
         sent.map_err(|_| self.shared.gone())?;
-        Ok(waiting.wait().await.map_err(|_| self.shared.gone())??)
+        let generation = waiting.wait().await.map_err(|_| self.shared.gone())??;
+        self.shared.check_whole(self.seq).map(|()| generation)
     }
 }
 
 impl CollectionShared {
-    fn generation_showing(&self, seq: Seq) -> Result<Option<Generation>, Gone> {
+    fn generation_showing(&self, seq: Seq) -> Result<Option<Generation>, WaitError> {
         let published = self.cell.load();
         if published.seq >= seq {
-            return Ok(Some(published.generation));
+            return self.check_whole(seq).map(|()| Some(published.generation));
         }
-        self.check_writable().map(|()| None)
+        self.check_writable()?;
+        Ok(None)
+    }
+
+    /// No shard left its part of a write out.
+    fn check_whole(&self, seq: Seq) -> Result<(), WaitError> {
+        match self.context.health.left_out().any(|left_out| left_out == seq) {
+            true => Err(WaitError::LeftOut { seq }),
+            false => Ok(()),
+        }
     }
 
     /// What the logs are told of a write with so many parts.
@@ -133,7 +144,7 @@ impl CollectionShared {
         let request = Request::Await { collection: self.id, seq, reply };
         self.core.requests.send(permit, request).map_err(|_| self.gone())?;
         match waiting.wait(limit.map(|limit| limit.saturating_sub(started.elapsed()))) {
-            Ok(outcome) => Ok(outcome?),
+            Ok(outcome) => self.check_whole(seq).map(|()| outcome)?.map_err(WaitError::from),
             Err(NoAnswer::Lost) => Err(self.gone().into()),
             Err(NoAnswer::Timeout) => Err(WaitError::Timeout { seq, waited: started.elapsed() }),
         }

@@ -9,6 +9,7 @@ mod command;
 mod journal;
 mod mailbox;
 mod places;
+mod rescue;
 mod state;
 mod worker;
 
@@ -23,5 +24,6 @@ pub(crate) use mailbox::{
 };
 pub use places::Backpressure;
 pub(crate) use places::{Permit, Refusal};
+pub(crate) use rescue::Rebuilder;
 pub(crate) use state::{RestoredShard, ShardSetup, ShardState};
 pub(crate) use worker::{Worker, WorkerPorts};
