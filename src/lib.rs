@@ -70,8 +70,9 @@
 //! # Events
 //! Through `tracing`, at the boundaries and never per query (unless
 //! [`EngineBuilder::slow_query`] asks for `slow query`): `publish`, `applied`,
-//! `absorbed` and the span `absorb`, `calibrated`, `backpressure`, `shard failed`, `engine
-//! started`, `engine closed`, with the fields `collection`, `worker`, `shard`,
+//! `absorbed` and the span `absorb`, `calibrated`, `backpressure`, `shard met a
+//! defect`, `shard rebuilt`, `write left out`, `shard failed`, `engine started`,
+//! `engine closed`, with the fields `collection`, `worker`, `shard`,
 //! `generation`, `seq`, `rows`, `elapsed_us`.
 //
 // The modules are declared from the ground floor up: a module uses only what
