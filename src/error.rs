@@ -152,7 +152,8 @@ pub enum WriteError {
     Full {
         /// The worker.
         worker: usize,
-        /// Requests that its mailbox holds.
+        /// Requests that its mailbox takes at present: fewer than its setting while
+        /// writes take long, or while those that wait hold all its bytes.
         capacity: usize,
         /// How long the call waited.
         waited: Duration,

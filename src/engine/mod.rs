@@ -7,6 +7,7 @@ mod config;
 mod core;
 mod defaults;
 mod files;
+mod metrics;
 mod open;
 mod read;
 mod rebuild;

@@ -83,7 +83,7 @@ impl Write {
             return Ok(generation);
         }
         let (reply, waiting) = reply_future();
-        let permit = self.shared.core.requests.acquire_async(Backpressure::Wait).await;
+        let permit = self.shared.core.requests.acquire_async(0, Backpressure::Wait).await;
         let request = Request::Await { collection: self.shared.id, seq: self.seq, reply };
         let sent = permit.and_then(|permit| self.shared.core.requests.send(permit, request));
         sent.map_err(|_| self.shared.gone())?;
@@ -190,6 +190,10 @@ impl Parts {
     }
 }
 
+fn bytes_of(mutations: &[Mutation]) -> usize {
+    mutations.iter().map(Mutation::bytes).sum()
+}
+
 impl Collection {
     /// Puts a record in; one with the same id is replaced, in one step for
     /// every reader. Returns when the write is accepted (numbered and queued):
@@ -278,6 +282,7 @@ impl Collection {
     }
 
     fn check_batch(&self, records: impl IntoIterator<Item = Record>) -> Result<Vec<Mutation>, WriteError> {
+        self.refuse_early()?;
         let records = records.into_iter().enumerate();
         let mutations: Result<Vec<_>, _> = records
             .map(|(position, record)| {
@@ -302,8 +307,9 @@ impl Collection {
         let mut parts = Parts::split(self.shared.core.writes.len(), mutations);
         loop {
             let mut permits = Vec::with_capacity(parts.shards.len());
-            for (shard, _) in &parts.shards {
-                let permit = self.shared.core.writes[*shard].acquire(self.backpressure);
+            for (shard, mutations) in &parts.shards {
+                let permit =
+                    self.shared.core.writes[*shard].acquire_for(bytes_of(mutations), self.backpressure);
                 permits.push(permit.map_err(|refusal| self.refused(*shard, refusal))?);
             }
             match self.send(parts, permits)? {
@@ -318,8 +324,9 @@ impl Collection {
         let mut parts = Parts::split(self.shared.core.writes.len(), mutations);
         loop {
             let mut permits = Vec::with_capacity(parts.shards.len());
-            for (shard, _) in &parts.shards {
-                let permit = self.shared.core.writes[*shard].acquire_async(self.backpressure).await;
+            for (shard, mutations) in &parts.shards {
+                let worker = &self.shared.core.writes[*shard];
+                let permit = worker.acquire_async(bytes_of(mutations), self.backpressure).await;
                 permits.push(permit.map_err(|refusal| self.refused(*shard, refusal))?);
             }
             match self.send(parts, permits)? {
@@ -327,6 +334,16 @@ impl Collection {
                 Err(wider) => parts = wider,
             }
         }
+    }
+
+    /// Refuses before anything is looked at when there is no place at all and
+    /// the handle does not wait: so a refusal costs the same for any batch.
+    fn refuse_early(&self) -> Result<(), WriteError> {
+        let workers = &self.shared.core.writes;
+        if self.backpressure != Backpressure::Reject || !workers.iter().all(Mailbox::is_full) {
+            return Ok(());
+        }
+        workers.first().map_or(Ok(()), |worker| Err(self.refused(0, worker.refuse())))
     }
 
     fn check_durability(&self) -> Result<(), WriteError> {
@@ -364,7 +381,7 @@ impl Collection {
         match refusal {
             Refusal::Closed => WriteError::Gone(self.shared.lost_by(worker)),
             Refusal::Full { waited } => {
-                let capacity = self.shared.core.writes[worker].capacity();
+                let capacity = self.shared.core.writes[worker].limit();
                 tracing::debug!(worker, capacity, ?waited, "backpressure");
                 WriteError::Full { worker, capacity, waited }
             }

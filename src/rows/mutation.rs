@@ -19,3 +19,14 @@ pub(crate) enum Mutation {
     /// Takes the record with this id out, if there is one.
     Delete(RecordId),
 }
+
+impl Mutation {
+    /// Bytes that it holds while it waits.
+    pub(crate) fn bytes(&self) -> usize {
+        let (id, vector) = match self {
+            Mutation::Upsert(new) => (&new.id, new.vector.len()),
+            Mutation::Delete(id) => (id, 0),
+        };
+        size_of::<Mutation>() + id.as_text().map_or(0, str::len) + vector * size_of::<f32>()
+    }
+}

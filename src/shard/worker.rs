@@ -2,14 +2,15 @@
 //!
 //! A round of the loop: answer searches, commit what the pool finished, take
 //! writes from the mailbox, apply them in bounded slices (every shard in
-//! turn), show what changed. It sleeps when a round found nothing to do.
+//! turn), show what changed. Searches and writes have turns that end by the
+//! clock (`turns`). It sleeps when a round found nothing to do.
 //! A defect (a panic) in the work on one shard fails that shard and no other.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, debug_span, error, info, trace};
 
@@ -20,6 +21,7 @@ use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
 use super::places::Permit;
 use super::rescue::{Rebuilder, Rescued, Troubles};
 use super::state::ShardState;
+use super::turns::Turns;
 use crate::error::{FileError, SearchError};
 use crate::index::{Executor, Plan, Settling};
 use crate::snapshot::search_one_shard;
@@ -30,9 +32,6 @@ const DRAIN_WRITES: usize = 256;
 /// Mutations applied to one shard in one round: a fraction of a millisecond,
 /// so that a long batch does not hold up searches and other collections.
 const SLICE_MUTATIONS: usize = 256;
-
-/// Searches answered in one round.
-const DRAIN_QUERIES: usize = 64;
 
 /// How long a worker has nothing to do before it gives back memory that only
 /// older versions of its shards needed: longer than readers and the coordinator
@@ -79,6 +78,9 @@ pub(crate) struct Worker {
     /// To whoever looks after the files.
     notes: Option<Signals<Note>>,
     jobs_begun: u64,
+    turns: Turns,
+    /// The collection that was written last: a turn may end before all were.
+    written: Option<CollectionId>,
     closing: bool,
 }
 
@@ -106,6 +108,8 @@ impl Worker {
             journal: Journal::default(),
             notes: None,
             jobs_begun: 0,
+            turns: Turns::default(),
+            written: None,
             closing: false,
         }
     }
@@ -141,8 +145,7 @@ impl Worker {
         if self.closing {
             return true;
         }
-        busy |= self.take_writes();
-        busy |= self.step_shards();
+        busy |= self.write();
         self.show_changes();
         busy || self.flush_log()
     }
@@ -164,28 +167,37 @@ impl Worker {
     }
 
     fn answer_queries(&mut self) -> bool {
+        let (began, limit) = (Instant::now(), self.turns.for_searches());
         let mut busy = false;
-        for _ in 0..DRAIN_QUERIES {
-            let Some(Envelope { message, permit }) = self.ports.queries.try_next() else { break };
+        while let Some(Envelope { message, permit }) = self.ports.queries.try_next() {
+            self.answer(message, permit);
             busy = true;
-            let ShardQuery { ticket, shard, published, order } = message;
-            if order.reply.is_abandoned() {
-                self.ports.reports.send(Report::Partial {
-                    ticket,
-                    shard,
-                    answer: Err(SearchError::Failed { shard }),
-                });
-                continue;
+            if began.elapsed() >= limit {
+                break;
             }
-            let search = || search_one_shard(&published, &order.query, shard);
-            let answer = catch_unwind(AssertUnwindSafe(search)).unwrap_or_else(|defect| {
-                error!(worker = self.number, shard, defect = describe(&*defect), "search panicked");
-                Err(SearchError::Failed { shard })
-            });
-            drop((published, permit));
-            self.ports.reports.send(Report::Partial { ticket, shard, answer });
+        }
+        if busy {
+            let writes_wait =
+                self.ports.writes.has_next() || self.shards.values().any(|hosted| hosted.state.can_step());
+            self.turns.searched(began.elapsed(), writes_wait);
         }
         busy
+    }
+
+    fn answer(&self, query: ShardQuery, permit: Permit) {
+        let ShardQuery { ticket, shard, published, order } = query;
+        if order.reply.is_abandoned() {
+            let answer = Err(SearchError::Failed { shard });
+            self.ports.reports.send(Report::Partial { ticket, shard, answer });
+            return;
+        }
+        let search = || search_one_shard(&published, &order.query, shard);
+        let answer = catch_unwind(AssertUnwindSafe(search)).unwrap_or_else(|defect| {
+            error!(worker = self.number, shard, defect = describe(&*defect), "search panicked");
+            Err(SearchError::Failed { shard })
+        });
+        drop((published, permit));
+        self.ports.reports.send(Report::Partial { ticket, shard, answer });
     }
 
     fn handle_signals(&mut self) -> bool {
@@ -228,6 +240,24 @@ impl Worker {
                 None => Err("a batch could not be absorbed".to_owned()),
             }
         });
+    }
+
+    /// Takes writes and applies them until there are no more, or until it is
+    /// the turn of searches.
+    fn write(&mut self) -> bool {
+        let (began, limit) = (Instant::now(), self.turns.for_writes());
+        let mut busy = false;
+        loop {
+            let more = self.take_writes() | self.step_shards(began, limit);
+            busy |= more;
+            if !more || !self.ports.queries.has_next() || began.elapsed() >= limit {
+                break;
+            }
+        }
+        if busy {
+            self.turns.wrote(began.elapsed(), self.ports.queries.has_next());
+        }
+        busy
     }
 
     /// Logs what waits in the mailbox, then lets the shards have it.
@@ -334,13 +364,17 @@ impl Worker {
         self.shards.insert(collection, hosted);
     }
 
-    /// Applies a slice of every shard's queue and starts absorbing.
-    fn step_shards(&mut self) -> bool {
+    /// Applies a slice of every shard's queue, one after the other from where
+    /// the last turn ended, until it is the turn of searches.
+    fn step_shards(&mut self, began: Instant, limit: Duration) -> bool {
         let mut busy = false;
-        let due: Vec<CollectionId> =
+        let mut due: Vec<CollectionId> =
             self.shards.iter().filter(|(_, hosted)| hosted.state.can_step()).map(|(id, _)| *id).collect();
+        let first = due.partition_point(|id| Some(*id) <= self.written);
+        due.rotate_left(first);
         for collection in due {
             busy = true;
+            self.written = Some(collection);
             self.guarded(collection, |hosted| {
                 #[cfg(test)]
                 hosted.blow();
@@ -349,6 +383,9 @@ impl Worker {
                 hosted.changed |= step.changed;
                 Ok(())
             });
+            if self.ports.queries.has_next() && began.elapsed() >= limit {
+                break;
+            }
         }
         busy
     }
