@@ -90,6 +90,7 @@ mod memory;
 mod kernel;
 mod vector;
 mod quant;
+mod payload;
 mod error;
 mod index;
 mod query;
@@ -117,6 +118,7 @@ pub use error::{
 };
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;
+pub use payload::{Filter, FilterError, Payload, PayloadError, PayloadUpdate, Timestamp, Value};
 pub use persist::{FileKind, FolderReport, GiveUp, GivenUp, StoredCheckpoint, StoredCollection, StoredFile};
 pub use query::{Answer, Hit, Query, SearchParams, SearchStats};
 pub use shard::Backpressure;
