@@ -120,7 +120,7 @@ pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;
 pub use payload::{Filter, FilterError, Payload, PayloadError, PayloadUpdate, Timestamp, Value};
 pub use persist::{FileKind, FolderReport, GiveUp, GivenUp, StoredCheckpoint, StoredCollection, StoredFile};
-pub use query::{Answer, Hit, Query, SearchParams, SearchStats};
+pub use query::{Answer, Completeness, FilterPlan, FilterStats, Hit, Query, SearchParams, SearchStats};
 pub use shard::Backpressure;
 pub use snapshot::{Cursor, Finding, Page, Record, Snapshot, VerifyReport};
 pub use tuning::{Calibration, CalibrationCurve, CalibrationPoint, Reach};

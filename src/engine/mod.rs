@@ -8,6 +8,7 @@ mod core;
 mod defaults;
 mod files;
 mod open;
+mod payload;
 mod read;
 mod stats;
 mod stored;

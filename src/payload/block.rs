@@ -162,8 +162,9 @@ mod tests {
             for row in (0..all.len()).step_by(2) {
                 block.set(row as u16, turned[row].clone());
             }
-            let expected: Vec<Payload> =
-                (0..all.len()).map(|row| if row % 2 == 0 { turned[row].clone() } else { all[row].clone() }).collect();
+            let expected: Vec<Payload> = (0..all.len())
+                .map(|row| if row % 2 == 0 { turned[row].clone() } else { all[row].clone() })
+                .collect();
             assert_eq!(shown(&block), expected);
             block = block.settled(field);
             assert_eq!(shown(&block), expected);

@@ -66,10 +66,17 @@ impl Numbers {
 enum Data {
     Nulls(usize),
     /// Each is `base` more than its number; `most` is the greatest number.
-    Whole { base: i64, most: u64, numbers: Numbers },
+    Whole {
+        base: i64,
+        most: u64,
+        numbers: Numbers,
+    },
     Floats(Box<[f64]>),
     /// The numbers are places in `words`.
-    Texts { words: Words, numbers: Numbers },
+    Texts {
+        words: Words,
+        numbers: Numbers,
+    },
 }
 
 /// The entries of a field; a row that has a list has several, or none.
@@ -246,9 +253,10 @@ impl Marks<'_> {
                 }
             }
             let (eights, _) = flags.as_chunks::<8>();
-            let word = eights.iter().rev().fold(0, |word, eight| {
-                word << 8 | u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56
-            });
+            let word = eights
+                .iter()
+                .rev()
+                .fold(0, |word, eight| word << 8 | u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56);
             self.word(at, word);
         }
     }
@@ -296,7 +304,9 @@ impl Column {
     pub(super) fn value(&self, row: u16) -> Option<Value> {
         let entries = match &self.rows {
             None => usize::from(row)..(usize::from(row) + 1).min(self.data.len()),
-            Some(rows) => rows.partition_point(|other| *other < row)..rows.partition_point(|other| *other <= row),
+            Some(rows) => {
+                rows.partition_point(|other| *other < row)..rows.partition_point(|other| *other <= row)
+            }
         };
         if self.lists.as_ref().is_some_and(|lists| lists.contains(row.into())) {
             return Some(Value::List(entries.map(|at| self.at(at).value(self.kind)).collect()));
@@ -322,7 +332,9 @@ impl Column {
             (Test::Set(set), Data::Floats(floats)) => match set.floats.as_slice() {
                 [] => {}
                 [one] => marks.put(floats, |float| float == *one),
-                many => marks.put(floats, |float| many.binary_search_by(|x| x.total_cmp(&(float + 0.0))).is_ok()),
+                many => {
+                    marks.put(floats, |float| many.binary_search_by(|x| x.total_cmp(&(float + 0.0))).is_ok())
+                }
             },
             (Test::Set(set), Data::Texts { words, numbers }) => {
                 mark_texts(words, numbers, &set.texts, &mut marks);
@@ -366,7 +378,8 @@ impl Column {
     fn mark_set(&self, values: &[i64], marks: &mut Marks<'_>) {
         let Data::Whole { base, most, numbers } = &self.data else { return };
         let last = base.wrapping_add(*most as i64);
-        let near = values.partition_point(|value| value < base)..values.partition_point(|value| *value <= last);
+        let near =
+            values.partition_point(|value| value < base)..values.partition_point(|value| *value <= last);
         let values = &values[near];
         if values.len() <= FEW {
             return values.iter().for_each(|value| self.mark_whole(*value, *value, marks));

@@ -105,6 +105,15 @@ impl Payload {
         if self.len() > FIELDS {
             return Err(PayloadError::Fields { count: self.len(), most: FIELDS });
         }
+        let text = self.check_fields()?;
+        if text > TEXT_BYTES {
+            return Err(PayloadError::Text { bytes: text, most: TEXT_BYTES });
+        }
+        Ok(())
+    }
+
+    /// Whether each field can be stored; gives the bytes of texts.
+    pub(super) fn check_fields(&self) -> Result<usize, PayloadError> {
         let mut text = 0;
         for (path, value) in self.iter() {
             check_path(path)?;
@@ -115,10 +124,7 @@ impl Payload {
             check_value(path, value)?;
             text += value.members().iter().filter_map(Value::as_text).map(str::len).sum::<usize>();
         }
-        if text > TEXT_BYTES {
-            return Err(PayloadError::Text { bytes: text, most: TEXT_BYTES });
-        }
-        Ok(())
+        Ok(text)
     }
 }
 
@@ -175,7 +181,10 @@ mod tests {
         let nested = Payload::new().with("a", 1).with("a.b.c", 2).check();
         assert_eq!(nested, Err(PayloadError::Nested { outer: "a".to_owned(), inner: "a.b.c".to_owned() }));
         for path in ["", ".", "a.", ".a", "a..b", &"x".repeat(256)] {
-            assert_eq!(Payload::new().with(path, 1).check(), Err(PayloadError::Path { path: path.to_owned() }));
+            assert_eq!(
+                Payload::new().with(path, 1).check(),
+                Err(PayloadError::Path { path: path.to_owned() })
+            );
         }
         let many: Payload = (0..=FIELDS).map(|field| (field.to_string(), 1)).collect();
         assert_eq!(many.check(), Err(PayloadError::Fields { count: 257, most: 256 }));

@@ -60,7 +60,9 @@ impl Edit {
             Edit::Merge(payload) => {
                 let mut after = before;
                 after.retain(|path| {
-                    !payload.iter().any(|(new, _)| path != new && (is_within(path, new) || is_within(new, path)))
+                    !payload
+                        .iter()
+                        .any(|(new, _)| path != new && (is_within(path, new) || is_within(new, path)))
                 });
                 for (path, value) in payload.iter() {
                     after.set(path.into(), value.clone());

@@ -31,7 +31,10 @@ pub struct Filter {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Node {
-    Test { path: Box<str>, test: Test },
+    Test {
+        path: Box<str>,
+        test: Test,
+    },
     All(Vec<Node>),
     Any(Vec<Node>),
     Not(Box<Node>),
@@ -107,7 +110,8 @@ impl Filter {
     /// assert!(nineties.matches(&1.into(), &Payload::new().with("year", 1999.5)));
     /// ```
     pub fn range<V: Clone + Into<Value>>(path: impl AsRef<str>, range: impl RangeBounds<V>) -> Filter {
-        let [low, high] = [range.start_bound(), range.end_bound()].map(|bound| bound.cloned().map(Into::into));
+        let [low, high] =
+            [range.start_bound(), range.end_bound()].map(|bound| bound.cloned().map(Into::into));
         Filter::test(path.as_ref(), Test::range(low, high))
     }
 
@@ -122,17 +126,26 @@ impl Filter {
     }
 
     /// The list has one of these members; another name of [`Filter::is_in`].
-    pub fn contains_any<V: Into<Value>>(path: impl AsRef<str>, values: impl IntoIterator<Item = V>) -> Filter {
+    pub fn contains_any<V: Into<Value>>(
+        path: impl AsRef<str>,
+        values: impl IntoIterator<Item = V>,
+    ) -> Filter {
         Filter::is_in(path, values)
     }
 
     /// The list has all of these members.
-    pub fn contains_all<V: Into<Value>>(path: impl AsRef<str>, values: impl IntoIterator<Item = V>) -> Filter {
+    pub fn contains_all<V: Into<Value>>(
+        path: impl AsRef<str>,
+        values: impl IntoIterator<Item = V>,
+    ) -> Filter {
         Filter::all(values.into_iter().map(|value| Filter::eq(path.as_ref(), value)))
     }
 
     /// The list has none of these members, or is not there.
-    pub fn contains_none<V: Into<Value>>(path: impl AsRef<str>, values: impl IntoIterator<Item = V>) -> Filter {
+    pub fn contains_none<V: Into<Value>>(
+        path: impl AsRef<str>,
+        values: impl IntoIterator<Item = V>,
+    ) -> Filter {
         !Filter::is_in(path, values)
     }
 
@@ -269,7 +282,10 @@ mod tests {
         assert!(matches!(large.check(), Err(FilterError::Size { .. })));
         assert_eq!(Filter::eq("a..b", 1).check(), Err(FilterError::Path { path: "a..b".to_owned() }));
         let list = Filter::all([Filter::eq("a", 1), Filter::eq("b", [1, 2])]);
-        assert_eq!(list.check(), Err(FilterError::Value { path: "b".to_owned(), value: "[1, 2]".to_owned() }));
+        assert_eq!(
+            list.check(),
+            Err(FilterError::Value { path: "b".to_owned(), value: "[1, 2]".to_owned() })
+        );
         assert_eq!(Filter::is_in("a", 0..1_000i64).check(), Ok(()));
     }
 }

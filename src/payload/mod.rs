@@ -28,10 +28,9 @@ pub use filter::Filter;
 pub use limits::{FilterError, PayloadError};
 pub use value::{Timestamp, Value};
 
-pub(crate) use edit::Edit;
-pub(crate) use resolve::{Finder, Resolver};
+pub(crate) use resolve::Resolver;
 pub(crate) use store::{PayloadStore, PayloadView};
-pub(crate) use stored::{decode_edit, decode_payload, encode_edit, encode_payload};
+pub(crate) use stored::{decode_edit, decode_fields, decode_payload, encode_edit, encode_payload};
 
 #[cfg(test)]
 mod tests;

@@ -140,12 +140,36 @@ fn float_edge(value: &Value, included: bool, is_low: bool) -> f64 {
             let float = *number as f64;
             // Where rounding led beyond the number, the float is inside the range.
             match (float as i128).cmp(&i128::from(*number)) {
-                Ordering::Equal => if included { float } else { next(float) },
-                Ordering::Greater => if is_low { float } else { float.next_down() },
-                Ordering::Less => if is_low { float.next_up() } else { float },
+                Ordering::Equal => {
+                    if included {
+                        float
+                    } else {
+                        next(float)
+                    }
+                }
+                Ordering::Greater => {
+                    if is_low {
+                        float
+                    } else {
+                        float.next_down()
+                    }
+                }
+                Ordering::Less => {
+                    if is_low {
+                        float.next_up()
+                    } else {
+                        float
+                    }
+                }
             }
         }
-        Value::Float(float) => if included { *float } else { next(*float) },
+        Value::Float(float) => {
+            if included {
+                *float
+            } else {
+                next(*float)
+            }
+        }
         _ => f64::NAN,
     }
 }
@@ -249,9 +273,12 @@ impl Test {
         });
         let is_number = |value: &Value| matches!(value, Value::Int(_) | Value::Float(_));
         let one = low_value.or(high_value).map(|(value, _)| value);
-        if let Some(Value::Float(wrong)) = [low_value, high_value].into_iter().flatten().map(|(value, _)| value).find(
-            |value| matches!(value, Value::Float(float) if !float.is_finite()),
-        ) {
+        if let Some(Value::Float(wrong)) = [low_value, high_value]
+            .into_iter()
+            .flatten()
+            .map(|(value, _)| value)
+            .find(|value| matches!(value, Value::Float(float) if !float.is_finite()))
+        {
             return Err(Value::Float(*wrong));
         }
         let fits = |other: &Value| match one {
@@ -265,9 +292,8 @@ impl Test {
         }
         Ok(match one {
             Some(Value::Text(_)) => {
-                let text = |bound: Bound<Value>| {
-                    bound.map(|value| value.as_text().unwrap_or_default().into())
-                };
+                let text =
+                    |bound: Bound<Value>| bound.map(|value| value.as_text().unwrap_or_default().into());
                 Test::Text(TextTest::Range(TextRange { low: text(low), high: text(high) }))
             }
             Some(Value::Time(_)) => {
@@ -285,7 +311,13 @@ impl Test {
                     Some((value, included)) => int_edge(value, included, is_low),
                 };
                 let float = |bound: Option<(&Value, bool)>, is_low: bool| match bound {
-                    None => if is_low { f64::NEG_INFINITY } else { f64::INFINITY },
+                    None => {
+                        if is_low {
+                            f64::NEG_INFINITY
+                        } else {
+                            f64::INFINITY
+                        }
+                    }
                     Some((value, included)) => float_edge(value, included, is_low),
                 };
                 let floats = FloatRange { low: float(low_value, true), high: float(high_value, false) };
@@ -333,8 +365,20 @@ mod tests {
         let less = |a: &Value, b: &Value| match (a, b) {
             (Value::Int(a), Value::Int(b)) => a < b,
             (Value::Float(a), Value::Float(b)) => a < b,
-            (Value::Int(a), Value::Float(b)) => if b.abs() > 9.2234e18 { *b > 0.0 } else { i128::from(*a) < b.ceil() as i128 },
-            (Value::Float(a), Value::Int(b)) => if a.abs() > 9.2234e18 { *a < 0.0 } else { (a.floor() as i128) < i128::from(*b) },
+            (Value::Int(a), Value::Float(b)) => {
+                if b.abs() > 9.2234e18 {
+                    *b > 0.0
+                } else {
+                    i128::from(*a) < b.ceil() as i128
+                }
+            }
+            (Value::Float(a), Value::Int(b)) => {
+                if a.abs() > 9.2234e18 {
+                    *a < 0.0
+                } else {
+                    (a.floor() as i128) < i128::from(*b)
+                }
+            }
             _ => false,
         };
         for bound in &numbers {
@@ -355,9 +399,17 @@ mod tests {
     #[test]
     fn stars_stand_for_any_text() {
         let cases = [
-            ("a*", "a", true), ("a*", "ba", false), ("*", "", true), ("a*b*c", "axxbyyc", true),
-            ("a*b*c", "abc", true), ("a*b*c", "acb", false), ("ab*ba", "aba", false), ("abc", "abc", true),
-            ("abc", "abcd", false), ("*b*b", "abab", true), ("user/*/notes", "user/7/notes", true),
+            ("a*", "a", true),
+            ("a*", "ba", false),
+            ("*", "", true),
+            ("a*b*c", "axxbyyc", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "acb", false),
+            ("ab*ba", "aba", false),
+            ("abc", "abc", true),
+            ("abc", "abcd", false),
+            ("*b*b", "abab", true),
+            ("user/*/notes", "user/7/notes", true),
         ];
         for (pattern, text, expected) in cases {
             assert_eq!(Pattern::new(pattern).matches(text), expected, "{pattern} {text}");

@@ -101,7 +101,13 @@ impl<'a> Step<'a> {
     /// The rows of a block that pass, by its columns.
     fn mark(&self, block: &Block, first: Row) -> Mask {
         match self {
-            Step::Always(truth) => if *truth { Mask::ALL } else { Mask::NONE },
+            Step::Always(truth) => {
+                if *truth {
+                    Mask::ALL
+                } else {
+                    Mask::NONE
+                }
+            }
             Step::Test { field, test, .. } => {
                 let mut mask = Mask::NONE;
                 block.mark(*field, test, &mut mask);
@@ -162,8 +168,11 @@ impl PayloadView {
         let Some(field) = self.field(path) else { return };
         let is_asked = |row: Row| rows.get(row as usize / 64).is_some_and(|word| word & 1 << (row % 64) != 0);
         let mut undone = RowSet::default();
-        let changed: Vec<Row> =
-            self.changes_after(at).map(|undo| undo.row).filter(|row| is_asked(*row) && undone.insert(*row)).collect();
+        let changed: Vec<Row> = self
+            .changes_after(at)
+            .map(|undo| undo.row)
+            .filter(|row| is_asked(*row) && undone.insert(*row))
+            .collect();
         for row in changed {
             if let Some(value) = self.get(row, at).get(path) {
                 value.members().iter().for_each(|member| show(row, member));

@@ -230,7 +230,11 @@ impl PayloadStore {
             }
         }
         let undo = self.undo_shown.get_or_insert_with(|| self.undo.iter().cloned().collect());
-        PayloadView { names: Arc::clone(&self.names), groups: Arc::clone(&self.groups), undo: Arc::clone(undo) }
+        PayloadView {
+            names: Arc::clone(&self.names),
+            groups: Arc::clone(&self.groups),
+            undo: Arc::clone(undo),
+        }
     }
 
     /// The first state that views can show.

@@ -18,7 +18,7 @@ pub(crate) fn encode_payload(payload: &Payload, out: &mut Encoder) {
     }
 }
 
-/// A payload that was checked like that of a caller.
+/// A payload that is checked like that of a caller.
 pub(crate) fn decode_payload(input: &mut Decoder<'_>) -> Result<Payload, Malformed> {
     let payload = decode_fields(input)?;
     input.check(payload.check().is_ok(), "a payload cannot be stored")?;
@@ -37,7 +37,9 @@ pub(crate) fn decode_fields(input: &mut Decoder<'_>) -> Result<Payload, Malforme
         }
         fields.push((path.into(), decode_value(input, true)?));
     }
-    Ok(Payload::of_sorted(fields))
+    let payload = Payload::of_sorted(fields);
+    input.check(payload.check_fields().is_ok(), "a payload cannot be stored")?;
+    Ok(payload)
 }
 
 fn text<'a>(input: &mut Decoder<'a>) -> Result<&'a str, Malformed> {

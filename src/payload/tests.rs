@@ -4,6 +4,7 @@
 //! changed and taken away; random filters over them; each row is asked both
 //! ways, of the newest state and of those that a view can go back to.
 
+use super::edit::Edit;
 use super::*;
 use crate::id::{RecordId, Row, Seq, mix};
 
@@ -56,7 +57,15 @@ fn filter(rng: &mut Rng, depth: usize) -> Filter {
     match rng.below(branches) {
         0 => Filter::eq(path, some(rng)),
         1 => Filter::ne(path, some(rng)),
-        2 => Filter::is_in(path, (0..rng.below(14)).map(|_| { let kind = rng.below(6); scalar(rng, kind) }).collect::<Vec<_>>()),
+        2 => Filter::is_in(
+            path,
+            (0..rng.below(14))
+                .map(|_| {
+                    let kind = rng.below(6);
+                    scalar(rng, kind)
+                })
+                .collect::<Vec<_>>(),
+        ),
         3 | 4 => {
             let kind = 2 + rng.below(4);
             let (value, other) = (scalar(rng, kind), scalar(rng, kind));
@@ -101,7 +110,8 @@ fn filters_by_column_show_what_filters_by_record_show() {
     for seed in 0..12 {
         let mut rng = Rng(seed);
         let mut store = PayloadStore::default();
-        let mut all: Vec<Payload> = (0..[1, 70, 1_024, 2_500][seed as usize % 4]).map(|_| payload(&mut rng)).collect();
+        let mut all: Vec<Payload> =
+            (0..[1, 70, 1_024, 2_500][seed as usize % 4]).map(|_| payload(&mut rng)).collect();
         for (row, payload) in all.iter().enumerate() {
             store.put(row as Row, payload.clone());
         }

@@ -2,6 +2,7 @@
 
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{RecordId, Seq};
+use crate::payload::{Payload, PayloadUpdate, decode_edit, decode_payload, encode_edit, encode_payload};
 use crate::rows::{Mutation, NewRow};
 use crate::vector::Space;
 
@@ -80,14 +81,23 @@ pub(crate) fn decode_id(input: &mut Decoder<'_>) -> Result<RecordId, Malformed> 
 pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
     match mutation {
         Mutation::Upsert(new) => {
-            out.u8(0);
+            let has_payload = !new.payload.is_empty();
+            out.u8(if has_payload { 2 } else { 0 });
             encode_id(&new.id, out);
             out.size(new.vector.len());
             out.floats(&new.vector);
+            if has_payload {
+                encode_payload(&new.payload, out);
+            }
         }
         Mutation::Delete(id) => {
             out.u8(1);
             encode_id(id, out);
+        }
+        Mutation::Payload(update) => {
+            out.u8(3);
+            encode_id(&update.id, out);
+            encode_edit(&update.edit, out);
         }
     }
 }
@@ -97,15 +107,17 @@ pub(crate) fn decode_mutations(input: &mut Decoder<'_>, space: &Space) -> Result
     let mut mutations = Vec::new();
     while input.rest() > 0 {
         mutations.push(match input.u8()? {
-            0 => {
+            kind @ (0 | 2) => {
                 let id = decode_id(input)?;
                 let fault = input.fault("a vector cannot be used");
                 let count = input.count(size_of::<f32>())?;
                 let vector = input.floats(count)?.into_boxed_slice();
                 let scale = space.check(&vector).map_err(|_| fault)?;
-                Mutation::Upsert(NewRow { id, vector, scale })
+                let payload = if kind == 2 { decode_payload(input)? } else { Payload::new() };
+                Mutation::Upsert(NewRow { id, vector, scale, payload })
             }
             1 => Mutation::Delete(decode_id(input)?),
+            3 => Mutation::Payload(PayloadUpdate { id: decode_id(input)?, edit: decode_edit(input)? }),
             _ => return Err(input.fault("a mutation is of an unknown kind")),
         });
     }
@@ -120,11 +132,18 @@ mod tests {
     #[test]
     fn mutations_are_read_back_as_they_were_and_bad_ones_are_refused() {
         let mut out = Encoder::default();
-        let new = |id: RecordId, x| NewRow { id, vector: Box::new([x, 4.0]), scale: 0.2 };
+        let payload = Payload::new().with("a.b", 7).with("c", "text");
+        let new = |id: RecordId, x| NewRow {
+            id,
+            vector: Box::new([x, 4.0]),
+            scale: 0.2,
+            payload: if x > 0.0 { Payload::new() } else { payload.clone() },
+        };
         let all = [
             Mutation::Upsert(new(7.into(), 3.0)),
             Mutation::Delete("gone".into()),
             Mutation::Upsert(new("é".into(), -3.0)),
+            Mutation::Payload(PayloadUpdate::delete(9, ["a.b"])),
         ];
         all.iter().for_each(|mutation| encode_mutation(mutation, &mut out));
         let bytes = out.into_bytes();

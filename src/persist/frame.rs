@@ -18,7 +18,7 @@ pub(super) const FILE_HEADER: usize = 64;
 pub(super) const FRAME_HEADER: usize = 24;
 
 /// The version of all formats in this folder.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 const MAGIC: &[u8; 7] = b"vecino\0";
 

@@ -1,6 +1,7 @@
 //! What a write asks of one shard: the same value travels in the mailbox and is applied.
 
 use crate::id::RecordId;
+use crate::payload::{Payload, PayloadUpdate};
 
 /// A record that was checked on the caller's thread.
 #[derive(Clone, Debug)]
@@ -9,6 +10,7 @@ pub(crate) struct NewRow {
     pub(crate) vector: Box<[f32]>,
     /// 1 / length under cosine, else 1.
     pub(crate) scale: f32,
+    pub(crate) payload: Payload,
 }
 
 /// One step of a write.
@@ -18,4 +20,17 @@ pub(crate) enum Mutation {
     Upsert(NewRow),
     /// Takes the record with this id out, if there is one.
     Delete(RecordId),
+    /// Changes the payload of a record, if there is one with this id.
+    Payload(PayloadUpdate),
+}
+
+impl Mutation {
+    /// The record that it is about.
+    pub(crate) fn id(&self) -> &RecordId {
+        match self {
+            Mutation::Upsert(new) => &new.id,
+            Mutation::Delete(id) => id,
+            Mutation::Payload(update) => &update.id,
+        }
+    }
 }

@@ -255,6 +255,14 @@ impl<T> ShardState<T> {
                 }
                 Ok(())
             }
+            Mutation::Payload(update) => {
+                if let Some(row) = self.live_row(&update.id) {
+                    let payloads = self.rows.payloads_mut();
+                    let after = update.edit.apply(payloads.get(row));
+                    payloads.change(row, after, seq);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -384,7 +392,9 @@ impl<T> ShardState<T> {
     pub(crate) fn settle(&mut self) -> Settling {
         self.rows.prune(self.directory.as_ref());
         self.directory.shrink();
+        let is_settled = !self.rows.payloads_mut().settle();
         match self.index.settle() {
+            _ if !is_settled => Settling::Stepped,
             Settling::Settled if self.rows.has_unlisted() => Settling::Waiting,
             settling => settling,
         }
@@ -448,6 +458,7 @@ impl<T> ShardState<T> {
             pending: self.pending.len(),
             vector_bytes: self.rows.vector_bytes(),
             row_bytes: self.rows.cell_bytes(),
+            payload_bytes: self.rows.payloads().bytes(),
             index_bytes: self.index.bytes(),
             index_kind: self.index.kind(),
         }

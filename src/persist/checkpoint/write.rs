@@ -7,6 +7,7 @@ use super::{DEAD, DRAFT, FREE, INDEX, LIVE, META, ROWS, VECTORS};
 use crate::bits::RowSet;
 use crate::codec::Encoder;
 use crate::id::{Row, Seq};
+use crate::payload::encode_payload;
 use crate::persist::entry::encode_id;
 use crate::persist::fault::{FileError, Operation, failed};
 use crate::persist::storage::Storage;
@@ -134,6 +135,11 @@ fn write_shard(
         rows.f32(shard.scale(row));
         if let Some(id) = shard.id(row).filter(|_| kind == LIVE) {
             encode_id(id, &mut rows);
+        }
+    }
+    if !shard.payloads().is_empty() {
+        for (_, row) in chosen.written().filter(|(kind, _)| *kind == LIVE) {
+            encode_payload(&shard.payload(row, published.seq), &mut rows);
         }
     }
     out.whole(ROWS, number, rows.as_slice())?;
