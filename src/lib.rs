@@ -122,6 +122,8 @@ pub use payload::{Filter, FilterError, Payload, PayloadError, PayloadUpdate, Tim
 pub use persist::{FileKind, FolderReport, GiveUp, GivenUp, StoredCheckpoint, StoredCollection, StoredFile};
 pub use query::{Answer, Completeness, FilterPlan, FilterStats, Hit, Query, SearchParams, SearchStats};
 pub use shard::Backpressure;
-pub use snapshot::{Cursor, Finding, Page, Record, Snapshot, VerifyReport};
+pub use snapshot::{
+    Cursor, Facet, Finding, Group, OrderBy, OrderCursor, OrderedPage, Page, Record, Snapshot, VerifyReport,
+};
 pub use tuning::{Calibration, CalibrationCurve, CalibrationPoint, Reach};
 pub use vector::{VectorError, VectorStorage};

@@ -46,6 +46,8 @@ const HOMES: &[(&str, Home)] = &[
     ("loom", Home::Paths(&["src/lease.rs", "src/memory/words.rs", "src/index/cow"])),
     ("flume", Home::Paths(&["src/shard/mailbox.rs"])),
     ("rayon", Home::Paths(&["src/coordinator/pool.rs"])),
+    // Optional: JSON is one way in, and no file of ours is JSON.
+    ("serde_json", Home::Paths(&["src/payload/json.rs"])),
     ("rustix", Home::Paths(&["src/memory/mapping.rs", "src/coordinator/thread.rs"])),
     ("thiserror", Home::Anywhere),
     ("tracing", Home::From("shard")),

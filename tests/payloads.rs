@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use common::{METRICS, Rng, State, block_on, check_exhaustive, index_specs, setting, watchdog, whole_vector};
 use vecino::{
-    Answer, Collection, CollectionConfig, Completeness, Engine, Filter, IndexSpec, Metric, Payload,
+    Answer, Collection, CollectionConfig, Completeness, Engine, Filter, IndexSpec, Metric, OrderBy, Payload,
     PayloadUpdate, Query, Record, RecordId, Seq, Snapshot, Write,
 };
 
@@ -30,6 +30,7 @@ enum Change {
     Set(RecordId, Payload),
     Merge(RecordId, Payload),
     Delete(RecordId, &'static str),
+    Where(Filter),
 }
 
 fn record_id(id: usize) -> RecordId {
@@ -121,7 +122,12 @@ impl Twins {
             }
             430..690 => self.update(rng),
             690..700 => self.update_batch(rng),
-            700..850 => self.search(rng),
+            700..704 => {
+                let filter = filter(rng) & Filter::prefix("author.name", "name-2");
+                let write = self.items.delete_where(&filter).unwrap();
+                self.wrote(&write, vec![Change::Where(filter)]);
+            }
+            704..850 => self.search(rng),
             850..930 => {
                 let snapshot = self.items.snapshot();
                 self.advance(snapshot.seq());
@@ -226,6 +232,7 @@ fn apply(records: &mut Records, change: Change) {
     match change {
         Change::Put(id, vector, payload) => _ = records.insert(id, (vector, payload)),
         Change::Gone(id) => _ = records.remove(&id),
+        Change::Where(filter) => records.retain(|id, (_, payload)| !filter.matches(id, payload)),
         Change::Set(id, new) => {
             if let Some((_, payload)) = records.get_mut(&id) {
                 *payload = new;
@@ -292,6 +299,45 @@ fn check_held(metric: Metric, held: &Held, seed: u64) {
         check_answer(metric, records, &vector, &filter, IDS + 1, &answer);
         let few = snapshot.search(&query.top(7).exact()).unwrap();
         check_answer(metric, records, &vector, &filter, 7, &few);
+        check_reading(snapshot, records, &filter);
+    }
+}
+
+/// Counting, paging and facets say what the naive reading does.
+fn check_reading(snapshot: &Snapshot, records: &Records, filter: &Filter) {
+    let passing: BTreeMap<&RecordId, &Payload> = records
+        .iter()
+        .filter(|(id, (_, payload))| filter.matches(id, payload))
+        .map(|(id, (_, payload))| (id, payload))
+        .collect();
+    assert_eq!(snapshot.count(filter).unwrap(), passing.len());
+    let (mut scrolled, mut from) = (Vec::new(), None);
+    loop {
+        let page = snapshot.scroll_where(filter, from, 70).unwrap();
+        scrolled.extend(page.records.into_iter().map(|record| record.id().clone()));
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    scrolled.sort();
+    assert!(scrolled.iter().eq(passing.keys().copied()));
+    let years = |payload: &Payload| payload.get("year").and_then(|year| year.as_int());
+    let mut expected: Vec<i64> = passing.values().filter_map(|payload| years(payload)).collect();
+    expected.sort_by(|a, b| b.cmp(a));
+    let (mut ordered, mut from) = (Vec::new(), None);
+    loop {
+        let page = snapshot.scroll_by(filter, &OrderBy::descending("year"), from.as_ref(), 50).unwrap();
+        ordered.extend(page.records.iter().filter_map(|record| years(record.payload())));
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert_eq!(ordered, expected);
+    for facet in snapshot.facets("tags", filter, 100).unwrap() {
+        let own = filter.clone() & Filter::eq("tags", facet.value.clone());
+        assert_eq!(facet.count, snapshot.count(&own).unwrap(), "{}", facet.value);
     }
 }
 

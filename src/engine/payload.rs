@@ -6,7 +6,7 @@ use super::collection::Collection;
 use super::write::{Write, check_size};
 use crate::error::WriteError;
 use crate::id::RecordId;
-use crate::payload::{Payload, PayloadUpdate};
+use crate::payload::{Filter, Payload, PayloadUpdate};
 use crate::rows::Mutation;
 
 impl Collection {
@@ -49,6 +49,26 @@ impl Collection {
         paths: impl IntoIterator<Item = P>,
     ) -> Result<Write, WriteError> {
         self.update_payloads([PayloadUpdate::delete(id, paths)])
+    }
+
+    /// Takes out all records that pass a filter when the write is applied: in
+    /// the order of all writes, in one generation over all shards.
+    ///
+    /// # Errors
+    /// As [`Collection::upsert`]; [`WriteError::Filter`] when the filter cannot be used.
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Filter, Metric, Record};
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(1, Metric::L2))?;
+    /// items.upsert_batch((1960..2020).map(|year| Record::new(year, [0.0]).with("year", year as u32)))?;
+    /// items.delete_where(&Filter::lt("year", 1970))?.wait()?;
+    /// assert_eq!(items.len(), 50);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn delete_where(&self, filter: &Filter) -> Result<Write, WriteError> {
+        filter.check()?;
+        self.write(vec![Mutation::DeleteWhere(filter.clone())])
     }
 
     /// Changes many payloads, one after the other; they become visible

@@ -153,8 +153,10 @@ impl Parts {
             parts[0].1 = mutations;
         } else {
             for mutation in mutations {
-                let shard = shard_of(mutation.id(), shards);
-                parts[shard].1.push(mutation);
+                match mutation.id().map(|id| shard_of(id, shards)) {
+                    Some(shard) => parts[shard].1.push(mutation),
+                    None => parts.iter_mut().for_each(|(_, part)| part.push(mutation.clone())),
+                }
             }
         }
         // A write of nothing goes to one shard all the same: only what a worker

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use super::limits::{FIELDS, LIST, PayloadError, TEXT_BYTES, is_path};
 use super::value::Value;
 
+/// A path and its value.
+type Field = (Arc<str>, Value);
+
 /// Fields beside a vector: paths with values, by path.
 ///
 /// A field within a field is named by a path with dots: `author.name`. Cheap
@@ -20,7 +23,7 @@ use super::value::Value;
 #[derive(Clone, Default, PartialEq)]
 pub struct Payload {
     /// By path, each once; none when there is nothing.
-    fields: Option<Arc<Vec<(Arc<str>, Value)>>>,
+    fields: Option<Arc<Vec<Field>>>,
 }
 
 impl Payload {

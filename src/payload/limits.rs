@@ -76,6 +76,14 @@ pub enum PayloadError {
         /// Bytes that are allowed.
         most: usize,
     },
+    /// JSON that is to be a payload is none.
+    #[error("at {place}: {what}")]
+    Json {
+        /// Where: keys and places of lists, from the outside in.
+        place: String,
+        /// What is wrong there.
+        what: String,
+    },
 }
 
 /// Why a filter cannot be used.

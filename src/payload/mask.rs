@@ -1,7 +1,5 @@
 //! The rows of one block, as bits.
 
-use crate::bits::ones;
-
 /// Rows of a block, as a power of two: a column of bytes fills 16 cache lines.
 pub(crate) const SHIFT: u32 = 10;
 pub(crate) const ROWS: usize = 1 << SHIFT;
@@ -48,12 +46,6 @@ impl Mask {
 
     pub(super) fn not(&mut self) {
         self.0.iter_mut().for_each(|word| *word = !*word);
-    }
-
-    /// The rows, ascending.
-    pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        let words = self.0.iter().enumerate();
-        words.flat_map(|(at, word)| ones(*word).map(move |bit| at * 64 + bit as usize))
     }
 
     /// The first `count` rows.

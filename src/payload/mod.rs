@@ -13,12 +13,15 @@ mod column;
 mod document;
 mod edit;
 mod filter;
+#[cfg(feature = "json")]
+mod json;
 mod limits;
 mod mask;
 mod range;
 mod resolve;
 mod store;
 mod stored;
+mod stored_filter;
 mod value;
 mod words;
 
@@ -31,6 +34,7 @@ pub use value::{Timestamp, Value};
 pub(crate) use resolve::Resolver;
 pub(crate) use store::{PayloadStore, PayloadView};
 pub(crate) use stored::{decode_edit, decode_fields, decode_payload, encode_edit, encode_payload};
+pub(crate) use stored_filter::{decode_filter, encode_filter};
 
 #[cfg(test)]
 mod tests;

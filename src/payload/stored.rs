@@ -42,7 +42,7 @@ pub(crate) fn decode_fields(input: &mut Decoder<'_>) -> Result<Payload, Malforme
     Ok(payload)
 }
 
-fn text<'a>(input: &mut Decoder<'a>) -> Result<&'a str, Malformed> {
+pub(super) fn text<'a>(input: &mut Decoder<'a>) -> Result<&'a str, Malformed> {
     let fault = input.fault("a text is not UTF-8");
     std::str::from_utf8(input.bytes()?).map_err(|_| fault)
 }

@@ -52,7 +52,7 @@ fn payload(rng: &mut Rng) -> Payload {
 fn filter(rng: &mut Rng, depth: usize) -> Filter {
     let path = if rng.below(12) == 0 { "none" } else { PATHS[rng.below(5) as usize] };
     let kind = rng.below(6);
-    let mut some = |rng: &mut Rng| scalar(rng, kind);
+    let some = |rng: &mut Rng| scalar(rng, kind);
     let branches = if depth > 3 { 11 } else { 15 };
     match rng.below(branches) {
         0 => Filter::eq(path, some(rng)),

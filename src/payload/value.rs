@@ -1,5 +1,6 @@
 //! Values of fields.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 /// A moment: microseconds since the beginning of 1970, UTC.
@@ -90,6 +91,37 @@ impl Value {
         }
     }
 
+    /// The same for others.
+    pub(crate) fn each(&self) -> &[Value] {
+        self.members()
+    }
+
+    /// Least first: numbers by what they are worth, moments, texts, truth
+    /// values, the rest. Values that filters take for the same are equal.
+    pub(crate) fn order(&self, other: &Value) -> Ordering {
+        match (self, other) {
+            (Value::Int(a), Value::Int(b)) => a.cmp(b),
+            (Value::Float(a), Value::Float(b)) => a.partial_cmp(b).unwrap_or(Ordering::Equal),
+            (Value::Int(a), Value::Float(b)) => order_mixed(*a, *b),
+            (Value::Float(a), Value::Int(b)) => order_mixed(*b, *a).reverse(),
+            (Value::Time(a), Value::Time(b)) => a.cmp(b),
+            (Value::Text(a), Value::Text(b)) => a.cmp(b),
+            (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+            _ => self.rank().cmp(&other.rank()),
+        }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Value::Int(_) | Value::Float(_) => 0,
+            Value::Time(_) => 1,
+            Value::Text(_) => 2,
+            Value::Bool(_) => 3,
+            Value::Null => 4,
+            Value::List(_) => 5,
+        }
+    }
+
     /// The kind of the value, or of the members of a list (`Null` of an empty one).
     pub(super) fn kind(&self) -> Kind {
         match self {
@@ -112,6 +144,18 @@ impl Value {
         };
         size_of::<Value>() + heap
     }
+}
+
+/// A whole number against a finite float, to the last bit.
+fn order_mixed(whole: i64, float: f64) -> Ordering {
+    let floor = float.floor();
+    if floor >= 2f64.powi(63) {
+        return Ordering::Less;
+    }
+    if floor < -2f64.powi(63) {
+        return Ordering::Greater;
+    }
+    whole.cmp(&(floor as i64)).then(if float > floor { Ordering::Less } else { Ordering::Equal })
 }
 
 /// Kinds of values, each with columns of its own.

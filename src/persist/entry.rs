@@ -1,8 +1,11 @@
 //! Writes as bytes: the mutations that travel in the mailboxes.
 
-use crate::codec::{Decoder, Encoder, Malformed};
-use crate::id::{RecordId, Seq};
-use crate::payload::{Payload, PayloadUpdate, decode_edit, decode_payload, encode_edit, encode_payload};
+use crate::codec::{Decoder, Encoder, Malformed, decode_id, encode_id};
+use crate::id::Seq;
+use crate::payload::{
+    Payload, PayloadUpdate, decode_edit, decode_filter, decode_payload, encode_edit, encode_filter,
+    encode_payload,
+};
 use crate::rows::{Mutation, NewRow};
 use crate::vector::Space;
 
@@ -53,31 +56,6 @@ impl EntryHead {
     }
 }
 
-pub(crate) fn encode_id(id: &RecordId, out: &mut Encoder) {
-    match id {
-        RecordId::Num(number) => {
-            out.u8(0);
-            out.u64(*number);
-        }
-        RecordId::Text(text) => {
-            out.u8(1);
-            out.bytes(text.as_bytes());
-        }
-    }
-}
-
-pub(crate) fn decode_id(input: &mut Decoder<'_>) -> Result<RecordId, Malformed> {
-    match input.u8()? {
-        0 => Ok(RecordId::Num(input.u64()?)),
-        1 => {
-            let fault = input.fault("an id is not UTF-8");
-            let text = std::str::from_utf8(input.bytes()?).map_err(|_| fault)?;
-            Ok(RecordId::from(text))
-        }
-        _ => Err(input.fault("an id is of an unknown kind")),
-    }
-}
-
 pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
     match mutation {
         Mutation::Upsert(new) => {
@@ -99,6 +77,10 @@ pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
             encode_id(&update.id, out);
             encode_edit(&update.edit, out);
         }
+        Mutation::DeleteWhere(filter) => {
+            out.u8(4);
+            encode_filter(filter, out);
+        }
     }
 }
 
@@ -118,6 +100,7 @@ pub(crate) fn decode_mutations(input: &mut Decoder<'_>, space: &Space) -> Result
             }
             1 => Mutation::Delete(decode_id(input)?),
             3 => Mutation::Payload(PayloadUpdate { id: decode_id(input)?, edit: decode_edit(input)? }),
+            4 => Mutation::DeleteWhere(decode_filter(input)?),
             _ => return Err(input.fault("a mutation is of an unknown kind")),
         });
     }
@@ -127,7 +110,9 @@ pub(crate) fn decode_mutations(input: &mut Decoder<'_>, space: &Space) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::RecordId;
     use crate::metric::Metric;
+    use crate::payload::Filter;
 
     #[test]
     fn mutations_are_read_back_as_they_were_and_bad_ones_are_refused() {
@@ -144,6 +129,7 @@ mod tests {
             Mutation::Delete("gone".into()),
             Mutation::Upsert(new("é".into(), -3.0)),
             Mutation::Payload(PayloadUpdate::delete(9, ["a.b"])),
+            Mutation::DeleteWhere(Filter::like("a", "x*y")),
         ];
         all.iter().for_each(|mutation| encode_mutation(mutation, &mut out));
         let bytes = out.into_bytes();

@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::directory::Directory;
 use super::view::{ShardRequest, ShardScratch, ShardView};
 use crate::bits::ones;
 use crate::id::{RecordId, Row, Seq};
@@ -77,7 +78,7 @@ impl FilterMemory {
             self.next = (self.next + 1) % REMEMBERED;
             self.resolved.swap_remove(self.next)
         };
-        resolved.count = view.resolve(request, filter, &mut resolved.words);
+        resolved.count = view.resolve(filter, request.at, request.directory, &mut resolved.words);
         (resolved.key, resolved.filter) = (key, Some(filter.clone()));
         resolved
     }
@@ -90,12 +91,23 @@ impl FilterMemory {
 impl ShardView {
     /// The rows that pass a filter, as bits, and their number; rows that are
     /// not visible may be among them.
-    fn resolve(&self, request: &ShardRequest<'_>, filter: &Filter, words: &mut Vec<u64>) -> usize {
+    fn resolve(&self, filter: &Filter, at: Seq, directory: &dyn Directory, words: &mut Vec<u64>) -> usize {
         let find = |id: &RecordId| {
-            let accept = &mut |row| self.visible(row, request.at) && self.id(row) == Some(id);
-            request.directory.find(id, accept)
+            let accept = &mut |row| self.visible(row, at) && self.id(row) == Some(id);
+            directory.find(id, accept)
         };
-        Resolver::new(filter, self.payloads(), request.at, &find).resolve(self.high_water(), words)
+        Resolver::new(filter, self.payloads(), at, &find).resolve(self.high_water(), words)
+    }
+
+    /// The visible rows that pass a filter, as bits.
+    pub(crate) fn passing(&self, filter: &Filter, at: Seq, directory: &dyn Directory) -> Vec<u64> {
+        let mut words = Vec::new();
+        self.resolve(filter, at, directory, &mut words);
+        for (place, word) in words.iter_mut().enumerate() {
+            let hidden = ones(*word).filter(|bit| !self.visible((place * 64) as Row + bit, at));
+            *word &= !hidden.fold(0u64, |hidden, bit| hidden | 1 << bit);
+        }
+        words
     }
 
     /// As `search`, among the rows that pass `filter`.

@@ -1,7 +1,7 @@
 //! What a write asks of one shard: the same value travels in the mailbox and is applied.
 
 use crate::id::RecordId;
-use crate::payload::{Payload, PayloadUpdate};
+use crate::payload::{Filter, Payload, PayloadUpdate};
 
 /// A record that was checked on the caller's thread.
 #[derive(Clone, Debug)]
@@ -22,15 +22,18 @@ pub(crate) enum Mutation {
     Delete(RecordId),
     /// Changes the payload of a record, if there is one with this id.
     Payload(PayloadUpdate),
+    /// Takes all records out that pass a filter.
+    DeleteWhere(Filter),
 }
 
 impl Mutation {
-    /// The record that it is about.
-    pub(crate) fn id(&self) -> &RecordId {
+    /// The record that it is about; none: it is for every shard.
+    pub(crate) fn id(&self) -> Option<&RecordId> {
         match self {
-            Mutation::Upsert(new) => &new.id,
-            Mutation::Delete(id) => id,
-            Mutation::Payload(update) => &update.id,
+            Mutation::Upsert(new) => Some(&new.id),
+            Mutation::Delete(id) => Some(id),
+            Mutation::Payload(update) => Some(&update.id),
+            Mutation::DeleteWhere(_) => None,
         }
     }
 }

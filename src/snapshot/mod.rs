@@ -4,6 +4,7 @@ mod cell;
 mod effort;
 mod published;
 mod search;
+mod select;
 mod verify;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ pub(crate) use published::{
     Calibrator, Context, ExactUse, Health, Helpers, Published, Screener, Tuning, shard_of,
 };
 pub(crate) use search::{merge_answers, search, search_many, search_one_shard, search_uncounted};
+pub use select::{Facet, Group, OrderBy, OrderCursor, OrderedPage};
 pub use verify::{Finding, VerifyReport};
 
 use crate::error::SearchError;

@@ -3,10 +3,9 @@
 use super::section::Sections;
 use super::{DEAD, FREE, INDEX, LIVE, META, Meta, ROWS, VECTORS};
 use crate::bits::RowSet;
-use crate::codec::{Decoder, Malformed};
+use crate::codec::{Decoder, Malformed, decode_id};
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
 use crate::payload::{Payload, decode_fields};
-use crate::persist::entry::decode_id;
 use crate::persist::fault::{FileError, Operation, damaged};
 use crate::persist::recover::GivenUp;
 use crate::persist::storage::Storage;

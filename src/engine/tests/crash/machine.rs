@@ -176,7 +176,13 @@ impl Machine {
         let Some(hosted) = self.find(&asked.collection) else { return };
         let mut parts: BTreeMap<usize, Vec<Mutation>> = BTreeMap::new();
         for mutation in &asked.mutations {
-            parts.entry(shard_of(mutation.id(), workers)).or_default().push(mutation.clone());
+            let shards = mutation.id().map_or(0..workers, |id| {
+                let shard = shard_of(id, workers);
+                shard..shard + 1
+            });
+            for shard in shards {
+                parts.entry(shard).or_default().push(mutation.clone());
+            }
         }
         if parts.is_empty() {
             parts.insert(0, Vec::new());

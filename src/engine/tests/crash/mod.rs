@@ -58,6 +58,9 @@ impl Known {
                     content.insert(new.id.clone(), (new.vector.to_vec(), new.payload.clone()));
                 }
                 Mutation::Delete(id) => _ = content.remove(id),
+                Mutation::DeleteWhere(filter) => {
+                    content.retain(|id, (_, payload)| !filter.matches(id, payload));
+                }
                 Mutation::Payload(update) => {
                     if let Some((_, payload)) = content.get_mut(&update.id) {
                         *payload = update.edit.clone().apply(payload.clone());

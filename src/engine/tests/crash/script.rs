@@ -6,7 +6,7 @@ use crate::durability::Durability;
 use crate::engine::config::{CollectionConfig, IndexSpec};
 use crate::id::mix;
 use crate::metric::Metric;
-use crate::payload::{Payload, PayloadUpdate};
+use crate::payload::{Filter, Payload, PayloadUpdate};
 use crate::persist::simulator::Simulator;
 use crate::rows::{Mutation, NewRow};
 
@@ -108,6 +108,9 @@ fn mutation(random: &mut Random) -> Mutation {
     let kind = random.below(8);
     if kind == 0 {
         return Mutation::Delete(id);
+    }
+    if random.below(40) == 0 {
+        return Mutation::DeleteWhere(Filter::eq("a.b", 1) & Filter::exists("text"));
     }
     let value = random.below(3) as i64;
     let payload = match random.below(3) {
