@@ -91,8 +91,38 @@ fn search_with(
             effort.hops += done.hops;
             bound = merge(&mut scratch.merged, plan.k);
         }
+        let SearchScratch { prepared, shard, merged, .. } = scratch;
+        revisit(published, &plan, prepared, shard, merged, &mut effort);
     }
     Ok(answer(published, query, &scratch.merged, effort, plan.ef, scratch.filtered))
+}
+
+/// Searches once more, for all k, where all that a shard was asked for is among
+/// the best: it may have more.
+fn revisit(
+    published: &Published,
+    plan: &ShardPlan<'_>,
+    prepared: &[f32],
+    scratch: &mut ShardScratch,
+    merged: &mut Vec<Candidate>,
+    effort: &mut Effort,
+) {
+    if plan.shard_k == plan.k {
+        return;
+    }
+    for (at, shard) in published.shards.iter().enumerate() {
+        let is_own = |candidate: &Candidate| candidate.shard as usize == at;
+        if merged.iter().filter(|candidate| is_own(candidate)).count() < plan.shard_k {
+            continue;
+        }
+        let bound = kth(merged, plan.k);
+        merged.retain(|candidate| !is_own(candidate));
+        let done = shard.search(&plan.alone().request(published, prepared, bound), scratch);
+        effort.distances += done.distances;
+        effort.hops += done.hops;
+        add_found(merged, scratch.found.sorted(), at);
+        merge(merged, plan.k);
+    }
 }
 
 /// Searches that take turns on one thread: enough that each finds its memory
@@ -173,6 +203,10 @@ fn search_group(
             bounds[query] = merge(&mut merged[query], plan.k);
         }
     }
+    for (query, plan) in plans.iter().enumerate() {
+        let (prepared, scratch) = (&prepared[query], &mut shards[query]);
+        revisit(published, plan, prepared, scratch, &mut merged[query], &mut done[query]);
+    }
     for (((query, plan), merged), effort) in queries.iter().zip(&plans).zip(merged.iter()).zip(done) {
         answers.push(answer(published, query, merged, effort, plan.ef, None));
     }
@@ -180,6 +214,7 @@ fn search_group(
 }
 
 /// How one query is spread over the shards.
+#[derive(Clone, Copy)]
 pub(crate) struct ShardPlan<'a> {
     filter: Option<&'a Filter>,
     /// Hits wanted in the end.
@@ -204,8 +239,15 @@ impl<'q> ShardPlan<'q> {
         let ef = breadth.unwrap_or(0);
         let exact = breadth.is_none();
         let shown = if published.is_exact() { 0 } else { ef };
-        let filter = query.filters();
-        ShardPlan { filter, k, ef: shown, shard_k: k, shard_ef: share(ef, published.shards.len()), exact }
+        let (filter, shards) = (query.filters(), published.shards.len());
+        // What passes need not be spread evenly.
+        let shard_k = if exact || filter.is_some() { k } else { share(k, shards) };
+        ShardPlan { filter, k, ef: shown, shard_k, shard_ef: share(ef, shards), exact }
+    }
+
+    /// For a shard that is asked once and for all.
+    fn alone(self) -> ShardPlan<'q> {
+        ShardPlan { shard_k: self.k, ..self }
     }
 
     fn request<'a>(&self, published: &'a Published, prepared: &'a [f32], bound: f32) -> ShardRequest<'a>
@@ -289,6 +331,11 @@ fn merge(merged: &mut Vec<Candidate>, k: usize) -> f32 {
         a.distance.total_cmp(&b.distance).then((a.shard, a.row).cmp(&(b.shard, b.row)))
     });
     merged.truncate(k);
+    kth(merged, k)
+}
+
+/// The distance of the last of k sorted candidates, infinite while there are fewer.
+fn kth(merged: &[Candidate], k: usize) -> f32 {
     match merged.last() {
         Some(last) if merged.len() == k => last.distance,
         _ => f32::INFINITY,
@@ -344,7 +391,7 @@ pub(crate) fn search_one_shard(
         prepare(published, query, &mut scratch.prepared)?;
         scratch.merged.clear();
         scratch.filtered = None;
-        let plan = ShardPlan::new(published, query);
+        let plan = ShardPlan::new(published, query).alone();
         let mut effort = Effort::default();
         if plan.k > 0 {
             effort = search_shard(published, shard, &plan, f32::INFINITY, scratch);
