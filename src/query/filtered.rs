@@ -4,7 +4,8 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum FilterPlan {
-    /// All rows that pass were compared: the answer is exact.
+    /// All rows that pass were compared, many of them by their codes first; by
+    /// their vectors alone, and so exactly, in exact searches and where few pass.
     #[default]
     Scan,
     /// The index was walked, and let only rows that pass into the answer.

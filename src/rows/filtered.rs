@@ -18,6 +18,10 @@ use crate::query::{FilterPlan, FilterStats};
 /// So few rows are compared at once, whatever the index.
 const SCAN_LEAST: usize = 512;
 
+/// So many rows are compared by codes first: preparing a query for codes takes
+/// as long as comparing with some tens of vectors.
+const CODES_LEAST: usize = 128;
+
 /// Rows that a walk measures for each that it expands, by codes or in part: the
 /// links of a row that were not met before.
 const MEASURED_A_HOP: usize = 32;
@@ -129,8 +133,11 @@ impl ShardView {
         let mut effort = Effort::default();
         if !self.is_scan_better(request, resolved.count) {
             done.plan = FilterPlan::Walk;
-            let admit = |row: Row| resolved.contains(row) && self.visible(row, request.at);
-            effort = self.walk(request, &admit, scratch);
+            effort = if self.shows_whole_index(request.at) {
+                self.walk(request, &|row| resolved.contains(row), scratch)
+            } else {
+                self.walk(request, &|row| resolved.contains(row) && self.visible(row, request.at), scratch)
+            };
             let tail = self.tail().iter().copied().filter(|row| resolved.contains(*row));
             effort.distances += self.scan(request, tail, &mut scratch.found).distances;
             if scratch.found.is_short() && request.bound == f32::INFINITY {
@@ -139,14 +146,39 @@ impl ShardView {
         }
         if done.plan != FilterPlan::Walk {
             scratch.found.reset(request.k);
-            let scanned = self.scan(request, resolved.rows(), &mut scratch.found).distances;
+            let (scanned, matching) = self.scan_passing(request, &resolved, scratch);
             effort.distances += scanned;
-            done.matching = scanned as usize;
+            done.matching = matching;
         }
         done.visited = effort.distances;
         scratch.filtered = Some(done);
         scratch.filters.give_back(resolved);
         effort
+    }
+
+    /// Compares with all rows that pass: many by their codes first, where there
+    /// are codes. Gives the distances computed and the number of rows.
+    fn scan_passing(
+        &self,
+        request: &ShardRequest<'_>,
+        resolved: &Resolved,
+        scratch: &mut ShardScratch,
+    ) -> (u64, usize) {
+        if request.exact || resolved.count < CODES_LEAST {
+            let scanned = self.scan(request, resolved.rows(), &mut scratch.found).distances;
+            return (scanned, scanned as usize);
+        }
+        let mut matching = 0;
+        let visible = resolved.rows().filter(|row| self.visible(*row, request.at));
+        let mut visible = visible.inspect(|_| matching += 1);
+        let among = self.search_among(request, &mut visible, scratch);
+        drop(visible);
+        let Some(effort) = among else {
+            let scanned = self.scan(request, resolved.rows(), &mut scratch.found).distances;
+            return (scanned, scanned as usize);
+        };
+        let tail = self.tail().iter().copied().filter(|row| resolved.contains(*row));
+        (effort.distances + self.scan(request, tail, &mut scratch.found).distances, matching)
     }
 
     /// Whether comparing with `matching` rows costs less than a walk that looks

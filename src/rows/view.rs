@@ -233,10 +233,14 @@ impl ShardView {
         }
     }
 
+    /// True when all rows that the index holds are visible.
+    pub(super) fn shows_whole_index(&self, at: Seq) -> bool {
+        !self.parts.index_has_dead && self.parts.index_newest <= at
+    }
+
     /// `visible` says which rows the request may see.
     fn index_request<'a>(&self, request: &ShardRequest<'a>, visible: &'a dyn Fn(Row) -> bool) -> Request<'a> {
-        let all_visible = !self.parts.index_has_dead && self.parts.index_newest <= request.at;
-        let admit = if all_visible { None } else { Some(visible) };
+        let admit = if self.shows_whole_index(request.at) { None } else { Some(visible) };
         Request { query: request.query, k: request.k, ef: request.ef, bound: request.bound, admit }
     }
 
@@ -271,6 +275,20 @@ impl ShardView {
         };
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found)
+    }
+
+    /// Searches among some visible rows of the index, by codes; `None`, having
+    /// done nothing, when it has none.
+    pub(super) fn search_among(
+        &self,
+        request: &ShardRequest<'_>,
+        rows: &mut dyn Iterator<Item = Row>,
+        scratch: &mut ShardScratch,
+    ) -> Option<Effort> {
+        let inner =
+            Request { query: request.query, k: request.k, ef: request.ef, bound: request.bound, admit: None };
+        let points = Points { space: request.space, vectors: &self.vectors };
+        self.parts.index.search_among(points, &inner, rows, &mut scratch.index, &mut scratch.found)
     }
 
     /// Compares with every visible row of `rows`.
