@@ -92,6 +92,7 @@ mod memory;
 mod kernel;
 mod vector;
 mod quant;
+mod payload;
 mod error;
 mod index;
 mod query;
@@ -123,9 +124,12 @@ pub use error::{
 };
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;
+pub use payload::{Filter, FilterError, Payload, PayloadError, PayloadUpdate, Timestamp, Value};
 pub use persist::{FileKind, FolderReport, GiveUp, GivenUp, StoredCheckpoint, StoredCollection, StoredFile};
-pub use query::{Answer, Hit, Query, SearchParams, SearchStats};
+pub use query::{Answer, Completeness, FilterPlan, FilterStats, Hit, Query, SearchParams, SearchStats};
 pub use shard::Backpressure;
-pub use snapshot::{Cursor, Finding, Page, Record, Snapshot, VerifyReport};
+pub use snapshot::{
+    Cursor, Facet, Finding, Group, OrderBy, OrderCursor, OrderedPage, Page, Record, Snapshot, VerifyReport,
+};
 pub use tuning::{Calibration, CalibrationCurve, CalibrationPoint, Reach};
 pub use vector::{VectorError, VectorStorage};

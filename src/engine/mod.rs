@@ -9,6 +9,7 @@ mod defaults;
 mod files;
 mod metrics;
 mod open;
+mod payload;
 mod read;
 mod rebuild;
 mod stats;

@@ -164,12 +164,10 @@ impl Parts {
             parts[0].1 = mutations;
         } else {
             for mutation in mutations {
-                let id = match &mutation {
-                    Mutation::Upsert(new) => &new.id,
-                    Mutation::Delete(id) => id,
-                };
-                let shard = shard_of(id, shards);
-                parts[shard].1.push(mutation);
+                match mutation.id().map(|id| shard_of(id, shards)) {
+                    Some(shard) => parts[shard].1.push(mutation),
+                    None => parts.iter_mut().for_each(|(_, part)| part.push(mutation.clone())),
+                }
             }
         }
         // A write of nothing goes to one shard all the same: only what a worker
@@ -294,15 +292,21 @@ impl Collection {
     }
 
     fn check_record(&self, position: usize, record: Record) -> Result<Mutation, WriteError> {
+        let payload = record.payload().clone();
         let (id, mut vector) = record.into_parts();
+        if let Err(fault) = payload.check() {
+            return Err(WriteError::Payload { id, position, fault });
+        }
         let storage = self.shared.config.vector_storage();
         match storage.admit(&self.shared.context.space, &mut vector) {
-            Ok(scale) => Ok(Mutation::Upsert(NewRow { id, vector: vector.into_boxed_slice(), scale })),
+            Ok(scale) => {
+                Ok(Mutation::Upsert(NewRow { id, vector: vector.into_boxed_slice(), scale, payload }))
+            }
             Err(fault) => Err(WriteError::Vector { id, position, fault }),
         }
     }
 
-    fn write(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
+    pub(super) fn write(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
         self.check_durability()?;
         let mut parts = Parts::split(self.shared.core.writes.len(), mutations);
         loop {
@@ -442,7 +446,7 @@ impl Collection {
     }
 }
 
-fn check_size(records: usize) -> Result<(), WriteError> {
+pub(super) fn check_size(records: usize) -> Result<(), WriteError> {
     if records > defaults::BATCH_RECORDS_MOST {
         return Err(WriteError::BatchTooLarge { got: records, most: defaults::BATCH_RECORDS_MOST });
     }

@@ -10,9 +10,10 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{AbsorbJob, SealedBatch, forget_due, rows_due};
-use crate::bits::RowSet;
+use crate::bits::{RowSet, ones};
 use crate::id::{RecordId, Row, Seq};
 use crate::index::{Index, Plan, Settling};
+use crate::payload::{Filter, Resolver};
 use crate::rows::{
     Allocation, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView, ViewParts,
 };
@@ -315,6 +316,38 @@ impl<T> ShardState<T> {
                 }
                 Ok(())
             }
+            Mutation::DeleteWhere(filter) => {
+                self.delete_where(&filter, seq);
+                Ok(())
+            }
+            Mutation::Payload(update) => {
+                if let Some(row) = self.live_row(&update.id) {
+                    let payloads = self.rows.payloads_mut();
+                    let after = update.edit.apply(payloads.get(row));
+                    payloads.change(row, after, seq);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Kills all records that pass a filter as of now.
+    fn delete_where(&mut self, filter: &Filter, seq: Seq) {
+        let payloads = self.rows.payloads_mut().view(self.applied);
+        let find = |id: &RecordId| self.live_row(id);
+        let mut words = Vec::new();
+        // No change is later than that: the newest payloads count.
+        let newest = Seq(u64::MAX);
+        let limit = self.rows.high_water() as Row;
+        Resolver::new(filter, &payloads, newest, &find).resolve(limit, &mut words);
+        for (at, word) in words.into_iter().enumerate() {
+            for bit in ones(word) {
+                let row = (at * 64) as Row + bit;
+                if self.rows.is_alive(row) {
+                    self.kill(row, seq);
+                    self.live -= 1;
+                }
+            }
         }
     }
 
@@ -449,7 +482,9 @@ impl<T> ShardState<T> {
     pub(crate) fn settle(&mut self) -> Settling {
         self.rows.prune(self.directory.as_ref());
         self.directory.shrink();
+        let is_settled = !self.rows.payloads_mut().settle();
         match self.index.settle() {
+            _ if !is_settled => Settling::Stepped,
             Settling::Settled if self.rows.has_unlisted() => Settling::Waiting,
             settling => settling,
         }
@@ -514,6 +549,7 @@ impl<T> ShardState<T> {
             pending: self.pending.len(),
             vector_bytes: self.rows.vector_bytes(),
             row_bytes: self.rows.cell_bytes(),
+            payload_bytes: self.rows.payloads().bytes(),
             index_bytes: self.index.bytes(),
             index_kind: self.index.kind(),
         }
