@@ -71,8 +71,9 @@
 //! # Events
 //! Through `tracing`, at the boundaries and never per query (unless
 //! [`EngineBuilder::slow_query`] asks for `slow query`): `publish`, `applied`,
-//! `absorbed` and the span `absorb`, `calibrated`, `backpressure`, `shard failed`, `engine
-//! started`, `engine closed`, with the fields `collection`, `worker`, `shard`,
+//! `absorbed` and the span `absorb`, `calibrated`, `backpressure`, `shard met a
+//! defect`, `shard rebuilt`, `write left out`, `shard failed`, `engine started`,
+//! `engine closed`, with the fields `collection`, `worker`, `shard`,
 //! `generation`, `seq`, `rows`, `elapsed_us`. [`Engine::metrics_text`] has the counters.
 //
 // The modules are declared from the ground floor up: a module uses only what
@@ -91,6 +92,7 @@ mod memory;
 mod kernel;
 mod vector;
 mod quant;
+mod payload;
 mod error;
 mod index;
 mod query;
@@ -122,9 +124,12 @@ pub use error::{
 };
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;
+pub use payload::{Filter, FilterError, Payload, PayloadError, PayloadUpdate, Timestamp, Value};
 pub use persist::{FileKind, FolderReport, GiveUp, GivenUp, StoredCheckpoint, StoredCollection, StoredFile};
-pub use query::{Answer, Hit, Query, SearchParams, SearchStats};
+pub use query::{Answer, Completeness, FilterPlan, FilterStats, Hit, Query, SearchParams, SearchStats};
 pub use shard::Backpressure;
-pub use snapshot::{Cursor, Finding, Page, Record, Snapshot, VerifyReport};
+pub use snapshot::{
+    Cursor, Facet, Finding, Group, OrderBy, OrderCursor, OrderedPage, Page, Record, Snapshot, VerifyReport,
+};
 pub use tuning::{Calibration, CalibrationCurve, CalibrationPoint, Reach};
 pub use vector::{VectorError, VectorStorage};

@@ -160,6 +160,11 @@ impl Coordinator {
                     }
                 }
                 Report::Calibrating { collection, slice } => self.calibrating(collection, slice),
+                Report::LeftOut { collection, shard, seq } => {
+                    if let Some(board) = self.boards.get(&collection) {
+                        board.context.health.leave_out(shard, seq);
+                    }
+                }
                 Report::ShardFailed { collection, shard } => self.fail_shard(collection, shard),
                 Report::LogFailed => self.fail_log(),
                 Report::WorkerDown { worker } => self.fail_worker(worker),

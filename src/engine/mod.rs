@@ -9,7 +9,9 @@ mod defaults;
 mod files;
 mod metrics;
 mod open;
+mod payload;
 mod read;
+mod rebuild;
 mod stats;
 mod stored;
 #[cfg(test)]

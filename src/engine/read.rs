@@ -10,6 +10,7 @@ use super::defaults;
 use crate::coordinator::Request;
 use crate::error::{ReadError, SearchError, WaitError};
 use crate::id::RecordId;
+use crate::payload::Filter;
 use crate::query::{Answer, Query, SearchParams};
 use crate::shard::{Refusal, SearchOrder, reply_future};
 use crate::snapshot::{Record, Snapshot, VerifyReport, search};
@@ -85,6 +86,7 @@ impl Collection {
         shared.check_open()?;
         shared.context.space.check(query.vector())?;
         query.search_params().map_or(Ok(()), SearchParams::check)?;
+        query.filters().map_or(Ok(()), Filter::check)?;
         let (clock, k) = (shared.start_clock(), query.k());
         let last = shared.admission.last();
         let required = query.required().unwrap_or(last);

@@ -14,6 +14,8 @@ pub struct Bytes {
     pub vectors: usize,
     /// Ids, birth and death numbers.
     pub rows: usize,
+    /// Payloads.
+    pub payload: usize,
     /// Indexes.
     pub index: usize,
     /// The map from ids to rows (estimated from its number of entries).
@@ -24,7 +26,7 @@ impl Bytes {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.vectors + self.rows + self.index + self.directory
+        self.vectors + self.rows + self.payload + self.index + self.directory
     }
 }
 
@@ -101,6 +103,8 @@ pub struct CollectionStats {
     pub shards: Vec<ShardStats>,
     /// What searches to a target come to.
     pub tuning: TuningStats,
+    /// Writes of which a shard left its part out: see [`WaitError::LeftOut`](crate::WaitError::LeftOut).
+    pub left_out: Vec<Seq>,
 }
 
 /// An engine.
@@ -142,6 +146,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         let vectors = VectorBytes { bytes: narrow, half, full };
         bytes.vectors += vectors.total();
         bytes.rows += measure.row_bytes;
+        bytes.payload += measure.payload_bytes;
         bytes.index += measure.index_bytes;
         shards.push(ShardStats {
             index: measure.index_kind,
@@ -168,6 +173,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         bytes,
         shards,
         tuning: tuning::of_published(&published),
+        left_out: shared.context.health.left_out().collect(),
     }
 }
 

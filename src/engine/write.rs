@@ -46,7 +46,8 @@ impl Write {
     /// What it has reached by now; `None`: it was only accepted. Lock-free.
     #[must_use]
     pub fn reached(&self) -> Option<Durability> {
-        self.is_visible().then_some(self.durability)
+        let is_whole = self.shared.check_whole(self.seq).is_ok();
+        (self.is_visible() && is_whole).then_some(self.durability)
     }
 
     /// True when the newest snapshot shows it. Lock-free.
@@ -86,17 +87,27 @@ impl Write {
         let request = Request::Await { collection: self.shared.id, seq: self.seq, reply };
         let sent = permit.and_then(|permit| self.shared.core.requests.send(permit, request));
         sent.map_err(|_| self.shared.gone())?;
-        Ok(waiting.wait().await.map_err(|_| self.shared.gone())??)
+        let generation = waiting.wait().await.map_err(|_| self.shared.gone())??;
+        self.shared.check_whole(self.seq).map(|()| generation)
     }
 }
 
 impl CollectionShared {
-    fn generation_showing(&self, seq: Seq) -> Result<Option<Generation>, Gone> {
+    fn generation_showing(&self, seq: Seq) -> Result<Option<Generation>, WaitError> {
         let published = self.cell.load();
         if published.seq >= seq {
-            return Ok(Some(published.generation));
+            return self.check_whole(seq).map(|()| Some(published.generation));
         }
-        self.check_writable().map(|()| None)
+        self.check_writable()?;
+        Ok(None)
+    }
+
+    /// No shard left its part of a write out.
+    fn check_whole(&self, seq: Seq) -> Result<(), WaitError> {
+        match self.context.health.left_out().any(|left_out| left_out == seq) {
+            true => Err(WaitError::LeftOut { seq }),
+            false => Ok(()),
+        }
     }
 
     /// What the logs are told of a write with so many parts.
@@ -133,7 +144,7 @@ impl CollectionShared {
         let request = Request::Await { collection: self.id, seq, reply };
         self.core.requests.send(permit, request).map_err(|_| self.gone())?;
         match waiting.wait(limit.map(|limit| limit.saturating_sub(started.elapsed()))) {
-            Ok(outcome) => Ok(outcome?),
+            Ok(outcome) => self.check_whole(seq).map(|()| outcome)?.map_err(WaitError::from),
             Err(NoAnswer::Lost) => Err(self.gone().into()),
             Err(NoAnswer::Timeout) => Err(WaitError::Timeout { seq, waited: started.elapsed() }),
         }
@@ -153,12 +164,10 @@ impl Parts {
             parts[0].1 = mutations;
         } else {
             for mutation in mutations {
-                let id = match &mutation {
-                    Mutation::Upsert(new) => &new.id,
-                    Mutation::Delete(id) => id,
-                };
-                let shard = shard_of(id, shards);
-                parts[shard].1.push(mutation);
+                match mutation.id().map(|id| shard_of(id, shards)) {
+                    Some(shard) => parts[shard].1.push(mutation),
+                    None => parts.iter_mut().for_each(|(_, part)| part.push(mutation.clone())),
+                }
             }
         }
         // A write of nothing goes to one shard all the same: only what a worker
@@ -283,15 +292,21 @@ impl Collection {
     }
 
     fn check_record(&self, position: usize, record: Record) -> Result<Mutation, WriteError> {
+        let payload = record.payload().clone();
         let (id, mut vector) = record.into_parts();
+        if let Err(fault) = payload.check() {
+            return Err(WriteError::Payload { id, position, fault });
+        }
         let storage = self.shared.config.vector_storage();
         match storage.admit(&self.shared.context.space, &mut vector) {
-            Ok(scale) => Ok(Mutation::Upsert(NewRow { id, vector: vector.into_boxed_slice(), scale })),
+            Ok(scale) => {
+                Ok(Mutation::Upsert(NewRow { id, vector: vector.into_boxed_slice(), scale, payload }))
+            }
             Err(fault) => Err(WriteError::Vector { id, position, fault }),
         }
     }
 
-    fn write(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
+    pub(super) fn write(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
         self.check_durability()?;
         let mut parts = Parts::split(self.shared.core.writes.len(), mutations);
         loop {
@@ -431,7 +446,7 @@ impl Collection {
     }
 }
 
-fn check_size(records: usize) -> Result<(), WriteError> {
+pub(super) fn check_size(records: usize) -> Result<(), WriteError> {
     if records > defaults::BATCH_RECORDS_MOST {
         return Err(WriteError::BatchTooLarge { got: records, most: defaults::BATCH_RECORDS_MOST });
     }

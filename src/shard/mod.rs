@@ -10,6 +10,7 @@ mod journal;
 mod mailbox;
 mod pace;
 mod places;
+mod rescue;
 mod state;
 mod turns;
 mod worker;
@@ -25,5 +26,6 @@ pub(crate) use mailbox::{
 };
 pub use places::Backpressure;
 pub(crate) use places::{Bounds, Permit, Refusal};
+pub(crate) use rescue::Rebuilder;
 pub(crate) use state::{RestoredShard, ShardSetup, ShardState};
 pub(crate) use worker::{Worker, WorkerPorts};

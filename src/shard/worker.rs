@@ -12,17 +12,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, debug_span, error, trace};
+use tracing::{debug, debug_span, error, info, trace};
 
 use super::batch::AbsorbJob;
 use super::command::{Background, CollectionId, Keep, Note, Report, ShardQuery, Signal, Width, WriteCommand};
 use super::journal::{Journal, LogFault, logged};
 use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
 use super::places::Permit;
+use super::rescue::{Rebuilder, Rescued, Troubles};
 use super::state::ShardState;
 use super::turns::Turns;
 use crate::error::{FileError, SearchError};
-use crate::index::{Executor, Settling};
+use crate::index::{Executor, Plan, Settling};
 use crate::snapshot::search_one_shard;
 
 /// Writes taken from the mailbox in one round.
@@ -43,6 +44,13 @@ const SETTLE_MOST: Duration = Duration::from_secs(1);
 /// A shard on this worker.
 struct Hosted {
     state: ShardState<Keep>,
+    troubles: Troubles,
+    rebuilder: Arc<dyn Rebuilder>,
+    /// The job that is under way: others are of a state that was given up.
+    job: u64,
+    /// Mutations until a defect on purpose, and how many of them.
+    #[cfg(test)]
+    fuse: (usize, u32),
     /// Readers have not seen the newest state yet.
     changed: bool,
     /// There is no memory to be given back.
@@ -69,6 +77,7 @@ pub(crate) struct Worker {
     journal: Journal,
     /// To whoever looks after the files.
     notes: Option<Signals<Note>>,
+    jobs_begun: u64,
     turns: Turns,
     /// The collection that was written last: a turn may end before all were.
     written: Option<CollectionId>,
@@ -98,6 +107,7 @@ impl Worker {
             shards: BTreeMap::new(),
             journal: Journal::default(),
             notes: None,
+            jobs_begun: 0,
             turns: Turns::default(),
             written: None,
             closing: false,
@@ -195,15 +205,7 @@ impl Worker {
         while let Some(signal) = self.ports.signals.try_next() {
             busy = true;
             match signal {
-                Signal::Absorbed { collection, plan } => self.guarded(collection, |hosted| match plan {
-                    Some(plan) => {
-                        hosted.state.absorbed(plan);
-                        hosted.changed = true;
-                        debug!(collection = collection.0, "absorbed");
-                        Ok(())
-                    }
-                    None => Err("a batch could not be absorbed".to_owned()),
-                }),
+                Signal::Absorbed { collection, job, plan } => self.absorbed(collection, job, plan),
                 Signal::WantExact { collection } => self.guarded(collection, |hosted| {
                     hosted.changed |= hosted.state.want_exact();
                     Ok(())
@@ -215,6 +217,29 @@ impl Worker {
             }
         }
         busy
+    }
+
+    /// Commits what the pool did, or has it done again.
+    fn absorbed(&mut self, collection: CollectionId, job: u64, plan: Option<Plan>) {
+        self.guarded(collection, |hosted| {
+            if hosted.job != job {
+                return Ok(());
+            }
+            hosted.changed = true;
+            match plan {
+                Some(plan) => {
+                    hosted.state.absorbed(plan);
+                    hosted.troubles.job_is_done();
+                    debug!(collection = collection.0, "absorbed");
+                    Ok(())
+                }
+                None if hosted.troubles.may_try_again() => {
+                    hosted.state.abandon_job();
+                    Ok(())
+                }
+                None => Err("a batch could not be absorbed".to_owned()),
+            }
+        });
     }
 
     /// Takes writes and applies them until there are no more, or until it is
@@ -296,10 +321,7 @@ impl Worker {
 
     fn take_write(&mut self, command: WriteCommand, permit: Permit) {
         match command {
-            WriteCommand::Create { collection, state } => {
-                let changed = state.has_batches();
-                self.shards.insert(collection, Hosted { state: *state, changed, settled: true });
-            }
+            WriteCommand::Create { collection, state, rebuilder } => self.host(collection, *state, rebuilder),
             WriteCommand::Write { collection, seq, mutations, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
                     hosted.state.enqueue(seq, mutations, Keep::Place { _permit: permit });
@@ -321,7 +343,25 @@ impl Worker {
             }
             #[cfg(test)]
             WriteCommand::Panic { collection: None } => panic!("a defect on purpose"),
+            #[cfg(test)]
+            WriteCommand::Fuse { collection, after, times } => {
+                self.shards.get_mut(&collection).into_iter().for_each(|hosted| hosted.fuse = (after, times));
+            }
         }
+    }
+
+    fn host(&mut self, collection: CollectionId, mut state: ShardState<Keep>, rebuilder: Arc<dyn Rebuilder>) {
+        let hosted = Hosted {
+            troubles: Troubles::new(Arc::new(state.view())),
+            rebuilder,
+            job: 0,
+            changed: state.has_batches(),
+            settled: true,
+            state,
+            #[cfg(test)]
+            fuse: (0, 0),
+        };
+        self.shards.insert(collection, hosted);
     }
 
     /// Applies a slice of every shard's queue, one after the other from where
@@ -336,6 +376,8 @@ impl Worker {
             busy = true;
             self.written = Some(collection);
             self.guarded(collection, |hosted| {
+                #[cfg(test)]
+                hosted.blow();
                 let step = hosted.state.step(SLICE_MUTATIONS).map_err(|fault| format!("{fault:?}"))?;
                 trace!(collection = collection.0, mutations = step.applied, "applied");
                 hosted.changed |= step.changed;
@@ -356,13 +398,18 @@ impl Worker {
             let (shard, ports) = (self.number, self.ports.reports.clone());
             let background = Arc::clone(&self.ports.background);
             let signals = self.ports.signal_sender.clone();
+            self.jobs_begun += 1;
+            let number = self.jobs_begun;
             self.guarded(collection, |hosted| {
                 if let Some(job) = hosted.state.next_job() {
-                    start(background.as_ref(), signals, collection, job);
+                    hosted.job = number;
+                    let answer = JobAnswer { signals, collection, job: number, sent: false };
+                    start(background.as_ref(), answer, job);
                 }
                 hosted.changed = false;
                 hosted.settled = false;
                 let view = Arc::new(hosted.state.view());
+                hosted.troubles.shows(Arc::clone(&view));
                 ports.send(Report::View { collection, shard, view });
                 while let Some(Keep::Optimized { done, .. }) = hosted.state.optimized() {
                     done.send(());
@@ -372,15 +419,37 @@ impl Worker {
         }
     }
 
-    /// Works on one shard; a defect or an error fails that shard alone.
+    /// Works on one shard. A defect makes it begin anew; an error, or defects
+    /// without end, fail that shard alone.
     fn guarded(&mut self, collection: CollectionId, work: impl FnOnce(&mut Hosted) -> Result<(), String>) {
         let Some(hosted) = self.shards.get_mut(&collection) else { return };
         let outcome = catch_unwind(AssertUnwindSafe(|| work(hosted)));
-        let fault = match outcome {
-            Ok(Ok(())) => return,
-            Ok(Err(fault)) => fault,
-            Err(defect) => describe(&*defect).to_owned(),
-        };
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => self.fail(collection, &fault),
+            Err(defect) => self.rescue(collection, describe(&*defect)),
+        }
+    }
+
+    /// Lets a shard go on from its last view.
+    fn rescue(&mut self, collection: CollectionId, defect: &str) {
+        error!(worker = self.number, collection = collection.0, defect, "shard met a defect");
+        let Some(mut hosted) = self.shards.remove(&collection) else { return };
+        match hosted.troubles.rescue(hosted.state, hosted.rebuilder.as_ref()) {
+            Ok(Rescued { state, left_out }) => {
+                hosted = Hosted { state, changed: true, job: 0, ..hosted };
+                if let Some(seq) = left_out {
+                    error!(worker = self.number, collection = collection.0, seq = seq.0, "write left out");
+                    self.ports.reports.send(Report::LeftOut { collection, shard: self.number, seq });
+                }
+                info!(worker = self.number, collection = collection.0, "shard rebuilt");
+                self.shards.insert(collection, hosted);
+            }
+            Err(fault) => self.fail(collection, &fault),
+        }
+    }
+
+    fn fail(&mut self, collection: CollectionId, fault: &str) {
         error!(worker = self.number, collection = collection.0, fault, "shard failed");
         // What was queued is dropped with the shard, and whoever waits learns
         // of the failure from the coordinator.
@@ -396,24 +465,44 @@ fn describe(defect: &(dyn Any + Send)) -> &str {
     text.or_else(|| defect.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown")
 }
 
+#[cfg(test)]
+impl Hosted {
+    /// A defect on purpose, in the middle of the work.
+    fn blow(&mut self) {
+        if self.fuse.1 > 0 {
+            self.fuse.1 -= 1;
+            let _ = self.state.step(self.fuse.0);
+            panic!("a defect on purpose");
+        }
+    }
+}
+
 /// Answers for a job, even when it panics or is dropped unrun.
 struct JobAnswer {
     signals: Signals<Signal>,
     collection: CollectionId,
+    job: u64,
     sent: bool,
 }
 
 impl Drop for JobAnswer {
     fn drop(&mut self) {
         if !self.sent {
-            self.signals.send(Signal::Absorbed { collection: self.collection, plan: None });
+            self.send(None);
         }
     }
 }
 
+impl JobAnswer {
+    fn send(&mut self, plan: Option<Plan>) {
+        self.sent = true;
+        self.signals.send(Signal::Absorbed { collection: self.collection, job: self.job, plan });
+    }
+}
+
 /// Absorbs a batch on the pool; the plan comes back as a signal.
-fn start(background: &dyn Background, signals: Signals<Signal>, collection: CollectionId, job: AbsorbJob) {
-    let mut answer = JobAnswer { signals, collection, sent: false };
+fn start(background: &dyn Background, mut answer: JobAnswer, job: AbsorbJob) {
+    let collection = answer.collection;
     let width = if job.is_bulk() { Width::All } else { Width::Half };
     let run = move |executor: &dyn Executor| {
         let span = debug_span!("absorb", collection = collection.0, rows = job.rows(), bulk = job.is_bulk());
@@ -423,8 +512,7 @@ fn start(background: &dyn Background, signals: Signals<Signal>, collection: Coll
             error!(collection = collection.0, defect = describe(&**defect), "absorbing panicked");
         }
         let plan = plan.ok().flatten().filter(|_| !executor.cancelled());
-        answer.sent = true;
-        answer.signals.send(Signal::Absorbed { collection, plan });
+        answer.send(plan);
     };
     background.spawn(width, Box::new(run));
 }
