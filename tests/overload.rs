@@ -15,6 +15,7 @@ mod load;
 use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,8 +29,8 @@ use load::mix::Mix;
 use load::rng::Popularity;
 use load::run::{Outcome, Scenario, run};
 use vecino::{
-    Backpressure, Collection, CollectionConfig, Engine, HnswConfig, IndexSpec, Metric, Query, Record, Seq,
-    Write, WriteError,
+    Backpressure, Collection, CollectionConfig, Engine, HnswConfig, IndexSpec, Metric, Query, Record,
+    SearchError, Seq, Write, WriteError,
 };
 
 const DIM: usize = 64;
@@ -110,6 +111,62 @@ fn a_refusal_looks_at_nothing_and_takes_microseconds() {
     assert_eq!(looked_at.get(), 0, "records were looked at before the refusal");
     assert!(times[250] <= Duration::from_micros(50), "half of the refusals took more than {:?}", times[250]);
     stalled.wait().unwrap();
+}
+
+/// Lets the executor turn to others once.
+async fn give_way() {
+    let mut first = true;
+    std::future::poll_fn(|context| {
+        context.waker().wake_by_ref();
+        if std::mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+}
+
+// More searches than may be under way, those that are refused come again at
+// once: whoever waits for a write gets its place among them.
+#[test]
+fn searches_that_are_refused_and_come_again_keep_nobody_from_waiting_for_a_write() {
+    let _watchdog = watchdog(120);
+    const FLOOD: usize = 1_200;
+    let engine = Engine::builder().pool_threads(1).build().unwrap();
+    let config = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Flat);
+    let items = engine.create_collection("items", config).unwrap();
+    let rows = clustered(3, 5_000, DIM, 5_000);
+    items.upsert_batch((0..).zip(rows).map(|(id, row)| Record::new(id, row))).unwrap().wait().unwrap();
+    let impatient = items.backpressure(Backpressure::Reject);
+    let (answered, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let client = |at: usize| -> Pin<Box<dyn Future<Output = ()> + '_>> {
+                let (impatient, answered, over) = (&impatient, &answered, &over);
+                Box::pin(async move {
+                    let vector = record(at as u64).vector().to_vec();
+                    while !over.load(Ordering::Relaxed) {
+                        let query = Query::new(&vector).top(200).at_least(Seq(0));
+                        match impatient.search_async(query).await {
+                            Ok(_) => drop(answered.fetch_add(1, Ordering::Relaxed)),
+                            Err(SearchError::Full { .. }) => give_way().await,
+                            Err(fault) => panic!("{fault}"),
+                        }
+                    }
+                })
+            };
+            drive((0..FLOOD).map(client), |()| {});
+        });
+        let mut ahead = Vec::new();
+        for id in 0..20 {
+            eventually("searches are refused", || {
+                engine.stats().searches_refused > 0 && engine.stats().coordinator_depth >= 1_000
+            });
+            let before = answered.load(Ordering::Relaxed);
+            block_on(items.upsert(record(id)).unwrap().wait_async()).unwrap();
+            ahead.push(answered.load(Ordering::Relaxed) - before);
+        }
+        over.store(true, Ordering::Relaxed);
+        ahead.sort_unstable();
+        assert!(ahead[10] < 200, "so many searches went before a write: {ahead:?}");
+    });
 }
 
 // Searches that take long, more than the worker can answer: a write that comes
