@@ -85,6 +85,8 @@ mod neighbor;
 mod bits;
 mod codec;
 mod lease;
+mod clock;
+mod stop;
 mod memory;
 
 mod kernel;
@@ -106,6 +108,7 @@ mod engine;
 #[doc(hidden)]
 pub mod internals;
 
+pub use clock::{Clock, ManualClock};
 pub use durability::Durability;
 pub use engine::{
     Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, GraphConfig,
@@ -118,7 +121,7 @@ pub use error::{
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;
 pub use persist::{FileKind, FolderReport, GiveUp, GivenUp, StoredCheckpoint, StoredCollection, StoredFile};
-pub use query::{Answer, Hit, Query, SearchParams, SearchStats};
+pub use query::{Answer, CancelToken, Completion, Example, Hit, Query, SearchParams, SearchStats};
 pub use shard::Backpressure;
 pub use snapshot::{Cursor, Finding, Page, Record, Snapshot, VerifyReport};
 pub use tuning::{Calibration, CalibrationCurve, CalibrationPoint, Reach};

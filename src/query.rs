@@ -1,5 +1,7 @@
 //! Questions and answers.
 
+mod examples;
+mod limits;
 mod params;
 
 use std::borrow::Cow;
@@ -8,11 +10,19 @@ use std::time::Duration;
 use crate::id::{Generation, RecordId, Seq};
 use crate::metric::Metric;
 
+pub use examples::Example;
+use examples::Wishes;
+use limits::Limits;
+pub use limits::{CancelToken, Completion};
 pub use params::SearchParams;
 pub(crate) use params::{Goal, Target};
 
 /// Hits that a query asks for when nothing else is said.
 const DEFAULT_TOP: usize = 10;
+
+/// The same when all within a distance are wanted: so that a distance chosen too
+/// large does not give the whole collection.
+const DEFAULT_WITHIN: usize = 10_000;
 
 /// What to search for.
 ///
@@ -25,11 +35,13 @@ const DEFAULT_TOP: usize = 10;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query<'a> {
     vector: Cow<'a, [f32]>,
-    k: usize,
+    k: Option<usize>,
     params: Option<SearchParams>,
     exact: bool,
     at_least: Option<Seq>,
     wait_at_most: Option<Duration>,
+    limits: Limits,
+    wishes: Wishes,
 }
 
 impl<'a> Query<'a> {
@@ -38,11 +50,13 @@ impl<'a> Query<'a> {
     pub fn new(vector: impl Into<Cow<'a, [f32]>>) -> Self {
         Query {
             vector: vector.into(),
-            k: DEFAULT_TOP,
+            k: None,
             params: None,
             exact: false,
             at_least: None,
             wait_at_most: None,
+            limits: Limits::default(),
+            wishes: Wishes::default(),
         }
     }
 
@@ -50,7 +64,7 @@ impl<'a> Query<'a> {
     /// collection holds it is the whole collection, nearest first.
     #[must_use]
     pub fn top(mut self, k: usize) -> Self {
-        self.k = k;
+        self.k = Some(k);
         self
     }
 
@@ -102,7 +116,7 @@ impl<'a> Query<'a> {
         self
     }
 
-    /// The vector that is searched for.
+    /// The vector that is searched for; empty when examples stand for it.
     #[must_use]
     pub fn vector(&self) -> &[f32] {
         &self.vector
@@ -111,7 +125,7 @@ impl<'a> Query<'a> {
     /// The number of hits asked for.
     #[must_use]
     pub fn k(&self) -> usize {
-        self.k
+        self.k.unwrap_or(if self.reach().is_some() { DEFAULT_WITHIN } else { DEFAULT_TOP })
     }
 
     /// The same query, owning its vector: for calls that outlive the caller's frame.
@@ -130,6 +144,8 @@ impl<'a> Query<'a> {
             exact: self.exact,
             at_least: self.at_least,
             wait_at_most: self.wait_at_most,
+            limits: self.limits.clone(),
+            wishes: self.wishes.clone(),
         }
     }
 
@@ -194,10 +210,12 @@ pub struct Answer {
     pub(crate) generation: Generation,
     pub(crate) seq: Seq,
     pub(crate) stats: SearchStats,
+    pub(crate) completion: Completion,
 }
 
 impl Answer {
     /// The hits, nearest first; equal distances in the order of shard and row.
+    /// (With [`Query::diversity`]: in the order in which they were chosen.)
     #[must_use]
     pub fn hits(&self) -> &[Hit] {
         &self.hits
@@ -209,14 +227,14 @@ impl Answer {
         self.hits
     }
 
-    /// The number of hits: less than asked for only when the snapshot has no
-    /// more records.
+    /// The number of hits. [`Answer::completion`] says why they are fewer than
+    /// asked for.
     #[must_use]
     pub fn len(&self) -> usize {
         self.hits.len()
     }
 
-    /// True when nothing was found: the snapshot is empty, or k was 0.
+    /// True when nothing was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.hits.is_empty()
@@ -226,6 +244,12 @@ impl Answer {
     #[must_use]
     pub fn score(&self, hit: &Hit) -> f32 {
         self.metric.score(hit.distance)
+    }
+
+    /// The score of a hit from 0 to 1: see [`Metric::unit_score`].
+    #[must_use]
+    pub fn unit_score(&self, hit: &Hit) -> f32 {
+        self.metric.unit_score(hit.distance)
     }
 
     /// The snapshot that answered.
@@ -238,6 +262,12 @@ impl Answer {
     #[must_use]
     pub fn seq(&self) -> Seq {
         self.seq
+    }
+
+    /// Whether this is all that was asked for, and if not, why.
+    #[must_use]
+    pub fn completion(&self) -> Completion {
+        self.completion
     }
 
     /// What the search did.

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::SystemClock;
 use super::open::refused;
 use super::{Engine, defaults};
+use crate::clock::Clock;
 use crate::durability::Durability;
 use crate::error::{BuildError, OpenError};
 use crate::persist::Disk;
@@ -26,6 +28,7 @@ pub struct EngineBuilder {
     pub(super) pool_threads: usize,
     pub(super) publish_interval: Duration,
     pub(super) slow_query: Option<Duration>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) durability: Option<Durability>,
     pub(super) log_bytes: u64,
     pub(super) repair: bool,
@@ -40,6 +43,7 @@ impl Default for EngineBuilder {
             pool_threads: cores.min(defaults::POOL_THREADS_MOST),
             publish_interval: defaults::PUBLISH_INTERVAL,
             slow_query: None,
+            clock: Arc::new(SystemClock::default()),
             durability: None,
             log_bytes: defaults::LOG_BYTES,
             repair: false,
@@ -84,6 +88,13 @@ impl EngineBuilder {
     /// (level WARN). Default: never, and then searches are not timed.
     pub fn slow_query(mut self, limit: Duration) -> Self {
         self.slow_query = Some(limit);
+        self
+    }
+
+    /// What tells the time: the system's clocks, or another for tests and
+    /// simulations, such as [`ManualClock`](crate::ManualClock).
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
         self
     }
 

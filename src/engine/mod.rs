@@ -4,6 +4,7 @@ mod backup;
 mod builder;
 mod collection;
 mod config;
+mod clock;
 mod core;
 mod defaults;
 mod files;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::cells::CellsView;
 use super::store::RowStore;
 use crate::id::{RecordId, Row, Seq};
-use crate::index::{Effort, IndexVersion, Points, Request, Scratch, Trip};
+use crate::index::{Effort, Ends, IndexVersion, Points, Request, Scratch, Trip};
 use crate::lease::Lease;
 use crate::neighbor::{Neighbor, TopK};
 use crate::vector::{BLOCK, MatrixView, Space};
@@ -72,6 +72,7 @@ pub(crate) struct ShardRequest<'a> {
     pub(crate) bound: f32,
     /// Compare with every row instead of asking the index.
     pub(crate) exact: bool,
+    pub(crate) ends: Ends<'a>,
 }
 
 /// Working memory of a shard search.
@@ -138,6 +139,16 @@ impl ShardView {
         self.vectors.vector(row)
     }
 
+    /// The vector of a visible row in the form of a query.
+    pub(crate) fn prepare(&self, space: &Space, row: Row, prepared: &mut Vec<f32>) {
+        space.prepare_row(&self.vectors, row, prepared);
+    }
+
+    /// The distance of a prepared query to a visible row.
+    pub(crate) fn distance(&self, space: &Space, prepared: &[f32], row: Row) -> f32 {
+        space.distance(prepared, &self.vectors, row)
+    }
+
     /// What is stored beside the vector of a visible row: see [`Space::check`].
     pub(crate) fn scale(&self, row: Row) -> f32 {
         self.vectors.scale(row)
@@ -201,7 +212,14 @@ impl ShardView {
     fn index_request<'a>(&self, request: &ShardRequest<'a>, visible: &'a dyn Fn(Row) -> bool) -> Request<'a> {
         let all_visible = !self.parts.index_has_dead && self.parts.index_newest <= request.at;
         let admit = if all_visible { None } else { Some(visible) };
-        Request { query: request.query, k: request.k, ef: request.ef, bound: request.bound, admit }
+        Request {
+            query: request.query,
+            k: request.k,
+            ef: request.ef,
+            bound: request.bound,
+            admit,
+            ends: request.ends,
+        }
     }
 
     fn search_index(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
@@ -233,7 +251,8 @@ impl ShardView {
                 block[count] = row;
                 count += 1;
             }
-            if count == 0 {
+            if count == 0 || request.ends.are_due(effort.distances) {
+                request.ends.spend(effort.distances);
                 return effort;
             }
             let bound = found.bound().min(request.bound);

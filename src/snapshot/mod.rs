@@ -5,6 +5,8 @@ mod effort;
 mod published;
 mod search;
 mod verify;
+mod watch;
+mod wishes;
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::{Content, Model};
+use crate::clock::ManualClock;
 use crate::coordinator::{Admission, NotAdmitted};
 use crate::durability::Durability;
 use crate::engine::backup::Alone;
@@ -286,7 +287,12 @@ impl Hosted {
     }
 
     fn publish(&mut self) -> Published {
-        self.blueprint.publish(Arc::new(Alone), Box::new(Alone), Box::new(Alone))
+        self.blueprint.publish(
+            Arc::new(ManualClock::default()),
+            Arc::new(Alone),
+            Box::new(Alone),
+            Box::new(Alone),
+        )
     }
 
     fn content(&mut self) -> Content {
