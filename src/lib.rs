@@ -112,7 +112,8 @@ pub use clock::{Clock, ManualClock};
 pub use durability::Durability;
 pub use engine::{
     Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, GraphConfig,
-    HnswConfig, IndexSpec, Recovery, ShardStats, TargetChoice, TargetStats, TuningStats, VectorBytes, Write,
+    HnswConfig, IndexSpec, Outcome, Recovery, ShardStats, TargetChoice, TargetStats, TuningStats,
+    VectorBytes, Write,
 };
 pub use error::{
     BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError, OpenError,

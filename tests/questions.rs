@@ -130,8 +130,7 @@ fn many_hits_are_found_as_well_as_few() {
                     found += answer.hits().iter().filter(|hit| hit.distance <= last).count();
                 }
                 let recall = found as f64 / (3 * k.min(7_999)) as f64;
-                println!("{metric} {index:?} k {k}: recall {recall:.3}");
-                assert!(recall >= 0.9, "{metric} {index:?} k {k}: {recall}");
+                assert!(recall >= 0.97, "{metric} {index:?} k {k}: {recall}");
             }
         }
     }
@@ -289,7 +288,7 @@ fn unit_scores_are_from_0_to_1_and_fall_with_distance() {
         let scores: Vec<f32> = answer.hits().iter().map(|hit| answer.unit_score(hit)).collect();
         assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)), "{metric}");
         assert!(scores.windows(2).all(|pair| pair[0] >= pair[1]));
-        assert!(scores[0] > scores[499]);
+        assert!(scores[0] > scores[498]);
     }
 }
 

@@ -3,6 +3,7 @@
 mod backup;
 mod builder;
 mod collection;
+mod conditional;
 mod config;
 mod clock;
 mod core;
@@ -23,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use builder::EngineBuilder;
 pub use collection::Collection;
+pub use conditional::Outcome;
 pub use config::{CollectionConfig, GraphConfig, HnswConfig, IndexSpec};
 pub use open::Recovery;
 pub use stats::{Bytes, CollectionStats, EngineStats, ShardStats, VectorBytes};

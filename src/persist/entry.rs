@@ -2,7 +2,7 @@
 
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{RecordId, Seq};
-use crate::rows::{Mutation, NewRow};
+use crate::rows::{Condition, Mutation, NewRow};
 use crate::vector::Space;
 
 /// What a write asks of a shard.
@@ -89,6 +89,36 @@ pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
             out.u8(1);
             encode_id(id, out);
         }
+        Mutation::Conditional(new, condition) => {
+            out.u8(CONDITIONAL);
+            match condition {
+                Condition::Absent => out.u8(0),
+                Condition::Present => out.u8(1),
+                Condition::Version(version) => {
+                    out.u8(2);
+                    out.u64(version.0);
+                }
+                Condition::NotNear(distance) => {
+                    out.u8(3);
+                    out.f32(*distance);
+                }
+            }
+            encode_mutation(&Mutation::Upsert(new.clone()), out);
+        }
+    }
+}
+
+/// The kind of a mutation with a condition: the condition follows, and then the
+/// record as one that is put in without.
+const CONDITIONAL: u8 = 16;
+
+fn decode_condition(input: &mut Decoder<'_>) -> Result<Condition, Malformed> {
+    match input.u8()? {
+        0 => Ok(Condition::Absent),
+        1 => Ok(Condition::Present),
+        2 => Ok(Condition::Version(Seq(input.u64()?))),
+        3 => Ok(Condition::NotNear(input.f32()?)),
+        _ => Err(input.fault("a condition is of an unknown kind")),
     }
 }
 
@@ -97,19 +127,33 @@ pub(crate) fn decode_mutations(input: &mut Decoder<'_>, space: &Space) -> Result
     let mut mutations = Vec::new();
     while input.rest() > 0 {
         mutations.push(match input.u8()? {
-            0 => {
-                let id = decode_id(input)?;
-                let fault = input.fault("a vector cannot be used");
-                let count = input.count(size_of::<f32>())?;
-                let vector = input.floats(count)?.into_boxed_slice();
-                let scale = space.check(&vector).map_err(|_| fault)?;
-                Mutation::Upsert(NewRow { id, vector, scale })
+            CONDITIONAL => {
+                let condition = decode_condition(input)?;
+                let kind = input.u8()?;
+                match decode_mutation(kind, input, space)? {
+                    Mutation::Upsert(new) => Mutation::Conditional(new, condition),
+                    _ => return Err(input.fault("a condition is for no record")),
+                }
             }
-            1 => Mutation::Delete(decode_id(input)?),
-            _ => return Err(input.fault("a mutation is of an unknown kind")),
+            kind => decode_mutation(kind, input, space)?,
         });
     }
     Ok(mutations)
+}
+
+fn decode_mutation(kind: u8, input: &mut Decoder<'_>, space: &Space) -> Result<Mutation, Malformed> {
+    match kind {
+        0 => {
+            let id = decode_id(input)?;
+            let fault = input.fault("a vector cannot be used");
+            let count = input.count(size_of::<f32>())?;
+            let vector = input.floats(count)?.into_boxed_slice();
+            let scale = space.check(&vector).map_err(|_| fault)?;
+            Ok(Mutation::Upsert(NewRow { id, vector, scale }))
+        }
+        1 => Ok(Mutation::Delete(decode_id(input)?)),
+        _ => Err(input.fault("a mutation is of an unknown kind")),
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +169,10 @@ mod tests {
             Mutation::Upsert(new(7.into(), 3.0)),
             Mutation::Delete("gone".into()),
             Mutation::Upsert(new("é".into(), -3.0)),
+            Mutation::Conditional(new(8.into(), 1.0), Condition::Absent),
+            Mutation::Conditional(new(8.into(), 2.0), Condition::Present),
+            Mutation::Conditional(new(9.into(), 2.0), Condition::Version(Seq(77))),
+            Mutation::Conditional(new("near".into(), 2.0), Condition::NotNear(0.5)),
         ];
         all.iter().for_each(|mutation| encode_mutation(mutation, &mut out));
         let bytes = out.into_bytes();

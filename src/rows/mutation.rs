@@ -1,6 +1,6 @@
 //! What a write asks of one shard: the same value travels in the mailbox and is applied.
 
-use crate::id::RecordId;
+use crate::id::{RecordId, Seq};
 
 /// A record that was checked on the caller's thread.
 #[derive(Clone, Debug)]
@@ -18,4 +18,39 @@ pub(crate) enum Mutation {
     Upsert(NewRow),
     /// Takes the record with this id out, if there is one.
     Delete(RecordId),
+    /// Puts a record in if the condition holds.
+    Conditional(NewRow, Condition),
+}
+
+impl Mutation {
+    /// The record that it is about.
+    pub(crate) fn id(&self) -> &RecordId {
+        match self {
+            Mutation::Upsert(new) | Mutation::Conditional(new, _) => &new.id,
+            Mutation::Delete(id) => id,
+        }
+    }
+}
+
+/// When a record is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Condition {
+    /// No record has its id.
+    Absent,
+    /// A record has its id.
+    Present,
+    /// The record with its id comes from this write.
+    Version(Seq),
+    /// No other record of the shard is within this distance.
+    NotNear(f32),
+}
+
+/// Whether a record was written, and why not.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Verdict {
+    Written,
+    Exists { version: Seq },
+    Missing,
+    Changed { found: Option<Seq> },
+    Near { id: RecordId, distance: f32 },
 }

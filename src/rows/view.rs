@@ -149,6 +149,11 @@ impl ShardView {
         space.distance(prepared, &self.vectors, row)
     }
 
+    /// The write that a visible row comes from.
+    pub(crate) fn born(&self, row: Row) -> Seq {
+        self.cells.born(row)
+    }
+
     /// What is stored beside the vector of a visible row: see [`Space::check`].
     pub(crate) fn scale(&self, row: Row) -> f32 {
         self.vectors.scale(row)

@@ -14,7 +14,8 @@ use crate::bits::RowSet;
 use crate::id::{RecordId, Row, Seq};
 use crate::index::{Index, Plan, Settling};
 use crate::rows::{
-    Allocation, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView, ViewParts,
+    Allocation, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView, Verdict,
+    ViewParts,
 };
 use crate::vector::{Matrix, Space, VectorStorage};
 
@@ -57,7 +58,7 @@ struct PendingWrite<T> {
 }
 
 enum Work<T> {
-    Mutations { rest: std::vec::IntoIter<Mutation>, _keep: T },
+    Mutations { rest: std::vec::IntoIter<Mutation>, keep: T, verdict: Option<Verdict> },
     Optimize(T),
 }
 
@@ -104,6 +105,8 @@ pub(crate) struct ShardState<T> {
     retired: VecDeque<(u64, RetiredRows)>,
     /// Optimizations under way: done when the batch is committed.
     optimizing: VecDeque<(u64, T)>,
+    /// Writes with a condition that were decided.
+    decided: VecDeque<(T, Verdict)>,
     batches_sealed: u64,
     /// Rows that the index ever took in.
     absorbed: u64,
@@ -135,6 +138,7 @@ impl<T> ShardState<T> {
             dead_linked: Vec::new(),
             retired: VecDeque::new(),
             optimizing: VecDeque::new(),
+            decided: VecDeque::new(),
             batches_sealed: 0,
             absorbed: 0,
             linked: 0,
@@ -184,7 +188,7 @@ impl<T> ShardState<T> {
 
     /// Queues a write; `keep` is dropped when it is applied.
     pub(crate) fn enqueue(&mut self, seq: Seq, mutations: Vec<Mutation>, keep: T) {
-        let work = Work::Mutations { rest: mutations.into_iter(), _keep: keep };
+        let work = Work::Mutations { rest: mutations.into_iter(), keep, verdict: None };
         self.pending.push_back(PendingWrite { seq, work });
     }
 
@@ -220,7 +224,7 @@ impl<T> ShardState<T> {
             step.changed = true;
             match next {
                 Some((mutation, coming)) => {
-                    self.apply(mutation, seq)?;
+                    self.apply_decided(mutation, seq)?;
                     self.seal_if_due(seq, coming);
                     step.applied += 1;
                     if coming == 0 {
@@ -238,16 +242,44 @@ impl<T> ShardState<T> {
         let Some(write) = self.pending.pop_front() else { return };
         self.applied = write.seq;
         self.live_applied = self.live;
-        if let Work::Optimize(done) = write.work {
-            self.seal(write.seq, true);
-            self.seal_order(write.seq);
-            self.optimizing.push_back((self.batches_sealed, done));
+        match write.work {
+            Work::Optimize(done) => {
+                self.seal(write.seq, true);
+                self.seal_order(write.seq);
+                self.optimizing.push_back((self.batches_sealed, done));
+            }
+            Work::Mutations { keep, verdict: Some(verdict), .. } => self.decided.push_back((keep, verdict)),
+            Work::Mutations { .. } => {}
         }
+    }
+
+    /// A write with a condition that was decided, and how.
+    pub(crate) fn decided(&mut self) -> Option<(T, Verdict)> {
+        self.decided.pop_front()
+    }
+
+    /// Applies a mutation of the front write, under its condition if it has one.
+    fn apply_decided(&mut self, mutation: Mutation, seq: Seq) -> Result<(), Allocation> {
+        let Mutation::Conditional(new, condition) = mutation else { return self.apply(mutation, seq) };
+        let judged = self.judge(&new, condition);
+        if let Some(PendingWrite { work: Work::Mutations { verdict, .. }, .. }) = self.pending.front_mut() {
+            *verdict = Some(judged.clone());
+        }
+        if judged == Verdict::Written { self.upsert(new, seq) } else { Ok(()) }
+    }
+
+    pub(super) fn space(&self) -> &Space {
+        &self.space
+    }
+
+    pub(super) fn rows(&self) -> &RowStore {
+        &self.rows
     }
 
     fn apply(&mut self, mutation: Mutation, seq: Seq) -> Result<(), Allocation> {
         match mutation {
             Mutation::Upsert(new) => self.upsert(new, seq),
+            Mutation::Conditional(..) => self.apply_decided(mutation, seq),
             Mutation::Delete(id) => {
                 if let Some(row) = self.live_row(&id) {
                     self.kill(row, seq);
@@ -272,7 +304,7 @@ impl<T> ShardState<T> {
         Ok(())
     }
 
-    fn live_row(&self, id: &RecordId) -> Option<Row> {
+    pub(super) fn live_row(&self, id: &RecordId) -> Option<Row> {
         self.directory.newest(id).filter(|row| self.rows.holds(*row, id))
     }
 

@@ -271,9 +271,13 @@ impl Worker {
                 let changed = state.has_batches();
                 self.shards.insert(collection, Hosted { state: *state, changed, settled: true });
             }
-            WriteCommand::Write { collection, seq, mutations, .. } => {
+            WriteCommand::Write { collection, seq, mutations, verdict, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
-                    hosted.state.enqueue(seq, mutations, Keep::Place { _permit: permit });
+                    let keep = match verdict {
+                        Some(verdict) => Keep::Decided { verdict, _permit: permit },
+                        None => Keep::Place { _permit: permit },
+                    };
+                    hosted.state.enqueue(seq, mutations, keep);
                 }
             }
             WriteCommand::Optimize { collection, seq, done, .. } => {
@@ -306,6 +310,11 @@ impl Worker {
                 let step = hosted.state.step(SLICE_MUTATIONS).map_err(|fault| format!("{fault:?}"))?;
                 trace!(collection = collection.0, mutations = step.applied, "applied");
                 hosted.changed |= step.changed;
+                while let Some((keep, decided)) = hosted.state.decided() {
+                    if let Keep::Decided { verdict, .. } = keep {
+                        verdict.send(decided);
+                    }
+                }
                 Ok(())
             });
         }

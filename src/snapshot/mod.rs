@@ -155,6 +155,14 @@ impl Snapshot {
         self.published.find(&id.into()).is_some()
     }
 
+    /// The version of a record: the number of the write that it comes from.
+    /// `None`: the snapshot shows no record with this id. O(1), like
+    /// [`Snapshot::get`]. (Records of files of format 1 have version 0.)
+    pub fn version(&self, id: impl Into<RecordId>) -> Option<Seq> {
+        let (shard, row) = self.published.find(&id.into())?;
+        Some(shard.born(row))
+    }
+
     /// Searches on the calling thread: no lock, no channel, and once the
     /// thread has searched before, no allocation but the answer.
     ///

@@ -26,6 +26,9 @@ pub(crate) use write::{Meta, write};
 
 use crate::persist::frame::FORMAT;
 
+/// Of the columns that may follow the rows: the writes that live rows come from.
+const BIRTHS: u8 = 1;
+
 const MAGIC: &[u8; 8] = b"vecino\0C";
 const META: [u8; 4] = *b"meta";
 const ROWS: [u8; 4] = *b"rows";

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use super::section::{PIECE, SectionWriter};
-use super::{DEAD, DRAFT, FREE, INDEX, LIVE, META, ROWS, VECTORS};
+use super::{BIRTHS, DEAD, DRAFT, FREE, INDEX, LIVE, META, ROWS, VECTORS};
 use crate::bits::RowSet;
 use crate::codec::Encoder;
 use crate::id::{Row, Seq};
@@ -135,6 +135,10 @@ fn write_shard(
         if let Some(id) = shard.id(row).filter(|_| kind == LIVE) {
             encode_id(id, &mut rows);
         }
+    }
+    rows.u8(BIRTHS);
+    for (_, row) in chosen.written().filter(|(kind, _)| *kind == LIVE) {
+        rows.u64(shard.born(row).0);
     }
     out.whole(ROWS, number, rows.as_slice())?;
     let dim = published.context.space.dim();

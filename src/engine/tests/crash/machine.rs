@@ -177,8 +177,7 @@ impl Machine {
         let Some(hosted) = self.find(&asked.collection) else { return };
         let mut parts: BTreeMap<usize, Vec<Mutation>> = BTreeMap::new();
         for mutation in &asked.mutations {
-            let (Mutation::Upsert(crate::rows::NewRow { id, .. }) | Mutation::Delete(id)) = mutation;
-            parts.entry(shard_of(id, workers)).or_default().push(mutation.clone());
+            parts.entry(shard_of(mutation.id(), workers)).or_default().push(mutation.clone());
         }
         if parts.is_empty() {
             parts.insert(0, Vec::new());
@@ -197,7 +196,13 @@ impl Machine {
                     let log = Some(LogPart { parts: count, durability: asked.durability });
                     let collection = hosted.blueprint.id;
                     for (worker, mutations) in parts {
-                        queues[worker].push(WriteCommand::Write { collection, seq, mutations, log });
+                        queues[worker].push(WriteCommand::Write {
+                            collection,
+                            seq,
+                            mutations,
+                            log,
+                            verdict: None,
+                        });
                     }
                     return;
                 }

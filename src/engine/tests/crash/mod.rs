@@ -22,7 +22,7 @@ pub(super) use script::Script;
 use crate::durability::Durability;
 use crate::id::{RecordId, Seq};
 pub(super) use crate::persist::simulator::Mode;
-use crate::rows::Mutation;
+use crate::rows::{Condition, Mutation};
 
 /// How much longer than usual the tests of this module run: the variable
 /// `VECINO_CRASH_SCALE`, else 1.
@@ -50,12 +50,21 @@ pub(super) struct Known {
 impl Known {
     /// The content after a write.
     pub(super) fn at(&self, seq: Seq) -> Content {
-        let mut content = Content::new();
-        for mutation in self.writes.iter().take(seq.0 as usize).flatten() {
-            match mutation {
-                Mutation::Upsert(new) => _ = content.insert(new.id.clone(), new.vector.to_vec()),
-                Mutation::Delete(id) => _ = content.remove(id),
-            }
+        let (mut content, mut versions) = (Content::new(), BTreeMap::<RecordId, Seq>::new());
+        let writes = self.writes.iter().zip(1..).take(seq.0 as usize);
+        for (mutation, seq) in writes.flat_map(|(write, seq)| write.iter().map(move |one| (one, Seq(seq)))) {
+            let new = match mutation {
+                Mutation::Upsert(new) => new,
+                Mutation::Conditional(new, condition) if holds(*condition, versions.get(&new.id)) => new,
+                Mutation::Conditional(..) => continue,
+                Mutation::Delete(id) => {
+                    content.remove(id);
+                    versions.remove(id);
+                    continue;
+                }
+            };
+            content.insert(new.id.clone(), new.vector.to_vec());
+            versions.insert(new.id.clone(), seq);
         }
         content
     }
@@ -67,6 +76,16 @@ impl Known {
         if durability >= Durability::Synced {
             self.synced = self.synced.max(seq);
         }
+    }
+}
+
+/// Whether a record with this version, or none, is written over.
+fn holds(condition: Condition, version: Option<&Seq>) -> bool {
+    match condition {
+        Condition::Absent => version.is_none(),
+        Condition::Present => version.is_some(),
+        Condition::Version(wanted) => version == Some(&wanted),
+        Condition::NotNear(_) => true,
     }
 }
 

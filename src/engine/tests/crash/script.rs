@@ -4,10 +4,10 @@ use super::machine::{Asked, Machine, Outcome};
 use super::{Mode, Model, Plant};
 use crate::durability::Durability;
 use crate::engine::config::{CollectionConfig, IndexSpec};
-use crate::id::mix;
+use crate::id::{Seq, mix};
 use crate::metric::Metric;
 use crate::persist::simulator::Simulator;
-use crate::rows::{Mutation, NewRow};
+use crate::rows::{Condition, Mutation, NewRow};
 
 pub(super) const WORKERS: u32 = 2;
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -104,11 +104,18 @@ impl Script {
 fn mutation(random: &mut Random) -> Mutation {
     let number = random.below(IDS);
     let id = if number.is_multiple_of(3) { format!("text-{number}").into() } else { number.into() };
-    if random.below(5) == 0 {
+    let kind = random.below(10);
+    if kind < 2 {
         return Mutation::Delete(id);
     }
     let vector = Box::new([random.below(1_000) as f32, random.below(1_000) as f32]);
-    Mutation::Upsert(NewRow { id, vector, scale: 1.0 })
+    let new = NewRow { id, vector, scale: 1.0 };
+    match kind {
+        2 => Mutation::Conditional(new, Condition::Absent),
+        3 => Mutation::Conditional(new, Condition::Present),
+        4 => Mutation::Conditional(new, Condition::Version(Seq(random.below(60)))),
+        _ => Mutation::Upsert(new),
+    }
 }
 
 /// How a script was broken off.
