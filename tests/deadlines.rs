@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use common::{block_on, clustered, distance, index_specs, watchdog};
 use vecino::{
-    CancelToken, Clock, Collection, CollectionConfig, Completion, Engine, IndexSpec, ManualClock, Metric,
+    CancelToken, Clock, Collection, CollectionConfig, Completeness, Engine, IndexSpec, ManualClock, Metric,
     Query, Record,
 };
 
@@ -58,14 +58,14 @@ impl Clock for SteppingClock {
 fn an_answer_says_whether_it_is_whole() {
     for index in index_specs() {
         let (_engine, items, vectors) = filled(Arc::new(ManualClock::default()), index, 500);
-        let of = |query: Query<'_>| items.search(&query).unwrap().completion();
-        assert_eq!(of(Query::new(&vectors[0])), Completion::Complete);
-        assert_eq!(of(Query::new(&vectors[0]).top(501)), Completion::FewerMatch);
-        assert_eq!(of(Query::new(&vectors[0]).top(0)), Completion::Complete);
-        assert_eq!(of(Query::new(&vectors[0]).deadline(Duration::from_secs(1))), Completion::Complete);
-        assert_eq!(of(Query::new(&vectors[0]).exact().budget(1 << 20)), Completion::Complete);
+        let of = |query: Query<'_>| items.search(&query).unwrap().completeness();
+        assert_eq!(of(Query::new(&vectors[0])), Completeness::Complete);
+        assert_eq!(of(Query::new(&vectors[0]).top(501)), Completeness::FewerMatch);
+        assert_eq!(of(Query::new(&vectors[0]).top(0)), Completeness::Complete);
+        assert_eq!(of(Query::new(&vectors[0]).deadline(Duration::from_secs(1))), Completeness::Complete);
+        assert_eq!(of(Query::new(&vectors[0]).exact().budget(1 << 20)), Completeness::Complete);
         let answer = block_on(items.search_async(Query::new(&vectors[0]).top(501))).unwrap();
-        assert_eq!((answer.completion(), answer.len()), (Completion::FewerMatch, 500));
+        assert_eq!((answer.completeness(), answer.len()), (Completeness::FewerMatch, 500));
     }
 }
 
@@ -100,7 +100,7 @@ fn hits_of_a_search_cut_short_are_real_and_in_order() {
                 assert!(!answer.is_empty() && answer.len() <= 20);
                 // (Codes rule so many rows out that more is enough.)
                 if exact && budget <= 50 {
-                    assert_eq!(answer.completion(), Completion::Budget);
+                    assert_eq!(answer.completeness(), Completeness::Budget);
                 }
                 for hit in &answer {
                     let own = distance(Metric::L2, &vectors[7], &vectors[id(hit) as usize]);
@@ -145,7 +145,7 @@ fn a_search_ends_at_the_first_look_behind_its_deadline() {
             let before = clock.asked.load(Ordering::Relaxed);
             let answer = items.search(&query).unwrap();
             let looks = clock.asked.load(Ordering::Relaxed) - before;
-            assert_eq!(answer.completion(), Completion::Deadline, "{index:?}");
+            assert_eq!(answer.completeness(), Completeness::Deadline, "{index:?}");
             assert!(looks <= 12, "{looks} looks");
             assert!(answer.stats().distances < 5_000);
         }
@@ -159,7 +159,7 @@ fn an_overdue_search_through_the_workers_computes_nothing() {
     let (_engine, items, vectors) = filled(Arc::clone(&clock) as _, IndexSpec::graph(), 2_000);
     let query = Query::new(&vectors[0]).deadline(Duration::ZERO);
     let answer = block_on(items.search_async(query)).unwrap();
-    assert_eq!((answer.completion(), answer.len()), (Completion::Deadline, 0));
+    assert_eq!((answer.completeness(), answer.len()), (Completeness::Deadline, 0));
     assert_eq!(answer.stats().distances, 0);
 }
 
@@ -168,11 +168,11 @@ fn a_cancelled_search_ends_with_what_it_has() {
     let (_engine, items, vectors) = filled(Arc::new(ManualClock::default()), IndexSpec::Flat, 5_000);
     let token = CancelToken::new();
     let query = Query::new(&vectors[0]).cancel(&token);
-    assert_eq!(items.search(&query).unwrap().completion(), Completion::Complete);
+    assert_eq!(items.search(&query).unwrap().completeness(), Completeness::Complete);
     token.cancel();
     let answer = items.search(&query).unwrap();
-    assert_eq!((answer.completion(), answer.stats().distances), (Completion::Partial, 0));
-    assert_eq!(block_on(items.search_async(query)).unwrap().completion(), Completion::Partial);
+    assert_eq!((answer.completeness(), answer.stats().distances), (Completeness::Partial, 0));
+    assert_eq!(block_on(items.search_async(query)).unwrap().completeness(), Completeness::Partial);
 }
 
 // By the real clock, exhaustively, so that the search would take much longer.
@@ -188,7 +188,7 @@ fn a_search_by_the_systems_clock_ends_soon_after_its_deadline() {
     let late = |_| {
         let started = Instant::now();
         let answer = items.search(&Query::new(&vectors[0]).top(100).exact().deadline(deadline)).unwrap();
-        assert_eq!(answer.completion(), Completion::Deadline);
+        assert_eq!(answer.completeness(), Completeness::Deadline);
         started.elapsed().saturating_sub(deadline)
     };
     // The machine may be busy with something else at times, not always.

@@ -14,8 +14,8 @@ mod common;
 
 use common::{METRICS, block_on, clustered, distance, index_specs};
 use vecino::{
-    Answer, Collection, CollectionConfig, Completion, Engine, Example, IndexSpec, Metric, ParamsError, Query,
-    Record, RecordId, SearchError,
+    Answer, Collection, CollectionConfig, Completeness, Engine, Example, IndexSpec, Metric, ParamsError,
+    Query, Record, RecordId, SearchError,
 };
 
 const DIM: usize = 24;
@@ -84,7 +84,7 @@ fn a_range_search_finds_all_within_a_distance_and_nothing_else() {
                 found.sort_unstable();
                 expected.sort_unstable();
                 assert_eq!(found, expected, "{metric} {index:?} {near}");
-                assert_eq!(exact.completion(), Completion::FewerMatch);
+                assert_eq!(exact.completeness(), Completeness::FewerMatch);
 
                 let answer = world.search(&Query::new(vector).within(reach));
                 assert!(answer.hits().iter().all(|hit| exact.hits().contains(hit)), "nothing beyond");
@@ -103,10 +103,10 @@ fn a_range_search_is_bounded_by_its_limit_and_may_find_nothing() {
         let ranked = world.ranked(vector);
         let (_, reach) = gap(&ranked, 100);
         let some = world.search(&Query::new(vector).within(reach).top(20).exact());
-        assert_eq!((some.len(), some.completion()), (20, Completion::Complete));
+        assert_eq!((some.len(), some.completeness()), (20, Completeness::Complete));
         assert_eq!(ids(&some)[..], ranked[..20].iter().map(|(_, id)| *id).collect::<Vec<_>>()[..]);
         let none = world.search(&Query::new(vector).within(-1.0));
-        assert_eq!((none.len(), none.completion()), (0, Completion::FewerMatch));
+        assert_eq!((none.len(), none.completeness()), (0, Completeness::FewerMatch));
         let of_workers =
             block_on(world.items.search_async(Query::new(vector).within(reach).exact())).unwrap();
         assert_eq!(of_workers.hits(), world.search(&Query::new(vector).within(reach).exact()).hits());
@@ -227,7 +227,7 @@ fn excluded_records_make_room_for_the_next() {
         let expected: Vec<u64> = ids(&plain).into_iter().filter(|id| !excluded.contains(id)).collect();
         assert_eq!(ids(&answer), expected);
         let answer = world.search(&query);
-        assert_eq!((answer.len(), answer.completion()), (30, Completion::Complete));
+        assert_eq!((answer.len(), answer.completeness()), (30, Completeness::Complete));
         assert!(!ids(&answer).iter().any(|id| excluded.contains(id)));
         let of_workers = block_on(world.items.search_async(query.exact())).unwrap();
         assert_eq!(ids(&of_workers), expected);

@@ -26,7 +26,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use vecino::{Collection, CollectionConfig, Completion, Engine, Metric, Outcome, Query, Record};
+use vecino::{Collection, CollectionConfig, Completeness, Engine, Metric, Outcome, Query, Record};
 
 use embedding::{DIM, embed};
 
@@ -65,7 +65,9 @@ fn main() -> Result<()> {
     let folder = std::env::temp_dir().join(format!("vecino-agent-memory-{}", std::process::id()));
     learn(&folder)?;
     let questions = if asked.is_empty() {
-        ["which restaurant can Mira eat at?", "what about the train to Porto?", "who won the match?"].map(String::from).into()
+        ["which restaurant can Mira eat at?", "what about the train to Porto?", "who won the match?"]
+            .map(String::from)
+            .into()
     } else {
         asked
     };
@@ -77,10 +79,8 @@ fn main() -> Result<()> {
 /// The first conversation.
 fn learn(folder: &Path) -> Result<()> {
     let engine = Engine::builder().open(folder)?;
-    let [working, episodes, facts, preferences] =
-        ["working", "episodes", "facts", "preferences"].map(|name| {
-            engine.create_collection(name, CollectionConfig::new(DIM, Metric::Cosine))
-        });
+    let [working, episodes, facts, preferences] = ["working", "episodes", "facts", "preferences"]
+        .map(|name| engine.create_collection(name, CollectionConfig::new(DIM, Metric::Cosine)));
     let (working, episodes, facts, preferences) = (working?, episodes?, facts?, preferences?);
 
     println!("In this conversation:");
@@ -149,7 +149,7 @@ fn remember(folder: &Path, questions: &[String]) -> Result<()> {
             // All that has to do with it, three at most and not three times the same.
             let query = Query::new(&vector).within(RELEVANT).top(3).diversity(0.2).deadline(PATIENCE);
             let answer = memory.search(&query)?;
-            if answer.completion() == Completion::Deadline {
+            if answer.completeness() == Completeness::Deadline {
                 println!("  {name}: it is on the tip of my tongue");
             }
             for hit in &answer {

@@ -20,7 +20,7 @@ mod movielens;
 use std::error::Error;
 use std::time::Duration;
 
-use vecino::{Collection, CollectionConfig, Completion, Engine, Example, Metric, Query, Record};
+use vecino::{Collection, CollectionConfig, Completeness, Engine, Example, Metric, Query, Record};
 
 use films::World;
 
@@ -137,7 +137,7 @@ fn everybody_at_once(items: &Collection, world: &World) -> Result<()> {
     };
     let queries: Vec<Query<'_>> = world.people.iter().map(query).collect();
     let answers = items.search_batch(&queries)?;
-    let whole = answers.iter().filter(|answer| answer.completion() == Completion::Complete).count();
+    let whole = answers.iter().filter(|answer| answer.completeness() == Completeness::Complete).count();
     println!("Mail for everybody: {whole} of {} answers complete", answers.len());
     for (person, answer) in world.people.iter().zip(&answers).take(SHOWN) {
         let best = answer.hits().first().map_or("-", |hit| world.title(world.number(&hit.id)));

@@ -9,8 +9,11 @@ mod clock;
 mod core;
 mod defaults;
 mod files;
+mod metrics;
 mod open;
+mod payload;
 mod read;
+mod rebuild;
 mod stats;
 mod stored;
 #[cfg(test)]

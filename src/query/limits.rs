@@ -53,7 +53,7 @@ impl PartialEq for CancelToken {
 /// Whether an answer is all that was asked for, and if not, why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Completion {
+pub enum Completeness {
     /// As many hits as were asked for, from a search that ran to its end.
     #[default]
     Complete,
@@ -69,49 +69,49 @@ pub enum Completion {
     Partial,
 }
 
-impl Completion {
+impl Completeness {
     /// True when the search ran to its end.
     #[must_use]
     pub fn is_whole(self) -> bool {
-        matches!(self, Completion::Complete | Completion::FewerMatch)
+        matches!(self, Completeness::Complete | Completeness::FewerMatch)
     }
 
-    pub(crate) fn of(cut: Option<Cut>, hits: usize, wanted: usize) -> Completion {
+    pub(crate) fn of(cut: Option<Cut>, hits: usize, wanted: usize) -> Completeness {
         match cut {
-            Some(Cut::Deadline) => Completion::Deadline,
-            Some(Cut::Budget) => Completion::Budget,
-            Some(Cut::Cancelled) => Completion::Partial,
-            None if hits < wanted => Completion::FewerMatch,
-            None => Completion::Complete,
+            Some(Cut::Deadline) => Completeness::Deadline,
+            Some(Cut::Budget) => Completeness::Budget,
+            Some(Cut::Cancelled) => Completeness::Partial,
+            None if hits < wanted => Completeness::FewerMatch,
+            None => Completeness::Complete,
         }
     }
 
     pub(crate) fn cut(self) -> Option<Cut> {
         match self {
-            Completion::Complete | Completion::FewerMatch => None,
-            Completion::Deadline => Some(Cut::Deadline),
-            Completion::Budget => Some(Cut::Budget),
-            Completion::Partial => Some(Cut::Cancelled),
+            Completeness::Complete | Completeness::FewerMatch => None,
+            Completeness::Deadline => Some(Cut::Deadline),
+            Completeness::Budget => Some(Cut::Budget),
+            Completeness::Partial => Some(Cut::Cancelled),
         }
     }
 }
 
 impl Query<'_> {
     /// The search ends this long after the call, with what it has found by
-    /// then; the answer says so ([`Completion::Deadline`]). Counted from the
+    /// then; the answer says so ([`Completeness::Deadline`]). Counted from the
     /// call on, waiting included: a search through the workers that comes to
     /// its turn too late computes nothing. Each shard gets the same share of
     /// the time that is left, so a search over several may end a little early.
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use vecino::{CollectionConfig, Completion, Engine, Metric, Query, Record};
+    /// # use vecino::{CollectionConfig, Completeness, Engine, Metric, Query, Record};
     /// # let engine = Engine::builder().build()?;
     /// # let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
     /// # items.upsert_batch((0..50).map(|id| Record::new(id, [id as f32, 0.0])))?.wait()?;
     /// let query = Query::new(&[1.0, 0.0]).deadline(Duration::from_millis(20));
-    /// match items.search(&query)?.completion() {
-    ///     Completion::Deadline => println!("a first impression"),
+    /// match items.search(&query)?.completeness() {
+    ///     Completeness::Deadline => println!("a first impression"),
     ///     _ => println!("all that was asked for"),
     /// }
     /// # assert!(items.search(&query.deadline(Duration::ZERO))?.is_empty());
@@ -124,18 +124,18 @@ impl Query<'_> {
     }
 
     /// The search ends once it has computed so many distances, with what it has
-    /// found by then; the answer says so ([`Completion::Budget`]). It may go
+    /// found by then; the answer says so ([`Completeness::Budget`]). It may go
     /// some hundred beyond: a step is never broken off, and what was found is
     /// measured. Unlike a deadline it gives the same answer on every machine.
     ///
     /// ```
-    /// # use vecino::{CollectionConfig, Completion, Engine, IndexSpec, Metric, Query, Record};
+    /// # use vecino::{CollectionConfig, Completeness, Engine, IndexSpec, Metric, Query, Record};
     /// # let engine = Engine::builder().build()?;
     /// # let config = CollectionConfig::new(2, Metric::L2).index(IndexSpec::Flat);
     /// # let items = engine.create_collection("items", config)?;
     /// # items.upsert_batch((0..5_000).map(|id| Record::new(id, [id as f32, 0.0])))?.wait()?;
     /// let answer = items.search(&Query::new(&[1.0, 0.0]).budget(1_000))?;
-    /// assert_eq!(answer.completion(), Completion::Budget);
+    /// assert_eq!(answer.completeness(), Completeness::Budget);
     /// assert!(answer.stats().distances < 2_000);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -146,17 +146,17 @@ impl Query<'_> {
     }
 
     /// The search ends when the token is cancelled, with what it has found by
-    /// then; the answer says so ([`Completion::Partial`]).
+    /// then; the answer says so ([`Completeness::Partial`]).
     ///
     /// ```
-    /// # use vecino::{CancelToken, CollectionConfig, Completion, Engine, Metric, Query, Record};
+    /// # use vecino::{CancelToken, CollectionConfig, Completeness, Engine, Metric, Query, Record};
     /// # let engine = Engine::builder().build()?;
     /// # let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
     /// # items.upsert(Record::new(1, [0.0, 0.0]))?.wait()?;
     /// let token = CancelToken::new();
     /// let query = Query::new(&[1.0, 0.0]).cancel(&token);
     /// token.cancel(); // from any thread
-    /// assert_eq!(items.search(&query)?.completion(), Completion::Partial);
+    /// assert_eq!(items.search(&query)?.completeness(), Completeness::Partial);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]

@@ -10,7 +10,8 @@ use crate::error::SearchError;
 use crate::id::Row;
 use crate::index::{Effort, Ends};
 use crate::neighbor::Neighbor;
-use crate::query::{Answer, Completion, Hit, Query, SearchParams, SearchStats};
+use crate::payload::{Filter, Payload};
+use crate::query::{Answer, Completeness, FilterStats, Hit, Query, SearchParams, SearchStats};
 use crate::rows::{ShardRequest, ShardScratch};
 use crate::stop::{Cut, Stop};
 
@@ -35,9 +36,12 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    pub(super) fn hit(&self, published: &Published) -> Option<Hit> {
-        let id = published.shards.get(self.shard as usize)?.id(self.row)?;
-        Some(Hit { id: id.clone(), distance: self.distance })
+    pub(super) fn hit(&self, published: &Published, query: &Query<'_>) -> Option<Hit> {
+        let shard = published.shards.get(self.shard as usize)?;
+        let id = shard.id(self.row)?.clone();
+        let payload =
+            if query.wants_payload() { shard.payload(self.row, published.seq) } else { Payload::new() };
+        Some(Hit { id, distance: self.distance, payload })
     }
 }
 
@@ -47,6 +51,7 @@ pub(crate) struct SearchScratch {
     prepared: Vec<f32>,
     shard: ShardScratch,
     merged: Vec<Candidate>,
+    filtered: Option<FilterStats>,
 }
 
 /// Searches every shard, one after the other, on the calling thread.
@@ -91,6 +96,7 @@ fn search_with(
     check(published, query)?;
     prepare(published, query, &mut scratch.prepared)?;
     scratch.merged.clear();
+    scratch.filtered = None;
     let mut effort = Effort::default();
     let mut bound = f32::INFINITY;
     let hidden = hidden(published, query);
@@ -103,7 +109,7 @@ fn search_with(
             effort.hops += done.hops;
             bound = merge(&mut scratch.merged, plan.k);
         }
-        let SearchScratch { prepared, shard, merged } = scratch;
+        let SearchScratch { prepared, shard, merged, .. } = scratch;
         if cut_of(stop).is_none() {
             revisit(published, &plan, prepared, shard, merged, &mut effort);
         }
@@ -111,8 +117,8 @@ fn search_with(
         diversify(published, query, &mut scratch.merged);
         scratch.merged.truncate(query.k());
     }
-    let mut answer = answer(published, &scratch.merged, effort, plan.ef);
-    answer.completion = Completion::of(cut_of(stop), answer.len(), query.k());
+    let mut answer = answer(published, query, &scratch.merged, effort, plan.ef, scratch.filtered);
+    answer.completeness = Completeness::of(cut_of(stop), answer.len(), query.k());
     Ok(answer)
 }
 
@@ -152,11 +158,14 @@ fn revisit(
             continue;
         }
         let bound = kth(merged, plan.k);
-        merged.retain(|candidate| !is_own(candidate));
         let done = shard.search(&plan.alone().request(published, prepared, bound), scratch);
         effort.distances += done.distances;
         effort.hops += done.hops;
+        // What was found before stays: with a bound a walk is shorter, and may
+        // overlook some of it.
         add_found(merged, scratch.found.sorted(), at, plan);
+        sort(merged);
+        merged.dedup_by_key(|candidate| (candidate.shard, candidate.row));
         merge(merged, plan.k);
     }
 }
@@ -221,7 +230,8 @@ fn search_group(
     answers: &mut Vec<Answer>,
 ) -> Result<(), SearchError> {
     let plans: Vec<ShardPlan<'_>> = queries.iter().map(|query| ShardPlan::new(published, query, 0)).collect();
-    if plans.iter().any(|plan| plan.exact || plan.k == 0) || !queries.iter().all(Query::is_plain) {
+    let is_plain = |plan: &ShardPlan<'_>| !plan.exact && plan.k > 0 && plan.filter.is_none();
+    if !plans.iter().all(is_plain) || !queries.iter().all(Query::is_plain) {
         for query in queries {
             answers.push(search_uncounted(published, query)?);
         }
@@ -255,9 +265,9 @@ fn search_group(
         let (prepared, scratch) = (&prepared[query], &mut shards[query]);
         revisit(published, plan, prepared, scratch, &mut merged[query], &mut done[query]);
     }
-    for ((query, plan), (merged, effort)) in queries.iter().zip(&plans).zip(merged.iter().zip(done)) {
-        let mut answer = answer(published, merged, effort, plan.ef);
-        answer.completion = Completion::of(None, answer.len(), query.k());
+    for (((query, plan), merged), effort) in queries.iter().zip(&plans).zip(merged.iter()).zip(done) {
+        let mut answer = answer(published, query, merged, effort, plan.ef, None);
+        answer.completeness = Completeness::of(None, answer.len(), query.k());
         answers.push(answer);
     }
     Ok(())
@@ -266,6 +276,7 @@ fn search_group(
 /// How one query is spread over the shards.
 #[derive(Clone, Copy)]
 pub(crate) struct ShardPlan<'a> {
+    filter: Option<&'a Filter>,
     /// Hits wanted in the end.
     k: usize,
     /// Search breadth over all shards; 0 when every row is compared.
@@ -282,35 +293,36 @@ pub(crate) struct ShardPlan<'a> {
 /// (or of the search list): a shard with more than that is one in thousands.
 const SPREAD: f64 = 3.0;
 
-impl<'p> ShardPlan<'p> {
+impl<'q> ShardPlan<'q> {
     /// For a query that keeps so many rows out of its answer.
-    fn new(published: &Published, query: &Query<'_>, hidden: usize) -> ShardPlan<'p> {
+    fn new(published: &Published, query: &'q Query<'_>, hidden: usize) -> ShardPlan<'q> {
         let k = if query.k() == 0 { 0 } else { candidates(query, hidden).min(published.high_water()) };
         let breadth = breadth_of(published, query, k);
         let ef = breadth.unwrap_or(0);
         let exact = breadth.is_none();
         let shown = if published.is_exact() { 0 } else { ef };
-        let shards = published.shards.len();
-        let shard_k = if exact { k } else { share(k, shards) };
+        let (filter, shards) = (query.filters(), published.shards.len());
+        // What passes need not be spread evenly.
+        let shard_k = if exact || filter.is_some() { k } else { share(k, shards) };
         let ends = Ends { stop: None, reach: query.reach() };
-        ShardPlan { k, ef: shown, shard_k, shard_ef: share(ef, shards), exact, ends }
+        ShardPlan { filter, k, ef: shown, shard_k, shard_ef: share(ef, shards), exact, ends }
     }
 
     fn until<'s>(self, stop: Option<&'s Stop<'s>>) -> ShardPlan<'s>
     where
-        'p: 's,
+        'q: 's,
     {
         ShardPlan { ends: Ends { stop, ..self.ends }, ..self }
     }
 
     /// For a shard that is asked once and for all.
-    fn alone(self) -> ShardPlan<'p> {
+    fn alone(self) -> ShardPlan<'q> {
         ShardPlan { shard_k: self.k, ..self }
     }
 
     fn request<'a>(&self, published: &'a Published, prepared: &'a [f32], bound: f32) -> ShardRequest<'a>
     where
-        'p: 'a,
+        'q: 'a,
     {
         ShardRequest {
             space: &published.context.space,
@@ -321,6 +333,8 @@ impl<'p> ShardPlan<'p> {
             bound: self.ends.reach.map_or(bound, |reach| reach.min(bound)),
             exact: self.exact,
             ends: self.ends,
+            filter: self.filter,
+            directory: published.context.directory.as_ref(),
         }
     }
 }
@@ -341,6 +355,7 @@ fn share(ef: usize, shards: usize) -> usize {
 fn check(published: &Published, query: &Query<'_>) -> Result<(), SearchError> {
     query.search_params().map_or(Ok(()), SearchParams::check)?;
     query.check_wishes()?;
+    query.filters().map_or(Ok(()), Filter::check)?;
     match query.required() {
         Some(demanded) if demanded > published.seq => {
             Err(SearchError::Stale { shown: published.seq, demanded })
@@ -368,6 +383,9 @@ fn search_shard(
 ) -> Effort {
     let request = plan.request(published, &scratch.prepared, bound);
     let effort = published.shards[shard].search(&request, &mut scratch.shard);
+    if let Some(done) = scratch.shard.filtered {
+        scratch.filtered.get_or_insert_default().add(done);
+    }
     add_found(&mut scratch.merged, scratch.shard.found.sorted(), shard, plan);
     effort
 }
@@ -385,11 +403,16 @@ fn add_found(merged: &mut Vec<Candidate>, found: &[Neighbor], shard: usize, plan
 /// Keeps the k best and gives the distance of the last, infinite while there
 /// are fewer than k.
 fn merge(merged: &mut Vec<Candidate>, k: usize) -> f32 {
+    sort(merged);
+    merged.truncate(k);
+    kth(merged, k)
+}
+
+/// Nearest first; equal distances by shard and row.
+fn sort(merged: &mut [Candidate]) {
     merged.sort_unstable_by(|a, b| {
         a.distance.total_cmp(&b.distance).then((a.shard, a.row).cmp(&(b.shard, b.row)))
     });
-    merged.truncate(k);
-    kth(merged, k)
 }
 
 /// The distance of the last of k sorted candidates, infinite while there are fewer.
@@ -400,20 +423,28 @@ fn kth(merged: &[Candidate], k: usize) -> f32 {
     }
 }
 
-fn answer(published: &Published, merged: &[Candidate], effort: Effort, ef: usize) -> Answer {
+fn answer(
+    published: &Published,
+    query: &Query<'_>,
+    merged: &[Candidate],
+    effort: Effort,
+    ef: usize,
+    filter: Option<FilterStats>,
+) -> Answer {
     let mut hits = Vec::with_capacity(merged.len());
-    hits.extend(merged.iter().filter_map(|candidate| candidate.hit(published)));
+    hits.extend(merged.iter().filter_map(|candidate| candidate.hit(published, query)));
     Answer {
         hits,
         metric: published.context.space.metric(),
         generation: published.generation,
         seq: published.seq,
-        completion: Completion::Complete,
+        completeness: Completeness::Complete,
         stats: SearchStats {
             distances: effort.distances,
             hops: effort.hops,
             shards: published.shards.len() as u32,
             ef,
+            filter,
         },
     }
 }
@@ -434,6 +465,7 @@ pub(crate) fn search_one_shard(
         let hidden = hidden(published, query);
         let plan = ShardPlan::new(published, query, hidden.len()).alone().until(stop);
         scratch.merged.clear();
+        scratch.filtered = None;
         let mut effort = Effort::default();
         // It may have waited so long that there is nothing left to do.
         if plan.k > 0 && !plan.ends.are_due(0) {
@@ -443,8 +475,8 @@ pub(crate) fn search_one_shard(
             leave_out(&hidden, &mut scratch.merged);
         }
         published.context.distances.add(effort.distances);
-        let mut answer = answer(published, &scratch.merged, effort, plan.ef);
-        answer.completion = Completion::of(cut_of(stop), answer.len(), query.k());
+        let mut answer = answer(published, query, &scratch.merged, effort, plan.ef, scratch.filtered);
+        answer.completeness = Completeness::of(cut_of(stop), answer.len(), query.k());
         Ok(answer)
     };
     watched(published, query, Some((abandoned, published.shards.len())), |stop| {
@@ -455,12 +487,15 @@ pub(crate) fn search_one_shard(
 /// Merges the answers of all shards, given in the order of the shards.
 pub(crate) fn merge_answers(published: &Published, query: &Query<'_>, parts: Vec<Answer>) -> Answer {
     let ef = parts.first().map_or(0, |part| part.stats.ef);
-    let mut merged = answer(published, &[], Effort::default(), ef);
+    let mut merged = answer(published, query, &[], Effort::default(), ef, None);
     let mut cut = None;
     for part in parts {
-        cut = cut.max(part.completion.cut());
+        cut = cut.max(part.completeness.cut());
         merged.stats.distances += part.stats.distances;
         merged.stats.hops += part.stats.hops;
+        if let Some(done) = part.stats.filter {
+            merged.stats.filter.get_or_insert_default().add(done);
+        }
         merged.hits.extend(part.hits);
     }
     // Stable: equal distances stay in the order of shard and row.
@@ -468,7 +503,7 @@ pub(crate) fn merge_answers(published: &Published, query: &Query<'_>, parts: Vec
     merged.hits.truncate(candidates(query, 0));
     diversify_hits(published, query, &mut merged.hits);
     merged.hits.truncate(query.k());
-    merged.completion = Completion::of(cut, merged.len(), query.k());
+    merged.completeness = Completeness::of(cut, merged.len(), query.k());
     published.context.searches.add(1);
     note_exact(published, &merged);
     merged

@@ -117,7 +117,7 @@ pub(super) fn diversify_hits(published: &Published, query: &Query<'_>, hits: &mu
     };
     let mut found: Vec<Candidate> = hits.iter().filter_map(candidate).collect();
     diversify(published, query, &mut found);
-    *hits = found.iter().filter_map(|candidate| candidate.hit(published)).collect();
+    *hits = found.iter().filter_map(|candidate| candidate.hit(published, query)).collect();
 }
 
 impl Published {

@@ -21,6 +21,7 @@ pub(super) use script::Script;
 
 use crate::durability::Durability;
 use crate::id::{RecordId, Seq};
+use crate::payload::Payload;
 pub(super) use crate::persist::simulator::Mode;
 use crate::rows::{Condition, Mutation};
 
@@ -31,7 +32,7 @@ fn scale() -> u64 {
 }
 
 /// The records of a collection.
-pub(super) type Content = BTreeMap<RecordId, Vec<f32>>;
+pub(super) type Content = BTreeMap<RecordId, (Vec<f32>, Payload)>;
 
 /// What is known of a collection: every write that was tried, and what was
 /// acknowledged.
@@ -53,17 +54,27 @@ impl Known {
         let (mut content, mut versions) = (Content::new(), BTreeMap::<RecordId, Seq>::new());
         let writes = self.writes.iter().zip(1..).take(seq.0 as usize);
         for (mutation, seq) in writes.flat_map(|(write, seq)| write.iter().map(move |one| (one, Seq(seq)))) {
+            let version = |id: &RecordId| versions.get(id).filter(|_| content.contains_key(id));
             let new = match mutation {
                 Mutation::Upsert(new) => new,
-                Mutation::Conditional(new, condition) if holds(*condition, versions.get(&new.id)) => new,
+                Mutation::Conditional(new, condition) if holds(*condition, version(&new.id)) => new,
                 Mutation::Conditional(..) => continue,
                 Mutation::Delete(id) => {
                     content.remove(id);
-                    versions.remove(id);
+                    continue;
+                }
+                Mutation::DeleteWhere(filter) => {
+                    content.retain(|id, (_, payload)| !filter.matches(id, payload));
+                    continue;
+                }
+                Mutation::Payload(update) => {
+                    if let Some((_, payload)) = content.get_mut(&update.id) {
+                        *payload = update.edit.clone().apply(payload.clone());
+                    }
                     continue;
                 }
             };
-            content.insert(new.id.clone(), new.vector.to_vec());
+            content.insert(new.id.clone(), (new.vector.to_vec(), new.payload.clone()));
             versions.insert(new.id.clone(), seq);
         }
         content
