@@ -135,38 +135,40 @@ fn searches_that_are_refused_and_come_again_keep_nobody_from_waiting_for_a_write
     let rows = clustered(3, 5_000, DIM, 5_000);
     items.upsert_batch((0..).zip(rows).map(|(id, row)| Record::new(id, row))).unwrap().wait().unwrap();
     let impatient = items.backpressure(Backpressure::Reject);
-    let (answered, over) = (AtomicU64::new(0), AtomicBool::new(false));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let client = |at: usize| -> Pin<Box<dyn Future<Output = ()> + '_>> {
-                let (impatient, answered, over) = (&impatient, &answered, &over);
-                Box::pin(async move {
-                    let vector = record(at as u64).vector().to_vec();
-                    while !over.load(Ordering::Relaxed) {
-                        let query = Query::new(&vector).top(200).at_least(Seq(0));
-                        match impatient.search_async(query).await {
-                            Ok(_) => drop(answered.fetch_add(1, Ordering::Relaxed)),
-                            Err(SearchError::Full { .. }) => give_way().await,
-                            Err(fault) => panic!("{fault}"),
-                        }
-                    }
-                })
-            };
-            drive((0..FLOOD).map(client), |()| {});
-        });
+    // All on one thread: those who are refused look for a place whenever they
+    // are polled, so most often before the one who waits.
+    let (answered, over) = (Cell::new(0_u64), Cell::new(false));
+    let client = |at: usize| -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        let (impatient, answered, over) = (&impatient, &answered, &over);
+        Box::pin(async move {
+            let vector = record(at as u64).vector().to_vec();
+            while !over.get() {
+                let query = Query::new(&vector).top(200).at_least(Seq(0));
+                match impatient.search_async(query).await {
+                    Ok(_) => answered.set(answered.get() + 1),
+                    Err(SearchError::Full { .. }) => give_way().await,
+                    Err(fault) => panic!("{fault}"),
+                }
+            }
+        })
+    };
+    let writer = async {
         let mut ahead = Vec::new();
         for id in 0..20 {
-            eventually("searches are refused", || {
-                engine.stats().searches_refused > 0 && engine.stats().coordinator_depth >= 1_000
-            });
-            let before = answered.load(Ordering::Relaxed);
-            block_on(items.upsert(record(id)).unwrap().wait_async()).unwrap();
-            ahead.push(answered.load(Ordering::Relaxed) - before);
+            while engine.stats().coordinator_depth < 1_000 {
+                give_way().await;
+            }
+            let before = answered.get();
+            items.upsert(record(id)).unwrap().wait_async().await.unwrap();
+            ahead.push(answered.get() - before);
         }
-        over.store(true, Ordering::Relaxed);
+        over.set(true);
         ahead.sort_unstable();
         assert!(ahead[10] < 200, "so many searches went before a write: {ahead:?}");
-    });
+    };
+    let clients = (0..FLOOD).map(client);
+    drive(clients.chain([Box::pin(writer) as Pin<Box<dyn Future<Output = ()> + '_>>]), |()| {});
+    assert!(engine.stats().searches_refused > 0);
 }
 
 // Searches that take long, more than the worker can answer: a write that comes
