@@ -10,6 +10,7 @@ use tracing::{error, info};
 use super::builder::EngineBuilder;
 use super::defaults;
 use super::files::Files;
+use crate::clock::Clock;
 use crate::coordinator::{Coordinator, Pool, Request, stay_on};
 use crate::durability::Durability;
 use crate::error::BuildError;
@@ -28,6 +29,7 @@ pub(super) struct Core {
     pub(super) searches: Gate,
     pub(super) pool: Arc<Pool>,
     pub(super) slow_query: Option<Duration>,
+    pub(super) clock: Arc<dyn Clock>,
     /// The instruction set of the kernels.
     pub(super) isa: &'static str,
     /// What writes reach that do not say it.
@@ -100,6 +102,7 @@ impl Core {
             searches,
             pool: Arc::clone(&pool),
             slow_query: builder.slow_query,
+            clock: Arc::clone(&builder.clock),
             isa: isa.name(),
             durability,
             log_fault: log_fault.clone(),

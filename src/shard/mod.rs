@@ -7,6 +7,7 @@
 mod batch;
 mod command;
 mod journal;
+mod judge;
 mod mailbox;
 mod pace;
 mod places;
