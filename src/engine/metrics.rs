@@ -40,7 +40,7 @@ impl Exposition {
 /// A metric of each collection: name, kind, help, value.
 type OfCollection = (&'static str, &'static str, &'static str, fn(&CollectionStats) -> u64);
 
-const OF_COLLECTION: [OfCollection; 8] = [
+const OF_COLLECTION: [OfCollection; 9] = [
     ("collection_records", "gauge", "Visible records.", |c| c.rows as u64),
     ("collection_tail_rows", "gauge", "Rows that every search scans until they are indexed.", |c| {
         c.tail as u64
@@ -50,6 +50,9 @@ const OF_COLLECTION: [OfCollection; 8] = [
     ("collection_seq", "counter", "The last write that is visible.", |c| c.seq.0),
     ("collection_accepted_seq", "counter", "The last write that was accepted.", |c| c.last_seq.0),
     ("collection_searches_total", "counter", "Searches answered.", |c| c.searches),
+    ("collection_left_out_writes", "gauge", "Writes that met a defect again and were left out.", |c| {
+        c.left_out.len() as u64
+    }),
     ("collection_distances_total", "counter", "Distances computed by searches.", |c| c.distances),
 ];
 
@@ -145,6 +148,7 @@ fn describe_collections(collections: &[(String, CollectionStats)], to: &mut Expo
         let parts = [
             ("vectors", bytes.vectors),
             ("rows", bytes.rows),
+            ("payload", bytes.payload),
             ("index", bytes.index),
             ("directory", bytes.directory),
         ];
