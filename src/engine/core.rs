@@ -16,8 +16,8 @@ use crate::durability::Durability;
 use crate::error::BuildError;
 use crate::kernel::isa;
 use crate::shard::{
-    Background, Bounds, CollectionId, Inbox, LogFault, Mailbox, Report, ShardQuery, Signal, SignalInbox,
-    Signals, Worker, WorkerPorts, WriteCommand, mailbox, reports, signals,
+    Background, Bounds, CollectionId, Gate, Inbox, LogFault, Mailbox, Report, ShardQuery, Signal,
+    SignalInbox, Signals, Worker, WorkerPorts, WriteCommand, mailbox, reports, signals,
 };
 
 /// What handles share.
@@ -25,6 +25,8 @@ pub(super) struct Core {
     /// One for each worker.
     pub(super) writes: Vec<Mailbox<WriteCommand>>,
     pub(super) requests: Mailbox<Request>,
+    /// What searches through the workers pass before they become requests.
+    pub(super) searches: Gate,
     pub(super) pool: Arc<Pool>,
     pub(super) slow_query: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
@@ -86,12 +88,18 @@ impl Core {
         let bounds = Bounds { requests: builder.mailbox_capacity, bytes: builder.mailbox_bytes, paced: true };
         let lines = Lines::lay(workers, bounds);
         let log_fault = LogFault::default();
-        let (requests, request_inbox) =
-            mailbox(Bounds { requests: defaults::SEARCHES, bytes: defaults::SEARCH_BYTES, paced: false });
+        let (requests, mut request_inbox) =
+            mailbox(Bounds::of_requests(defaults::SEARCHES + defaults::WAITS));
+        let searches = request_inbox.gate(Bounds {
+            requests: defaults::SEARCHES,
+            bytes: defaults::SEARCH_BYTES,
+            paced: false,
+        });
         let (reports, report_inbox) = reports();
         let core = Core {
             writes: lines.writes,
             requests,
+            searches,
             pool: Arc::clone(&pool),
             slow_query: builder.slow_query,
             clock: Arc::clone(&builder.clock),

@@ -111,15 +111,17 @@ impl Collection {
         if required > last {
             return Err(WaitError::Future { seq: required, last }.into());
         }
-        let requests = &shared.core.requests;
+        let (searches, requests) = (&shared.core.searches, &shared.core.requests);
+        let refused = |refusal| match refusal {
+            Refusal::Closed => SearchError::Gone(shared.gone()),
+            Refusal::Full { .. } => SearchError::Full { capacity: searches.capacity() },
+        };
         let bytes = size_of_val(query.vector());
-        let permit =
-            requests.acquire_async(bytes, self.backpressure).await.map_err(|refusal| match refusal {
-                Refusal::Closed => SearchError::Gone(shared.gone()),
-                Refusal::Full { .. } => SearchError::Full { capacity: requests.capacity() },
-            })?;
+        let place = searches.acquire_async(bytes, self.backpressure).await.map_err(refused)?;
+        let permit = requests.acquire_async(0, self.backpressure).await.map_err(refused)?;
         let (reply, waiting) = reply_future();
-        let order = SearchOrder { collection: shared.id, query: query.into_owned(), required, reply };
+        let order =
+            SearchOrder { collection: shared.id, query: query.into_owned(), required, reply, _place: place };
         requests.send(permit, Request::Search(Arc::new(order))).map_err(|_| shared.gone())?;
         let answer = waiting.wait().await.map_err(|_| shared.gone())?;
         shared.report_slow(clock, k, "workers");

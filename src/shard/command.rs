@@ -164,6 +164,8 @@ pub(crate) struct SearchOrder {
     /// The answer must show this write.
     pub(crate) required: Seq,
     pub(crate) reply: Reply<Result<Answer, SearchError>>,
+    /// Its place among the searches under way.
+    pub(crate) _place: Permit,
 }
 
 /// How much of the pool a background job may use.

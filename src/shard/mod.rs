@@ -22,8 +22,8 @@ pub(crate) use command::{
 };
 pub(crate) use journal::{Journal, LogFault};
 pub(crate) use mailbox::{
-    Envelope, Inbox, Mailbox, NoAnswer, Reply, SignalInbox, Signals, mailbox, reply, reply_future, reports,
-    signals, wait_for_either,
+    Envelope, Gate, Inbox, Mailbox, NoAnswer, Reply, SignalInbox, Signals, mailbox, reply, reply_future,
+    reports, signals, wait_for_either,
 };
 pub use places::Backpressure;
 pub(crate) use places::{Bounds, Permit, Refusal};
