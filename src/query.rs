@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::id::{Generation, RecordId, Seq};
 use crate::metric::Metric;
-use crate::payload::{Filter, Payload};
+use crate::payload::{ExclusionSet, Filter, Payload};
 
 pub use filtered::{Completeness, FilterPlan, FilterStats};
 pub use params::SearchParams;
@@ -32,6 +32,7 @@ pub struct Query<'a> {
     params: Option<SearchParams>,
     exact: bool,
     filter: Option<Filter>,
+    excluded: Option<ExclusionSet>,
     with_payload: bool,
     at_least: Option<Seq>,
     wait_at_most: Option<Duration>,
@@ -47,6 +48,7 @@ impl<'a> Query<'a> {
             params: None,
             exact: false,
             filter: None,
+            excluded: None,
             with_payload: true,
             at_least: None,
             wait_at_most: None,
@@ -117,6 +119,14 @@ impl<'a> Query<'a> {
         self
     }
 
+    /// Leaves the records of a set out, as the set is now; any number of queries
+    /// may share one.
+    #[must_use]
+    pub fn exclude(mut self, excluded: &ExclusionSet) -> Self {
+        self.excluded = Some(excluded.clone());
+        self
+    }
+
     /// Leaves the payloads out of the hits: a few hundred nanoseconds less for each.
     #[must_use]
     pub fn without_payload(mut self) -> Self {
@@ -167,6 +177,7 @@ impl<'a> Query<'a> {
             params: self.params,
             exact: self.exact,
             filter: self.filter.clone(),
+            excluded: self.excluded.clone(),
             with_payload: self.with_payload,
             at_least: self.at_least,
             wait_at_most: self.wait_at_most,
@@ -183,6 +194,11 @@ impl<'a> Query<'a> {
 
     pub(crate) fn filters(&self) -> Option<&Filter> {
         self.filter.as_ref()
+    }
+
+    /// The set of records to leave out, unless it is empty.
+    pub(crate) fn excluded(&self) -> Option<&ExclusionSet> {
+        self.excluded.as_ref().filter(|set| !set.is_empty())
     }
 
     pub(crate) fn wants_payload(&self) -> bool {

@@ -8,7 +8,7 @@ use crate::error::SearchError;
 use crate::id::Row;
 use crate::index::Effort;
 use crate::neighbor::Neighbor;
-use crate::payload::{Filter, Payload};
+use crate::payload::{ExclusionSet, Filter, Payload};
 use crate::query::{Answer, FilterStats, Hit, Query, SearchParams, SearchStats};
 use crate::rows::{ShardRequest, ShardScratch};
 
@@ -173,7 +173,7 @@ fn search_group(
     answers: &mut Vec<Answer>,
 ) -> Result<(), SearchError> {
     let plans: Vec<ShardPlan<'_>> = queries.iter().map(|query| ShardPlan::new(published, query)).collect();
-    if plans.iter().any(|plan| plan.exact || plan.k == 0 || plan.filter.is_some()) {
+    if plans.iter().any(|plan| plan.exact || plan.k == 0 || plan.is_picky()) {
         for query in queries {
             answers.push(search_uncounted(published, query)?);
         }
@@ -217,6 +217,7 @@ fn search_group(
 #[derive(Clone, Copy)]
 pub(crate) struct ShardPlan<'a> {
     filter: Option<&'a Filter>,
+    excluded: Option<&'a ExclusionSet>,
     /// Hits wanted in the end.
     k: usize,
     /// Search breadth over all shards; 0 when every row is compared.
@@ -239,10 +240,15 @@ impl<'q> ShardPlan<'q> {
         let ef = breadth.unwrap_or(0);
         let exact = breadth.is_none();
         let shown = if published.is_exact() { 0 } else { ef };
-        let (filter, shards) = (query.filters(), published.shards.len());
+        let (filter, excluded, shards) = (query.filters(), query.excluded(), published.shards.len());
         // What passes need not be spread evenly.
-        let shard_k = if exact || filter.is_some() { k } else { share(k, shards) };
-        ShardPlan { filter, k, ef: shown, shard_k, shard_ef: share(ef, shards), exact }
+        let shard_k = if exact || filter.is_some() || excluded.is_some() { k } else { share(k, shards) };
+        ShardPlan { filter, excluded, k, ef: shown, shard_k, shard_ef: share(ef, shards), exact }
+    }
+
+    /// Not every visible record may be an answer.
+    fn is_picky(&self) -> bool {
+        self.filter.is_some() || self.excluded.is_some()
     }
 
     /// For a shard that is asked once and for all.
@@ -263,6 +269,7 @@ impl<'q> ShardPlan<'q> {
             bound,
             exact: self.exact,
             filter: self.filter,
+            excluded: self.excluded,
             directory: published.context.directory.as_ref(),
         }
     }
