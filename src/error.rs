@@ -167,7 +167,8 @@ pub enum WriteError {
     Full {
         /// The worker.
         worker: usize,
-        /// Requests that its mailbox holds.
+        /// Requests that its mailbox takes at present: fewer than its setting while
+        /// writes take long, or while those that wait hold all its bytes.
         capacity: usize,
         /// How long the call waited.
         waited: Duration,
@@ -194,6 +195,14 @@ pub enum WaitError {
         seq: Seq,
         /// How long the call waited.
         waited: Duration,
+    },
+    /// A shard met one defect after the other when it applied its part of the
+    /// write, and left that part out for good. What belongs to other shards is
+    /// there. This is a bug of the engine: please report it.
+    #[error("a part of write {seq} was left out: applying it met one defect after the other")]
+    LeftOut {
+        /// The write.
+        seq: Seq,
     },
     /// No write has this number yet.
     #[error("write {seq} does not exist yet: the last one is {last}")]

@@ -13,6 +13,7 @@
 //! - [`CollectionConfig`], [`IndexSpec`], [`GraphConfig`], [`HnswConfig`]: what a collection is made of.
 //! - [`EngineBuilder::open`], [`Durability`], [`Snapshot::checkpoint`],
 //!   [`Engine::inspect`]: engines with a folder, and backups.
+//! - [Operating vecino](operating): sizing, metrics, events, what to do when something rises.
 //! - Errors, one enum a kind of operation: [`WriteError`], [`SearchError`], ...
 //!
 //! # How it works, in short
@@ -70,9 +71,10 @@
 //! # Events
 //! Through `tracing`, at the boundaries and never per query (unless
 //! [`EngineBuilder::slow_query`] asks for `slow query`): `publish`, `applied`,
-//! `absorbed` and the span `absorb`, `calibrated`, `backpressure`, `shard failed`, `engine
-//! started`, `engine closed`, with the fields `collection`, `worker`, `shard`,
-//! `generation`, `seq`, `rows`, `elapsed_us`.
+//! `absorbed` and the span `absorb`, `calibrated`, `backpressure`, `shard met a
+//! defect`, `shard rebuilt`, `write left out`, `shard failed`, `engine started`,
+//! `engine closed`, with the fields `collection`, `worker`, `shard`,
+//! `generation`, `seq`, `rows`, `elapsed_us`. [`Engine::metrics_text`] has the counters.
 //
 // The modules are declared from the ground floor up: a module uses only what
 // is declared before it (`tests/architecture.rs` holds this).
@@ -106,6 +108,10 @@ mod engine;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+
+#[doc = include_str!("operating.md")]
+#[cfg(doc)]
+pub mod operating {}
 
 pub use durability::Durability;
 pub use engine::{

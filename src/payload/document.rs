@@ -99,7 +99,7 @@ impl Payload {
     }
 
     /// Bytes that it takes while it stands beside the columns.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.all().iter().map(|(_, value)| size_of::<Arc<str>>() + value.bytes()).sum()
     }
 

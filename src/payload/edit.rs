@@ -53,6 +53,14 @@ impl Edit {
         }
     }
 
+    /// Bytes that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Edit::Set(payload) | Edit::Merge(payload) => payload.bytes(),
+            Edit::Delete(paths) => paths.iter().map(|path| size_of::<Arc<str>>() + path.len()).sum(),
+        }
+    }
+
     /// The payload afterwards.
     pub(crate) fn apply(self, before: Payload) -> Payload {
         match self {

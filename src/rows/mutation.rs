@@ -36,4 +36,15 @@ impl Mutation {
             Mutation::DeleteWhere(_) => None,
         }
     }
+
+    /// Bytes that it holds while it waits.
+    pub(crate) fn bytes(&self) -> usize {
+        let content = match self {
+            Mutation::Upsert(new) => size_of_val(&*new.vector) + new.payload.bytes(),
+            Mutation::Payload(update) => update.edit.bytes(),
+            // A filter shares its parts with whoever made it.
+            Mutation::Delete(_) | Mutation::DeleteWhere(_) => 0,
+        };
+        size_of::<Mutation>() + content + self.id().map_or(0, RecordId::heap_bytes)
+    }
 }

@@ -5,7 +5,7 @@
 //! view can still see it is copied first (its whole chunk), and the view keeps
 //! the old chunk.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::cells::{Cells, CellsView};
 use super::directory::Directory;
@@ -71,6 +71,8 @@ pub(crate) struct RowStore {
     free: VecDeque<Retired>,
     /// For each row the first view that could show what it holds now.
     first_views: Vec<ViewNumber>,
+    /// Dead rows from a file, whose ids nobody knows and no directory lists.
+    nameless: HashSet<Row>,
     /// Directory entries to prune once no held view shows their row.
     unlisted: VecDeque<Unlisted>,
     /// Entries at which those behind one that must stay are swept.
@@ -93,6 +95,7 @@ impl RowStore {
             high_water: 0,
             free: VecDeque::new(),
             first_views: Vec::new(),
+            nameless: HashSet::new(),
             unlisted: VecDeque::new(),
             sweep_at: 0,
             look_at: 0,
@@ -169,6 +172,7 @@ impl RowStore {
         }
         if !lives {
             self.cells.kill(row, Seq(0));
+            self.nameless.insert(row);
         }
         Ok(())
     }
@@ -258,6 +262,9 @@ impl RowStore {
         for row in &rows {
             // Views keep what they have; those from now on cannot reach the row.
             self.payloads.put(*row, Payload::new());
+            if self.nameless.remove(row) {
+                continue;
+            }
             if let Some(id) = self.cells.view().id(*row) {
                 let first_view = self.first_views[*row as usize];
                 self.unlisted.push_back(Unlisted { first_view, unseen_from, id: id.clone(), row: *row });

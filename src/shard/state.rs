@@ -58,8 +58,32 @@ struct PendingWrite<T> {
 }
 
 enum Work<T> {
-    Mutations { rest: std::vec::IntoIter<Mutation>, _keep: T },
+    /// Shared with `unshown`: they may have to be applied again.
+    Mutations {
+        all: Arc<[Mutation]>,
+        next: usize,
+        keep: Option<T>,
+    },
     Optimize(T),
+}
+
+/// What is left of a shard in whose state nobody trusts any more: all writes
+/// that its last view does not show, in their order.
+pub(crate) struct Salvage<T> {
+    writes: Vec<PendingWrite<T>>,
+    /// The write that was being applied.
+    pub(crate) at: Option<Seq>,
+}
+
+impl<T> Salvage<T> {
+    /// Leaves out what a write does; it counts as applied.
+    pub(crate) fn leave_out(&mut self, seq: Seq) {
+        for write in self.writes.iter_mut().filter(|write| write.seq == seq) {
+            if let Work::Mutations { all, .. } = &mut write.work {
+                *all = Arc::new([]);
+            }
+        }
+    }
 }
 
 /// A row that was applied and not sealed yet.
@@ -91,6 +115,8 @@ pub(crate) struct ShardState<T> {
     index: Box<dyn Index>,
     directory: Arc<dyn Directory>,
     pending: VecDeque<PendingWrite<T>>,
+    /// Writes that were applied and that no view shows yet.
+    unshown: Vec<(Seq, Arc<[Mutation]>)>,
     /// Rows since the last seal, and the same as a set.
     open: Vec<Entrant>,
     open_rows: HashSet<Row>,
@@ -104,7 +130,7 @@ pub(crate) struct ShardState<T> {
     /// Rows whose places become free a few batches later.
     retired: VecDeque<(u64, RetiredRows)>,
     /// Optimizations under way: done when the batch is committed.
-    optimizing: VecDeque<(u64, T)>,
+    optimizing: VecDeque<(u64, Seq, T)>,
     batches_sealed: u64,
     /// Rows that the index ever took in.
     absorbed: u64,
@@ -128,6 +154,7 @@ impl<T> ShardState<T> {
             index: setup.index,
             directory: setup.directory,
             pending: VecDeque::new(),
+            unshown: Vec::new(),
             open: Vec::new(),
             open_rows: HashSet::new(),
             sealed: VecDeque::new(),
@@ -185,7 +212,7 @@ impl<T> ShardState<T> {
 
     /// Queues a write; `keep` is dropped when it is applied.
     pub(crate) fn enqueue(&mut self, seq: Seq, mutations: Vec<Mutation>, keep: T) {
-        let work = Work::Mutations { rest: mutations.into_iter(), _keep: keep };
+        let work = Work::Mutations { all: mutations.into(), next: 0, keep: Some(keep) };
         self.pending.push_back(PendingWrite { seq, work });
     }
 
@@ -215,7 +242,10 @@ impl<T> ShardState<T> {
             let Some(write) = self.pending.front_mut() else { break };
             let seq = write.seq;
             let next = match &mut write.work {
-                Work::Mutations { rest, .. } => rest.next().map(|mutation| (mutation, rest.len())),
+                Work::Mutations { all, next, .. } => all.get(*next).map(|mutation| {
+                    *next += 1;
+                    (mutation.clone(), all.len() - *next)
+                }),
                 Work::Optimize(_) => None,
             };
             step.changed = true;
@@ -237,13 +267,43 @@ impl<T> ShardState<T> {
     /// The front write is applied completely.
     fn finish_write(&mut self) {
         let Some(write) = self.pending.pop_front() else { return };
-        self.applied = write.seq;
+        // A write that is done again after a defect may be older.
+        self.applied = self.applied.max(write.seq);
         self.live_applied = self.live;
-        if let Work::Optimize(done) = write.work {
-            self.seal(write.seq, true);
-            self.seal_order(write.seq);
-            self.optimizing.push_back((self.batches_sealed, done));
+        match write.work {
+            Work::Mutations { all, keep, .. } => {
+                drop(keep);
+                self.unshown.push((write.seq, all));
+            }
+            Work::Optimize(done) => {
+                self.seal(write.seq, true);
+                self.seal_order(write.seq);
+                self.optimizing.push_back((self.batches_sealed, write.seq, done));
+            }
         }
+    }
+
+    /// What is to be done again when the state is lost: reads the queues only.
+    pub(crate) fn salvage(&mut self) -> Salvage<T> {
+        let at = self.pending.front().map(|write| write.seq);
+        let unshown = std::mem::take(&mut self.unshown);
+        let done = unshown.into_iter().map(|(seq, all)| (seq, Work::Mutations { all, next: 0, keep: None }));
+        let optimizing = std::mem::take(&mut self.optimizing);
+        let ordered = optimizing.into_iter().map(|(_, seq, done)| (seq, Work::Optimize(done)));
+        let mut writes: Vec<_> = done.chain(ordered).map(|(seq, work)| PendingWrite { seq, work }).collect();
+        writes.extend(std::mem::take(&mut self.pending));
+        for write in &mut writes {
+            if let Work::Mutations { next, .. } = &mut write.work {
+                *next = 0;
+            }
+        }
+        writes.sort_by_key(|write| write.seq);
+        Salvage { writes, at }
+    }
+
+    /// Queues what another state of this shard left over.
+    pub(crate) fn redo(&mut self, salvage: Salvage<T>) {
+        self.pending.extend(salvage.writes);
     }
 
     fn apply(&mut self, mutation: Mutation, seq: Seq) -> Result<(), Allocation> {
@@ -412,6 +472,11 @@ impl<T> ShardState<T> {
         }
     }
 
+    /// The job that is under way came to nothing: it can be begun again.
+    pub(crate) fn abandon_job(&mut self) {
+        self.running = None;
+    }
+
     /// Gives back memory that only older views needed; for moments in which
     /// nothing is written.
     pub(crate) fn settle(&mut self) -> Settling {
@@ -448,8 +513,8 @@ impl<T> ShardState<T> {
     /// What was kept for the optimizations that are done by now.
     pub(crate) fn optimized(&mut self) -> Option<T> {
         let committed = self.batches_sealed - self.sealed.len() as u64;
-        let (batch, _) = self.optimizing.front()?;
-        (*batch <= committed).then(|| self.optimizing.pop_front().map(|(_, done)| done)).flatten()
+        let (batch, ..) = self.optimizing.front()?;
+        (*batch <= committed).then(|| self.optimizing.pop_front().map(|(.., done)| done)).flatten()
     }
 
     /// The state for readers.
@@ -468,6 +533,7 @@ impl<T> ShardState<T> {
             floor: self.floor,
             measure: self.measure(),
         };
+        self.unshown.clear();
         ShardView::new(&mut self.rows, parts)
     }
 
