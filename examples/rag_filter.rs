@@ -145,7 +145,7 @@ fn main() -> Result<()> {
 
     heading("5. More of it: what was shown already is left out");
     let mut seen: ExclusionSet = answer.hits().iter().map(|hit| hit.id.clone()).collect();
-    let more = passages.search(&Query::new(&vector).top(3).filter(valid).exclude(&seen))?;
+    let more = passages.search(&Query::new(&vector).top(3).filter(valid).exclude_set(&seen))?;
     seen.extend(more.hits().iter().map(|hit| hit.id.clone()));
     show(&more);
 

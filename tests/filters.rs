@@ -304,7 +304,7 @@ fn excluded_records_are_left_out_and_the_nearest_others_found() {
         let mut seen = ExclusionSet::new();
         for (at, query) in queries.iter().enumerate() {
             let filter = if at % 3 == 0 { Filter::all([]) } else { Filter::lt("random", 10_000 / at as i64) };
-            let base = Query::new(query).top(20).ef_search(100).exclude(&seen);
+            let base = Query::new(query).top(20).ef_search(100).exclude_set(&seen);
             let asked = if at % 3 == 0 { base } else { base.filter(filter.clone()) };
             let answer = match at % 2 {
                 0 => place.items.search(&asked).unwrap(),
@@ -319,7 +319,7 @@ fn excluded_records_are_left_out_and_the_nearest_others_found() {
             seen.extend(answer.hits().iter().map(|hit| hit.id.clone()));
         }
         seen.extend(0..ROWS as u64 - 3);
-        let rest = place.items.search(&Query::new(&queries[0]).top(9).exclude(&seen)).unwrap();
+        let rest = place.items.search(&Query::new(&queries[0]).top(9).exclude_set(&seen)).unwrap();
         let left = (0..ROWS as u64).filter(|id| !seen.contains(&(*id).into())).count();
         assert!(left > 0);
         assert_eq!((rest.len(), rest.completeness()), (left, Completeness::FewerMatch));

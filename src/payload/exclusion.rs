@@ -21,7 +21,7 @@ use crate::id::RecordId;
 ///
 /// let mut seen = ExclusionSet::new();
 /// for _ in 0..3 {
-///     let answer = films.search(&Query::new(&[0.0]).top(4).exclude(&seen))?;
+///     let answer = films.search(&Query::new(&[0.0]).top(4).exclude_set(&seen))?;
 ///     seen.extend(answer.hits().iter().map(|hit| hit.id.clone()));
 /// }
 /// assert_eq!(seen.len(), 12);
