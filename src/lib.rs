@@ -128,7 +128,9 @@ pub use error::{
 };
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;
-pub use payload::{Filter, FilterError, Payload, PayloadError, PayloadUpdate, Timestamp, Value};
+pub use payload::{
+    ExclusionSet, Filter, FilterError, Payload, PayloadError, PayloadUpdate, Timestamp, Value,
+};
 pub use persist::{FileKind, FolderReport, GiveUp, GivenUp, StoredCheckpoint, StoredCollection, StoredFile};
 pub use query::{
     Answer, CancelToken, Completeness, Example, FilterPlan, FilterStats, Hit, Query, SearchParams,

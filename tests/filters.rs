@@ -11,9 +11,9 @@ use std::path::PathBuf;
 
 use common::{METRICS, Rng, block_on, clustered, distance, watchdog};
 use vecino::{
-    Answer, Collection, CollectionConfig, Completeness, Durability, Engine, Filter, FilterError, FilterPlan,
-    IndexSpec, Metric, Payload, PayloadUpdate, Query, Record, RecordId, SearchError, Snapshot, Timestamp,
-    Value, WriteError,
+    Answer, Collection, CollectionConfig, Completeness, Durability, Engine, ExclusionSet, Filter,
+    FilterError, FilterPlan, IndexSpec, Metric, Payload, PayloadUpdate, Query, Record, RecordId, SearchError,
+    Snapshot, Timestamp, Value, WriteError,
 };
 
 const ROWS: usize = 12_000;
@@ -293,4 +293,59 @@ fn payloads_are_counted_and_given_back() {
     common::eventually("payloads of deleted records are given back", || {
         items.stats().bytes.payload < full / 10
     });
+}
+
+#[test]
+fn excluded_records_are_left_out_and_the_nearest_others_found() {
+    let _watchdog = watchdog(120);
+    let queries = queries();
+    for (index, workers) in [(IndexSpec::graph(), 1), (IndexSpec::hnsw(), 2), (IndexSpec::Flat, 1)] {
+        let place = place(Metric::L2, index, workers, &queries);
+        let mut seen = ExclusionSet::new();
+        for (at, query) in queries.iter().enumerate() {
+            let filter = if at % 3 == 0 { Filter::all([]) } else { Filter::lt("random", 10_000 / at as i64) };
+            let base = Query::new(query).top(20).ef_search(100).exclude_set(&seen);
+            let asked = if at % 3 == 0 { base } else { base.filter(filter.clone()) };
+            let answer = match at % 2 {
+                0 => place.items.search(&asked).unwrap(),
+                _ => block_on(place.items.search_async(asked.clone())).unwrap(),
+            };
+            assert_eq!(place.items.search_batch(&[asked]).unwrap()[0].len(), answer.len());
+            assert!(answer.hits().iter().all(|hit| !seen.contains(&hit.id)));
+            let others =
+                filter & !Filter::ids((0..ROWS as u64).map(RecordId::from).filter(|id| seen.contains(id)));
+            let (right, there) = place.judge(query, &others, 20, &answer);
+            assert!(right + 1 >= there, "{index:?} {at}: {right} of {there}");
+            seen.extend(answer.hits().iter().map(|hit| hit.id.clone()));
+        }
+        seen.extend(0..ROWS as u64 - 3);
+        let rest = place.items.search(&Query::new(&queries[0]).top(9).exclude_set(&seen)).unwrap();
+        let left = (0..ROWS as u64).filter(|id| !seen.contains(&(*id).into())).count();
+        assert!(left > 0);
+        assert_eq!((rest.len(), rest.completeness()), (left, Completeness::FewerMatch));
+    }
+}
+
+#[test]
+fn exact_searches_under_a_filter_are_exact_with_and_without_codes() {
+    let queries = queries();
+    for index in [IndexSpec::graph(), IndexSpec::hnsw(), IndexSpec::Flat] {
+        let place = place(Metric::Cosine, index, 1, &queries);
+        // Exact searches are frequent: the index gets ready for them.
+        for query in queries.iter().cycle().take(200) {
+            place.items.search(&Query::new(query).exact()).unwrap();
+        }
+        for share in SHARES {
+            for (name, filter) in filters(share) {
+                let answer =
+                    place.items.search(&Query::new(&queries[1]).filter(filter.clone()).exact()).unwrap();
+                let (right, there) = place.judge(&queries[1], &filter, 10, &answer);
+                assert_eq!(right, there, "{index:?} {name} {share}");
+                assert_eq!(answer.stats().filter.unwrap().plan, FilterPlan::Scan);
+                let passing =
+                    (0..ROWS).filter(|row| filter.matches(&0.into(), &place.payloads[*row])).count();
+                assert_eq!(answer.stats().filter.unwrap().matching, passing);
+            }
+        }
+    }
 }

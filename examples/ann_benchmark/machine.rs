@@ -39,6 +39,19 @@ fn pin(thread: i32, cpus: &[usize]) {
 #[cfg(not(target_os = "linux"))]
 fn pin(_thread: i32, _cpus: &[usize]) {}
 
+/// Seconds that the calling thread has worked; NaN where the system does not say.
+pub(super) fn worked_seconds() -> f64 {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the call fills the structure that it is handed.
+    unsafe {
+        let mut time: libc::timespec = std::mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time);
+        time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+    }
+    #[cfg(not(target_os = "linux"))]
+    f64::NAN
+}
+
 /// Resident memory in megabytes, after giving free memory back to the system;
 /// NaN where the system does not say.
 pub(super) fn resident_mb() -> f64 {

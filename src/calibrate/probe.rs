@@ -35,7 +35,7 @@ impl Probe {
 /// differ, or where the step leads to no vector that can be searched for.
 pub(super) fn probe_near(published: &Published, place: &Place) -> Result<Probe, SearchError> {
     let (id, vector) = (&place.id, place.vector(published));
-    let query = Query::new(&vector).top(NEIGHBOURS + 1).ef_search(UNCALIBRATED_EF);
+    let query = Query::new(&vector).without_payload().top(NEIGHBOURS + 1).ef_search(UNCALIBRATED_EF);
     let answer = search_uncounted(published, &query)?;
     let others = answer.hits().iter().map(|hit| &hit.id).filter(|hit| *hit != id).take(NEIGHBOURS);
     let others: Vec<Vec<f32>> =

@@ -57,9 +57,9 @@ impl Pool {
         }
     }
 
-    /// Puts in a candidate that is not in yet.
-    #[inline(always)]
-    pub(crate) fn insert(&mut self, candidate: Neighbor) {
+    /// Puts in a candidate that is not in yet: the twin of `insert_all`.
+    #[cfg(test)]
+    fn insert(&mut self, candidate: Neighbor) {
         let entry = encode(candidate);
         if self.len < self.cap || self.last().is_some_and(|last| entry < last) {
             self.near.clear();
@@ -74,9 +74,26 @@ impl Pool {
     /// out eight by eight: no processor predicts it.
     #[inline(always)]
     pub(crate) fn insert_all<A: Arch>(&mut self, arch: A, rows: &[Row], distances: &[f32]) {
+        self.insert_before(arch, rows, distances, NOTHING);
+    }
+
+    /// The same of those that are not farther than `bound`.
+    #[inline(always)]
+    pub(crate) fn insert_within<A: Arch>(&mut self, arch: A, rows: &[Row], distances: &[f32], bound: f32) {
+        let end = if bound < f32::INFINITY {
+            encode(Neighbor { distance: bound, row: Row::MAX >> 1 })
+        } else {
+            NOTHING
+        };
+        self.insert_before(arch, rows, distances, end);
+    }
+
+    /// The same of those that stand before `end`.
+    #[inline(always)]
+    fn insert_before<A: Arch>(&mut self, arch: A, rows: &[Row], distances: &[f32], end: i64) {
         let last = match self.last() {
-            Some(last) if self.len >= self.cap => last,
-            _ => NOTHING,
+            Some(last) if self.len >= self.cap => last.min(end),
+            _ => end,
         };
         let places = rows.len().next_multiple_of(EIGHT);
         if self.coming.len() < places {

@@ -24,9 +24,16 @@ use crate::id::RecordId;
 /// let payload = Payload::new().with("genre", ["rock", "pop"]).with("year", 1994);
 /// assert!(filter.matches(&"guitar-001".into(), &payload));
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Filter {
     root: Arc<Node>,
+}
+
+/// Those that share their memory are not compared value by value.
+impl PartialEq for Filter {
+    fn eq(&self, other: &Filter) -> bool {
+        Arc::ptr_eq(&self.root, &other.root) || self.root == other.root
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -12,6 +12,7 @@ mod block;
 mod column;
 mod document;
 mod edit;
+mod exclusion;
 mod filter;
 #[cfg(feature = "json")]
 mod json;
@@ -27,6 +28,7 @@ mod words;
 
 pub use document::Payload;
 pub use edit::PayloadUpdate;
+pub use exclusion::ExclusionSet;
 pub use filter::Filter;
 pub use limits::{FilterError, PayloadError};
 pub use value::{Timestamp, Value};

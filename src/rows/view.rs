@@ -10,7 +10,7 @@ use crate::id::{RecordId, Row, Seq};
 use crate::index::{Effort, Ends, IndexVersion, Points, Request, Scratch, Trip};
 use crate::lease::Lease;
 use crate::neighbor::{Neighbor, TopK};
-use crate::payload::{Filter, Payload, PayloadView};
+use crate::payload::{ExclusionSet, Filter, Payload, PayloadView};
 use crate::query::FilterStats;
 use crate::vector::{BLOCK, MatrixView, Space};
 
@@ -83,6 +83,8 @@ pub(crate) struct ShardRequest<'a> {
     pub(crate) ends: Ends<'a>,
     /// Only rows that pass it, and who knows the rows of ids.
     pub(crate) filter: Option<&'a Filter>,
+    /// No records of this set.
+    pub(crate) excluded: Option<&'a ExclusionSet>,
     pub(crate) directory: &'a dyn Directory,
 }
 
@@ -204,8 +206,8 @@ impl ShardView {
     pub(crate) fn search(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
         scratch.found.reset(request.k);
         scratch.filtered = None;
-        if let Some(filter) = request.filter {
-            return self.search_filtered(request, filter, scratch);
+        if request.filter.is_some() || request.excluded.is_some() {
+            return self.search_filtered(request, scratch);
         }
         let mut effort = if request.exact && !self.parts.index.is_exact() {
             match self.search_exact(request, scratch) {
@@ -299,6 +301,29 @@ impl ShardView {
         };
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found)
+    }
+
+    /// Searches the index exactly for rows that `admit` lets in; `None`, having
+    /// done nothing, when it knows no faster way than comparing with each.
+    pub(super) fn search_exactly(
+        &self,
+        request: &ShardRequest<'_>,
+        admit: &dyn Fn(Row) -> bool,
+        scratch: &mut ShardScratch,
+    ) -> Option<Effort> {
+        if self.parts.index.is_exact() {
+            return Some(self.walk(request, admit, scratch));
+        }
+        let inner = Request {
+            query: request.query,
+            k: request.k,
+            ef: request.ef,
+            bound: request.bound,
+            admit: Some(admit),
+            ends: request.ends,
+        };
+        let points = Points { space: request.space, vectors: &self.vectors };
+        self.parts.index.search_exact(points, &inner, &mut scratch.index, &mut scratch.found)
     }
 
     /// Searches among some visible rows of the index, by codes; `None`, having

@@ -10,7 +10,7 @@ use crate::error::SearchError;
 use crate::id::Row;
 use crate::index::{Effort, Ends};
 use crate::neighbor::Neighbor;
-use crate::payload::{Filter, Payload};
+use crate::payload::{ExclusionSet, Filter, Payload};
 use crate::query::{Answer, Completeness, FilterStats, Hit, Query, SearchParams, SearchStats};
 use crate::rows::{ShardRequest, ShardScratch};
 use crate::stop::{Cut, Stop};
@@ -230,7 +230,7 @@ fn search_group(
     answers: &mut Vec<Answer>,
 ) -> Result<(), SearchError> {
     let plans: Vec<ShardPlan<'_>> = queries.iter().map(|query| ShardPlan::new(published, query, 0)).collect();
-    let is_plain = |plan: &ShardPlan<'_>| !plan.exact && plan.k > 0 && plan.filter.is_none();
+    let is_plain = |plan: &ShardPlan<'_>| !plan.exact && plan.k > 0 && !plan.is_picky();
     if !plans.iter().all(is_plain) || !queries.iter().all(Query::is_plain) {
         for query in queries {
             answers.push(search_uncounted(published, query)?);
@@ -277,6 +277,7 @@ fn search_group(
 #[derive(Clone, Copy)]
 pub(crate) struct ShardPlan<'a> {
     filter: Option<&'a Filter>,
+    excluded: Option<&'a ExclusionSet>,
     /// Hits wanted in the end.
     k: usize,
     /// Search breadth over all shards; 0 when every row is compared.
@@ -301,11 +302,16 @@ impl<'q> ShardPlan<'q> {
         let ef = breadth.unwrap_or(0);
         let exact = breadth.is_none();
         let shown = if published.is_exact() { 0 } else { ef };
-        let (filter, shards) = (query.filters(), published.shards.len());
+        let (filter, excluded, shards) = (query.filters(), query.exclusion_set(), published.shards.len());
         // What passes need not be spread evenly.
-        let shard_k = if exact || filter.is_some() { k } else { share(k, shards) };
+        let shard_k = if exact || filter.is_some() || excluded.is_some() { k } else { share(k, shards) };
         let ends = Ends { stop: None, reach: query.reach() };
-        ShardPlan { filter, k, ef: shown, shard_k, shard_ef: share(ef, shards), exact, ends }
+        ShardPlan { filter, excluded, k, ef: shown, shard_k, shard_ef: share(ef, shards), exact, ends }
+    }
+
+    /// Not every visible record may be an answer.
+    fn is_picky(&self) -> bool {
+        self.filter.is_some() || self.excluded.is_some()
     }
 
     fn until<'s>(self, stop: Option<&'s Stop<'s>>) -> ShardPlan<'s>
@@ -334,6 +340,7 @@ impl<'q> ShardPlan<'q> {
             exact: self.exact,
             ends: self.ends,
             filter: self.filter,
+            excluded: self.excluded,
             directory: published.context.directory.as_ref(),
         }
     }

@@ -289,6 +289,7 @@ impl<M: Measure> Walk<'_, M> {
     ) -> bool {
         self.start(usize::MAX, scratch);
         scratch.admitted.reset(ef);
+        scratch.distances.resize(BLOCK, 0.0);
         for start in scratch.pool.iter().filter(|start| admit(start.row)) {
             scratch.admitted.offer(start);
         }
@@ -308,14 +309,16 @@ impl<M: Measure> Walk<'_, M> {
             let Scratch { visited, distances, pool, admitted, .. } = scratch;
             // All are asked for before the first is read.
             visited.fresh().iter().for_each(|row| self.measure.prefetch(*row));
-            self.show_within(visited.fresh(), distances, admitted.bound(), effort, |near| {
-                if near.distance <= admitted.bound() {
-                    pool.insert(near);
-                    if admit(near.row) {
-                        admitted.offer(near);
+            effort.distances += visited.fresh().len() as u64;
+            for rows in visited.fresh().chunks(BLOCK) {
+                self.measure.distances(self.query, rows, admitted.bound(), distances);
+                for (row, distance) in rows.iter().zip(distances.iter()) {
+                    if *distance <= admitted.bound() && admit(*row) {
+                        admitted.offer(Neighbor { distance: *distance, row: *row });
                     }
                 }
-            });
+                pool.insert_within(self.measure.arch(), rows, distances, admitted.bound());
+            }
             pool.truncate_beyond(admitted.bound());
             if pool.len() > waiting {
                 return false;
