@@ -140,7 +140,8 @@ impl ShardView {
             };
             let tail = self.tail().iter().copied().filter(|row| resolved.contains(*row));
             effort.distances += self.scan(request, tail, &mut scratch.found).distances;
-            if scratch.found.is_short() && request.bound == f32::INFINITY {
+            let is_over = request.ends.are_due(0);
+            if scratch.found.is_short() && request.bound == f32::INFINITY && !is_over {
                 done.plan = FilterPlan::WalkThenScan;
             }
         }
