@@ -80,8 +80,7 @@ impl<'a> Query<'a> {
     /// The breadth of the search in graph indexes: more finds better and costs
     /// more. The collection's own default is used when this is not said; it is
     /// cut at the number of rows, and in HNSW raised to k: the quantized graph
-    /// walks through so many rows (one for 4 hits at least) and keeps enough
-    /// candidates for k beside them.
+    /// walks through so many rows and keeps enough candidates for k beside them.
     /// Exact indexes ignore it.
     /// Short for [`Query::params`] with [`SearchParams::ef_search`].
     #[must_use]

@@ -135,8 +135,8 @@ impl ShardView {
                 self.walk(request, &|row| resolved.contains(row) && self.lets_in(request, row), scratch)
             };
             effort.distances += self.scan_tail(request, &resolved, scratch);
-            let is_cut = request.ends.stop.is_some_and(|stop| stop.worst().is_some());
-            if scratch.found.is_short() && request.bound == f32::INFINITY && !is_cut {
+            let is_over = request.ends.are_due(0);
+            if scratch.found.is_short() && request.bound == f32::INFINITY && !is_over {
                 done.plan = FilterPlan::WalkThenScan;
             }
         }

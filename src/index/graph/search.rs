@@ -24,11 +24,6 @@ use crate::stop::Stop;
 const SPARE: usize = 8;
 const SPARE_DIVISOR: usize = 2;
 
-/// A walk for k rows goes through one for so many of them at least: those of a
-/// short one are met by chance when they are many. (8,000 rows in 24 dimensions,
-/// 1,000 hits, a breadth of 64: recall 0.93 without.)
-const HITS_A_HOP: usize = 4;
-
 /// Candidates that are measured at least when a search is cut short.
 const LEAST_SHOWN: usize = 16;
 
@@ -83,7 +78,7 @@ impl<'a, A: Arch> Ground<'a, A> {
     /// The limits of a walk, and how many candidates it keeps.
     fn limits(&self, request: &Request<'_>) -> (Limits, usize) {
         let held = self.version.graph.held.len();
-        let ef = request.ef.max(request.k / HITS_A_HOP).max(1);
+        let ef = request.ef.max(1);
         let kept = ef.max(request.k + SPARE.max(request.k / SPARE_DIVISOR)).min(held);
         let exhausts = request.ends.reach.is_some();
         let bound = request.bound * scale(self.points.space.metric());
