@@ -5,8 +5,9 @@ use std::arch::x86_64::{
     _mm512_cmpgt_epi64_mask, _mm512_loadu_si512, _mm512_set1_epi64,
 };
 
-use super::{avx2_codes, avx512_codes};
+use super::{avx2_codes, avx2_scan, avx512_codes, avx512_scan};
 use crate::kernel::arch::{Arch, ArchJob};
+use crate::kernel::scan::SCAN_ROWS;
 
 /// AVX2, FMA and the bit instructions that came with them.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,11 @@ impl Arch for Avx2 {
     #[inline(always)]
     fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
         avx2_codes::nibble_dots(query, rows, out);
+    }
+
+    #[inline(always)]
+    fn scan(self, tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]) {
+        avx2_scan::scan(tables, codes, sums);
     }
 
     #[inline(always)]
@@ -100,6 +106,11 @@ impl Arch for Avx512 {
     #[inline(always)]
     fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
         avx512_codes::nibble_dots(query, rows, out);
+    }
+
+    #[inline(always)]
+    fn scan(self, tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]) {
+        avx512_scan::scan(tables, codes, sums);
     }
 
     #[inline(always)]
