@@ -6,11 +6,11 @@
 
 use super::GraphVersion;
 use super::codes::{Coded, Codes};
-use super::rerank::Rerank;
 use crate::id::Row;
 use crate::index::cow::BlockView;
 use crate::index::flat;
 use crate::index::links::{Limits, Step, Walk};
+use crate::index::rerank::{Rerank, scale};
 use crate::index::{Effort, Points, Request, Scratch, Trip};
 use crate::kernel::{Arch, ArchJob};
 use crate::metric::Metric;
@@ -21,14 +21,6 @@ use crate::quant::{CodeQuery, Measure};
 /// at least so many, and one for so many of k.
 const SPARE: usize = 8;
 const SPARE_DIVISOR: usize = 2;
-
-/// Squared distances are how many times the distances of the metric.
-pub(super) fn scale(metric: Metric) -> f32 {
-    match metric {
-        Metric::L2 | Metric::Dot => 1.0,
-        Metric::Cosine => 2.0,
-    }
-}
 
 /// What queries are prepared for.
 fn measure(metric: Metric) -> Measure {

@@ -5,8 +5,8 @@
 //! how far below its estimate a further row may still be. Re-ranking ends with
 //! the first row that would need to be nearer than that.
 
-use super::search::scale;
-use crate::index::{Effort, Points, Request, Scratch};
+use super::{Effort, Points, Request, Scratch};
+use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 use crate::vector::BLOCK;
 
@@ -22,6 +22,14 @@ const ALLOWANCE_A_DOUBLING: f32 = 0.75;
 
 /// Errors that must be known before they are trusted.
 const KNOWN: f32 = 8.0;
+
+/// Squared distances are how many times the distances of the metric.
+pub(super) fn scale(metric: Metric) -> f32 {
+    match metric {
+        Metric::L2 | Metric::Dot => 1.0,
+        Metric::Cosine => 2.0,
+    }
+}
 
 /// What is known of the errors of the estimates.
 #[derive(Default)]
