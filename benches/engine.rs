@@ -1,93 +1,36 @@
 //! What the engine adds to the bare index: taking a snapshot, publishing,
-//! the path of a search, shards, two threads. Each line has recall beside
-//! speed where there is a search in it.
+//! absorbing, the path of a search, shards, two threads. Each line has recall
+//! beside speed where there is a search in it.
 //!
-//! `cargo bench --features internals --bench engine [-- --quick]`
+//! `cargo bench --features internals --bench engine [-- [DIR] [--quick] [--large] [key=value ...]]`
+//!
+//! DIR holds `base.fvecs`, `query.fvecs` and `metric` (l2, cos, ip); without it
+//! the rows are synthetic. Keys: index (graph, hnsw or flat), rows, queries,
+//! rounds, shards (numbers of them), k (of their searches), only (parts: snapshot, path, threads,
+//! publish, shards).
+//! `--large` publishes into 1,000,000 rows too (minutes to build).
 
 #![expect(clippy::print_stdout, reason = "a bench reports to the terminal")]
 #![expect(clippy::expect_used, reason = "a bench that cannot run may end")]
 
+mod common;
+
 use std::hint::black_box;
 use std::sync::Barrier;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use common::{Arguments, Data, Random, Rows, Speed, at_recall, exact, filled, median, pass, recall};
 use vecino::internals::index::{BareIndex, BareOptions};
-use vecino::{Collection, CollectionConfig, Engine, IndexSpec, Metric, Query, Record};
+use vecino::{Collection, Engine, IndexSpec, Metric, Record};
 
 const DIM: usize = 96;
 const K: usize = 10;
 
-/// Splitmix64: seeded, the same everywhere.
-struct Random(u64);
+/// Rows of a batch whose publication is timed.
+const BATCH: usize = 100;
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Roughly normal: the sum of four uniforms.
-    fn normal(&mut self) -> f32 {
-        (0..4).map(|_| (self.next() >> 40) as f32 / (1u64 << 24) as f32 - 0.5).sum()
-    }
-}
-
-/// Points around centres, and queries of the same kind.
-fn clustered(count: usize, seed: u64) -> Vec<Vec<f32>> {
-    let mut random = Random(7);
-    let centres: Vec<Vec<f32>> = (0..64).map(|_| (0..DIM).map(|_| random.normal()).collect()).collect();
-    let mut random = Random(seed);
-    (0..count)
-        .map(|_| {
-            let centre = &centres[random.next() as usize % centres.len()];
-            centre.iter().map(|x| x + 0.6 * random.normal()).collect()
-        })
-        .collect()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn filled(engine: &Engine, name: &str, spec: IndexSpec, rows: &[Vec<f32>]) -> Collection {
-    let config = CollectionConfig::new(DIM, Metric::L2).index(spec);
-    let items = engine.create_collection(name, config).expect("a new name");
-    let records = rows.iter().enumerate().map(|(id, row)| Record::new(id as u64, row.clone()));
-    items.upsert_batch(records).expect("good records").wait().expect("visible");
-    items.optimize().expect("optimized");
-    items
-}
-
-fn exact(items: &Collection, queries: &[Vec<f32>]) -> Vec<Vec<u64>> {
-    let queries: Vec<Query> = queries.iter().map(|query| Query::new(query).top(K).exact()).collect();
-    let answers = items.search_batch(&queries).expect("answers");
-    answers.iter().map(|answer| answer.hits().iter().filter_map(|hit| hit.id.as_num()).collect()).collect()
-}
-
-fn recall(items: &Collection, queries: &[Vec<f32>], truth: &[Vec<u64>], ef: usize) -> f64 {
-    let hits: usize = queries
-        .iter()
-        .zip(truth)
-        .map(|(query, truth)| {
-            let answer = items.search(&Query::new(query).top(K).ef_search(ef)).expect("an answer");
-            answer.hits().iter().filter(|hit| truth.iter().any(|id| hit.id.as_num() == Some(*id))).count()
-        })
-        .sum();
-    hits as f64 / (queries.len() * K) as f64
-}
-
-/// Seconds that all queries take, once.
-fn pass(items: &Collection, queries: &[Vec<f32>], ef: usize) -> f64 {
-    let started = Instant::now();
-    for query in queries {
-        black_box(items.search(&Query::new(query).top(K).ef_search(ef)).expect("an answer"));
-    }
-    started.elapsed().as_secs_f64()
-}
+/// Rows of the collection that `--large` publishes into.
+const LARGE: usize = 1_000_000;
 
 fn snapshots(items: &Collection) {
     let turns = 1_000_000;
@@ -99,64 +42,75 @@ fn snapshots(items: &Collection) {
     println!("snapshot()                        {nanos:8.1} ns");
 }
 
-/// From sending a batch of 100 replacing rows to seeing it published.
-fn publishing(items: &Collection, rows: &[Vec<f32>], label: &str) {
-    let mut random = Random(3);
-    let times = (0..50).map(|_| {
-        let batch: Vec<Record> = (0..100)
-            .map(|_| {
-                let id = random.next() % rows.len() as u64;
-                Record::new(id, rows[random.next() as usize % rows.len()].clone())
-            })
-            .collect();
-        let started = Instant::now();
-        items.upsert_batch(batch).expect("accepted").wait().expect("visible");
-        let elapsed = started.elapsed().as_secs_f64() * 1e6;
-        // An absorbing index is not part of publishing: start each turn at rest.
-        items.optimize().expect("optimized");
-        elapsed
-    });
-    let times: Vec<f64> = times.collect();
-    println!("send, apply, publish 100 rows of {} ({label}) {:8.1} us", rows.len(), median(times));
+/// Rows that may wait for more of them, in the only shard.
+const OPEN_ROWS: usize = 64;
+
+/// Waits until the index has taken in all rows but those that wait for more.
+fn absorbed(items: &Collection) {
+    while items.stats().tail >= OPEN_ROWS {
+        std::thread::sleep(Duration::from_micros(50));
+    }
 }
 
-/// The engine's search against the bare index with the same graph parameters.
-fn path_overhead(
-    items: &Collection,
-    rows: &[Vec<f32>],
-    queries: &[Vec<f32>],
-    truth: &[Vec<u64>],
-    rounds: usize,
-) {
-    let flat: Vec<f32> = rows.concat();
-    let options = BareOptions { metric: Metric::L2, m: 16, code: None, ef_construction: 200, threads: 2 };
-    let mut bare = BareIndex::build(&flat, DIM, options).expect("built");
-    for ef in [16, 32, 64] {
+/// From sending a batch of replacing rows to seeing it published, and from then
+/// until the index has all but the last few of it.
+fn publishing(items: &Collection, rows: &Rows, label: &str, turns: usize) {
+    let mut random = Random(3);
+    let (mut published, mut taken_in) = (Vec::new(), Vec::new());
+    for _ in 0..turns {
+        let batch: Vec<Record> = (0..BATCH)
+            .map(|_| {
+                let id = random.next() % rows.len() as u64;
+                Record::new(id, rows.row(random.next() as usize % rows.len()))
+            })
+            .collect();
+        // An index that absorbs is not part of publishing: each turn starts at rest.
+        items.flush().expect("visible");
+        absorbed(items);
+        let started = Instant::now();
+        items.upsert_batch(batch).expect("accepted").wait().expect("visible");
+        published.push(started.elapsed().as_secs_f64() * 1e6);
+        absorbed(items);
+        taken_in.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    let worst = published.iter().copied().fold(0.0, f64::max);
+    println!(
+        "{BATCH} rows into {} ({label}): sent, applied, published {:.0} us (worst of {turns}: {worst:.0}), absorbed {:.2} ms",
+        rows.len(),
+        median(published),
+        median(taken_in),
+    );
+}
+
+/// The engine's search against the bare index with the same parameters.
+fn path_overhead(items: &Collection, data: &Data, truth: &[Vec<u64>], spec: IndexSpec, rounds: usize) {
+    let (m, ef_construction) = match spec {
+        IndexSpec::Hnsw(_) => (16, 200),
+        _ => (0, 128),
+    };
+    let options = BareOptions { metric: data.metric, m, code: None, ef_construction, threads: 2 };
+    let mut bare = BareIndex::build(&data.base.values, data.base.dim, options).expect("built");
+    for ef in [8, 16, 32, 64] {
         let mut found = Vec::new();
         let mut ratios = Vec::new();
         let mut speed = Vec::new();
         for _ in 0..rounds {
-            let engine = pass(items, queries, ef);
+            let engine = pass(items, &data.queries, K, ef);
             let started = Instant::now();
-            for query in queries {
+            for query in data.queries.iter() {
                 bare.search(query, K, ef, &mut found);
                 black_box(&found);
             }
             ratios.push(engine / started.elapsed().as_secs_f64());
-            speed.push(queries.len() as f64 / engine);
+            speed.push(data.queries.len() as f64 / engine);
         }
         println!(
             "path, ef {ef:3}: recall {:.4}, {:8.0} queries/s, engine / bare index time {:.3}",
-            recall(items, queries, truth, ef),
+            recall(items, &data.queries, truth, ef),
             median(speed),
             median(ratios),
         );
     }
-}
-
-/// Passes over all queries that take about `seconds` on one thread.
-fn passes(items: &Collection, queries: &[Vec<f32>], ef: usize, seconds: f64) -> usize {
-    (seconds / pass(items, queries, ef)).ceil() as usize
 }
 
 /// What two threads do in the time in which one does its part, over one: 2
@@ -185,12 +139,13 @@ fn scaling(rounds: usize, work: &(dyn Fn() + Sync)) -> f64 {
 
 /// Two threads against one, beside a control that shares nothing at all: on a
 /// machine whose two CPUs are one core, the control stays below 2 as well.
-fn two_threads(items: &Collection, queries: &[Vec<f32>], truth: &[Vec<u64>], rounds: usize) {
+fn two_threads(items: &Collection, queries: &Rows, truth: &[Vec<u64>], rounds: usize) {
     let ef = 32;
-    let passes = passes(items, queries, ef, 0.25);
+    // A quarter of a second on one thread.
+    let passes = (0.25 / pass(items, queries, K, ef)).ceil() as usize;
     let searching = scaling(rounds, &|| {
         (0..passes).for_each(|_| {
-            pass(items, queries, ef);
+            pass(items, queries, K, ef);
         });
     });
     let control = scaling(rounds, &|| {
@@ -205,42 +160,74 @@ fn two_threads(items: &Collection, queries: &[Vec<f32>], truth: &[Vec<u64>], rou
     );
 }
 
-/// Queries a second at equal recall with 1, 2, 4 and 8 shards.
-fn shards(rows: &[Vec<f32>], queries: &[Vec<f32>], rounds: usize) {
-    let mut base = None;
-    for workers in [1, 2, 4, 8] {
+/// Queries a second at equal recall with so many shards each, on one thread.
+fn shards(data: &Data, spec: IndexSpec, counts: &[usize], k: usize, rounds: usize) {
+    let mut bases: Vec<(f64, f64)> = Vec::new();
+    for workers in counts.iter().copied() {
         let engine = Engine::builder().workers(workers).build().expect("an engine");
-        let items = filled(&engine, "items", IndexSpec::hnsw(), rows);
-        let truth = exact(&items, queries);
-        let found = [8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256]
-            .into_iter()
-            .map(|ef| (ef, recall(&items, queries, &truth, ef)))
-            .find(|(_, recall)| *recall >= 0.99);
-        let Some((ef, recall)) = found else { continue };
-        let speed = median((0..rounds).map(|_| queries.len() as f64 / pass(&items, queries, ef)).collect());
-        let base = *base.get_or_insert(speed);
-        println!(
-            "{workers} shards: ef {ef:3}, recall {recall:.4}, {speed:8.0} queries/s, ratio to 1 shard {:.2}",
-            speed / base
-        );
+        let items = filled(&engine, "items", spec, data.metric, &data.base);
+        let truth = exact(&items, &data.queries, k);
+        for target in [0.95, 0.99] {
+            let Some(Speed { ef, recall, hops, distances, queries }) =
+                at_recall(&items, &data.queries, &truth, target, rounds)
+            else {
+                println!("{workers} shards: recall {target} is not reached");
+                continue;
+            };
+            if bases.iter().all(|(of, _)| *of != target) {
+                bases.push((target, queries));
+            }
+            let base = bases.iter().find(|(of, _)| *of == target).map_or(f64::NAN, |(_, base)| *base);
+            println!(
+                "{workers} shards: recall {recall:.4} (ef {ef:3}, {hops:.0} hops, {distances:.0} distances), {queries:8.0} queries/s, ratio to {} {:.2}",
+                counts[0],
+                queries / base,
+            );
+        }
     }
 }
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
+    let arguments = Arguments::read();
+    let quick = arguments.has("--quick");
     let (count, queries, rounds) = if quick { (4_000, 200, 3) } else { (100_000, 1_000, 9) };
-    let rows = clustered(count, 1);
-    let queries = clustered(queries, 2);
-    let engine = Engine::builder().build().expect("an engine");
-
-    let items = filled(&engine, "hnsw", IndexSpec::hnsw(), &rows);
-    snapshots(&items);
-    let truth = exact(&items, &queries);
-    path_overhead(&items, &rows, &queries, &truth, rounds);
-    two_threads(&items, &queries, &truth, rounds);
-    publishing(&items, &rows, "hnsw");
-    let large = clustered(if quick { 20_000 } else { 1_000_000 }, 4);
-    let items = filled(&engine, "flat", IndexSpec::Flat, &large);
-    publishing(&items, &large, "flat");
-    shards(&rows[..rows.len().min(50_000)], &queries, rounds);
+    let [count, queries, rounds] = [("rows", count), ("queries", queries), ("rounds", rounds)]
+        .map(|(key, default)| arguments.number(key, default));
+    let spec = match arguments.list::<String>("index", "graph").first().map(String::as_str) {
+        Some("flat") => IndexSpec::Flat,
+        Some("hnsw") => IndexSpec::hnsw(),
+        _ => IndexSpec::graph(),
+    };
+    let parts: Vec<String> = arguments.list("only", "snapshot,path,threads,publish,shards");
+    let does = |part: &str| parts.iter().any(|own| own == part);
+    let data = match arguments.folder() {
+        Some(dir) => Data::read(dir).expect("the files of a data set").first(count, queries),
+        None => Data::clustered(count, DIM, queries),
+    };
+    if parts.iter().any(|part| part != "shards") {
+        let engine = Engine::builder().build().expect("an engine");
+        let items = filled(&engine, "items", spec, data.metric, &data.base);
+        let truth = exact(&items, &data.queries, K);
+        if does("snapshot") {
+            snapshots(&items);
+        }
+        if does("path") && spec != IndexSpec::Flat {
+            path_overhead(&items, &data, &truth, spec, rounds);
+        }
+        if does("threads") {
+            two_threads(&items, &data.queries, &truth, rounds);
+        }
+        if does("publish") {
+            publishing(&items, &data.base, items.stats().shards[0].index, if quick { 20 } else { 100 });
+        }
+    }
+    if does("publish") && arguments.has("--large") {
+        let large = Rows::clustered(LARGE, DIM, 4);
+        let engine = Engine::builder().build().expect("an engine");
+        let items = filled(&engine, "large", spec, Metric::L2, &large);
+        publishing(&items, &large, items.stats().shards[0].index, 100);
+    }
+    if does("shards") {
+        shards(&data, spec, &arguments.list("shards", "1,2,4,8"), arguments.number("k", K), rounds);
+    }
 }

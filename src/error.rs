@@ -8,6 +8,7 @@ pub use files::{CheckpointError, FileError, LoadError, OpenError, Operation};
 
 use crate::durability::Durability;
 use crate::id::{RecordId, Seq};
+use crate::payload::{FilterError, PayloadError};
 use crate::vector::VectorError;
 
 /// A collection, or its engine, takes no more requests.
@@ -160,6 +161,20 @@ pub enum WriteError {
         #[source]
         fault: VectorError,
     },
+    /// A payload cannot be stored.
+    #[error("record {id}: {fault}")]
+    Payload {
+        /// The record.
+        id: RecordId,
+        /// Its place in the batch; 0 for a single write.
+        position: usize,
+        /// What is wrong with its payload.
+        #[source]
+        fault: PayloadError,
+    },
+    /// The filter cannot be used.
+    #[error("filter: {0}")]
+    Filter(#[from] FilterError),
     /// A batch holds more records than fit.
     #[error("a batch of {got} records is too large: the limit is {most}")]
     BatchTooLarge {
@@ -174,7 +189,8 @@ pub enum WriteError {
     Full {
         /// The worker.
         worker: usize,
-        /// Requests that its mailbox holds.
+        /// Requests that its mailbox takes at present: fewer than its setting while
+        /// writes take long, or while those that wait hold all its bytes.
         capacity: usize,
         /// How long the call waited.
         waited: Duration,
@@ -202,6 +218,14 @@ pub enum WaitError {
         /// How long the call waited.
         waited: Duration,
     },
+    /// A shard met one defect after the other when it applied its part of the
+    /// write, and left that part out for good. What belongs to other shards is
+    /// there. This is a bug of the engine: please report it.
+    #[error("a part of write {seq} was left out: applying it met one defect after the other")]
+    LeftOut {
+        /// The write.
+        seq: Seq,
+    },
     /// No write has this number yet.
     #[error("write {seq} does not exist yet: the last one is {last}")]
     Future {
@@ -225,6 +249,9 @@ pub enum SearchError {
     /// The query's target cannot be searched to.
     #[error("query: {0}")]
     Params(#[from] ParamsError),
+    /// The filter cannot be used.
+    #[error("filter: {0}")]
+    Filter(#[from] FilterError),
     /// The write that the query demands did not become visible.
     #[error("query: {0}")]
     AtLeast(#[from] WaitError),
@@ -251,9 +278,12 @@ pub enum SearchError {
 }
 
 /// Why something about a collection could not be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
+    /// The filter cannot be used.
+    #[error("filter: {0}")]
+    Filter(#[from] FilterError),
     /// The collection takes no more requests.
     #[error(transparent)]
     Gone(#[from] Gone),

@@ -1,5 +1,6 @@
 //! Questions and answers.
 
+mod filtered;
 mod params;
 
 use std::borrow::Cow;
@@ -7,7 +8,9 @@ use std::time::Duration;
 
 use crate::id::{Generation, RecordId, Seq};
 use crate::metric::Metric;
+use crate::payload::{Filter, Payload};
 
+pub use filtered::{Completeness, FilterPlan, FilterStats};
 pub use params::SearchParams;
 pub(crate) use params::{Goal, Target};
 
@@ -28,6 +31,8 @@ pub struct Query<'a> {
     k: usize,
     params: Option<SearchParams>,
     exact: bool,
+    filter: Option<Filter>,
+    with_payload: bool,
     at_least: Option<Seq>,
     wait_at_most: Option<Duration>,
 }
@@ -41,6 +46,8 @@ impl<'a> Query<'a> {
             k: DEFAULT_TOP,
             params: None,
             exact: false,
+            filter: None,
+            with_payload: true,
             at_least: None,
             wait_at_most: None,
         }
@@ -94,6 +101,37 @@ impl<'a> Query<'a> {
         self
     }
 
+    /// Asks only for records that pass a filter; any number of queries may share one.
+    ///
+    /// Few records that pass are all compared; many are found by the index,
+    /// and the answer says which it was: see [`SearchStats::filter`].
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Filter, Metric, Query, Record};
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+    /// items.upsert(Record::new("guitar-001", [0.0, 0.0]).with("genre", "rock").with("year", 1994))?;
+    /// items.upsert(Record::new("harp-007", [0.1, 0.0]).with("genre", "folk").with("year", 1996))?.wait()?;
+    ///
+    /// let nineties = Filter::eq("genre", "folk") & Filter::range("year", 1990..2000);
+    /// let answer = items.search(&Query::new(&[0.0, 0.0]).filter(nineties))?;
+    /// assert_eq!(answer.hits()[0].id, "harp-007".into());
+    /// assert_eq!(answer.hits()[0].payload.get("year"), Some(&1996.into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
+    /// Leaves the payloads out of the hits: a few hundred nanoseconds less for each.
+    #[must_use]
+    pub fn without_payload(mut self) -> Self {
+        self.with_payload = false;
+        self
+    }
+
     /// Answers only from a snapshot that shows this write: waits for it when
     /// it is not published yet. A held [`Snapshot`](crate::Snapshot) that does
     /// not show it gives an error, because it never will.
@@ -136,6 +174,8 @@ impl<'a> Query<'a> {
             k: self.k,
             params: self.params,
             exact: self.exact,
+            filter: self.filter.clone(),
+            with_payload: self.with_payload,
             at_least: self.at_least,
             wait_at_most: self.wait_at_most,
         }
@@ -147,6 +187,14 @@ impl<'a> Query<'a> {
 
     pub(crate) fn is_exact(&self) -> bool {
         self.exact
+    }
+
+    pub(crate) fn filters(&self) -> Option<&Filter> {
+        self.filter.as_ref()
+    }
+
+    pub(crate) fn wants_payload(&self) -> bool {
+        self.with_payload
     }
 
     pub(crate) fn required(&self) -> Option<Seq> {
@@ -165,6 +213,8 @@ pub struct Hit {
     pub id: RecordId,
     /// Its distance to the query: smaller is closer, see [`Metric`].
     pub distance: f32,
+    /// Its payload, unless the query was [without](Query::without_payload).
+    pub payload: Payload,
 }
 
 /// What a search did.
@@ -180,6 +230,8 @@ pub struct SearchStats {
     /// a target; 0 when every record was compared (exact search,
     /// exact indexes).
     pub ef: usize,
+    /// What was done with the query's filter, if it had one.
+    pub filter: Option<FilterStats>,
 }
 
 /// The records found, nearest first, and which state of the collection they are from.
@@ -198,6 +250,8 @@ pub struct SearchStats {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub(crate) hits: Vec<Hit>,
+    /// Hits that were asked for.
+    pub(crate) k: usize,
     pub(crate) metric: Metric,
     pub(crate) generation: Generation,
     pub(crate) seq: Seq,
@@ -217,8 +271,14 @@ impl Answer {
         self.hits
     }
 
+    /// Whether there are as many hits as were asked for, and if not, why.
+    #[must_use]
+    pub fn completeness(&self) -> Completeness {
+        if self.hits.len() < self.k { Completeness::FewerMatch } else { Completeness::Complete }
+    }
+
     /// The number of hits: less than asked for only when the snapshot has no
-    /// more records.
+    /// more records, or no more that pass the filter.
     #[must_use]
     pub fn len(&self) -> usize {
         self.hits.len()

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use vecino::{
     CollectionConfig, Durability, Engine, EngineBuilder, FileError, FileKind, IndexSpec, Metric, OpenError,
-    Query, Record, Snapshot,
+    Query, Record, Snapshot, VectorStorage,
 };
 
 /// A folder that is removed at the end.
@@ -123,6 +123,35 @@ fn checkpoints_take_the_place_of_logs_and_keep_answers_for_every_index_and_metri
                 assert_eq!(after.search(&near).unwrap().hits().len(), 1);
             }
             assert!(after.verify().is_sound(), "{metric} {index:?}: {:?}", after.verify());
+        }
+    }
+}
+
+#[test]
+fn every_storage_of_vectors_gives_the_same_answers_after_opening_as_before() {
+    for storage in [VectorStorage::Lossless, VectorStorage::Full, VectorStorage::Half, VectorStorage::Byte] {
+        for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {
+            let folder = Folder::new(&format!("storage-{storage:?}-{metric}"));
+            std::fs::create_dir(&folder.0).unwrap();
+            let path = folder.0.join("items.backup");
+            let engine = builder().workers(1).build().unwrap();
+            let config = CollectionConfig::new(24, metric).vectors(storage);
+            let items = engine.create_collection("items", config).unwrap();
+            items.upsert_batch(records(0..500, 24)).unwrap().wait().unwrap();
+            items.optimize().unwrap();
+            let before = items.snapshot();
+            before.checkpoint(&path).unwrap();
+
+            let after = Snapshot::open(&path).unwrap();
+            assert_eq!(after.index_digest(), before.index_digest(), "{storage:?} {metric}");
+            for id in [3, 77, 499] {
+                assert_eq!(after.get(id), before.get(id), "{storage:?} {metric}");
+                let query = vector(id, 24);
+                for query in [Query::new(&query).top(30), Query::new(&query).top(30).exact()] {
+                    let (after, before) = (after.search(&query).unwrap(), before.search(&query).unwrap());
+                    assert_eq!(after.hits(), before.hits(), "{storage:?} {metric}");
+                }
+            }
         }
     }
 }

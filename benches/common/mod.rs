@@ -91,6 +91,11 @@ impl Data {
         Data { metric: Metric::L2, base, queries }
     }
 
+    /// The first rows and queries.
+    pub(crate) fn first(&self, rows: usize, queries: usize) -> Data {
+        Data { metric: self.metric, base: self.base.first(rows), queries: self.queries.first(queries) }
+    }
+
     /// From a folder with `base.fvecs`, `query.fvecs` and `metric` (l2, cos, ip).
     pub(crate) fn read(dir: &Path) -> std::io::Result<Data> {
         let metric = match std::fs::read_to_string(dir.join("metric"))?.trim() {
@@ -210,10 +215,28 @@ pub(crate) fn pass(items: &Collection, queries: &Rows, k: usize, ef: usize) -> f
     started.elapsed().as_secs_f64()
 }
 
+/// Seconds that this thread worked: what others do on the same processor does
+/// not count. Wall time where the system does not tell.
+fn worked(since: Instant) -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = text.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok());
+    nanos.map_or_else(|| since.elapsed().as_secs_f64(), |nanos| nanos / 1e9)
+}
+
+/// Queries a second of work, over so many passes.
+fn speed(items: &Collection, queries: &Rows, k: usize, ef: usize, rounds: usize) -> f64 {
+    let since = Instant::now();
+    let before = worked(since);
+    for _ in 0..rounds {
+        pass(items, queries, k, ef);
+    }
+    (rounds * queries.len()) as f64 / (worked(since) - before)
+}
+
 /// Breadths that a recall is looked for with: steps of about a fifth.
-const BREADTHS: [usize; 26] = [
-    4, 5, 6, 8, 10, 12, 14, 17, 20, 24, 29, 35, 42, 50, 60, 72, 86, 104, 124, 150, 180, 216, 260, 320, 400,
-    512,
+const BREADTHS: [usize; 29] = [
+    1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 17, 20, 24, 29, 35, 42, 50, 60, 72, 86, 104, 124, 150, 180, 216, 260,
+    320, 400, 512,
 ];
 
 /// The least breadth that reaches a recall, with what it reaches.
@@ -225,4 +248,57 @@ pub(crate) fn breadth_for(
 ) -> Option<(usize, f64)> {
     let found = BREADTHS.into_iter().map(|ef| (ef, recall(items, queries, truth, ef)));
     found.into_iter().find(|(_, recall)| *recall >= least)
+}
+
+/// Hops and distances of a query, on average.
+fn work(items: &Collection, queries: &Rows, k: usize, ef: usize) -> (f64, f64) {
+    let (mut hops, mut distances) = (0, 0);
+    for query in queries.iter() {
+        let answer = items.search(&Query::new(query).top(k).ef_search(ef)).expect("an answer");
+        hops += answer.stats().hops;
+        distances += answer.stats().distances;
+    }
+    (hops as f64 / queries.len() as f64, distances as f64 / queries.len() as f64)
+}
+
+/// The speed at a recall.
+pub(crate) struct Speed {
+    /// The least breadth that reaches it.
+    pub(crate) ef: usize,
+    pub(crate) recall: f64,
+    /// Nodes walked through and distances computed for a query with `ef`.
+    pub(crate) hops: f64,
+    pub(crate) distances: f64,
+    /// Queries a second, between the breadths on both sides of the recall.
+    pub(crate) queries: f64,
+}
+
+/// Queries a second of work at a recall: passes with the breadths on both
+/// sides of it, joined by a line over the logarithm of the speed. (When the
+/// least breadth reaches more, that is what is given.)
+pub(crate) fn at_recall(
+    items: &Collection,
+    queries: &Rows,
+    truth: &[Vec<u64>],
+    target: f64,
+    rounds: usize,
+) -> Option<Speed> {
+    let k = truth.first().map_or(1, Vec::len);
+    let speed = |ef: usize| speed(items, queries, k, ef, rounds);
+    let mut below: Option<(usize, f64)> = None;
+    for ef in BREADTHS {
+        let reached = recall(items, queries, truth, ef);
+        if reached < target {
+            below = Some((ef, reached));
+            continue;
+        }
+        let (hops, distances) = work(items, queries, k, ef);
+        let Some((lesser, missed)) = below else {
+            return Some(Speed { ef, recall: reached, hops, distances, queries: speed(ef) });
+        };
+        let share = (target - missed) / (reached - missed);
+        let queries = (speed(lesser).ln() * (1.0 - share) + speed(ef).ln() * share).exp();
+        return Some(Speed { ef, recall: target, hops, distances, queries });
+    }
+    None
 }

@@ -1,5 +1,5 @@
-//! What a thread asks of the system: to give way to others, and how long it
-//! has worked. The only home of rustix.
+//! What a thread asks of the system: to give way to others, to stay on a CPU,
+//! and how long it has worked. The only home of rustix.
 
 use std::time::Duration;
 
@@ -15,6 +15,23 @@ pub(super) fn give_way() {
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "the pool runs at normal priority");
     }
+}
+
+/// Keeps this thread on one CPU; where that cannot be done it goes on anywhere.
+pub(crate) fn stay_on(cpu: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::thread::{CpuSet, sched_setaffinity};
+        let mut only = CpuSet::new();
+        if cpu < CpuSet::MAX_CPU {
+            only.set(cpu);
+        }
+        if let Err(error) = sched_setaffinity(None, &only) {
+            tracing::warn!(cpu, %error, "a worker is not pinned");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    tracing::warn!(cpu, "a worker is not pinned: only on Linux");
 }
 
 /// The time that this thread has worked, not counting waits for a core: a

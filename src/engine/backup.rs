@@ -183,8 +183,12 @@ fn rewrite(checkpoint: &mut Checkpoint, collection: &Collection) -> Result<(), L
     let space = Space::new(config.metric(), config.dimension());
     for _ in 0..checkpoint.meta.shards {
         let shard = checkpoint.shard(&space, config.vector_storage(), &mut |_, _| {}, &mut |_| {})?;
-        let mut records =
-            shard.records().map(|NewRow { id, vector, .. }| Record::new(id, vector.into_vec())).peekable();
+        let mut records = shard
+            .records()
+            .map(|NewRow { id, vector, payload, .. }| {
+                Record::new(id, vector.into_vec()).with_payload(payload)
+            })
+            .peekable();
         while records.peek().is_some() {
             collection.upsert_batch(records.by_ref().take(RECORDS_AT_A_TIME))?;
         }

@@ -23,7 +23,9 @@ use crate::persist::Disk;
 pub struct EngineBuilder {
     pub(super) workers: Option<usize>,
     pub(super) mailbox_capacity: usize,
+    pub(super) mailbox_bytes: usize,
     pub(super) pool_threads: usize,
+    pub(super) worker_cpus: Vec<usize>,
     pub(super) publish_interval: Duration,
     pub(super) slow_query: Option<Duration>,
     pub(super) durability: Option<Durability>,
@@ -37,7 +39,9 @@ impl Default for EngineBuilder {
         EngineBuilder {
             workers: None,
             mailbox_capacity: defaults::MAILBOX_CAPACITY,
+            mailbox_bytes: defaults::MAILBOX_BYTES,
             pool_threads: cores.min(defaults::POOL_THREADS_MOST),
+            worker_cpus: Vec::new(),
             publish_interval: defaults::PUBLISH_INTERVAL,
             slow_query: None,
             durability: None,
@@ -57,9 +61,19 @@ impl EngineBuilder {
     }
 
     /// Requests (single writes or batches) that may wait for one worker before
-    /// [`Backpressure`](crate::Backpressure) sets in. Default 1,024.
+    /// [`Backpressure`](crate::Backpressure) sets in. Default 1,024. While
+    /// every write waits longer than 20 ms it sets in earlier, from 16 requests
+    /// on: searches through the workers wait for the writes before them.
     pub fn mailbox_capacity(mut self, requests: usize) -> Self {
         self.mailbox_capacity = requests;
+        self
+    }
+
+    /// Bytes of the requests that may wait for one worker before
+    /// [`Backpressure`](crate::Backpressure) sets in; the request that reaches
+    /// it is still taken, so that one of any size can be. Default 64 MiB.
+    pub fn mailbox_bytes(mut self, bytes: usize) -> Self {
+        self.mailbox_bytes = bytes;
         self
     }
 
@@ -68,6 +82,14 @@ impl EngineBuilder {
     /// at a lower priority (nice 10), so that searches go first.
     pub fn pool_threads(mut self, threads: usize) -> Self {
         self.pool_threads = threads;
+        self
+    }
+
+    /// Pins workers to CPUs: worker *i* to the *i*-th of these, beginning again
+    /// at their end. Default: they run anywhere. Only on Linux; a CPU that the
+    /// process may not use leaves its worker unpinned, with a WARN event.
+    pub fn pin_workers(mut self, cpus: impl Into<Vec<usize>>) -> Self {
+        self.worker_cpus = cpus.into();
         self
     }
 
@@ -167,6 +189,7 @@ impl EngineBuilder {
         let workers = self.workers_or(defaults::WORKERS);
         bounded("workers", workers, 1, defaults::WORKERS_MOST)?;
         bounded("mailbox_capacity", self.mailbox_capacity, 1, defaults::MAILBOX_CAPACITY_MOST)?;
+        bounded("mailbox_bytes", self.mailbox_bytes, 1, usize::MAX)?;
         bounded("pool_threads", self.pool_threads, 1, defaults::POOL_THREADS_MOST)?;
         let interval = usize::try_from(self.publish_interval.as_millis()).unwrap_or(usize::MAX);
         bounded("publish_interval (ms)", interval, 0, defaults::PUBLISH_INTERVAL_MOST_MS)?;

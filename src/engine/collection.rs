@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::config::CollectionConfig;
 use super::core::Core;
+use super::rebuild::FromView;
 use super::stats::{self, CollectionStats};
 use crate::coordinator::{Admission, AskCoordinator, Board, IdDirectory, Request};
 use crate::durability::Durability;
@@ -12,7 +13,7 @@ use crate::error::{CollectionError, Gone};
 use crate::id::{Generation, Seq};
 use crate::rows::Directory;
 use crate::shard::{
-    AskWorkers, Backpressure, CollectionId, Keep, Refusal, ShardSetup, ShardState, WriteCommand,
+    AskWorkers, Backpressure, CollectionId, Keep, Rebuilder, Refusal, ShardSetup, ShardState, WriteCommand,
 };
 use crate::snapshot::{
     Calibrator, Context, ExactUse, Health, Helpers, Published, Screener, Snapshot, SnapshotCell, Tuning,
@@ -141,8 +142,11 @@ impl Collection {
         let shared = &self.shared;
         let board = Board::new(Arc::clone(&shared.cell), Arc::clone(&shared.admission));
         shared.request(Request::Register { collection: shared.id, board: Box::new(board) })?;
+        let rebuilder: Arc<dyn Rebuilder> =
+            Arc::new(FromView { id: shared.id, config: shared.config, context: Arc::clone(&shared.context) });
         for (worker, state) in shared.core.writes.iter().zip(states) {
-            let command = WriteCommand::Create { collection: shared.id, state: Box::new(state) };
+            let (state, rebuilder) = (Box::new(state), Arc::clone(&rebuilder));
+            let command = WriteCommand::Create { collection: shared.id, state, rebuilder };
             let permit = worker.acquire(Backpressure::Wait).map_err(|_| Gone::Closed)?;
             worker.send(permit, command).map_err(|_| Gone::Closed)?;
         }

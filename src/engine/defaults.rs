@@ -18,6 +18,13 @@ pub(super) const MAILBOX_CAPACITY: usize = 1_024;
 /// A queue of a million requests is memory without use.
 pub(super) const MAILBOX_CAPACITY_MOST: usize = 1 << 20;
 
+/// Bytes of the requests that may wait for one worker, and at most one request
+/// more: some thousand vectors of any model.
+pub(super) const MAILBOX_BYTES: usize = 64 << 20;
+
+/// Bytes of the searches through the workers that may be under way.
+pub(super) const SEARCH_BYTES: usize = 64 << 20;
+
 /// Searches through the workers that may be under way at a time.
 pub(super) const SEARCHES: usize = 1_024;
 

@@ -7,8 +7,11 @@ mod config;
 mod core;
 mod defaults;
 mod files;
+mod metrics;
 mod open;
+mod payload;
 mod read;
+mod rebuild;
 mod stats;
 mod stored;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::defaults;
 use crate::coordinator::Request;
 use crate::error::{ReadError, SearchError, WaitError};
 use crate::id::RecordId;
+use crate::payload::Filter;
 use crate::query::{Answer, Query, SearchParams};
 use crate::shard::{Refusal, SearchOrder, reply_future};
 use crate::snapshot::{Record, Snapshot, VerifyReport, search};
@@ -46,7 +47,9 @@ impl Collection {
 
     /// Searches through the workers: each searches its shard, the coordinator
     /// merges. Never blocks the thread; for any executor. Shows every write
-    /// that was accepted before the call.
+    /// that was accepted before the call; with [`Query::at_least`] that write is
+    /// enough, and with `at_least(Seq(0))` whatever is published, so that the
+    /// search waits for no write.
     ///
     /// Workers take searches before writes, so this is also the way to the
     /// lowest latency of one query when several workers are idle. Dropping
@@ -83,6 +86,7 @@ impl Collection {
         shared.check_open()?;
         shared.context.space.check(query.vector())?;
         query.search_params().map_or(Ok(()), SearchParams::check)?;
+        query.filters().map_or(Ok(()), Filter::check)?;
         let (clock, k) = (shared.start_clock(), query.k());
         let last = shared.admission.last();
         let required = query.required().unwrap_or(last);
@@ -90,17 +94,14 @@ impl Collection {
             return Err(WaitError::Future { seq: required, last }.into());
         }
         let requests = &shared.core.requests;
-        let permit = requests.acquire_async(self.backpressure).await.map_err(|refusal| match refusal {
-            Refusal::Closed => SearchError::Gone(shared.gone()),
-            Refusal::Full { .. } => SearchError::Full { capacity: requests.capacity() },
-        })?;
+        let bytes = size_of_val(query.vector());
+        let permit =
+            requests.acquire_async(bytes, self.backpressure).await.map_err(|refusal| match refusal {
+                Refusal::Closed => SearchError::Gone(shared.gone()),
+                Refusal::Full { .. } => SearchError::Full { capacity: requests.capacity() },
+            })?;
         let (reply, waiting) = reply_future();
-        let order = SearchOrder {
-            collection: shared.id,
-            query: query.into_owned(),
-            required: required.max(last),
-            reply,
-        };
+        let order = SearchOrder { collection: shared.id, query: query.into_owned(), required, reply };
         requests.send(permit, Request::Search(Arc::new(order))).map_err(|_| shared.gone())?;
         let answer = waiting.wait().await.map_err(|_| shared.gone())?;
         shared.report_slow(clock, k, "workers");

@@ -226,6 +226,20 @@ pub(crate) trait IndexVersion: Send + Sync {
         None
     }
 
+    /// Like [`IndexVersion::search`], among some of the rows that the version
+    /// holds, all of which are admitted (others are passed over); `None`, having
+    /// done nothing, when it knows no faster way than measuring each.
+    fn search_among(
+        &self,
+        _points: Points<'_>,
+        _request: &Request<'_>,
+        _rows: &mut dyn Iterator<Item = Row>,
+        _scratch: &mut Scratch,
+        _found: &mut TopK,
+    ) -> Option<Effort> {
+        None
+    }
+
     /// True when [`IndexVersion::upkeep`] has something to do for vectors of
     /// this dimension.
     fn needs_upkeep(&self, _dim: usize) -> bool {

@@ -1,7 +1,11 @@
 //! Writes as bytes: the mutations that travel in the mailboxes.
 
-use crate::codec::{Decoder, Encoder, Malformed};
-use crate::id::{RecordId, Seq};
+use crate::codec::{Decoder, Encoder, Malformed, decode_id, encode_id};
+use crate::id::Seq;
+use crate::payload::{
+    Payload, PayloadUpdate, decode_edit, decode_filter, decode_payload, encode_edit, encode_filter,
+    encode_payload,
+};
 use crate::rows::{Mutation, NewRow};
 use crate::vector::Space;
 
@@ -52,42 +56,30 @@ impl EntryHead {
     }
 }
 
-pub(crate) fn encode_id(id: &RecordId, out: &mut Encoder) {
-    match id {
-        RecordId::Num(number) => {
-            out.u8(0);
-            out.u64(*number);
-        }
-        RecordId::Text(text) => {
-            out.u8(1);
-            out.bytes(text.as_bytes());
-        }
-    }
-}
-
-pub(crate) fn decode_id(input: &mut Decoder<'_>) -> Result<RecordId, Malformed> {
-    match input.u8()? {
-        0 => Ok(RecordId::Num(input.u64()?)),
-        1 => {
-            let fault = input.fault("an id is not UTF-8");
-            let text = std::str::from_utf8(input.bytes()?).map_err(|_| fault)?;
-            Ok(RecordId::from(text))
-        }
-        _ => Err(input.fault("an id is of an unknown kind")),
-    }
-}
-
 pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
     match mutation {
         Mutation::Upsert(new) => {
-            out.u8(0);
+            let has_payload = !new.payload.is_empty();
+            out.u8(if has_payload { 2 } else { 0 });
             encode_id(&new.id, out);
             out.size(new.vector.len());
             out.floats(&new.vector);
+            if has_payload {
+                encode_payload(&new.payload, out);
+            }
         }
         Mutation::Delete(id) => {
             out.u8(1);
             encode_id(id, out);
+        }
+        Mutation::Payload(update) => {
+            out.u8(3);
+            encode_id(&update.id, out);
+            encode_edit(&update.edit, out);
+        }
+        Mutation::DeleteWhere(filter) => {
+            out.u8(4);
+            encode_filter(filter, out);
         }
     }
 }
@@ -97,15 +89,18 @@ pub(crate) fn decode_mutations(input: &mut Decoder<'_>, space: &Space) -> Result
     let mut mutations = Vec::new();
     while input.rest() > 0 {
         mutations.push(match input.u8()? {
-            0 => {
+            kind @ (0 | 2) => {
                 let id = decode_id(input)?;
                 let fault = input.fault("a vector cannot be used");
                 let count = input.count(size_of::<f32>())?;
                 let vector = input.floats(count)?.into_boxed_slice();
                 let scale = space.check(&vector).map_err(|_| fault)?;
-                Mutation::Upsert(NewRow { id, vector, scale })
+                let payload = if kind == 2 { decode_payload(input)? } else { Payload::new() };
+                Mutation::Upsert(NewRow { id, vector, scale, payload })
             }
             1 => Mutation::Delete(decode_id(input)?),
+            3 => Mutation::Payload(PayloadUpdate { id: decode_id(input)?, edit: decode_edit(input)? }),
+            4 => Mutation::DeleteWhere(decode_filter(input)?),
             _ => return Err(input.fault("a mutation is of an unknown kind")),
         });
     }
@@ -115,16 +110,26 @@ pub(crate) fn decode_mutations(input: &mut Decoder<'_>, space: &Space) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::RecordId;
     use crate::metric::Metric;
+    use crate::payload::Filter;
 
     #[test]
     fn mutations_are_read_back_as_they_were_and_bad_ones_are_refused() {
         let mut out = Encoder::default();
-        let new = |id: RecordId, x| NewRow { id, vector: Box::new([x, 4.0]), scale: 0.2 };
+        let payload = Payload::new().with("a.b", 7).with("c", "text");
+        let new = |id: RecordId, x| NewRow {
+            id,
+            vector: Box::new([x, 4.0]),
+            scale: 0.2,
+            payload: if x > 0.0 { Payload::new() } else { payload.clone() },
+        };
         let all = [
             Mutation::Upsert(new(7.into(), 3.0)),
             Mutation::Delete("gone".into()),
             Mutation::Upsert(new("é".into(), -3.0)),
+            Mutation::Payload(PayloadUpdate::delete(9, ["a.b"])),
+            Mutation::DeleteWhere(Filter::like("a", "x*y")),
         ];
         all.iter().for_each(|mutation| encode_mutation(mutation, &mut out));
         let bytes = out.into_bytes();

@@ -3,6 +3,7 @@
 
 mod cells;
 mod directory;
+mod filtered;
 mod leases;
 mod mutation;
 mod store;

@@ -1,6 +1,7 @@
 //! What a write asks of one shard: the same value travels in the mailbox and is applied.
 
 use crate::id::RecordId;
+use crate::payload::{Filter, Payload, PayloadUpdate};
 
 /// A record that was checked on the caller's thread.
 #[derive(Clone, Debug)]
@@ -9,6 +10,7 @@ pub(crate) struct NewRow {
     pub(crate) vector: Box<[f32]>,
     /// 1 / length under cosine, else 1.
     pub(crate) scale: f32,
+    pub(crate) payload: Payload,
 }
 
 /// One step of a write.
@@ -18,4 +20,31 @@ pub(crate) enum Mutation {
     Upsert(NewRow),
     /// Takes the record with this id out, if there is one.
     Delete(RecordId),
+    /// Changes the payload of a record, if there is one with this id.
+    Payload(PayloadUpdate),
+    /// Takes all records out that pass a filter.
+    DeleteWhere(Filter),
+}
+
+impl Mutation {
+    /// The record that it is about; none: it is for every shard.
+    pub(crate) fn id(&self) -> Option<&RecordId> {
+        match self {
+            Mutation::Upsert(new) => Some(&new.id),
+            Mutation::Delete(id) => Some(id),
+            Mutation::Payload(update) => Some(&update.id),
+            Mutation::DeleteWhere(_) => None,
+        }
+    }
+
+    /// Bytes that it holds while it waits.
+    pub(crate) fn bytes(&self) -> usize {
+        let content = match self {
+            Mutation::Upsert(new) => size_of_val(&*new.vector) + new.payload.bytes(),
+            Mutation::Payload(update) => update.edit.bytes(),
+            // A filter shares its parts with whoever made it.
+            Mutation::Delete(_) | Mutation::DeleteWhere(_) => 0,
+        };
+        size_of::<Mutation>() + content + self.id().map_or(0, RecordId::heap_bytes)
+    }
 }

@@ -5,7 +5,7 @@
 //! view can still see it is copied first (its whole chunk), and the view keeps
 //! the old chunk.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::cells::{Cells, CellsView};
 use super::directory::Directory;
@@ -14,6 +14,7 @@ use super::mutation::NewRow;
 use crate::bits::RowSet;
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
 use crate::lease::Lease;
+use crate::payload::{Payload, PayloadStore};
 use crate::vector::{Format, Matrix, MatrixView, OutOfMemory};
 
 /// Why a row could not be had.
@@ -63,12 +64,15 @@ const SWEEP_LEAST: usize = 64;
 pub(crate) struct RowStore {
     vectors: Matrix,
     cells: Cells,
+    payloads: PayloadStore,
     leases: Leases,
     /// One past the highest row ever used.
     high_water: usize,
     free: VecDeque<Retired>,
     /// For each row the first view that could show what it holds now.
     first_views: Vec<ViewNumber>,
+    /// Dead rows from a file, whose ids nobody knows and no directory lists.
+    nameless: HashSet<Row>,
     /// Directory entries to prune once no held view shows their row.
     unlisted: VecDeque<Unlisted>,
     /// Entries at which those behind one that must stay are swept.
@@ -86,10 +90,12 @@ impl RowStore {
         RowStore {
             vectors,
             cells: Cells::new(),
+            payloads: PayloadStore::default(),
             leases: Leases::default(),
             high_water: 0,
             free: VecDeque::new(),
             first_views: Vec::new(),
+            nameless: HashSet::new(),
             unlisted: VecDeque::new(),
             sweep_at: 0,
             look_at: 0,
@@ -122,6 +128,7 @@ impl RowStore {
             }
             self.cells.write(row, new.id.clone(), born);
         }
+        self.payloads.put(row, new.payload.clone());
         match reused {
             Some(_) => _ = self.free.pop_front(),
             None => {
@@ -165,6 +172,7 @@ impl RowStore {
         }
         if !lives {
             self.cells.kill(row, Seq(0));
+            self.nameless.insert(row);
         }
         Ok(())
     }
@@ -197,7 +205,8 @@ impl RowStore {
         rows.filter_map(|row| {
             let id = self.cells.view().id(row)?.clone();
             let vectors = self.vectors.view();
-            Some(NewRow { id, vector: vectors.vector(row).into(), scale: vectors.scale(row) })
+            let payload = self.payloads.get(row);
+            Some(NewRow { id, vector: vectors.vector(row).into(), scale: vectors.scale(row), payload })
         })
     }
 
@@ -220,6 +229,11 @@ impl RowStore {
             self.detached_cells.insert(chunk, self.leases.next());
         }
         Ok(())
+    }
+
+    /// Gives a row of a file its payload, before any view was granted.
+    pub(crate) fn restore_payload(&mut self, row: Row, payload: Payload) {
+        self.payloads.put(row, payload);
     }
 
     /// Marks a row as dead from a write on.
@@ -246,6 +260,11 @@ impl RowStore {
     pub(crate) fn retire(&mut self, rows: Vec<Row>) -> RetiredRows {
         let unseen_from = self.leases.next();
         for row in &rows {
+            // Views keep what they have; those from now on cannot reach the row.
+            self.payloads.put(*row, Payload::new());
+            if self.nameless.remove(row) {
+                continue;
+            }
             if let Some(id) = self.cells.view().id(*row) {
                 let first_view = self.first_views[*row as usize];
                 self.unlisted.push_back(Unlisted { first_view, unseen_from, id: id.clone(), row: *row });
@@ -279,6 +298,7 @@ impl RowStore {
         }
         self.high_water = end;
         self.cells.truncate(end as Row);
+        self.payloads.truncate(end as Row);
         self.first_views.truncate(end);
         self.first_views.shrink_to_fit();
         self.free.retain(|retired| (retired.row as usize) < end);
@@ -320,6 +340,14 @@ impl RowStore {
 
     pub(super) fn grant(&mut self) -> Lease {
         self.leases.grant()
+    }
+
+    pub(crate) fn payloads(&self) -> &PayloadStore {
+        &self.payloads
+    }
+
+    pub(crate) fn payloads_mut(&mut self) -> &mut PayloadStore {
+        &mut self.payloads
     }
 
     pub(super) fn cells(&self) -> &CellsView {
@@ -369,7 +397,8 @@ mod tests {
     use crate::vector::VectorStorage;
 
     fn record(id: u64) -> NewRow {
-        NewRow { id: RecordId::Num(id), vector: vec![id as f32; 4].into(), scale: 1.0 }
+        let vector = vec![id as f32; 4].into();
+        NewRow { id: RecordId::Num(id), vector, scale: 1.0, payload: Payload::new() }
     }
 
     #[test]

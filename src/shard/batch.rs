@@ -15,6 +15,10 @@ use crate::vector::{MatrixView, Space};
 /// absorbed, so few; but each commit makes a new index version, so not too few.
 pub(super) const LIVE_ROWS: usize = 64;
 
+/// Rows of a batch that ends within a write: a write of fewer is seen at once,
+/// because not more than one batch waits for it.
+const WRITE_ROWS: usize = 256;
+
 /// Rows of the first batch: compared with one another exactly, a sound start
 /// for the graph.
 const FIRST_ROWS: usize = 256;
@@ -41,7 +45,11 @@ pub(super) fn rows_due(linked: usize, waiting: usize, coming: usize) -> usize {
         return FIRST_ROWS;
     }
     let bulk = (linked / BULK_DIVISOR).clamp(LIVE_ROWS, BULK_ROWS);
-    if waiting + coming >= bulk { bulk } else { LIVE_ROWS }
+    match coming {
+        _ if waiting + coming >= bulk => bulk,
+        0 => LIVE_ROWS,
+        _ => WRITE_ROWS.min(bulk),
+    }
 }
 
 /// Dead rows in the index that make unlinking worth its walk.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::journal::Journal;
 use super::mailbox::{Reply, Signals};
 use super::places::Permit;
+use super::rescue::Rebuilder;
 use super::state::ShardState;
 use crate::calibrate::Run;
 use crate::durability::Durability;
@@ -56,7 +57,7 @@ pub(crate) struct LogPart {
 /// their sequence numbers.
 pub(crate) enum WriteCommand {
     /// Host a shard.
-    Create { collection: CollectionId, state: Box<ShardState<Keep>> },
+    Create { collection: CollectionId, state: Box<ShardState<Keep>>, rebuilder: Arc<dyn Rebuilder> },
     /// Apply the part of write `seq` that belongs to this shard.
     Write { collection: CollectionId, seq: Seq, mutations: Vec<Mutation>, log: Option<LogPart> },
     /// Absorb the whole tail and unlink all dead rows, then answer.
@@ -69,6 +70,9 @@ pub(crate) enum WriteCommand {
     /// worker itself.
     #[cfg(test)]
     Panic { collection: Option<CollectionId> },
+    /// Defects on purpose: after so many mutations, so many times.
+    #[cfg(test)]
+    Fuse { collection: CollectionId, after: usize, times: u32 },
 }
 
 /// Sent by the coordinator: search one shard of a pinned snapshot.
@@ -83,7 +87,8 @@ pub(crate) struct ShardQuery {
 /// Sent by the pool, by the engine and by readers: never refused, taken before writes.
 pub(crate) enum Signal {
     /// A plan to commit; `None` when the job met a defect or was cancelled.
-    Absorbed { collection: CollectionId, plan: Option<Plan> },
+    /// `job` is the number it was begun with.
+    Absorbed { collection: CollectionId, job: u64, plan: Option<Plan> },
     /// From a reader: exact searches of a collection are frequent.
     WantExact { collection: CollectionId },
     /// From the engine: end the thread; what is queued is dropped.
@@ -109,6 +114,8 @@ pub(crate) enum Report {
     View { collection: CollectionId, shard: usize, view: Arc<ShardView> },
     /// A part of a search.
     Partial { ticket: u64, shard: usize, answer: Result<Answer, SearchError> },
+    /// A write met one defect after the other: a shard leaves its part out.
+    LeftOut { collection: CollectionId, shard: usize, seq: Seq },
     /// A shard met a defect and is not written any more.
     ShardFailed { collection: CollectionId, shard: usize },
     /// A worker's log could not be written: nothing is accepted any more.

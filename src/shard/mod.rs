@@ -1,15 +1,18 @@
 //! Workers and the shards that they own.
 //!
 //! `command` is the protocol, `journal` a worker's log, `mailbox` how it travels, `places` what bounds
-//! it, `state` what a shard does with it (without threads), `batch` what goes
-//! into the index together, `worker` the thread.
+//! it, `pace` by how much, `state` what a shard does with it (without threads), `batch` what goes
+//! into the index together, `turns` how a worker shares its time, `worker` the thread.
 
 mod batch;
 mod command;
 mod journal;
 mod mailbox;
+mod pace;
 mod places;
+mod rescue;
 mod state;
+mod turns;
 mod worker;
 
 pub(crate) use command::{
@@ -22,6 +25,7 @@ pub(crate) use mailbox::{
     signals, wait_for_either,
 };
 pub use places::Backpressure;
-pub(crate) use places::{Permit, Refusal};
+pub(crate) use places::{Bounds, Permit, Refusal};
+pub(crate) use rescue::Rebuilder;
 pub(crate) use state::{RestoredShard, ShardSetup, ShardState};
 pub(crate) use worker::{Worker, WorkerPorts};

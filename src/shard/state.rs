@@ -10,9 +10,10 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{AbsorbJob, SealedBatch, forget_due, rows_due};
-use crate::bits::RowSet;
+use crate::bits::{RowSet, ones};
 use crate::id::{RecordId, Row, Seq};
 use crate::index::{Index, Plan, Settling};
+use crate::payload::{Filter, Resolver};
 use crate::rows::{
     Allocation, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView, ViewParts,
 };
@@ -57,8 +58,32 @@ struct PendingWrite<T> {
 }
 
 enum Work<T> {
-    Mutations { rest: std::vec::IntoIter<Mutation>, _keep: T },
+    /// Shared with `unshown`: they may have to be applied again.
+    Mutations {
+        all: Arc<[Mutation]>,
+        next: usize,
+        keep: Option<T>,
+    },
     Optimize(T),
+}
+
+/// What is left of a shard in whose state nobody trusts any more: all writes
+/// that its last view does not show, in their order.
+pub(crate) struct Salvage<T> {
+    writes: Vec<PendingWrite<T>>,
+    /// The write that was being applied.
+    pub(crate) at: Option<Seq>,
+}
+
+impl<T> Salvage<T> {
+    /// Leaves out what a write does; it counts as applied.
+    pub(crate) fn leave_out(&mut self, seq: Seq) {
+        for write in self.writes.iter_mut().filter(|write| write.seq == seq) {
+            if let Work::Mutations { all, .. } = &mut write.work {
+                *all = Arc::new([]);
+            }
+        }
+    }
 }
 
 /// A row that was applied and not sealed yet.
@@ -90,6 +115,8 @@ pub(crate) struct ShardState<T> {
     index: Box<dyn Index>,
     directory: Arc<dyn Directory>,
     pending: VecDeque<PendingWrite<T>>,
+    /// Writes that were applied and that no view shows yet.
+    unshown: Vec<(Seq, Arc<[Mutation]>)>,
     /// Rows since the last seal, and the same as a set.
     open: Vec<Entrant>,
     open_rows: HashSet<Row>,
@@ -103,7 +130,7 @@ pub(crate) struct ShardState<T> {
     /// Rows whose places become free a few batches later.
     retired: VecDeque<(u64, RetiredRows)>,
     /// Optimizations under way: done when the batch is committed.
-    optimizing: VecDeque<(u64, T)>,
+    optimizing: VecDeque<(u64, Seq, T)>,
     batches_sealed: u64,
     /// Rows that the index ever took in.
     absorbed: u64,
@@ -127,6 +154,7 @@ impl<T> ShardState<T> {
             index: setup.index,
             directory: setup.directory,
             pending: VecDeque::new(),
+            unshown: Vec::new(),
             open: Vec::new(),
             open_rows: HashSet::new(),
             sealed: VecDeque::new(),
@@ -184,7 +212,7 @@ impl<T> ShardState<T> {
 
     /// Queues a write; `keep` is dropped when it is applied.
     pub(crate) fn enqueue(&mut self, seq: Seq, mutations: Vec<Mutation>, keep: T) {
-        let work = Work::Mutations { rest: mutations.into_iter(), _keep: keep };
+        let work = Work::Mutations { all: mutations.into(), next: 0, keep: Some(keep) };
         self.pending.push_back(PendingWrite { seq, work });
     }
 
@@ -214,7 +242,10 @@ impl<T> ShardState<T> {
             let Some(write) = self.pending.front_mut() else { break };
             let seq = write.seq;
             let next = match &mut write.work {
-                Work::Mutations { rest, .. } => rest.next().map(|mutation| (mutation, rest.len())),
+                Work::Mutations { all, next, .. } => all.get(*next).map(|mutation| {
+                    *next += 1;
+                    (mutation.clone(), all.len() - *next)
+                }),
                 Work::Optimize(_) => None,
             };
             step.changed = true;
@@ -236,13 +267,43 @@ impl<T> ShardState<T> {
     /// The front write is applied completely.
     fn finish_write(&mut self) {
         let Some(write) = self.pending.pop_front() else { return };
-        self.applied = write.seq;
+        // A write that is done again after a defect may be older.
+        self.applied = self.applied.max(write.seq);
         self.live_applied = self.live;
-        if let Work::Optimize(done) = write.work {
-            self.seal(write.seq, true);
-            self.seal_order(write.seq);
-            self.optimizing.push_back((self.batches_sealed, done));
+        match write.work {
+            Work::Mutations { all, keep, .. } => {
+                drop(keep);
+                self.unshown.push((write.seq, all));
+            }
+            Work::Optimize(done) => {
+                self.seal(write.seq, true);
+                self.seal_order(write.seq);
+                self.optimizing.push_back((self.batches_sealed, write.seq, done));
+            }
         }
+    }
+
+    /// What is to be done again when the state is lost: reads the queues only.
+    pub(crate) fn salvage(&mut self) -> Salvage<T> {
+        let at = self.pending.front().map(|write| write.seq);
+        let unshown = std::mem::take(&mut self.unshown);
+        let done = unshown.into_iter().map(|(seq, all)| (seq, Work::Mutations { all, next: 0, keep: None }));
+        let optimizing = std::mem::take(&mut self.optimizing);
+        let ordered = optimizing.into_iter().map(|(_, seq, done)| (seq, Work::Optimize(done)));
+        let mut writes: Vec<_> = done.chain(ordered).map(|(seq, work)| PendingWrite { seq, work }).collect();
+        writes.extend(std::mem::take(&mut self.pending));
+        for write in &mut writes {
+            if let Work::Mutations { next, .. } = &mut write.work {
+                *next = 0;
+            }
+        }
+        writes.sort_by_key(|write| write.seq);
+        Salvage { writes, at }
+    }
+
+    /// Queues what another state of this shard left over.
+    pub(crate) fn redo(&mut self, salvage: Salvage<T>) {
+        self.pending.extend(salvage.writes);
     }
 
     fn apply(&mut self, mutation: Mutation, seq: Seq) -> Result<(), Allocation> {
@@ -254,6 +315,38 @@ impl<T> ShardState<T> {
                     self.live -= 1;
                 }
                 Ok(())
+            }
+            Mutation::DeleteWhere(filter) => {
+                self.delete_where(&filter, seq);
+                Ok(())
+            }
+            Mutation::Payload(update) => {
+                if let Some(row) = self.live_row(&update.id) {
+                    let payloads = self.rows.payloads_mut();
+                    let after = update.edit.apply(payloads.get(row));
+                    payloads.change(row, after, seq);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Kills all records that pass a filter as of now.
+    fn delete_where(&mut self, filter: &Filter, seq: Seq) {
+        let payloads = self.rows.payloads_mut().view(self.applied);
+        let find = |id: &RecordId| self.live_row(id);
+        let mut words = Vec::new();
+        // No change is later than that: the newest payloads count.
+        let newest = Seq(u64::MAX);
+        let limit = self.rows.high_water() as Row;
+        Resolver::new(filter, &payloads, newest, &find).resolve(limit, &mut words);
+        for (at, word) in words.into_iter().enumerate() {
+            for bit in ones(word) {
+                let row = (at * 64) as Row + bit;
+                if self.rows.is_alive(row) {
+                    self.kill(row, seq);
+                    self.live -= 1;
+                }
             }
         }
     }
@@ -379,12 +472,19 @@ impl<T> ShardState<T> {
         }
     }
 
+    /// The job that is under way came to nothing: it can be begun again.
+    pub(crate) fn abandon_job(&mut self) {
+        self.running = None;
+    }
+
     /// Gives back memory that only older views needed; for moments in which
     /// nothing is written.
     pub(crate) fn settle(&mut self) -> Settling {
         self.rows.prune(self.directory.as_ref());
         self.directory.shrink();
+        let is_settled = !self.rows.payloads_mut().settle();
         match self.index.settle() {
+            _ if !is_settled => Settling::Stepped,
             Settling::Settled if self.rows.has_unlisted() => Settling::Waiting,
             settling => settling,
         }
@@ -413,8 +513,8 @@ impl<T> ShardState<T> {
     /// What was kept for the optimizations that are done by now.
     pub(crate) fn optimized(&mut self) -> Option<T> {
         let committed = self.batches_sealed - self.sealed.len() as u64;
-        let (batch, _) = self.optimizing.front()?;
-        (*batch <= committed).then(|| self.optimizing.pop_front().map(|(_, done)| done)).flatten()
+        let (batch, ..) = self.optimizing.front()?;
+        (*batch <= committed).then(|| self.optimizing.pop_front().map(|(.., done)| done)).flatten()
     }
 
     /// The state for readers.
@@ -433,6 +533,7 @@ impl<T> ShardState<T> {
             floor: self.floor,
             measure: self.measure(),
         };
+        self.unshown.clear();
         ShardView::new(&mut self.rows, parts)
     }
 
@@ -448,6 +549,7 @@ impl<T> ShardState<T> {
             pending: self.pending.len(),
             vector_bytes: self.rows.vector_bytes(),
             row_bytes: self.rows.cell_bytes(),
+            payload_bytes: self.rows.payloads().bytes(),
             index_bytes: self.index.bytes(),
             index_kind: self.index.kind(),
         }

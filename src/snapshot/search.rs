@@ -8,7 +8,8 @@ use crate::error::SearchError;
 use crate::id::Row;
 use crate::index::Effort;
 use crate::neighbor::Neighbor;
-use crate::query::{Answer, Hit, Query, SearchParams, SearchStats};
+use crate::payload::{Filter, Payload};
+use crate::query::{Answer, FilterStats, Hit, Query, SearchParams, SearchStats};
 use crate::rows::{ShardRequest, ShardScratch};
 
 thread_local! {
@@ -37,6 +38,7 @@ pub(crate) struct SearchScratch {
     prepared: Vec<f32>,
     shard: ShardScratch,
     merged: Vec<Candidate>,
+    filtered: Option<FilterStats>,
 }
 
 /// Searches every shard, one after the other, on the calling thread.
@@ -78,6 +80,7 @@ fn search_with(
     check(published, query)?;
     prepare(published, query, &mut scratch.prepared)?;
     scratch.merged.clear();
+    scratch.filtered = None;
     let mut effort = Effort::default();
     let mut bound = f32::INFINITY;
     let plan = ShardPlan::new(published, query);
@@ -88,8 +91,38 @@ fn search_with(
             effort.hops += done.hops;
             bound = merge(&mut scratch.merged, plan.k);
         }
+        let SearchScratch { prepared, shard, merged, .. } = scratch;
+        revisit(published, &plan, prepared, shard, merged, &mut effort);
     }
-    Ok(answer(published, &scratch.merged, effort, plan.ef))
+    Ok(answer(published, query, &scratch.merged, effort, plan.ef, scratch.filtered))
+}
+
+/// Searches once more, for all k, where all that a shard was asked for is among
+/// the best: it may have more.
+fn revisit(
+    published: &Published,
+    plan: &ShardPlan<'_>,
+    prepared: &[f32],
+    scratch: &mut ShardScratch,
+    merged: &mut Vec<Candidate>,
+    effort: &mut Effort,
+) {
+    if plan.shard_k == plan.k {
+        return;
+    }
+    for (at, shard) in published.shards.iter().enumerate() {
+        let is_own = |candidate: &Candidate| candidate.shard as usize == at;
+        if merged.iter().filter(|candidate| is_own(candidate)).count() < plan.shard_k {
+            continue;
+        }
+        let bound = kth(merged, plan.k);
+        merged.retain(|candidate| !is_own(candidate));
+        let done = shard.search(&plan.alone().request(published, prepared, bound), scratch);
+        effort.distances += done.distances;
+        effort.hops += done.hops;
+        add_found(merged, scratch.found.sorted(), at);
+        merge(merged, plan.k);
+    }
 }
 
 /// Searches that take turns on one thread: enough that each finds its memory
@@ -139,8 +172,8 @@ fn search_group(
     scratch: &mut GroupScratch,
     answers: &mut Vec<Answer>,
 ) -> Result<(), SearchError> {
-    let plans: Vec<ShardPlan> = queries.iter().map(|query| ShardPlan::new(published, query)).collect();
-    if plans.iter().any(|plan| plan.exact || plan.k == 0) {
+    let plans: Vec<ShardPlan<'_>> = queries.iter().map(|query| ShardPlan::new(published, query)).collect();
+    if plans.iter().any(|plan| plan.exact || plan.k == 0 || plan.filter.is_some()) {
         for query in queries {
             answers.push(search_uncounted(published, query)?);
         }
@@ -170,14 +203,20 @@ fn search_group(
             bounds[query] = merge(&mut merged[query], plan.k);
         }
     }
-    for ((plan, merged), effort) in plans.iter().zip(merged.iter()).zip(done) {
-        answers.push(answer(published, merged, effort, plan.ef));
+    for (query, plan) in plans.iter().enumerate() {
+        let (prepared, scratch) = (&prepared[query], &mut shards[query]);
+        revisit(published, plan, prepared, scratch, &mut merged[query], &mut done[query]);
+    }
+    for (((query, plan), merged), effort) in queries.iter().zip(&plans).zip(merged.iter()).zip(done) {
+        answers.push(answer(published, query, merged, effort, plan.ef, None));
     }
     Ok(())
 }
 
 /// How one query is spread over the shards.
-pub(crate) struct ShardPlan {
+#[derive(Clone, Copy)]
+pub(crate) struct ShardPlan<'a> {
+    filter: Option<&'a Filter>,
     /// Hits wanted in the end.
     k: usize,
     /// Search breadth over all shards; 0 when every row is compared.
@@ -193,17 +232,28 @@ pub(crate) struct ShardPlan {
 /// (or of the search list): a shard with more than that is one in thousands.
 const SPREAD: f64 = 3.0;
 
-impl ShardPlan {
-    pub(crate) fn new(published: &Published, query: &Query<'_>) -> ShardPlan {
+impl<'q> ShardPlan<'q> {
+    pub(crate) fn new(published: &Published, query: &'q Query<'_>) -> ShardPlan<'q> {
         let k = query.k().min(published.high_water());
         let breadth = breadth_of(published, query, k);
         let ef = breadth.unwrap_or(0);
         let exact = breadth.is_none();
         let shown = if published.is_exact() { 0 } else { ef };
-        ShardPlan { k, ef: shown, shard_k: k, shard_ef: share(ef, published.shards.len()), exact }
+        let (filter, shards) = (query.filters(), published.shards.len());
+        // What passes need not be spread evenly.
+        let shard_k = if exact || filter.is_some() { k } else { share(k, shards) };
+        ShardPlan { filter, k, ef: shown, shard_k, shard_ef: share(ef, shards), exact }
     }
 
-    fn request<'a>(&self, published: &'a Published, prepared: &'a [f32], bound: f32) -> ShardRequest<'a> {
+    /// For a shard that is asked once and for all.
+    fn alone(self) -> ShardPlan<'q> {
+        ShardPlan { shard_k: self.k, ..self }
+    }
+
+    fn request<'a>(&self, published: &'a Published, prepared: &'a [f32], bound: f32) -> ShardRequest<'a>
+    where
+        'q: 'a,
+    {
         ShardRequest {
             space: &published.context.space,
             query: prepared,
@@ -212,6 +262,8 @@ impl ShardPlan {
             ef: self.shard_ef,
             bound,
             exact: self.exact,
+            filter: self.filter,
+            directory: published.context.directory.as_ref(),
         }
     }
 }
@@ -231,6 +283,7 @@ fn share(ef: usize, shards: usize) -> usize {
 
 fn check(published: &Published, query: &Query<'_>) -> Result<(), SearchError> {
     query.search_params().map_or(Ok(()), SearchParams::check)?;
+    query.filters().map_or(Ok(()), Filter::check)?;
     match query.required() {
         Some(demanded) if demanded > published.seq => {
             Err(SearchError::Stale { shown: published.seq, demanded })
@@ -250,12 +303,15 @@ fn prepare(published: &Published, query: &Query<'_>, prepared: &mut Vec<f32>) ->
 fn search_shard(
     published: &Published,
     shard: usize,
-    plan: &ShardPlan,
+    plan: &ShardPlan<'_>,
     bound: f32,
     scratch: &mut SearchScratch,
 ) -> Effort {
     let request = plan.request(published, &scratch.prepared, bound);
     let effort = published.shards[shard].search(&request, &mut scratch.shard);
+    if let Some(done) = scratch.shard.filtered {
+        scratch.filtered.get_or_insert_default().add(done);
+    }
     add_found(&mut scratch.merged, scratch.shard.found.sorted(), shard);
     effort
 }
@@ -275,21 +331,37 @@ fn merge(merged: &mut Vec<Candidate>, k: usize) -> f32 {
         a.distance.total_cmp(&b.distance).then((a.shard, a.row).cmp(&(b.shard, b.row)))
     });
     merged.truncate(k);
+    kth(merged, k)
+}
+
+/// The distance of the last of k sorted candidates, infinite while there are fewer.
+fn kth(merged: &[Candidate], k: usize) -> f32 {
     match merged.last() {
         Some(last) if merged.len() == k => last.distance,
         _ => f32::INFINITY,
     }
 }
 
-fn answer(published: &Published, merged: &[Candidate], effort: Effort, ef: usize) -> Answer {
+fn answer(
+    published: &Published,
+    query: &Query<'_>,
+    merged: &[Candidate],
+    effort: Effort,
+    ef: usize,
+    filter: Option<FilterStats>,
+) -> Answer {
     let hit = |candidate: &Candidate| {
-        let id = published.shards[candidate.shard as usize].id(candidate.row)?;
-        Some(Hit { id: id.clone(), distance: candidate.distance })
+        let shard = &published.shards[candidate.shard as usize];
+        let id = shard.id(candidate.row)?.clone();
+        let payload =
+            if query.wants_payload() { shard.payload(candidate.row, published.seq) } else { Payload::new() };
+        Some(Hit { id, distance: candidate.distance, payload })
     };
     let mut hits = Vec::with_capacity(merged.len());
     hits.extend(merged.iter().filter_map(hit));
     Answer {
         hits,
+        k: query.k(),
         metric: published.context.space.metric(),
         generation: published.generation,
         seq: published.seq,
@@ -298,6 +370,7 @@ fn answer(published: &Published, merged: &[Candidate], effort: Effort, ef: usize
             hops: effort.hops,
             shards: published.shards.len() as u32,
             ef,
+            filter,
         },
     }
 }
@@ -317,29 +390,33 @@ pub(crate) fn search_one_shard(
         check(published, query)?;
         prepare(published, query, &mut scratch.prepared)?;
         scratch.merged.clear();
-        let plan = ShardPlan::new(published, query);
+        scratch.filtered = None;
+        let plan = ShardPlan::new(published, query).alone();
         let mut effort = Effort::default();
         if plan.k > 0 {
             effort = search_shard(published, shard, &plan, f32::INFINITY, scratch);
             merge(&mut scratch.merged, plan.k);
         }
         published.context.distances.add(effort.distances);
-        Ok(answer(published, &scratch.merged, effort, plan.ef))
+        Ok(answer(published, query, &scratch.merged, effort, plan.ef, scratch.filtered))
     })
 }
 
 /// Merges the answers of all shards, given in the order of the shards.
-pub(crate) fn merge_answers(published: &Published, k: usize, parts: Vec<Answer>) -> Answer {
+pub(crate) fn merge_answers(published: &Published, query: &Query<'_>, parts: Vec<Answer>) -> Answer {
     let ef = parts.first().map_or(0, |part| part.stats.ef);
-    let mut merged = answer(published, &[], Effort::default(), ef);
+    let mut merged = answer(published, query, &[], Effort::default(), ef, None);
     for part in parts {
         merged.stats.distances += part.stats.distances;
         merged.stats.hops += part.stats.hops;
+        if let Some(done) = part.stats.filter {
+            merged.stats.filter.get_or_insert_default().add(done);
+        }
         merged.hits.extend(part.hits);
     }
     // Stable: equal distances stay in the order of shard and row.
     merged.hits.sort_by(|a, b| a.distance.total_cmp(&b.distance));
-    merged.hits.truncate(k);
+    merged.hits.truncate(query.k());
     published.context.searches.add(1);
     note_exact(published, &merged);
     merged

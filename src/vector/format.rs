@@ -110,6 +110,9 @@ pub(super) fn whole_steps(vector: &[f32], codes: &mut [u8]) -> Option<f32> {
 
 /// Offset and step that lead to numbers near the vector's, at most about half
 /// a step off: a 510th of the distance of the largest number from the least.
+/// Both are whole numbers of a grid on which every sum of them is exact, so
+/// that the vector they lead to is stored as it is: a checkpoint holds vectors,
+/// and opening it must give the same bytes.
 pub(super) fn near_steps(vector: &[f32], codes: &mut [u8]) -> (f32, f32) {
     let (least, most) = vector.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), number| {
         (least.min(*number), most.max(*number))
@@ -119,10 +122,22 @@ pub(super) fn near_steps(vector: &[f32], codes: &mut [u8]) -> (f32, f32) {
         codes.fill(0);
         return (least, 0.0);
     }
+    let grid = unit(step, STEP_BITS).max(unit(least.abs().max(most.abs()), f32::MANTISSA_DIGITS));
+    let (offset, step) = ((least / grid).floor() * grid, (step / grid).ceil() * grid);
     for (number, code) in vector.iter().zip(codes) {
-        *code = ((number - least) / step + 0.5) as u8;
+        *code = ((number - offset) / step + 0.5) as u8;
     }
-    (least, step)
+    (offset, step)
+}
+
+/// Significant bits of a step: 255 steps of so many bits are exact in a float.
+const STEP_BITS: u32 = f32::MANTISSA_DIGITS - u8::BITS;
+
+/// The worth of the last bit of a number that is rounded to so many bits (of
+/// the least normal number if that is more).
+fn unit(number: f32, bits: u32) -> f32 {
+    let exponent = number.to_bits() >> (f32::MANTISSA_DIGITS - 1) & 0xff;
+    f32::from_bits(exponent.saturating_sub(bits - 1).max(1) << (f32::MANTISSA_DIGITS - 1))
 }
 
 /// Writes a vector as halves; false when it does not fit.
@@ -210,6 +225,22 @@ mod tests {
             assert!((step - scale * 2.0 / 255.0).abs() < step * 1e-3 + rounding);
         }
         assert_eq!(near_steps(&[4.5; 3], &mut codes[..3]), (4.5, 0.0));
+    }
+
+    #[test]
+    fn rounded_numbers_are_stored_as_they_are() {
+        for case in 0..2_000 {
+            let (span, far) = (10f32.powi(case % 9 - 4), 10f32.powi(case % 4 - 3));
+            let shift = if case % 3 == 0 { 0.0 } else { span * far * (case as f32).sin() };
+            let vector: [f32; 40] =
+                std::array::from_fn(|at| shift + span * ((case * 40) as f32 + at as f32).sin());
+            let mut codes = [0; 40];
+            let (offset, step) = near_steps(&vector, &mut codes);
+            let rounded = codes.map(|code| offset + f32::from(code) * step);
+            let mut again = [0; 40];
+            assert_eq!(near_steps(&rounded, &mut again), (offset, step), "{span} {shift}");
+            assert_eq!(again, codes, "{span} {shift}");
+        }
     }
 
     #[test]

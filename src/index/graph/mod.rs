@@ -32,6 +32,7 @@ use crate::id::{Row, mix};
 use crate::lease::Lease;
 use crate::neighbor::TopK;
 
+mod among;
 mod codes;
 mod layout;
 mod plan;
@@ -280,6 +281,17 @@ impl IndexVersion for GraphVersion {
 
     fn search_many(&self, points: Points<'_>, trips: &mut [Trip<'_>]) {
         search::take_turns(self, points, trips);
+    }
+
+    fn search_among(
+        &self,
+        points: Points<'_>,
+        request: &Request<'_>,
+        rows: &mut dyn Iterator<Item = Row>,
+        scratch: &mut Scratch,
+        found: &mut TopK,
+    ) -> Option<Effort> {
+        search::among(self, points, request, rows, scratch, found)
     }
 
     fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan {

@@ -5,6 +5,7 @@
 //! while each other's memory is on its way.
 
 use super::GraphVersion;
+use super::among::Among;
 use super::codes::{Coded, Codes};
 use crate::id::Row;
 use crate::index::cow::BlockView;
@@ -32,11 +33,11 @@ fn measure(metric: Metric) -> Measure {
 
 /// Where all searches of a call go, and by what codes.
 #[derive(Clone, Copy)]
-struct Ground<'a, A> {
-    version: &'a GraphVersion,
-    codes: &'a Codes,
-    points: Points<'a>,
-    arch: A,
+pub(super) struct Ground<'a, A> {
+    pub(super) version: &'a GraphVersion,
+    pub(super) codes: &'a Codes,
+    pub(super) points: Points<'a>,
+    pub(super) arch: A,
 }
 
 /// How far a search has come.
@@ -54,7 +55,7 @@ fn codes_for<'a>(version: &'a GraphVersion, request: &Request<'_>) -> Option<&'a
 
 impl<'a, A: Arch> Ground<'a, A> {
     #[inline(always)]
-    fn walk<'b>(&self, query: &'b CodeQuery) -> Walk<'b, Coded<'b, &'b BlockView, A>>
+    pub(super) fn walk<'b>(&self, query: &'b CodeQuery) -> Walk<'b, Coded<'b, &'b BlockView, A>>
     where
         'a: 'b,
     {
@@ -112,6 +113,23 @@ impl<'a, A: Arch> Ground<'a, A> {
         }
     }
 
+    /// Measures the candidates, which are nodes, as far as it takes.
+    #[inline(always)]
+    pub(super) fn rerank(
+        &self,
+        request: &Request<'_>,
+        scratch: &mut Scratch,
+        found: &mut TopK,
+        effort: &mut Effort,
+    ) {
+        let mut stage = self.begin_rerank(request, scratch);
+        while let Stage::Reranking(rerank) = stage {
+            stage = rerank
+                .advance(self.points, request, scratch, found, effort)
+                .map_or(Stage::Done, Stage::Reranking);
+        }
+    }
+
     /// From nodes to rows.
     fn begin_rerank(&self, request: &Request<'_>, scratch: &mut Scratch) -> Stage {
         scratch.candidates.iter_mut().for_each(|near| near.row = self.codes.row(near.row));
@@ -120,6 +138,7 @@ impl<'a, A: Arch> Ground<'a, A> {
 
     /// A walk that counts only admitted rows; none when they are so rare that
     /// looking at each of them costs less.
+    #[inline(always)]
     fn set_out_filtered(
         &self,
         request: &Request<'_>,
@@ -132,7 +151,7 @@ impl<'a, A: Arch> Ground<'a, A> {
         walk.find_starts(scratch, effort);
         let (limits, kept) = self.limits(request);
         let admit = |node: Row| admit(self.codes.row(node));
-        let is_found = walk.filtered_beam(kept, limits, &admit, scratch, effort);
+        let is_found = walk.filtered_beam(kept, limits, admit, scratch, effort);
         scratch.candidates.clear();
         scratch.candidates.extend_from_slice(scratch.admitted.sorted());
         is_found.then(|| self.begin_rerank(request, scratch))
@@ -205,6 +224,24 @@ pub(super) fn search(
     if !is_found {
         effort.distances += scan(version, points, request, scratch, found);
     }
+    effort
+}
+
+/// Searches among some rows; none, having done nothing, when there are no codes.
+pub(super) fn among(
+    version: &GraphVersion,
+    points: Points<'_>,
+    request: &Request<'_>,
+    rows: &mut dyn Iterator<Item = Row>,
+    scratch: &mut Scratch,
+    found: &mut TopK,
+) -> Option<Effort> {
+    let codes = version.codes.as_ref().filter(|_| request.k > 0)?;
+    let mut query = std::mem::take(&mut scratch.code_query);
+    codes.codec.prepare(request.query, measure(points.space.metric()), &mut query);
+    let among = Among { version, points, request, rows, query: &query, scratch: &mut *scratch, found };
+    let effort = codes.codec.level().run(among);
+    scratch.code_query = query;
     effort
 }
 

@@ -127,7 +127,7 @@ fn candidates<M: Measure>(job: Job<'_, M>, walk: Walk<'_, M>, layer: usize, scra
     candidates.extend(pool.iter().filter(|near| !job.is_dead(near.row)));
     if layer == 0 && candidates.len() < job.options.first.min(pool.len()) {
         let live = |row: Row| !job.is_dead(row);
-        walk.filtered_beam(ef, Limits::building(ef), &live, scratch, &mut effort);
+        walk.filtered_beam(ef, Limits::building(ef), live, scratch, &mut effort);
         scratch.candidates.clear();
         scratch.candidates.extend(scratch.admitted.sorted());
     }

@@ -268,11 +268,12 @@ impl<M: Measure> Walk<'_, M> {
     /// walked through. Afterwards `scratch.admitted` holds the `ef` nearest
     /// admitted rows that were met. False when it gave up: rows that are
     /// admitted are so rare that looking at each of them costs less.
+    #[inline(always)]
     pub(in crate::index) fn filtered_beam(
         &self,
         ef: usize,
         limits: Limits,
-        admit: &dyn Fn(Row) -> bool,
+        admit: impl Fn(Row) -> bool,
         scratch: &mut Scratch,
         effort: &mut Effort,
     ) -> bool {
@@ -292,6 +293,8 @@ impl<M: Measure> Walk<'_, M> {
             }
             self.gather(0, nearest.row, scratch, effort);
             let Scratch { visited, distances, pool, admitted, .. } = scratch;
+            // All are asked for before the first is read.
+            visited.fresh().iter().for_each(|row| self.measure.prefetch(*row));
             self.show_within(visited.fresh(), distances, admitted.bound(), effort, |near| {
                 if near.distance <= admitted.bound() {
                     pool.insert(near);

@@ -3,9 +3,9 @@
 use super::section::Sections;
 use super::{DEAD, FREE, INDEX, LIVE, META, Meta, ROWS, VECTORS};
 use crate::bits::RowSet;
-use crate::codec::{Decoder, Malformed};
+use crate::codec::{Decoder, Malformed, decode_id};
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
-use crate::persist::entry::decode_id;
+use crate::payload::{Payload, decode_fields};
 use crate::persist::fault::{FileError, Operation, damaged};
 use crate::persist::recover::GivenUp;
 use crate::persist::storage::Storage;
@@ -67,6 +67,8 @@ struct RowTable {
     tail: Vec<Row>,
     /// Of each row that is not free: its scale, and its id when it lives.
     cells: Vec<(f32, Option<RecordId>)>,
+    /// Of each row that lives its payload; empty when there are none.
+    payloads: Vec<(Row, Payload)>,
 }
 
 impl RowTable {
@@ -90,7 +92,16 @@ impl RowTable {
             let scale = input.f32()?;
             cells.push((scale, if *kind == LIVE { Some(decode_id(&mut input)?) } else { None }));
         }
-        input.end().map(|()| RowTable { absorbed, kinds, tail, cells })
+        let mut payloads = Vec::new();
+        if input.rest() > 0 {
+            for (_, row) in kinds.iter().zip(0 as Row..).filter(|(kind, _)| **kind == LIVE) {
+                let payload = decode_fields(&mut input)?;
+                if !payload.is_empty() {
+                    payloads.push((row, payload));
+                }
+            }
+        }
+        input.end().map(|()| RowTable { absorbed, kinds, tail, cells, payloads })
     }
 }
 
@@ -147,8 +158,9 @@ impl Checkpoint {
         storage: VectorStorage,
         list: &mut dyn FnMut(RecordId, Row),
     ) -> Result<(RowTable, RowStore), FileError> {
-        let table = self.row_table()?;
-        let rows = self.vectors(space, storage, &table, list)?;
+        let mut table = self.row_table()?;
+        let mut rows = self.vectors(space, storage, &table, list)?;
+        table.payloads.drain(..).for_each(|(row, payload)| rows.restore_payload(row, payload));
         Ok((table, rows))
     }
 

@@ -176,8 +176,13 @@ impl Machine {
         let Some(hosted) = self.find(&asked.collection) else { return };
         let mut parts: BTreeMap<usize, Vec<Mutation>> = BTreeMap::new();
         for mutation in &asked.mutations {
-            let (Mutation::Upsert(crate::rows::NewRow { id, .. }) | Mutation::Delete(id)) = mutation;
-            parts.entry(shard_of(id, workers)).or_default().push(mutation.clone());
+            let shards = mutation.id().map_or(0..workers, |id| {
+                let shard = shard_of(id, workers);
+                shard..shard + 1
+            });
+            for shard in shards {
+                parts.entry(shard).or_default().push(mutation.clone());
+            }
         }
         if parts.is_empty() {
             parts.insert(0, Vec::new());
@@ -294,6 +299,11 @@ impl Hosted {
         let report = snapshot.verify();
         assert!(report.is_sound(), "{report:?}");
         let records = snapshot.scroll(None, usize::MAX).records;
-        records.into_iter().map(|record| record.into_parts()).collect::<BTreeMap<RecordId, _>>()
+        let content = |record: crate::snapshot::Record| {
+            let payload = record.payload().clone();
+            let (id, vector) = record.into_parts();
+            (id, (vector, payload))
+        };
+        records.into_iter().map(content).collect::<BTreeMap<RecordId, _>>()
     }
 }

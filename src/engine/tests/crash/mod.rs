@@ -21,6 +21,7 @@ pub(super) use script::Script;
 
 use crate::durability::Durability;
 use crate::id::{RecordId, Seq};
+use crate::payload::Payload;
 pub(super) use crate::persist::simulator::Mode;
 use crate::rows::Mutation;
 
@@ -31,7 +32,7 @@ fn scale() -> u64 {
 }
 
 /// The records of a collection.
-pub(super) type Content = BTreeMap<RecordId, Vec<f32>>;
+pub(super) type Content = BTreeMap<RecordId, (Vec<f32>, Payload)>;
 
 /// What is known of a collection: every write that was tried, and what was
 /// acknowledged.
@@ -53,8 +54,18 @@ impl Known {
         let mut content = Content::new();
         for mutation in self.writes.iter().take(seq.0 as usize).flatten() {
             match mutation {
-                Mutation::Upsert(new) => _ = content.insert(new.id.clone(), new.vector.to_vec()),
+                Mutation::Upsert(new) => {
+                    content.insert(new.id.clone(), (new.vector.to_vec(), new.payload.clone()));
+                }
                 Mutation::Delete(id) => _ = content.remove(id),
+                Mutation::DeleteWhere(filter) => {
+                    content.retain(|id, (_, payload)| !filter.matches(id, payload));
+                }
+                Mutation::Payload(update) => {
+                    if let Some((_, payload)) = content.get_mut(&update.id) {
+                        *payload = update.edit.clone().apply(payload.clone());
+                    }
+                }
             }
         }
         content

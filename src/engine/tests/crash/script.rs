@@ -6,6 +6,7 @@ use crate::durability::Durability;
 use crate::engine::config::{CollectionConfig, IndexSpec};
 use crate::id::mix;
 use crate::metric::Metric;
+use crate::payload::{Filter, Payload, PayloadUpdate};
 use crate::persist::simulator::Simulator;
 use crate::rows::{Mutation, NewRow};
 
@@ -104,11 +105,26 @@ impl Script {
 fn mutation(random: &mut Random) -> Mutation {
     let number = random.below(IDS);
     let id = if number.is_multiple_of(3) { format!("text-{number}").into() } else { number.into() };
-    if random.below(5) == 0 {
+    let kind = random.below(8);
+    if kind == 0 {
         return Mutation::Delete(id);
     }
+    if random.below(40) == 0 {
+        return Mutation::DeleteWhere(Filter::eq("a.b", 1) & Filter::exists("text"));
+    }
+    let value = random.below(3) as i64;
+    let payload = match random.below(3) {
+        0 => Payload::new(),
+        1 => Payload::new().with("a.b", value),
+        _ => Payload::new().with("a.b", value).with("text", ["x", "y"]),
+    };
+    match kind {
+        1 => return Mutation::Payload(PayloadUpdate::merge(id, payload)),
+        2 => return Mutation::Payload(PayloadUpdate::delete(id, ["a"])),
+        _ => {}
+    }
     let vector = Box::new([random.below(1_000) as f32, random.below(1_000) as f32]);
-    Mutation::Upsert(NewRow { id, vector, scale: 1.0 })
+    Mutation::Upsert(NewRow { id, vector, scale: 1.0, payload })
 }
 
 /// How a script was broken off.
