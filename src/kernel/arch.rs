@@ -38,6 +38,13 @@ pub(crate) trait Arch: Copy + Debug + Send + Sync + 'static {
     /// When tables and codes differ in length, or are not whole steps.
     fn scan(self, tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]);
 
+    /// A bit for each of the numbers of a group that is not above the bound; none
+    /// for what is no number.
+    #[inline(always)]
+    fn within(self, numbers: &[f32; SCAN_ROWS], bound: f32) -> u32 {
+        numbers.iter().enumerate().fold(0, |bits, (at, number)| bits | u32::from(*number <= bound) << at)
+    }
+
     /// A bit for each of eight numbers that is above the bound.
     #[inline(always)]
     fn above(self, numbers: &[i64; 8], bound: i64) -> u8 {

@@ -11,7 +11,7 @@ use crate::id::Row;
 use crate::index::cow::BlockView;
 use crate::index::flat;
 use crate::index::links::{Limits, Step, Walk};
-use crate::index::rerank::{Rerank, scale};
+use crate::index::rerank::{Rerank, STEP, scale};
 use crate::index::{Effort, Points, Request, Scratch, Trip};
 use crate::kernel::{Arch, ArchJob};
 use crate::metric::Metric;
@@ -133,7 +133,7 @@ impl<'a, A: Arch> Ground<'a, A> {
     /// From nodes to rows.
     fn begin_rerank(&self, request: &Request<'_>, scratch: &mut Scratch) -> Stage {
         scratch.candidates.iter_mut().for_each(|near| near.row = self.codes.row(near.row));
-        Stage::Reranking(Rerank::new(self.points, request, scratch))
+        Stage::Reranking(Rerank::new(self.points, request, STEP, scratch))
     }
 
     /// A walk that counts only admitted rows; none when they are so rare that

@@ -2,7 +2,7 @@
 
 use super::coarse::CoarseScratch;
 use super::lists::GROUP;
-use super::{Filed, IvfVersion, ListsView};
+use super::{Filed, IvfVersion, ListsView, order};
 use crate::index::rerank::Rerank;
 use crate::index::{Effort, Points, Request, Scratch, flat};
 use crate::kernel::{Arch, ArchJob, kernels, prefetch_all};
@@ -18,6 +18,16 @@ const MET_A_HIT: usize = 32;
 /// Rows that are re-ranked at least beyond those that are wanted.
 const SPARE: usize = 16;
 
+/// Rows that are collected at least before the farther ones are thrown away.
+const LEAST_ROOM: usize = 32;
+
+/// Rows that are re-ranked at a time: estimates by these codes err so much that
+/// many are needed, and their vectors can be on their way together.
+const RERANKED: usize = 8;
+
+/// Blocks of a list that are asked for one by one.
+const SHORT: usize = 64;
+
 /// What a search needs beside the index.
 #[derive(Debug, Default)]
 pub(in crate::index) struct IvfScratch {
@@ -25,8 +35,49 @@ pub(in crate::index) struct IvfScratch {
     /// Lists, nearest first.
     near: Vec<Neighbor>,
     query: ProductQuery,
-    /// The best rows by estimate.
-    best: TopK,
+    best: Best,
+}
+
+/// The best rows by estimate. Rows are collected, and now and then the farther
+/// half is thrown away: dearer than a heap for few rows, far cheaper for many.
+#[derive(Debug, Default)]
+struct Best {
+    kept: usize,
+    rows: Vec<Neighbor>,
+    /// Rows beyond it are not among the best.
+    bound: f32,
+}
+
+impl Best {
+    fn reset(&mut self, kept: usize) {
+        self.kept = kept.max(1);
+        self.rows.clear();
+        self.bound = f32::INFINITY;
+    }
+
+    #[inline(always)]
+    fn offer(&mut self, row: Neighbor) {
+        self.rows.push(row);
+        if self.rows.len() >= 2 * self.kept + LEAST_ROOM {
+            self.cut();
+        }
+    }
+
+    #[inline(never)]
+    fn cut(&mut self) {
+        if self.rows.len() > self.kept {
+            let (_, last, _) = self.rows.select_nth_unstable_by(self.kept - 1, order);
+            self.bound = last.distance;
+            self.rows.truncate(self.kept);
+        }
+    }
+
+    /// The best, ascending.
+    fn sorted(&mut self) -> &[Neighbor] {
+        self.cut();
+        self.rows.sort_unstable_by(order);
+        &self.rows
+    }
 }
 
 pub(super) fn search(
@@ -100,7 +151,7 @@ impl Search<'_> {
         scratch.candidates.extend_from_slice(best.sorted());
         let request = Request { ef: kept, ..*self.request };
         if !scratch.candidates.is_empty() {
-            let mut rerank = Some(Rerank::new(self.points, &request, scratch));
+            let mut rerank = Some(Rerank::new(self.points, &request, RERANKED, scratch));
             while let Some(next) = rerank {
                 rerank = next.advance(self.points, &request, scratch, found, &mut effort);
             }
@@ -160,7 +211,7 @@ impl Search<'_> {
         goal: Goal,
         coarse: &mut CoarseScratch,
         near: &mut Vec<Neighbor>,
-        best: &mut TopK,
+        best: &mut Best,
     ) -> Effort {
         let metric = self.points.space.metric();
         let query_length: f32 = self.request.query.iter().map(|x| x * x).sum();
@@ -205,7 +256,7 @@ struct Scan<'a> {
     base: f32,
     weight: f32,
     admit: Option<&'a (dyn Fn(crate::id::Row) -> bool + 'a)>,
-    best: &'a mut TopK,
+    best: &'a mut Best,
 }
 
 impl ArchJob for Scan<'_> {
@@ -218,13 +269,15 @@ impl ArchJob for Scan<'_> {
         let mut left = self.lists.len(self.list);
         let mut met = 0;
         for (at, key) in keys.iter().enumerate() {
-            if let Some(next) = keys.get(at + 1) {
+            // The blocks of a long list stand side by side: the processor
+            // fetches them by itself.
+            if let Some(next) = keys.get(at + 1).filter(|_| keys.len() <= SHORT) {
                 prefetch_all(self.lists.bytes_of(*next));
             }
             let estimates = self.estimates(arch, *key);
             let count = left.min(GROUP);
             left -= count;
-            met += self.offer(*key, count, &estimates);
+            met += self.offer(arch, *key, count, &estimates);
         }
         met
     }
@@ -259,13 +312,9 @@ impl Scan<'_> {
 
     /// Keeps the rows that are among the best so far.
     #[inline(always)]
-    fn offer(&mut self, key: u32, count: usize, estimates: &[f32; GROUP]) -> u64 {
+    fn offer<A: Arch>(&mut self, arch: A, key: u32, count: usize, estimates: &[f32; GROUP]) -> u64 {
         let rows = self.lists.rows_of(key);
-        let bound = self.best.bound();
-        let mut near = 0u32;
-        for lane in 0..GROUP {
-            near |= u32::from(estimates[lane] <= bound) << lane;
-        }
+        let mut near = arch.within(estimates, self.best.bound);
         near &= (u64::MAX >> (64 - count)) as u32;
         let Some(admit) = self.admit else {
             while near != 0 {
@@ -279,6 +328,9 @@ impl Scan<'_> {
         for (row, estimate) in rows[..count].iter().zip(estimates) {
             if admit(*row) {
                 met += 1;
+                if *estimate > self.best.bound {
+                    continue;
+                }
                 self.best.offer(Neighbor { distance: *estimate, row: *row });
             }
         }

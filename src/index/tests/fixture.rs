@@ -35,8 +35,6 @@ impl Kind {
     pub(super) const IVF_PQ_PLAIN: Kind = Kind::lists(Some(20), Some(4), false);
     pub(super) const IVF_PQ_BYTES: Kind = Kind::lists(None, Some(8), true);
     pub(super) const PQ: Kind = Kind::lists(Some(1), Some(4), false);
-    pub(super) const LISTS: [Kind; 5] =
-        [Kind::IVF, Kind::IVF_PQ, Kind::IVF_PQ_PLAIN, Kind::IVF_PQ_BYTES, Kind::PQ];
 
     /// Codes of two numbers a part, whatever the dimension.
     const fn lists(nlist: Option<usize>, bits: Option<usize>, residual: bool) -> Kind {
@@ -55,7 +53,7 @@ impl Kind {
     pub(super) fn tolerance(self) -> f64 {
         match self {
             Kind::Graph(Coding::Fixed(Shape { bits: Bits::Four, .. })) => 0.025,
-            Kind::Lists(IvfOptions { residual: false, product: Some(_), .. }) => 0.06,
+            Kind::Lists(IvfOptions { residual: false, product: Some(_), .. }) => 0.08,
             _ => 0.0,
         }
     }

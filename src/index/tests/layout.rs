@@ -37,7 +37,7 @@ fn an_order_keeps_every_row_under_its_number(kind: Kind) {
         fixture.optimize(&Threads(2));
         fixture.assert_whole();
         let after = fixture.recall(10, 60, None);
-        assert!(after >= before - 0.005, "{metric}: recall {before}, then {after}");
+        assert!(after >= before - 0.005 - kind.tolerance() / 2.0, "{metric}: recall {before}, then {after}");
         if metric != Metric::Dot {
             assert_rows_are_themselves(&fixture);
         }

@@ -49,6 +49,32 @@ pub(super) fn the_largest_sums_still_fit(kernels: Kernels) {
     assert_eq!(kernels.level.run(Scan(&all, &all)), [256 * 255; SCAN_ROWS]);
 }
 
+struct Within([f32; SCAN_ROWS], f32);
+
+impl ArchJob for Within {
+    type Output = u32;
+
+    #[inline(always)]
+    fn run<A: Arch>(self, arch: A) -> u32 {
+        arch.within(&self.0, self.1)
+    }
+}
+
+pub(super) fn numbers_within_a_bound_are_told(kernels: Kernels) {
+    let mut random = Random(23);
+    for round in 0..200 {
+        let mut numbers: [f32; SCAN_ROWS] = std::array::from_fn(|_| random.next());
+        numbers[round % SCAN_ROWS] = f32::NAN;
+        numbers[(round + 5) % SCAN_ROWS] = f32::INFINITY;
+        for bound in [numbers[(round + 9) % SCAN_ROWS], f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+            let bits = kernels.level.run(Within(numbers, bound));
+            for (at, number) in numbers.iter().enumerate() {
+                assert_eq!(bits >> at & 1 == 1, *number <= bound, "{number} {bound}");
+            }
+        }
+    }
+}
+
 pub(super) fn groups_that_do_not_fit_are_refused(kernels: Kernels) {
     let bytes = [0; 8 * SCAN_POSITION];
     refused(&|| _ = kernels.level.run(Scan(&bytes[..64], &bytes)));
