@@ -128,7 +128,7 @@ pub enum SpecError {
     },
 }
 
-/// Why a target cannot be searched to.
+/// Why a target cannot be searched to, or a wish not fulfilled.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParamsError {
@@ -141,6 +141,18 @@ pub enum ParamsError {
     /// No search takes no time.
     #[error("a p99 of 0 cannot be searched to: it must be more")]
     P99,
+    /// A recommendation needs something that is liked.
+    #[error("a recommendation needs a positive example")]
+    NoPositive,
+    /// A diversity is from 0 to 1.
+    #[error("a diversity of {got} cannot be searched for: it must be from 0 to 1")]
+    Diversity {
+        /// What was asked for.
+        got: f32,
+    },
+    /// A distance is a number.
+    #[error("no record is within a distance that is not a number")]
+    Within,
 }
 
 /// Why a write was not accepted. Nothing of it happened.
@@ -262,6 +274,12 @@ pub enum SearchError {
         shown: Seq,
         /// What the query demands.
         demanded: Seq,
+    },
+    /// An example is no record that the snapshot shows.
+    #[error("query: there is no record {id} to be an example")]
+    NoExample {
+        /// The record.
+        id: RecordId,
     },
     /// Too many searches wait for the workers already.
     #[error("{capacity} searches wait already")]

@@ -88,6 +88,8 @@ mod neighbor;
 mod bits;
 mod codec;
 mod lease;
+mod clock;
+mod stop;
 mod memory;
 
 mod kernel;
@@ -114,11 +116,12 @@ pub mod internals;
 #[cfg(doc)]
 pub mod operating {}
 
+pub use clock::{Clock, ManualClock};
 pub use durability::Durability;
 pub use engine::{
     Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, GraphConfig,
-    HnswConfig, IndexSpec, IvfConfig, IvfStorage, PqConfig, Recovery, ShardStats, TargetChoice, TargetStats,
-    TuningStats, VectorBytes, Write,
+    HnswConfig, IndexSpec, IvfConfig, IvfStorage, Outcome, PqConfig, Recovery, ShardStats, TargetChoice,
+    TargetStats, TuningStats, VectorBytes, Write,
 };
 pub use error::{
     BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError, OpenError,
@@ -128,7 +131,10 @@ pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;
 pub use payload::{Filter, FilterError, Payload, PayloadError, PayloadUpdate, Timestamp, Value};
 pub use persist::{FileKind, FolderReport, GiveUp, GivenUp, StoredCheckpoint, StoredCollection, StoredFile};
-pub use query::{Answer, Completeness, FilterPlan, FilterStats, Hit, Query, SearchParams, SearchStats};
+pub use query::{
+    Answer, CancelToken, Completeness, Example, FilterPlan, FilterStats, Hit, Query, SearchParams,
+    SearchStats,
+};
 pub use shard::Backpressure;
 pub use snapshot::{
     Cursor, Facet, Finding, Group, OrderBy, OrderCursor, OrderedPage, Page, Record, Snapshot, VerifyReport,

@@ -1,6 +1,8 @@
 //! Questions and answers.
 
+mod examples;
 mod filtered;
+mod limits;
 mod params;
 
 use std::borrow::Cow;
@@ -10,12 +12,20 @@ use crate::id::{Generation, RecordId, Seq};
 use crate::metric::Metric;
 use crate::payload::{Filter, Payload};
 
-pub use filtered::{Completeness, FilterPlan, FilterStats};
+pub use examples::Example;
+use examples::Wishes;
+pub use filtered::{FilterPlan, FilterStats};
+use limits::Limits;
+pub use limits::{CancelToken, Completeness};
 pub use params::SearchParams;
 pub(crate) use params::{Goal, Target};
 
 /// Hits that a query asks for when nothing else is said.
 const DEFAULT_TOP: usize = 10;
+
+/// The same when all within a distance are wanted: so that a distance chosen too
+/// large does not give the whole collection.
+const DEFAULT_WITHIN: usize = 10_000;
 
 /// What to search for.
 ///
@@ -28,13 +38,15 @@ const DEFAULT_TOP: usize = 10;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query<'a> {
     vector: Cow<'a, [f32]>,
-    k: usize,
+    k: Option<usize>,
     params: Option<SearchParams>,
     exact: bool,
     filter: Option<Filter>,
     with_payload: bool,
     at_least: Option<Seq>,
     wait_at_most: Option<Duration>,
+    limits: Limits,
+    wishes: Wishes,
 }
 
 impl<'a> Query<'a> {
@@ -43,13 +55,15 @@ impl<'a> Query<'a> {
     pub fn new(vector: impl Into<Cow<'a, [f32]>>) -> Self {
         Query {
             vector: vector.into(),
-            k: DEFAULT_TOP,
+            k: None,
             params: None,
             exact: false,
             filter: None,
             with_payload: true,
             at_least: None,
             wait_at_most: None,
+            limits: Limits::default(),
+            wishes: Wishes::default(),
         }
     }
 
@@ -57,14 +71,15 @@ impl<'a> Query<'a> {
     /// collection holds it is the whole collection, nearest first.
     #[must_use]
     pub fn top(mut self, k: usize) -> Self {
-        self.k = k;
+        self.k = Some(k);
         self
     }
 
     /// The breadth of the search in graph indexes: more finds better and costs
     /// more. The collection's own default is used when this is not said; it is
     /// cut at the number of rows, and in HNSW raised to k: the quantized graph
-    /// walks through so many rows and keeps enough candidates for k beside them.
+    /// walks through so many rows (one for 4 hits at least) and keeps enough
+    /// candidates for k beside them.
     /// Exact indexes ignore it.
     /// Short for [`Query::params`] with [`SearchParams::ef_search`].
     #[must_use]
@@ -148,7 +163,7 @@ impl<'a> Query<'a> {
         self
     }
 
-    /// The vector that is searched for.
+    /// The vector that is searched for; empty when examples stand for it.
     #[must_use]
     pub fn vector(&self) -> &[f32] {
         &self.vector
@@ -157,7 +172,7 @@ impl<'a> Query<'a> {
     /// The number of hits asked for.
     #[must_use]
     pub fn k(&self) -> usize {
-        self.k
+        self.k.unwrap_or(if self.reach().is_some() { DEFAULT_WITHIN } else { DEFAULT_TOP })
     }
 
     /// The same query, owning its vector: for calls that outlive the caller's frame.
@@ -178,6 +193,8 @@ impl<'a> Query<'a> {
             with_payload: self.with_payload,
             at_least: self.at_least,
             wait_at_most: self.wait_at_most,
+            limits: self.limits.clone(),
+            wishes: self.wishes.clone(),
         }
     }
 
@@ -251,15 +268,16 @@ pub struct SearchStats {
 pub struct Answer {
     pub(crate) hits: Vec<Hit>,
     /// Hits that were asked for.
-    pub(crate) k: usize,
     pub(crate) metric: Metric,
     pub(crate) generation: Generation,
     pub(crate) seq: Seq,
     pub(crate) stats: SearchStats,
+    pub(crate) completeness: Completeness,
 }
 
 impl Answer {
     /// The hits, nearest first; equal distances in the order of shard and row.
+    /// (With [`Query::diversity`]: in the order in which they were chosen.)
     #[must_use]
     pub fn hits(&self) -> &[Hit] {
         &self.hits
@@ -271,20 +289,14 @@ impl Answer {
         self.hits
     }
 
-    /// Whether there are as many hits as were asked for, and if not, why.
-    #[must_use]
-    pub fn completeness(&self) -> Completeness {
-        if self.hits.len() < self.k { Completeness::FewerMatch } else { Completeness::Complete }
-    }
-
-    /// The number of hits: less than asked for only when the snapshot has no
-    /// more records, or no more that pass the filter.
+    /// The number of hits. [`Answer::completeness`] says why they are fewer than
+    /// asked for.
     #[must_use]
     pub fn len(&self) -> usize {
         self.hits.len()
     }
 
-    /// True when nothing was found: the snapshot is empty, or k was 0.
+    /// True when nothing was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.hits.is_empty()
@@ -294,6 +306,12 @@ impl Answer {
     #[must_use]
     pub fn score(&self, hit: &Hit) -> f32 {
         self.metric.score(hit.distance)
+    }
+
+    /// The score of a hit from 0 to 1: see [`Metric::unit_score`].
+    #[must_use]
+    pub fn unit_score(&self, hit: &Hit) -> f32 {
+        self.metric.unit_score(hit.distance)
     }
 
     /// The snapshot that answered.
@@ -306,6 +324,12 @@ impl Answer {
     #[must_use]
     pub fn seq(&self) -> Seq {
         self.seq
+    }
+
+    /// Whether this is all that was asked for, and if not, why.
+    #[must_use]
+    pub fn completeness(&self) -> Completeness {
+        self.completeness
     }
 
     /// What the search did.

@@ -15,6 +15,7 @@ mod load;
 use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,8 +29,8 @@ use load::mix::Mix;
 use load::rng::Popularity;
 use load::run::{Outcome, Scenario, run};
 use vecino::{
-    Backpressure, Collection, CollectionConfig, Engine, HnswConfig, IndexSpec, Metric, Query, Record, Seq,
-    Write, WriteError,
+    Backpressure, Collection, CollectionConfig, Engine, HnswConfig, IndexSpec, Metric, Query, Record,
+    SearchError, Seq, Write, WriteError,
 };
 
 const DIM: usize = 64;
@@ -110,6 +111,64 @@ fn a_refusal_looks_at_nothing_and_takes_microseconds() {
     assert_eq!(looked_at.get(), 0, "records were looked at before the refusal");
     assert!(times[250] <= Duration::from_micros(50), "half of the refusals took more than {:?}", times[250]);
     stalled.wait().unwrap();
+}
+
+/// Lets the executor turn to others once.
+async fn give_way() {
+    let mut first = true;
+    std::future::poll_fn(|context| {
+        context.waker().wake_by_ref();
+        if std::mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+}
+
+// More searches than may be under way, those that are refused come again at
+// once: whoever waits for a write gets its place among them.
+#[test]
+fn searches_that_are_refused_and_come_again_keep_nobody_from_waiting_for_a_write() {
+    let _watchdog = watchdog(120);
+    const FLOOD: usize = 1_200;
+    let engine = Engine::builder().pool_threads(1).build().unwrap();
+    let config = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Flat);
+    let items = engine.create_collection("items", config).unwrap();
+    let rows = clustered(3, 5_000, DIM, 5_000);
+    items.upsert_batch((0..).zip(rows).map(|(id, row)| Record::new(id, row))).unwrap().wait().unwrap();
+    let impatient = items.backpressure(Backpressure::Reject);
+    // All on one thread: those who are refused look for a place whenever they
+    // are polled, so most often before the one who waits.
+    let (answered, over) = (Cell::new(0_u64), Cell::new(false));
+    let client = |at: usize| -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        let (impatient, answered, over) = (&impatient, &answered, &over);
+        Box::pin(async move {
+            let vector = record(at as u64).vector().to_vec();
+            while !over.get() {
+                let query = Query::new(&vector).top(200).at_least(Seq(0));
+                match impatient.search_async(query).await {
+                    Ok(_) => answered.set(answered.get() + 1),
+                    Err(SearchError::Full { .. }) => give_way().await,
+                    Err(fault) => panic!("{fault}"),
+                }
+            }
+        })
+    };
+    let writer = async {
+        let mut ahead = Vec::new();
+        for id in 0..20 {
+            while engine.stats().coordinator_depth < 1_000 {
+                give_way().await;
+            }
+            let before = answered.get();
+            items.upsert(record(id)).unwrap().wait_async().await.unwrap();
+            ahead.push(answered.get() - before);
+        }
+        over.set(true);
+        ahead.sort_unstable();
+        assert!(ahead[10] < 200, "so many searches went before a write: {ahead:?}");
+    };
+    let clients = (0..FLOOD).map(client);
+    drive(clients.chain([Box::pin(writer) as Pin<Box<dyn Future<Output = ()> + '_>>]), |()| {});
+    assert!(engine.stats().searches_refused > 0);
 }
 
 // Searches that take long, more than the worker can answer: a write that comes

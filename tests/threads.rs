@@ -50,6 +50,8 @@ fn an_engine_uses_its_own_threads_and_no_others() {
     let _watchdog = watchdog(120);
     let folder = std::env::temp_dir().join(format!("vecino-threads-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
+    // A thread gets its name when it runs.
+    eventually("the watchdog has its name", || threads().contains_key("watchdog"));
     let before = threads();
     let builder = Engine::builder().workers(3).pool_threads(2).durability(Durability::Logged);
     let engine = builder.open(folder.join("db")).unwrap();

@@ -24,7 +24,7 @@ pub(crate) use board::{Board, Waiter};
 pub(crate) use calibrations::AskCoordinator;
 pub(crate) use directory::IdDirectory;
 pub(crate) use pool::Pool;
-pub(crate) use thread::stay_on;
+pub(crate) use thread::{give_way, stay_on};
 
 use crate::error::{CalibrateError, Gone, SearchError, WaitError};
 use crate::id::{Generation, Seq};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::Engine;
+use super::clock::SystemClock;
 use super::collection::{Blueprint, Collection};
 use super::config::CollectionConfig;
 use super::open::{Source, refused};
@@ -63,7 +64,12 @@ impl Snapshot {
         let mut blueprint = blueprint(CollectionId(0), &meta.name, &meta, &file)?;
         let source = Source { storage: &disk, file: &file, repair: false };
         (blueprint.states, blueprint.seq) = source.restore(&mut blueprint, &mut |_| {})?;
-        let published = blueprint.publish(Arc::new(Alone), Box::new(Alone), Box::new(Alone));
+        let published = blueprint.publish(
+            Arc::new(SystemClock::default()),
+            Arc::new(Alone),
+            Box::new(Alone),
+            Box::new(Alone),
+        );
         Ok(Snapshot::new(Arc::new(published)))
     }
 }

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::SystemClock;
 use super::open::refused;
 use super::{Engine, defaults};
+use crate::clock::Clock;
 use crate::durability::Durability;
 use crate::error::{BuildError, OpenError};
 use crate::persist::Disk;
@@ -28,6 +30,7 @@ pub struct EngineBuilder {
     pub(super) worker_cpus: Vec<usize>,
     pub(super) publish_interval: Duration,
     pub(super) slow_query: Option<Duration>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) durability: Option<Durability>,
     pub(super) log_bytes: u64,
     pub(super) repair: bool,
@@ -44,6 +47,7 @@ impl Default for EngineBuilder {
             worker_cpus: Vec::new(),
             publish_interval: defaults::PUBLISH_INTERVAL,
             slow_query: None,
+            clock: Arc::new(SystemClock::default()),
             durability: None,
             log_bytes: defaults::LOG_BYTES,
             repair: false,
@@ -106,6 +110,13 @@ impl EngineBuilder {
     /// (level WARN). Default: never, and then searches are not timed.
     pub fn slow_query(mut self, limit: Duration) -> Self {
         self.slow_query = Some(limit);
+        self
+    }
+
+    /// What tells the time: the system's clocks, or another for tests and
+    /// simulations, such as [`ManualClock`](crate::ManualClock).
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
         self
     }
 

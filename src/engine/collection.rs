@@ -7,6 +7,7 @@ use super::config::CollectionConfig;
 use super::core::Core;
 use super::rebuild::FromView;
 use super::stats::{self, CollectionStats};
+use crate::clock::Clock;
 use crate::coordinator::{Admission, AskCoordinator, Board, IdDirectory, Request};
 use crate::durability::Durability;
 use crate::error::{CollectionError, Gone};
@@ -85,6 +86,7 @@ impl Blueprint {
     /// The first snapshot.
     pub(super) fn publish(
         &mut self,
+        clock: Arc<dyn Clock>,
         helpers: Arc<dyn Helpers>,
         calibrator: Box<dyn Calibrator>,
         screener: Box<dyn Screener>,
@@ -97,6 +99,7 @@ impl Blueprint {
             config: config.encode(),
             directory: Arc::clone(&self.directory),
             helpers,
+            clock,
             ef_search: config.ef_search(),
             search: config.search_params(),
             tuning: Tuning::new(calibrator),
@@ -118,7 +121,9 @@ impl Collection {
     pub(super) fn create(core: &Arc<Core>, mut blueprint: Blueprint) -> Result<Collection, CollectionError> {
         let calibrator = AskCoordinator { requests: core.requests.clone(), collection: blueprint.id };
         let screener = AskWorkers { workers: core.worker_signals.clone(), collection: blueprint.id };
-        let first = blueprint.publish(Arc::clone(&core.pool) as _, Box::new(calibrator), Box::new(screener));
+        let clock = Arc::clone(&core.clock);
+        let first =
+            blueprint.publish(clock, Arc::clone(&core.pool) as _, Box::new(calibrator), Box::new(screener));
         let Blueprint { id, config, states, last, .. } = blueprint;
         let collection = Collection {
             shared: Arc::new(CollectionShared {

@@ -10,13 +10,14 @@ use tracing::{error, info};
 use super::builder::EngineBuilder;
 use super::defaults;
 use super::files::Files;
+use crate::clock::Clock;
 use crate::coordinator::{Coordinator, Pool, Request, stay_on};
 use crate::durability::Durability;
 use crate::error::BuildError;
 use crate::kernel::isa;
 use crate::shard::{
-    Background, Bounds, CollectionId, Inbox, LogFault, Mailbox, Report, ShardQuery, Signal, SignalInbox,
-    Signals, Worker, WorkerPorts, WriteCommand, mailbox, reports, signals,
+    Background, Bounds, CollectionId, Gate, Inbox, LogFault, Mailbox, Report, ShardQuery, Signal,
+    SignalInbox, Signals, Worker, WorkerPorts, WriteCommand, mailbox, reports, signals,
 };
 
 /// What handles share.
@@ -24,8 +25,11 @@ pub(super) struct Core {
     /// One for each worker.
     pub(super) writes: Vec<Mailbox<WriteCommand>>,
     pub(super) requests: Mailbox<Request>,
+    /// What searches through the workers pass before they become requests.
+    pub(super) searches: Gate,
     pub(super) pool: Arc<Pool>,
     pub(super) slow_query: Option<Duration>,
+    pub(super) clock: Arc<dyn Clock>,
     /// The instruction set of the kernels.
     pub(super) isa: &'static str,
     /// What writes reach that do not say it.
@@ -84,14 +88,21 @@ impl Core {
         let bounds = Bounds { requests: builder.mailbox_capacity, bytes: builder.mailbox_bytes, paced: true };
         let lines = Lines::lay(workers, bounds);
         let log_fault = LogFault::default();
-        let (requests, request_inbox) =
-            mailbox(Bounds { requests: defaults::SEARCHES, bytes: defaults::SEARCH_BYTES, paced: false });
+        let (requests, mut request_inbox) =
+            mailbox(Bounds::of_requests(defaults::SEARCHES + defaults::WAITS));
+        let searches = request_inbox.gate(Bounds {
+            requests: defaults::SEARCHES,
+            bytes: defaults::SEARCH_BYTES,
+            paced: false,
+        });
         let (reports, report_inbox) = reports();
         let core = Core {
             writes: lines.writes,
             requests,
+            searches,
             pool: Arc::clone(&pool),
             slow_query: builder.slow_query,
+            clock: Arc::clone(&builder.clock),
             isa: isa.name(),
             durability,
             log_fault: log_fault.clone(),

@@ -28,6 +28,11 @@ pub(super) const SEARCH_BYTES: usize = 64 << 20;
 /// Searches through the workers that may be under way at a time.
 pub(super) const SEARCHES: usize = 1_024;
 
+/// Writes that may be waited for at a time, beside the searches: each is an
+/// entry in a map, and whoever waits must not be kept out by searches that are
+/// refused and come again.
+pub(super) const WAITS: usize = 1 << 14;
+
 /// A place in a worker's queue of searches is given back a moment after its
 /// search was answered: so the queue has room for twice as many.
 pub(super) const SEARCH_PLACES: usize = 2 * SEARCHES;

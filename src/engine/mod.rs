@@ -3,7 +3,9 @@
 mod backup;
 mod builder;
 mod collection;
+mod conditional;
 mod config;
+mod clock;
 mod core;
 mod defaults;
 mod files;
@@ -25,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use builder::EngineBuilder;
 pub use collection::Collection;
+pub use conditional::Outcome;
 pub use config::{CollectionConfig, GraphConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage, PqConfig};
 pub use open::Recovery;
 pub use stats::{Bytes, CollectionStats, EngineStats, ShardStats, VectorBytes};

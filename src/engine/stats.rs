@@ -185,7 +185,7 @@ pub(super) fn of_engine<'a>(core: &Core, collections: impl Iterator<Item = &'a C
         mailbox_limits: core.writes.iter().map(Mailbox::limit).collect(),
         mailbox_bytes: core.writes.iter().map(Mailbox::bytes).collect(),
         writes_refused: core.writes.iter().map(Mailbox::refused).sum(),
-        searches_refused: core.requests.refused(),
+        searches_refused: core.searches.refused(),
         coordinator_depth: core.requests.depth(),
         collections: 0,
         rows: 0,

@@ -9,9 +9,9 @@ use crate::coordinator::{NotAdmitted, Request};
 use crate::durability::Durability;
 use crate::error::{Gone, WaitError, WriteError};
 use crate::id::{Generation, RecordId, Seq};
-use crate::rows::{Mutation, NewRow};
+use crate::rows::{Mutation, NewRow, Verdict};
 use crate::shard::{
-    Backpressure, LogPart, Mailbox, NoAnswer, Permit, Refusal, WriteCommand, reply, reply_future,
+    Backpressure, LogPart, Mailbox, NoAnswer, Permit, Refusal, Reply, WriteCommand, reply, reply_future,
 };
 use crate::snapshot::{Record, shard_of};
 
@@ -155,6 +155,8 @@ impl CollectionShared {
 struct Parts {
     /// For each shard with work its number and mutations, ascending.
     shards: Vec<(usize, Vec<Mutation>)>,
+    /// Who is told how its condition was decided.
+    verdict: Option<Reply<Verdict>>,
 }
 
 impl Parts {
@@ -177,14 +179,14 @@ impl Parts {
         } else {
             parts.retain(|(_, mutations)| !mutations.is_empty());
         }
-        Parts { shards: parts }
+        Parts { shards: parts, verdict: None }
     }
 
     /// The same with a part for every shard.
     fn widened(self, shards: usize) -> Parts {
         let mut all: Vec<(usize, Vec<Mutation>)> = (0..shards).map(|shard| (shard, Vec::new())).collect();
         self.shards.into_iter().for_each(|(shard, mutations)| all[shard].1 = mutations);
-        Parts { shards: all }
+        Parts { shards: all, verdict: self.verdict }
     }
 }
 
@@ -291,7 +293,7 @@ impl Collection {
         mutations
     }
 
-    fn check_record(&self, position: usize, record: Record) -> Result<Mutation, WriteError> {
+    pub(super) fn check_record(&self, position: usize, record: Record) -> Result<Mutation, WriteError> {
         let payload = record.payload().clone();
         let (id, mut vector) = record.into_parts();
         if let Err(fault) = payload.check() {
@@ -307,8 +309,17 @@ impl Collection {
     }
 
     pub(super) fn write(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
+        self.write_decided(mutations, None)
+    }
+
+    /// Writes, and has somebody told how the condition was decided.
+    pub(super) fn write_decided(
+        &self,
+        mutations: Vec<Mutation>,
+        verdict: Option<Reply<Verdict>>,
+    ) -> Result<Write, WriteError> {
         self.check_durability()?;
-        let mut parts = Parts::split(self.shared.core.writes.len(), mutations);
+        let mut parts = Parts { verdict, ..Parts::split(self.shared.core.writes.len(), mutations) };
         loop {
             let mut permits = Vec::with_capacity(parts.shards.len());
             for (shard, mutations) in &parts.shards {
@@ -366,9 +377,11 @@ impl Collection {
         let mut parts = Some(parts);
         let seq = shared.admission.admit(&numbers, self.durability, |seq| {
             let log = shared.log_part(numbers.len(), self.durability);
-            let parts = parts.take().map(|parts| parts.shards).unwrap_or_default();
+            let (parts, mut verdict) =
+                parts.take().map(|parts| (parts.shards, parts.verdict)).unwrap_or_default();
             for ((shard, mutations), permit) in parts.into_iter().zip(permits) {
-                let command = WriteCommand::Write { collection: shared.id, seq, mutations, log };
+                let verdict = if mutations.is_empty() { None } else { verdict.take() };
+                let command = WriteCommand::Write { collection: shared.id, seq, mutations, log, verdict };
                 shared.core.writes[shard].send(permit, command).map_err(|_| shard)?;
             }
             Ok(())
@@ -441,7 +454,7 @@ impl Collection {
         let shared = &self.shared;
         let shards = (0..shared.core.writes.len()).map(|shard| (shard, Vec::new())).collect();
         let permits = shared.permits()?;
-        let write = self.send(Parts { shards }, permits).ok().and_then(Result::ok);
+        let write = self.send(Parts { shards, verdict: None }, permits).ok().and_then(Result::ok);
         write.ok_or_else(|| shared.gone())?.wait()
     }
 }

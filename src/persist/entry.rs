@@ -6,7 +6,7 @@ use crate::payload::{
     Payload, PayloadUpdate, decode_edit, decode_filter, decode_payload, encode_edit, encode_filter,
     encode_payload,
 };
-use crate::rows::{Mutation, NewRow};
+use crate::rows::{Condition, Mutation, NewRow};
 use crate::vector::Space;
 
 /// What a write asks of a shard.
@@ -81,6 +81,36 @@ pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
             out.u8(4);
             encode_filter(filter, out);
         }
+        Mutation::Conditional(new, condition) => {
+            out.u8(CONDITIONAL);
+            match condition {
+                Condition::Absent => out.u8(0),
+                Condition::Present => out.u8(1),
+                Condition::Version(version) => {
+                    out.u8(2);
+                    out.u64(version.0);
+                }
+                Condition::NotNear(distance) => {
+                    out.u8(3);
+                    out.f32(*distance);
+                }
+            }
+            encode_mutation(&Mutation::Upsert(new.clone()), out);
+        }
+    }
+}
+
+/// The kind of a mutation with a condition: the condition follows, and then the
+/// record as one that is put in without.
+const CONDITIONAL: u8 = 16;
+
+fn decode_condition(input: &mut Decoder<'_>) -> Result<Condition, Malformed> {
+    match input.u8()? {
+        0 => Ok(Condition::Absent),
+        1 => Ok(Condition::Present),
+        2 => Ok(Condition::Version(Seq(input.u64()?))),
+        3 => Ok(Condition::NotNear(input.f32()?)),
+        _ => Err(input.fault("a condition is of an unknown kind")),
     }
 }
 
@@ -89,22 +119,36 @@ pub(crate) fn decode_mutations(input: &mut Decoder<'_>, space: &Space) -> Result
     let mut mutations = Vec::new();
     while input.rest() > 0 {
         mutations.push(match input.u8()? {
-            kind @ (0 | 2) => {
-                let id = decode_id(input)?;
-                let fault = input.fault("a vector cannot be used");
-                let count = input.count(size_of::<f32>())?;
-                let vector = input.floats(count)?.into_boxed_slice();
-                let scale = space.check(&vector).map_err(|_| fault)?;
-                let payload = if kind == 2 { decode_payload(input)? } else { Payload::new() };
-                Mutation::Upsert(NewRow { id, vector, scale, payload })
+            CONDITIONAL => {
+                let condition = decode_condition(input)?;
+                let kind = input.u8()?;
+                match decode_mutation(kind, input, space)? {
+                    Mutation::Upsert(new) => Mutation::Conditional(new, condition),
+                    _ => return Err(input.fault("a condition is for no record")),
+                }
             }
-            1 => Mutation::Delete(decode_id(input)?),
-            3 => Mutation::Payload(PayloadUpdate { id: decode_id(input)?, edit: decode_edit(input)? }),
-            4 => Mutation::DeleteWhere(decode_filter(input)?),
-            _ => return Err(input.fault("a mutation is of an unknown kind")),
+            kind => decode_mutation(kind, input, space)?,
         });
     }
     Ok(mutations)
+}
+
+fn decode_mutation(kind: u8, input: &mut Decoder<'_>, space: &Space) -> Result<Mutation, Malformed> {
+    Ok(match kind {
+        0 | 2 => {
+            let id = decode_id(input)?;
+            let fault = input.fault("a vector cannot be used");
+            let count = input.count(size_of::<f32>())?;
+            let vector = input.floats(count)?.into_boxed_slice();
+            let scale = space.check(&vector).map_err(|_| fault)?;
+            let payload = if kind == 2 { decode_payload(input)? } else { Payload::new() };
+            Mutation::Upsert(NewRow { id, vector, scale, payload })
+        }
+        1 => Mutation::Delete(decode_id(input)?),
+        3 => Mutation::Payload(PayloadUpdate { id: decode_id(input)?, edit: decode_edit(input)? }),
+        4 => Mutation::DeleteWhere(decode_filter(input)?),
+        _ => return Err(input.fault("a mutation is of an unknown kind")),
+    })
 }
 
 #[cfg(test)]
@@ -128,6 +172,10 @@ mod tests {
             Mutation::Upsert(new(7.into(), 3.0)),
             Mutation::Delete("gone".into()),
             Mutation::Upsert(new("é".into(), -3.0)),
+            Mutation::Conditional(new(8.into(), -3.0), Condition::Absent),
+            Mutation::Conditional(new(8.into(), 3.0), Condition::Present),
+            Mutation::Conditional(new(9.into(), 3.0), Condition::Version(Seq(77))),
+            Mutation::Conditional(new("near".into(), 3.0), Condition::NotNear(0.5)),
             Mutation::Payload(PayloadUpdate::delete(9, ["a.b"])),
             Mutation::DeleteWhere(Filter::like("a", "x*y")),
         ];

@@ -18,7 +18,8 @@ pub(super) const FILE_HEADER: usize = 64;
 pub(super) const FRAME_HEADER: usize = 24;
 
 /// The version of all formats in this folder: 2 brought payloads, filters in
-/// logs, and nothing else.
+/// logs, writes with conditions, and the writes that records come from. Files of
+/// version 1 are read too.
 pub(super) const FORMAT: u32 = 2;
 
 const MAGIC: &[u8; 7] = b"vecino\0";

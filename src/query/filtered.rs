@@ -54,13 +54,3 @@ impl FilterStats {
         self.visited += other.visited;
     }
 }
-
-/// Whether an answer has all the hits that were asked for, and if not, why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Completeness {
-    /// As many hits as were asked for.
-    Complete,
-    /// Fewer: no other record passes the filter, or there are no more records.
-    FewerMatch,
-}

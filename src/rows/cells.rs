@@ -63,6 +63,11 @@ impl CellsView {
         })
     }
 
+    /// The write that a row was born with.
+    pub(super) fn born(&self, row: Row) -> Seq {
+        Seq(self.cell(row).map_or(0, |cell| cell.born.load(Ordering::Relaxed)))
+    }
+
     /// The id of a row that the caller found visible in a view that it holds.
     pub(super) fn id(&self, row: Row) -> Option<&RecordId> {
         // SAFETY: a row that is visible in a held view is written again only

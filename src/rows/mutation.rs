@@ -1,6 +1,6 @@
 //! What a write asks of one shard: the same value travels in the mailbox and is applied.
 
-use crate::id::RecordId;
+use crate::id::{RecordId, Seq};
 use crate::payload::{Filter, Payload, PayloadUpdate};
 
 /// A record that was checked on the caller's thread.
@@ -24,13 +24,38 @@ pub(crate) enum Mutation {
     Payload(PayloadUpdate),
     /// Takes all records out that pass a filter.
     DeleteWhere(Filter),
+    /// Puts a record in if the condition holds.
+    Conditional(NewRow, Condition),
+}
+
+/// When a record is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Condition {
+    /// No record has its id.
+    Absent,
+    /// A record has its id.
+    Present,
+    /// The record with its id comes from this write.
+    Version(Seq),
+    /// No other record of the shard is within this distance.
+    NotNear(f32),
+}
+
+/// Whether a record was written, and why not.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Verdict {
+    Written,
+    Exists { version: Seq },
+    Missing,
+    Changed { found: Option<Seq> },
+    Near { id: RecordId, distance: f32 },
 }
 
 impl Mutation {
     /// The record that it is about; none: it is for every shard.
     pub(crate) fn id(&self) -> Option<&RecordId> {
         match self {
-            Mutation::Upsert(new) => Some(&new.id),
+            Mutation::Upsert(new) | Mutation::Conditional(new, _) => Some(&new.id),
             Mutation::Delete(id) => Some(id),
             Mutation::Payload(update) => Some(&update.id),
             Mutation::DeleteWhere(_) => None,
@@ -40,7 +65,9 @@ impl Mutation {
     /// Bytes that it holds while it waits.
     pub(crate) fn bytes(&self) -> usize {
         let content = match self {
-            Mutation::Upsert(new) => size_of_val(&*new.vector) + new.payload.bytes(),
+            Mutation::Upsert(new) | Mutation::Conditional(new, _) => {
+                size_of_val(&*new.vector) + new.payload.bytes()
+            }
             Mutation::Payload(update) => update.edit.bytes(),
             // A filter shares its parts with whoever made it.
             Mutation::Delete(_) | Mutation::DeleteWhere(_) => 0,

@@ -162,13 +162,14 @@ impl RowStore {
         id: Option<RecordId>,
         vector: &[f32],
         scale: f32,
+        born: Seq,
     ) -> Result<(), Allocation> {
         self.restore_places(row as usize + 1)?;
         let lives = id.is_some();
         // SAFETY: the row is in nobody's view: none was granted.
         unsafe {
             self.vectors.write(row, vector, scale)?;
-            self.cells.write(row, id.unwrap_or(RecordId::Num(0)), Seq(0));
+            self.cells.write(row, id.unwrap_or(RecordId::Num(0)), born);
         }
         if !lives {
             self.cells.kill(row, Seq(0));
@@ -248,6 +249,16 @@ impl RowStore {
     /// The write with which a dead row died.
     pub(crate) fn died(&self, row: Row) -> Seq {
         self.cells.died(row)
+    }
+
+    /// The write that a live row comes from.
+    pub(crate) fn born(&self, row: Row) -> Seq {
+        self.cells.view().born(row)
+    }
+
+    /// The id of a live row.
+    pub(crate) fn id(&self, row: Row) -> Option<&RecordId> {
+        self.cells.view().id(row)
     }
 
     /// True when the row lives and belongs to this id.

@@ -7,7 +7,7 @@ use super::directory::Directory;
 use super::filtered::{FilterMemory, next_view};
 use super::store::RowStore;
 use crate::id::{RecordId, Row, Seq};
-use crate::index::{Effort, IndexVersion, Points, Request, Scratch, Trip};
+use crate::index::{Effort, Ends, IndexVersion, Points, Request, Scratch, Trip};
 use crate::lease::Lease;
 use crate::neighbor::{Neighbor, TopK};
 use crate::payload::{Filter, Payload, PayloadView};
@@ -80,6 +80,7 @@ pub(crate) struct ShardRequest<'a> {
     pub(crate) bound: f32,
     /// Compare with every row instead of asking the index.
     pub(crate) exact: bool,
+    pub(crate) ends: Ends<'a>,
     /// Only rows that pass it, and who knows the rows of ids.
     pub(crate) filter: Option<&'a Filter>,
     pub(crate) directory: &'a dyn Directory,
@@ -158,6 +159,21 @@ impl ShardView {
     /// The vector of a visible row, as it was put in, or as it was rounded then.
     pub(crate) fn vector(&self, row: Row) -> Vec<f32> {
         self.vectors.vector(row)
+    }
+
+    /// The vector of a visible row in the form of a query.
+    pub(crate) fn prepare(&self, space: &Space, row: Row, prepared: &mut Vec<f32>) {
+        space.prepare_row(&self.vectors, row, prepared);
+    }
+
+    /// The distance of a prepared query to a visible row.
+    pub(crate) fn distance(&self, space: &Space, prepared: &[f32], row: Row) -> f32 {
+        space.distance(prepared, &self.vectors, row)
+    }
+
+    /// The write that a visible row comes from.
+    pub(crate) fn born(&self, row: Row) -> Seq {
+        self.cells.born(row)
     }
 
     /// The payload of a row that is visible at `at`.
@@ -241,7 +257,14 @@ impl ShardView {
     /// `visible` says which rows the request may see.
     fn index_request<'a>(&self, request: &ShardRequest<'a>, visible: &'a dyn Fn(Row) -> bool) -> Request<'a> {
         let admit = if self.shows_whole_index(request.at) { None } else { Some(visible) };
-        Request { query: request.query, k: request.k, ef: request.ef, bound: request.bound, admit }
+        Request {
+            query: request.query,
+            k: request.k,
+            ef: request.ef,
+            bound: request.bound,
+            admit,
+            ends: request.ends,
+        }
     }
 
     fn search_index(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
@@ -272,6 +295,7 @@ impl ShardView {
             ef: request.ef,
             bound: request.bound,
             admit: Some(admit),
+            ends: request.ends,
         };
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found)
@@ -285,8 +309,14 @@ impl ShardView {
         rows: &mut dyn Iterator<Item = Row>,
         scratch: &mut ShardScratch,
     ) -> Option<Effort> {
-        let inner =
-            Request { query: request.query, k: request.k, ef: request.ef, bound: request.bound, admit: None };
+        let inner = Request {
+            query: request.query,
+            k: request.k,
+            ef: request.ef,
+            bound: request.bound,
+            admit: None,
+            ends: request.ends,
+        };
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search_among(points, &inner, rows, &mut scratch.index, &mut scratch.found)
     }
@@ -310,7 +340,8 @@ impl ShardView {
                 block[count] = row;
                 count += 1;
             }
-            if count == 0 {
+            if count == 0 || request.ends.are_due(effort.distances) {
+                request.ends.spend(effort.distances);
                 return effort;
             }
             let bound = found.bound().min(request.bound);

@@ -24,7 +24,7 @@ use crate::id::Seq;
 use crate::index::{Executor, Plan};
 use crate::persist::ClosedLog;
 use crate::query::{Answer, Query};
-use crate::rows::{Mutation, ShardView};
+use crate::rows::{Mutation, ShardView, Verdict};
 use crate::snapshot::{Published, Screener};
 use crate::tuning::Calibration;
 
@@ -41,6 +41,8 @@ pub(crate) enum Keep {
     Nothing,
     /// Somebody waits for the end of an optimization.
     Optimized { done: Reply<()>, _permit: Permit },
+    /// Somebody waits for the verdict on a condition.
+    Decided { verdict: Reply<Verdict>, _permit: Permit },
 }
 
 /// What the log is told of a part of a write. Parts that come from the log, or
@@ -59,7 +61,14 @@ pub(crate) enum WriteCommand {
     /// Host a shard.
     Create { collection: CollectionId, state: Box<ShardState<Keep>>, rebuilder: Arc<dyn Rebuilder> },
     /// Apply the part of write `seq` that belongs to this shard.
-    Write { collection: CollectionId, seq: Seq, mutations: Vec<Mutation>, log: Option<LogPart> },
+    /// `verdict` is told how its condition was decided.
+    Write {
+        collection: CollectionId,
+        seq: Seq,
+        mutations: Vec<Mutation>,
+        log: Option<LogPart>,
+        verdict: Option<Reply<Verdict>>,
+    },
     /// Absorb the whole tail and unlink all dead rows, then answer.
     Optimize { collection: CollectionId, seq: Seq, done: Reply<()>, log: Option<LogPart> },
     /// Let go of the shard.
@@ -155,6 +164,8 @@ pub(crate) struct SearchOrder {
     /// The answer must show this write.
     pub(crate) required: Seq,
     pub(crate) reply: Reply<Result<Answer, SearchError>>,
+    /// Its place among the searches under way.
+    pub(crate) _place: Permit,
 }
 
 /// How much of the pool a background job may use.

@@ -60,12 +60,14 @@ impl<T> Clone for Mailbox<T> {
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
     shared: Arc<Shared<T>>,
+    gates: Vec<Arc<Places>>,
 }
 
 impl<T> Drop for Inbox<T> {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::SeqCst);
         self.shared.places.close();
+        self.gates.iter().for_each(|gate| gate.close());
         self.shared.drain();
     }
 }
@@ -77,7 +79,7 @@ pub(crate) fn mailbox<T>(bounds: Bounds) -> (Mailbox<T>, Inbox<T>) {
     let places = Places::new(bounds);
     let closed = AtomicBool::new(false);
     let shared = Arc::new(Shared { sender, receiver, places, closed, capacity });
-    (Mailbox { shared: Arc::clone(&shared) }, Inbox { shared })
+    (Mailbox { shared: Arc::clone(&shared) }, Inbox { shared, gates: Vec::new() })
 }
 
 impl<T> Mailbox<T> {
@@ -155,7 +157,45 @@ impl<T> Mailbox<T> {
     }
 }
 
+/// Bounds one kind of message among all of a mailbox, so that those who may
+/// be refused, and come again at once, do not keep the others out.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate {
+    places: Arc<Places>,
+    capacity: usize,
+}
+
+impl Gate {
+    /// Gets a place; waits without blocking the thread, and without a limit.
+    pub(crate) async fn acquire_async(
+        &self,
+        bytes: usize,
+        backpressure: Backpressure,
+    ) -> Result<Permit, Refusal> {
+        match backpressure {
+            Backpressure::Reject => self.places.acquire(bytes, backpressure),
+            Backpressure::Wait | Backpressure::WaitAtMost(_) => self.places.acquire_async(bytes).await,
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Messages that were refused so far.
+    pub(crate) fn refused(&self) -> u64 {
+        self.places.refused()
+    }
+}
+
 impl<T> Inbox<T> {
+    /// A gate that ends with the mailbox.
+    pub(crate) fn gate(&mut self, bounds: Bounds) -> Gate {
+        let places = Places::new(bounds);
+        self.gates.push(Arc::clone(&places));
+        Gate { places, capacity: bounds.requests }
+    }
+
     pub(crate) fn try_next(&self) -> Option<Envelope<T>> {
         self.shared.receiver.try_recv().ok()
     }

@@ -7,6 +7,7 @@
 mod batch;
 mod command;
 mod journal;
+mod judge;
 mod mailbox;
 mod pace;
 mod places;
@@ -21,8 +22,8 @@ pub(crate) use command::{
 };
 pub(crate) use journal::{Journal, LogFault};
 pub(crate) use mailbox::{
-    Envelope, Inbox, Mailbox, NoAnswer, Reply, SignalInbox, Signals, mailbox, reply, reply_future, reports,
-    signals, wait_for_either,
+    Envelope, Gate, Inbox, Mailbox, NoAnswer, Reply, SignalInbox, Signals, mailbox, reply, reply_future,
+    reports, signals, wait_for_either,
 };
 pub use places::Backpressure;
 pub(crate) use places::{Bounds, Permit, Refusal};

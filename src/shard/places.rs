@@ -99,6 +99,9 @@ pub(super) struct Places {
     threads: Event,
     futures: Event,
     refused: AtomicU64,
+    /// Threads that wait: whoever does not wait is refused meanwhile, or those
+    /// who come again at once would take every place.
+    waiting: AtomicUsize,
 }
 
 impl Places {
@@ -113,6 +116,7 @@ impl Places {
             threads: Event::new(),
             futures: Event::new(),
             refused: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
         })
     }
 
@@ -169,6 +173,10 @@ impl Places {
         bytes: usize,
         backpressure: Backpressure,
     ) -> Result<Permit, Refusal> {
+        let is_late = self.waiting.load(Ordering::SeqCst) > 0 && !self.closed.load(Ordering::SeqCst);
+        if backpressure == Backpressure::Reject && is_late {
+            return self.refuse(Duration::ZERO);
+        }
         match (self.take(bytes), backpressure) {
             (Some(outcome), _) => outcome,
             (None, Backpressure::Reject) => self.refuse(Duration::ZERO),
@@ -178,6 +186,13 @@ impl Places {
     }
 
     fn wait(self: &Arc<Self>, bytes: usize, limit: Option<Duration>) -> Result<Permit, Refusal> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let outcome = self.wait_in_line(bytes, limit);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        outcome
+    }
+
+    fn wait_in_line(self: &Arc<Self>, bytes: usize, limit: Option<Duration>) -> Result<Permit, Refusal> {
         let started = Instant::now();
         loop {
             let listener = self.threads.listen();
@@ -420,6 +435,32 @@ mod tests {
             // All at a time: none gives its place back before the last has one.
             let held: Vec<Permit> = blocked.into_iter().map(|thread| thread.join().unwrap()).collect();
             assert_eq!(held.len(), 4);
+        });
+    }
+
+    #[test]
+    fn whoever_does_not_wait_passes_nobody_who_does() {
+        let places = within(1, 100);
+        let taken = places.acquire(1, Backpressure::Reject).unwrap();
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let waiting = &places;
+            let patient = scope.spawn(move || {
+                let places = waiting;
+                let place = places.acquire(1, Backpressure::Wait);
+                // Held until the others have tried.
+                let _ = told.recv();
+                place.map(drop)
+            });
+            while places.waiting.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            drop(taken);
+            for _ in 0..10_000 {
+                assert!(places.acquire(1, Backpressure::Reject).is_err(), "passed somebody who waits");
+            }
+            drop(tell);
+            assert_eq!(patient.join().unwrap(), Ok(()));
         });
     }
 }

@@ -15,7 +15,8 @@ use crate::id::{RecordId, Row, Seq};
 use crate::index::{Index, Plan, Settling};
 use crate::payload::{Filter, Resolver};
 use crate::rows::{
-    Allocation, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView, ViewParts,
+    Allocation, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView, Verdict,
+    ViewParts,
 };
 use crate::vector::{Matrix, Space, VectorStorage};
 
@@ -63,6 +64,8 @@ enum Work<T> {
         all: Arc<[Mutation]>,
         next: usize,
         keep: Option<T>,
+        /// How its condition was decided, if it has one.
+        verdict: Option<Verdict>,
     },
     Optimize(T),
 }
@@ -131,6 +134,8 @@ pub(crate) struct ShardState<T> {
     retired: VecDeque<(u64, RetiredRows)>,
     /// Optimizations under way: done when the batch is committed.
     optimizing: VecDeque<(u64, Seq, T)>,
+    /// Writes with a condition that were decided, and who waits for that.
+    decided: VecDeque<(Seq, T, Verdict)>,
     batches_sealed: u64,
     /// Rows that the index ever took in.
     absorbed: u64,
@@ -163,6 +168,7 @@ impl<T> ShardState<T> {
             dead_linked: Vec::new(),
             retired: VecDeque::new(),
             optimizing: VecDeque::new(),
+            decided: VecDeque::new(),
             batches_sealed: 0,
             absorbed: 0,
             linked: 0,
@@ -212,7 +218,7 @@ impl<T> ShardState<T> {
 
     /// Queues a write; `keep` is dropped when it is applied.
     pub(crate) fn enqueue(&mut self, seq: Seq, mutations: Vec<Mutation>, keep: T) {
-        let work = Work::Mutations { all: mutations.into(), next: 0, keep: Some(keep) };
+        let work = Work::Mutations { all: mutations.into(), next: 0, keep: Some(keep), verdict: None };
         self.pending.push_back(PendingWrite { seq, work });
     }
 
@@ -251,7 +257,7 @@ impl<T> ShardState<T> {
             step.changed = true;
             match next {
                 Some((mutation, coming)) => {
-                    self.apply(mutation, seq)?;
+                    self.apply_decided(mutation, seq)?;
                     self.seal_if_due(seq, coming);
                     step.applied += 1;
                     if coming == 0 {
@@ -271,8 +277,10 @@ impl<T> ShardState<T> {
         self.applied = self.applied.max(write.seq);
         self.live_applied = self.live;
         match write.work {
-            Work::Mutations { all, keep, .. } => {
-                drop(keep);
+            Work::Mutations { all, keep, verdict, .. } => {
+                if let (Some(keep), Some(verdict)) = (keep, verdict) {
+                    self.decided.push_back((write.seq, keep, verdict));
+                }
                 self.unshown.push((write.seq, all));
             }
             Work::Optimize(done) => {
@@ -283,11 +291,40 @@ impl<T> ShardState<T> {
         }
     }
 
+    /// Who waits for the verdict on a condition, and the verdict.
+    pub(crate) fn decided(&mut self) -> Option<(T, Verdict)> {
+        self.decided.pop_front().map(|(_, keep, verdict)| (keep, verdict))
+    }
+
+    /// Applies a mutation of the front write, under its condition if it has one.
+    fn apply_decided(&mut self, mutation: Mutation, seq: Seq) -> Result<(), Allocation> {
+        let Mutation::Conditional(new, condition) = mutation else { return self.apply(mutation, seq) };
+        let judged = self.judge(&new, condition);
+        if let Some(PendingWrite { work: Work::Mutations { verdict, .. }, .. }) = self.pending.front_mut() {
+            *verdict = Some(judged.clone());
+        }
+        if judged == Verdict::Written { self.upsert(new, seq) } else { Ok(()) }
+    }
+
+    pub(super) fn space(&self) -> &Space {
+        &self.space
+    }
+
+    pub(super) fn rows(&self) -> &RowStore {
+        &self.rows
+    }
+
     /// What is to be done again when the state is lost: reads the queues only.
     pub(crate) fn salvage(&mut self) -> Salvage<T> {
         let at = self.pending.front().map(|write| write.seq);
         let unshown = std::mem::take(&mut self.unshown);
-        let done = unshown.into_iter().map(|(seq, all)| (seq, Work::Mutations { all, next: 0, keep: None }));
+        let mut decided = std::mem::take(&mut self.decided);
+        let done = unshown.into_iter().map(|(seq, all)| {
+            // Whoever was not told the verdict yet is told it the second time.
+            let waits = decided.iter().position(|(decided, ..)| *decided == seq);
+            let keep = waits.and_then(|at| decided.remove(at)).map(|(_, keep, _)| keep);
+            (seq, Work::Mutations { all, next: 0, keep, verdict: None })
+        });
         let optimizing = std::mem::take(&mut self.optimizing);
         let ordered = optimizing.into_iter().map(|(_, seq, done)| (seq, Work::Optimize(done)));
         let mut writes: Vec<_> = done.chain(ordered).map(|(seq, work)| PendingWrite { seq, work }).collect();
@@ -309,6 +346,7 @@ impl<T> ShardState<T> {
     fn apply(&mut self, mutation: Mutation, seq: Seq) -> Result<(), Allocation> {
         match mutation {
             Mutation::Upsert(new) => self.upsert(new, seq),
+            Mutation::Conditional(..) => self.apply_decided(mutation, seq),
             Mutation::Delete(id) => {
                 if let Some(row) = self.live_row(&id) {
                     self.kill(row, seq);
@@ -365,7 +403,7 @@ impl<T> ShardState<T> {
         Ok(())
     }
 
-    fn live_row(&self, id: &RecordId) -> Option<Row> {
+    pub(super) fn live_row(&self, id: &RecordId) -> Option<Row> {
         self.directory.newest(id).filter(|row| self.rows.holds(*row, id))
     }
 

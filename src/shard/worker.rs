@@ -191,7 +191,8 @@ impl Worker {
             self.ports.reports.send(Report::Partial { ticket, shard, answer });
             return;
         }
-        let search = || search_one_shard(&published, &order.query, shard);
+        let abandoned = || order.reply.is_abandoned();
+        let search = || search_one_shard(&published, &order.query, shard, &abandoned);
         let answer = catch_unwind(AssertUnwindSafe(search)).unwrap_or_else(|defect| {
             error!(worker = self.number, shard, defect = describe(&*defect), "search panicked");
             Err(SearchError::Failed { shard })
@@ -322,9 +323,13 @@ impl Worker {
     fn take_write(&mut self, command: WriteCommand, permit: Permit) {
         match command {
             WriteCommand::Create { collection, state, rebuilder } => self.host(collection, *state, rebuilder),
-            WriteCommand::Write { collection, seq, mutations, .. } => {
+            WriteCommand::Write { collection, seq, mutations, verdict, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
-                    hosted.state.enqueue(seq, mutations, Keep::Place { _permit: permit });
+                    let keep = match verdict {
+                        Some(verdict) => Keep::Decided { verdict, _permit: permit },
+                        None => Keep::Place { _permit: permit },
+                    };
+                    hosted.state.enqueue(seq, mutations, keep);
                 }
             }
             WriteCommand::Optimize { collection, seq, done, .. } => {
@@ -381,6 +386,11 @@ impl Worker {
                 let step = hosted.state.step(SLICE_MUTATIONS).map_err(|fault| format!("{fault:?}"))?;
                 trace!(collection = collection.0, mutations = step.applied, "applied");
                 hosted.changed |= step.changed;
+                while let Some((keep, decided)) = hosted.state.decided() {
+                    if let Keep::Decided { verdict, .. } = keep {
+                        verdict.send(decided);
+                    }
+                }
                 Ok(())
             });
             if self.ports.queries.has_next() && began.elapsed() >= limit {

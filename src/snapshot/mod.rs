@@ -6,6 +6,8 @@ mod published;
 mod search;
 mod select;
 mod verify;
+mod watch;
+mod wishes;
 
 use std::sync::Arc;
 
@@ -181,6 +183,14 @@ impl Snapshot {
     /// True when the snapshot shows a record with this id. O(1), like [`Snapshot::get`].
     pub fn contains(&self, id: impl Into<RecordId>) -> bool {
         self.published.find(&id.into()).is_some()
+    }
+
+    /// The version of a record: the number of the write that it comes from.
+    /// `None`: the snapshot shows no record with this id. O(1), like
+    /// [`Snapshot::get`]. (Records of files of format 1 have version 0.)
+    pub fn version(&self, id: impl Into<RecordId>) -> Option<Seq> {
+        let (shard, row) = self.published.find(&id.into())?;
+        Some(shard.born(row))
     }
 
     /// Searches on the calling thread: no lock, no channel, and once the

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use crate::clock::Clock;
 use crate::id::{Generation, RecordId, Row, Seq};
 use crate::query::{SearchParams, Target};
 use crate::rows::{Directory, ShardView};
@@ -132,6 +133,7 @@ pub(crate) struct Context {
     pub(crate) directory: Arc<dyn Directory>,
     /// For batches of queries.
     pub(crate) helpers: Arc<dyn Helpers>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// The collection's `ef_search`.
     pub(crate) ef_search: usize,
     /// What searches ask for that do not say it.

@@ -81,9 +81,14 @@ pub(crate) fn run(
             thread::Builder::new().name("load-judge".to_owned()).spawn_scoped(scope, work)?;
         }
         let mut gathered = Gathered::new(scenario, &shared, &windows, judge);
-        while !senders.iter().all(thread::ScopedJoinHandle::is_finished) {
+        loop {
             thread::sleep(gathered.until_next());
+            // Asked before the interval is closed: the last one has all that was done.
+            let is_over = senders.iter().all(thread::ScopedJoinHandle::is_finished);
             watch(gathered.close_interval());
+            if is_over {
+                break;
+            }
         }
         judging.store(false, Ordering::Relaxed);
         gathered.report.totals.threads = machine::threads();

@@ -44,7 +44,7 @@ impl ArchJob for Among<'_, '_> {
         let mut nodes = rows.filter_map(held);
         let (mut next, mut distances) = ([0; BLOCK], [0.0; BLOCK]);
         let mut count = fill(&walk, &mut nodes, &mut next);
-        while count > 0 {
+        while count > 0 && !request.ends.are_due(effort.distances) {
             let (block, measured) = (next, count);
             // On its way while this block is measured.
             count = fill(&walk, &mut nodes, &mut next);

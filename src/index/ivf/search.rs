@@ -91,7 +91,9 @@ pub(super) fn search(
     if request.k == 0 || held == 0 {
         return Effort::default();
     }
-    let filed = version.filed.as_ref().filter(|_| request.k < held.div_ceil(2) && request.ef < held);
+    // All rows within a distance may be in any list.
+    let by_lists = request.k < held.div_ceil(2) && request.ef < held && request.ends.reach.is_none();
+    let filed = version.filed.as_ref().filter(|_| by_lists);
     let Some(filed) = filed else {
         return Effort { distances: flat::scan(&version.held, points, request, scratch, found), hops: 0 };
     };
@@ -154,7 +156,11 @@ impl Search<'_> {
             let mut rerank = Some(Rerank::new(self.points, &request, RERANKED, scratch));
             while let Some(next) = rerank {
                 rerank = next.advance(self.points, &request, scratch, found, &mut effort);
+                if request.ends.are_due(effort.distances) {
+                    break;
+                }
             }
+            request.ends.spend(effort.distances);
         }
         effort
     }
@@ -178,7 +184,7 @@ impl Search<'_> {
             let metric = self.points.space.metric();
             self.filed.trained.coarse.near(self.request.query, metric, all, coarse, near);
             near.sort_by_key(|near| !visited.contains(&near.row));
-            while met < goal.rows && done < all {
+            while met < goal.rows && done < all && !self.request.ends.are_due_now(0) {
                 met += visit(&near[done..=done]);
                 done += 1;
             }
@@ -219,6 +225,9 @@ impl Search<'_> {
         let hops = self.each_list(goal, coarse, near, |lists| {
             let mut met = 0;
             for list in lists {
+                if self.request.ends.are_due_now(0) {
+                    break;
+                }
                 let base = match (residual, metric) {
                     (true, _) => list.distance,
                     (false, Metric::Dot) => 0.0,

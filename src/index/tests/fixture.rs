@@ -7,7 +7,7 @@ use crate::index::flat::Flat;
 use crate::index::graph::{Coding, GraphOptions, QuantizedGraph};
 use crate::index::hnsw::{Hnsw, HnswOptions};
 use crate::index::ivf::{Ivf, IvfOptions};
-use crate::index::{Batch, Effort, Executor, Index, IndexVersion, Points, Request, Scratch, Task};
+use crate::index::{Batch, Effort, Ends, Executor, Index, IndexVersion, Points, Request, Scratch, Task};
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::{Bits, ProductShape, Shape};
@@ -266,7 +266,7 @@ impl Fixture {
         admit: Option<&dyn Fn(Row) -> bool>,
     ) -> Vec<Row> {
         let query = self.prepared(query);
-        let request = Request { query: &query, k, ef, bound: f32::INFINITY, admit };
+        let request = Request { query: &query, k, ef, bound: f32::INFINITY, admit, ends: Ends::default() };
         let (found, _) = self.search_in(&*self.index.version(), &request);
         found.iter().map(|near| near.row).collect()
     }

@@ -26,8 +26,10 @@ pub(crate) use write::{Meta, write};
 
 use crate::persist::frame::FORMAT;
 
-/// The format version of a checkpoint in which no record has a payload.
-const FORMAT_BARE: u32 = 1;
+/// Of the columns that may follow the rows: the writes that live rows come
+/// from, and their payloads.
+const BIRTHS: u8 = 1;
+const PAYLOADS: u8 = 2;
 
 const MAGIC: &[u8; 8] = b"vecino\0C";
 const META: [u8; 4] = *b"meta";

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use super::section::{PIECE, SectionWriter};
-use super::{DEAD, DRAFT, FORMAT, FORMAT_BARE, FREE, INDEX, LIVE, META, ROWS, VECTORS};
+use super::{BIRTHS, DEAD, DRAFT, FORMAT, FREE, INDEX, LIVE, META, PAYLOADS, ROWS, VECTORS};
 use crate::bits::RowSet;
 use crate::codec::{Encoder, encode_id};
 use crate::id::{Row, Seq};
@@ -50,10 +50,7 @@ fn write_draft(
     config: &[u8],
     cancelled: &AtomicBool,
 ) -> Result<u64, FileError> {
-    // Without payloads it is a file that earlier versions read too.
-    let has_payloads = published.shards.iter().any(|shard| !shard.payloads().is_empty());
-    let format = if has_payloads { FORMAT } else { FORMAT_BARE };
-    let mut out = SectionWriter::create(storage, draft, format, cancelled)?;
+    let mut out = SectionWriter::create(storage, draft, FORMAT, cancelled)?;
     let mut meta = Encoder::default();
     meta.bytes(published.context.name.as_bytes());
     meta.bytes(config);
@@ -139,7 +136,12 @@ fn write_shard(
             encode_id(id, &mut rows);
         }
     }
+    rows.u8(BIRTHS);
+    for (_, row) in chosen.written().filter(|(kind, _)| *kind == LIVE) {
+        rows.u64(shard.born(row).0);
+    }
     if !shard.payloads().is_empty() {
+        rows.u8(PAYLOADS);
         for (_, row) in chosen.written().filter(|(kind, _)| *kind == LIVE) {
             encode_payload(&shard.payload(row, published.seq), &mut rows);
         }

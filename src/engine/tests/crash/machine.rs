@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::{Content, Model};
+use crate::clock::ManualClock;
 use crate::coordinator::{Admission, NotAdmitted};
 use crate::durability::Durability;
 use crate::engine::backup::Alone;
@@ -201,7 +202,13 @@ impl Machine {
                     let log = Some(LogPart { parts: count, durability: asked.durability });
                     let collection = hosted.blueprint.id;
                     for (worker, mutations) in parts {
-                        queues[worker].push(WriteCommand::Write { collection, seq, mutations, log });
+                        queues[worker].push(WriteCommand::Write {
+                            collection,
+                            seq,
+                            mutations,
+                            log,
+                            verdict: None,
+                        });
                     }
                     return;
                 }
@@ -291,7 +298,12 @@ impl Hosted {
     }
 
     fn publish(&mut self) -> Published {
-        self.blueprint.publish(Arc::new(Alone), Box::new(Alone), Box::new(Alone))
+        self.blueprint.publish(
+            Arc::new(ManualClock::default()),
+            Arc::new(Alone),
+            Box::new(Alone),
+            Box::new(Alone),
+        )
     }
 
     fn content(&mut self) -> Content {
