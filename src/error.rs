@@ -106,6 +106,28 @@ pub enum CollectionError {
     Params(#[from] ParamsError),
 }
 
+/// Why a name is not that of an index.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// There is no such index, or it does not stand with the rest of the name.
+    #[error("there is no index {part:?} (in {name:?})")]
+    Unknown {
+        /// What was not understood.
+        part: String,
+        /// The whole name.
+        name: String,
+    },
+    /// What stands in the place of a number is none.
+    #[error("{text:?} is no number (in {part:?})")]
+    Number {
+        /// What stands there.
+        text: String,
+        /// The part of the name.
+        part: String,
+    },
+}
+
 /// Why a target cannot be searched to, or a wish not fulfilled.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]

@@ -10,7 +10,8 @@
 //! - [`Snapshot`]: a state that never changes, for repeatable reads and paging.
 //! - [`Query`] and [`Answer`], [`Record`], [`RecordId`], [`Metric`].
 //! - [`SearchParams`]: searching to a recall or a time instead of with a breadth.
-//! - [`CollectionConfig`], [`IndexSpec`], [`GraphConfig`], [`HnswConfig`]: what a collection is made of.
+//! - [`CollectionConfig`], [`IndexSpec`], [`GraphConfig`], [`HnswConfig`],
+//!   [`IvfConfig`], [`PqConfig`]: what a collection is made of.
 //! - [`EngineBuilder::open`], [`Durability`], [`Snapshot::checkpoint`],
 //!   [`Engine::inspect`]: engines with a folder, and backups.
 //! - [Operating vecino](operating): sizing, metrics, events, what to do when something rises.
@@ -119,12 +120,12 @@ pub use clock::{Clock, ManualClock};
 pub use durability::Durability;
 pub use engine::{
     Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, GraphConfig,
-    HnswConfig, IndexSpec, Outcome, Recovery, ShardStats, TargetChoice, TargetStats, TuningStats,
-    VectorBytes, Write,
+    HnswConfig, IndexSpec, IvfConfig, IvfStorage, Outcome, PqConfig, Recovery, ShardStats, TargetChoice,
+    TargetStats, TuningStats, VectorBytes, Write,
 };
 pub use error::{
     BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError, OpenError,
-    Operation, ParamsError, ReadError, SearchError, WaitError, WriteError,
+    Operation, ParamsError, ReadError, SearchError, SpecError, WaitError, WriteError,
 };
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;

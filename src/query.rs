@@ -88,6 +88,14 @@ impl<'a> Query<'a> {
         self.params(SearchParams::ef_search(ef_search))
     }
 
+    /// The lists that a search of an inverted file
+    /// ([`IndexSpec::Ivf`](crate::IndexSpec::Ivf)) looks through: the breadth
+    /// of such an index, so this is [`Query::ef_search`] by the name that it has there.
+    #[must_use]
+    pub fn nprobe(self, nprobe: usize) -> Self {
+        self.ef_search(nprobe)
+    }
+
     /// How hard to search: a breadth, or a target such as a recall of 0.98.
     /// The collection's own default is used when this is not said. A target
     /// that is none makes the search give [`ParamsError`](crate::ParamsError).

@@ -24,7 +24,8 @@ use std::time::Duration;
 use common::{METRICS, Rng, block_on, index_specs, watchdog};
 use vecino::{
     Answer, BuildError, Collection, CollectionConfig, CollectionError, Engine, GraphConfig, HnswConfig,
-    IndexSpec, Metric, Query, Record, RecordId, SearchError, Seq, VectorError, WaitError, WriteError,
+    IndexSpec, IvfConfig, IvfStorage, Metric, PqConfig, Query, Record, RecordId, SearchError, Seq,
+    VectorError, WaitError, WriteError,
 };
 
 const ISA: &str = "VECINO_ISA";
@@ -396,7 +397,26 @@ fn settings_outside_their_bounds_are_named_with_their_value() {
     let with = |graph| dims(2).index(IndexSpec::Hnsw(graph));
     let codes = GraphConfig::default();
     let coded = |codes| dims(2).index(IndexSpec::Graph(codes));
+    let lists = IvfConfig::default();
+    let listed = |lists| dims(8).index(IndexSpec::Ivf(lists));
+    let cut = |num_subquantizers, bits_per_code| {
+        listed(lists.storage(IvfStorage::Pq { num_subquantizers, bits_per_code }))
+    };
+    let all = |codes| dims(8).index(IndexSpec::Pq(codes));
     let refused = [
+        (listed(lists.nlist(1)), "nlist", 1),
+        (listed(lists.nlist(usize::MAX)), "nlist", usize::MAX),
+        (listed(lists.nprobe(0)), "nprobe", 0),
+        (listed(lists.nprobe(usize::MAX)), "nprobe", usize::MAX),
+        (listed(lists.oversample(0)), "oversample", 0),
+        (listed(lists.oversample(usize::MAX)), "oversample", usize::MAX),
+        (cut(0, 4), "num_subquantizers", 0),
+        (cut(9, 4), "num_subquantizers", 9),
+        (cut(8, 5), "bits_per_code", 5),
+        (all(PqConfig::new(0)), "num_subquantizers", 0),
+        (all(PqConfig::new(usize::MAX)), "num_subquantizers", usize::MAX),
+        (all(PqConfig::new(8).bits_per_code(0)), "bits_per_code", 0),
+        (all(PqConfig::new(8).ef_search(0)), "ef_search", 0),
         (dims(0), "dimension", 0),
         (dims(65_537), "dimension", 65_537),
         (dims(usize::MAX), "dimension", usize::MAX),
@@ -423,7 +443,9 @@ fn settings_outside_their_bounds_are_named_with_their_value() {
             Err(CollectionError::Setting { parameter, value, least, most }) => {
                 assert_eq!((parameter, value), (name, wrong));
                 // Of codes, not every number between the bounds is allowed.
-                assert!(value < least || value > most || name.starts_with("code_"));
+                assert!(
+                    value < least || value > most || name.starts_with("code_") || name == "bits_per_code"
+                );
             }
             other => panic!("{config:?}: {other:?}"),
         }

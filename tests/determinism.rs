@@ -147,6 +147,7 @@ fn compare(workers: usize, metric: Metric, seed: u64, paces: &[Pace]) {
     let indexes = [
         IndexSpec::Graph(GraphConfig::default().ef_construction(60)),
         IndexSpec::Hnsw(HnswConfig::default().m(8).ef_construction(60)),
+        "IVF,PQ4x4fsr".parse().unwrap(),
     ];
     for index in indexes {
         let expected = run(workers, index, metric, seed, PLAIN);

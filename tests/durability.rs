@@ -19,6 +19,13 @@ use vecino::{
     Query, Record, Snapshot, VectorStorage,
 };
 
+/// Every kind of index.
+fn indexes() -> [IndexSpec; 6] {
+    let named = |name: &str| name.parse().unwrap();
+    let (graph, hnsw) = (IndexSpec::graph(), IndexSpec::hnsw());
+    [IndexSpec::Flat, graph, hnsw, IndexSpec::ivf(), named("IVF20,PQ12x4fsr"), named("PQ12x4fs")]
+}
+
 /// A folder that is removed at the end.
 struct Folder(PathBuf);
 
@@ -97,13 +104,13 @@ fn records_collections_and_numbers_are_there_again_after_reopening() {
 
 #[test]
 fn checkpoints_take_the_place_of_logs_and_keep_answers_for_every_index_and_metric() {
-    for (at, index) in [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw()].into_iter().enumerate() {
+    for (at, index) in indexes().into_iter().enumerate() {
         for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {
             let folder = Folder::new(&format!("checkpoint-{at}-{metric}"));
             let engine = builder().workers(2).open(&folder.0).unwrap();
             let config = CollectionConfig::new(12, metric).index(index);
             let items = engine.create_collection("items", config).unwrap();
-            items.upsert_batch(records(0..1_500, 12)).unwrap();
+            items.upsert_batch(records(0..3_000, 12)).unwrap();
             items.delete_batch((0..300u64).step_by(2)).unwrap();
             items.upsert_batch(records(10..40, 12)).unwrap().wait().unwrap();
             engine.checkpoint().unwrap();

@@ -14,10 +14,17 @@ fn vector(id: u64, dim: usize) -> Vec<f32> {
         .collect()
 }
 
+/// Every kind of index.
+fn indexes() -> [IndexSpec; 6] {
+    let named = |name: &str| name.parse().unwrap();
+    let (graph, hnsw) = (IndexSpec::graph(), IndexSpec::hnsw());
+    [IndexSpec::Flat, graph, hnsw, IndexSpec::ivf(), named("IVF20,PQ12x4fsr"), named("PQ12x4fs")]
+}
+
 #[test]
 fn records_are_found_replaced_and_deleted() {
     for workers in [1, 3] {
-        for spec in [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw()] {
+        for spec in indexes() {
             let engine = Engine::builder().workers(workers).build().unwrap();
             let config = CollectionConfig::new(16, Metric::L2).index(spec);
             let items = engine.create_collection("items", config).unwrap();
@@ -48,7 +55,7 @@ fn records_are_found_replaced_and_deleted() {
 #[test]
 fn searches_that_take_turns_give_the_answers_of_single_ones() {
     for (workers, metric) in [(1, Metric::L2), (3, Metric::Cosine), (1, Metric::Dot)] {
-        for spec in [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw()] {
+        for spec in indexes() {
             let engine = Engine::builder().workers(workers).build().unwrap();
             let items =
                 engine.create_collection("items", CollectionConfig::new(24, metric).index(spec)).unwrap();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use vecino::VectorStorage;
+use vecino::{IndexSpec, VectorStorage};
 
 use super::Result;
 
@@ -16,7 +16,7 @@ Options of ann_benchmark:
   --metric l2|cos|ip   instead of the file `metric`
   --queries N          queries used, from the start                  [1000]
   --k K                hits for each query                           [10]
-  --index graph|hnsw|flat                                            [graph]
+  --index graph|hnsw|flat|ivf, or a name such as IVF1024,PQ98x4fsr   [graph]
   --m M                links of a row, for hnsw                      [16]
   --ef-construction N  breadth of the search while building          [hnsw: 200; graph: its own]
   --degree D           links of a row, for graph                     [64]
@@ -24,7 +24,8 @@ Options of ann_benchmark:
   --code-bytes B       bytes of a record's code, for graph           [measured]
   --vectors lossless|half|byte|full  how vectors are stored          [lossless]
   --lean               the preset for least memory; for graph only
-  --ef LIST            search breadths, such as 16,64,256
+  --oversample N       rows measured for each hit, for IVF with PQ   [10]
+  --ef LIST            search breadths (nprobe of IVF), such as 16,64,256
   --shards S           shards, one worker each                       [1]
   --threads T          threads that build                            [2]
   --out FILE           append the JSON lines to this file as well
@@ -39,6 +40,8 @@ pub(super) enum Index {
     Flat,
     Hnsw,
     Graph,
+    /// Lists, or codes, by a name.
+    Named(IndexSpec),
 }
 
 /// What the command line says.
@@ -51,6 +54,8 @@ pub(super) struct Arguments {
     pub(super) queries: usize,
     pub(super) k: usize,
     pub(super) index: Index,
+    pub(super) index_name: String,
+    pub(super) oversample: Option<usize>,
     pub(super) m: usize,
     pub(super) ef_construction: Option<usize>,
     pub(super) degree: Option<usize>,
@@ -79,6 +84,8 @@ impl Arguments {
             queries: 1_000,
             k: 10,
             index: Index::Graph,
+            index_name: String::new(),
+            oversample: None,
             m: 16,
             ef_construction: None,
             degree: None,
@@ -138,6 +145,7 @@ impl Arguments {
             "--degree" => self.degree = Some(number(option, &value)?),
             "--code-bits" => self.code_bits = Some(number(option, &value)?),
             "--code-bytes" => self.code_bytes = Some(number(option, &value)?),
+            "--oversample" => self.oversample = Some(number(option, &value)?),
             "--shards" => self.shards = number(option, &value)?,
             "--threads" => self.threads = number(option, &value)?,
             "--seconds" => self.seconds = number(option, &value)?,
@@ -158,8 +166,10 @@ impl Arguments {
                     "flat" => Index::Flat,
                     "hnsw" => Index::Hnsw,
                     "graph" => Index::Graph,
-                    _ => return Err(format!("--index is {value:?}, but must be graph, hnsw or flat").into()),
-                }
+                    "ivf" => Index::Named(IndexSpec::ivf()),
+                    name => Index::Named(name.parse()?),
+                };
+                self.index_name = value;
             }
             _ => return Err(format!("unknown option {option:?}\n{HELP}").into()),
         }
@@ -172,6 +182,7 @@ impl Arguments {
             Index::Flat => "flat".to_owned(),
             Index::Hnsw => format!("hnsw-M{}", self.m),
             Index::Graph => "graph".to_owned(),
+            Index::Named(_) => self.index_name.clone(),
         };
         let lean = if self.lean { "-lean" } else { "" };
         let vectors = match self.vectors {

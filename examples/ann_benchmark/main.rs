@@ -81,6 +81,10 @@ fn create(arguments: &Arguments, data: &Data) -> Result<(Engine, Collection)> {
             IndexSpec::Hnsw(HnswConfig::default().m(arguments.m).ef_construction(breadth))
         }
         Index::Graph => IndexSpec::Graph(graph_config(arguments)),
+        Index::Named(IndexSpec::Ivf(lists)) => {
+            IndexSpec::Ivf(arguments.oversample.map_or(lists, |oversample| lists.oversample(oversample)))
+        }
+        Index::Named(spec) => spec,
     };
     let mut config = CollectionConfig::new(data.dim, data.metric.of_collection());
     config = if arguments.lean { config.lean() } else { config.index(index) };

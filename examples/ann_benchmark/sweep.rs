@@ -49,6 +49,7 @@ fn breadths(arguments: &Arguments) -> Vec<usize> {
     match arguments.index {
         Index::Flat => vec![0],
         Index::Hnsw => arguments.breadths.iter().copied().filter(|ef| *ef >= arguments.k).collect(),
+        Index::Named(_) => arguments.breadths.clone(),
         // The graph keeps candidates enough for k whatever its breadth.
         Index::Graph => arguments.breadths.iter().copied().filter(|ef| 3 * *ef >= arguments.k).collect(),
     }

@@ -1,13 +1,20 @@
 //! What a collection is made of.
 
+mod factory;
+mod lists;
+
 use super::defaults;
 use crate::codec::{Decoder, Malformed};
 use crate::error::CollectionError;
-use crate::index::{Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, QuantizedGraph, Saved, Screened};
+use crate::index::{
+    Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, Ivf, QuantizedGraph, Saved, Screened,
+};
 use crate::metric::Metric;
 use crate::quant::{Bits, MAX_TRAINED, Shape};
 use crate::query::{Goal, SearchParams};
 use crate::vector::VectorStorage;
+
+pub use lists::{IvfConfig, IvfStorage, PqConfig};
 
 /// How near records are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +28,11 @@ pub enum IndexSpec {
     Graph(GraphConfig),
     /// A layered graph: near-exact, about O(log records) a search.
     Hnsw(HnswConfig),
+    /// Lists around centres, some of which a search looks through: builds
+    /// fastest, and with codes takes little memory.
+    Ivf(IvfConfig),
+    /// All product codes, one after the other, then the best by their vectors.
+    Pq(PqConfig),
 }
 
 impl IndexSpec {
@@ -316,6 +328,12 @@ impl CollectionConfig {
             bounded("ef_construction", graph.ef_construction, 1, defaults::EF_CONSTRUCTION_MOST)?;
             bounded("ef_search", graph.ef_search, 1, defaults::EF_SEARCH_MOST)?;
         }
+        if let IndexSpec::Ivf(lists) = &self.index {
+            lists.check(self.dimension)?;
+        }
+        if let IndexSpec::Pq(codes) = &self.index {
+            codes.check(self.dimension)?;
+        }
         if let Some(params) = self.search {
             params.check()?;
             if let Goal::Breadth(ef_search) = params.goal() {
@@ -334,6 +352,8 @@ impl CollectionConfig {
                 Err(options) => Box::new(Hnsw::new(options)),
             },
             IndexSpec::Hnsw(graph) => Box::new(Hnsw::new(graph.options())),
+            IndexSpec::Ivf(lists) => Box::new(Ivf::new(lists.options())),
+            IndexSpec::Pq(codes) => Box::new(Ivf::new(codes.options())),
         };
         Box::new(Screened::new(inner))
     }
@@ -351,6 +371,8 @@ impl CollectionConfig {
                 Err(options) => Box::new(Hnsw::load(options, saved, input)?),
             },
             IndexSpec::Hnsw(graph) => Box::new(Hnsw::load(graph.options(), saved, input)?),
+            IndexSpec::Ivf(lists) => Box::new(Ivf::load(lists.options(), self.dimension, saved, input)?),
+            IndexSpec::Pq(codes) => Box::new(Ivf::load(codes.options(), self.dimension, saved, input)?),
         };
         Ok(Box::new(Screened::loaded(inner, saved)))
     }
@@ -370,6 +392,8 @@ impl CollectionConfig {
             IndexSpec::Flat => defaults::EF_SEARCH,
             IndexSpec::Hnsw(graph) => graph.ef_search,
             IndexSpec::Graph(graph) => graph.ef_search,
+            IndexSpec::Ivf(lists) => lists.nprobe,
+            IndexSpec::Pq(codes) => codes.ef_search,
         }
     }
 }

@@ -106,5 +106,21 @@ pub(super) const CODE_BYTES_MOST: usize = 512;
 pub(super) const EF_SEARCH: usize = 64;
 pub(super) const EF_SEARCH_MOST: usize = 1 << 20;
 
+/// Lists that a search looks through: recall of about 0.95 to 0.99 for 10 hits
+/// of four times the root of the number of rows.
+pub(super) const NPROBE: usize = 16;
+
+/// Rows that are measured for each that is wanted, at most: codes of half a
+/// byte for each 8 to 16 numbers lose few rows beyond it.
+pub(super) const OVERSAMPLE: usize = 10;
+/// More would be the exact search of a list.
+pub(super) const OVERSAMPLE_MOST: usize = 10_000;
+
+/// Rows that a scan of all codes measures, for the same reason.
+pub(super) const PQ_EF_SEARCH: usize = 100;
+
+/// Sums of looked-up bytes stay fine enough up to it.
+pub(super) const SUBQUANTIZERS_MOST: usize = 1_024;
+
 /// Any fixed number: the same log then builds the same graph.
 pub(super) const SEED: u64 = 42;

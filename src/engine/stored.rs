@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::config::{CollectionConfig, GraphConfig, HnswConfig, IndexSpec};
+use super::config::{CollectionConfig, GraphConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage, PqConfig};
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::metric::Metric;
 use crate::query::{Goal, SearchParams, Target};
@@ -35,6 +35,28 @@ impl CollectionConfig {
                 out.size(graph.ef_construction);
                 out.size(graph.ef_search);
                 out.u64(graph.seed);
+            }
+            IndexSpec::Ivf(lists) => {
+                out.u8(3);
+                // Never 0.
+                out.size(lists.nlist.unwrap_or(0));
+                out.size(lists.nprobe);
+                let (parts, bits) = match lists.storage {
+                    IvfStorage::Flat => (0, 0),
+                    IvfStorage::Pq { num_subquantizers, bits_per_code } => (num_subquantizers, bits_per_code),
+                };
+                out.size(parts);
+                out.size(bits);
+                out.u8(u8::from(lists.residual));
+                out.size(lists.oversample);
+                out.u64(lists.seed);
+            }
+            IndexSpec::Pq(codes) => {
+                out.u8(4);
+                out.size(codes.num_subquantizers);
+                out.size(codes.bits_per_code);
+                out.size(codes.ef_search);
+                out.u64(codes.seed);
             }
         }
         out.u8(match self.vector_storage() {
@@ -81,6 +103,23 @@ impl CollectionConfig {
                 ef_search: input.size()?,
                 seed: input.u64()?,
             }),
+            3 => IndexSpec::Ivf(IvfConfig {
+                nlist: Some(input.size()?).filter(|nlist| *nlist > 0),
+                nprobe: input.size()?,
+                storage: match (input.size()?, input.size()?) {
+                    (0, 0) => IvfStorage::Flat,
+                    (num_subquantizers, bits_per_code) => IvfStorage::Pq { num_subquantizers, bits_per_code },
+                },
+                residual: input.u8()? == 1,
+                oversample: input.size()?,
+                seed: input.u64()?,
+            }),
+            4 => IndexSpec::Pq(PqConfig {
+                num_subquantizers: input.size()?,
+                bits_per_code: input.size()?,
+                ef_search: input.size()?,
+                seed: input.u64()?,
+            }),
             _ => return Err(input.fault("the index is unknown")),
         };
         let storage = match input.u8()? {
@@ -119,6 +158,9 @@ mod tests {
             base.index(IndexSpec::Hnsw(HnswConfig::default().m(8).seed(3))),
             base.index(IndexSpec::Graph(GraphConfig::default().code_bits(7).code_bytes(128)))
                 .search(SearchParams::recall(0.95)),
+            base.index(IndexSpec::ivf()),
+            base.index("IVF100,PQ48x4fsr".parse().unwrap()),
+            base.index(IndexSpec::Pq(PqConfig::new(384).bits_per_code(8).seed(7))),
             base.vectors(VectorStorage::Half),
             base.lean(),
             CollectionConfig::new(3, Metric::Dot).search(SearchParams::p99(Duration::from_micros(70))),

@@ -22,10 +22,12 @@ mod cow;
 mod flat;
 mod graph;
 mod hnsw;
+mod ivf;
 mod links;
 mod measure;
 mod parallel;
 mod pool;
+mod rerank;
 mod scratch;
 mod screened;
 mod sift;
@@ -36,6 +38,7 @@ pub(crate) use cow::{BlockView, Blocks, Versions};
 pub(crate) use flat::Flat;
 pub(crate) use graph::{Coding, GraphOptions, QuantizedGraph};
 pub(crate) use hnsw::{Hnsw, HnswOptions};
+pub(crate) use ivf::{Ivf, IvfOptions, MAX_LISTS};
 pub(crate) use scratch::Scratch;
 pub(crate) use screened::Screened;
 
@@ -315,7 +318,7 @@ pub(crate) trait Index: Send {
     /// Bytes of the whole index, with blocks that wait to be reused.
     fn bytes(&self) -> usize;
 
-    /// The kind, for statistics: "graph", "hnsw", "flat".
+    /// The kind, for statistics: "graph", "hnsw", "ivf", "pq", "flat".
     fn kind(&self) -> &'static str;
 }
 

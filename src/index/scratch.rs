@@ -1,5 +1,6 @@
 //! What a search needs beside the index: kept by the searching thread, grown once.
 
+use super::ivf::IvfScratch;
 use super::pool::Pool;
 use super::sift::SiftScratch;
 use crate::id::Row;
@@ -27,6 +28,8 @@ pub(crate) struct Scratch {
     pub(crate) candidates: Vec<Neighbor>,
     /// What an exact search by codes needs.
     pub(super) sift: SiftScratch,
+    /// What a search of lists needs.
+    pub(super) ivf: IvfScratch,
 }
 
 /// A set of rows in the order in which they came, emptied in time proportional

@@ -9,6 +9,8 @@
 
 use std::fmt::Debug;
 
+use super::scan::SCAN_ROWS;
+
 /// Work that can be compiled for any instruction set.
 pub(crate) trait ArchJob {
     /// What it gives.
@@ -29,6 +31,19 @@ pub(crate) trait Arch: Copy + Debug + Send + Sync + 'static {
 
     /// As [`Kernels::nibble_dots`](super::Kernels::nibble_dots).
     fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]);
+
+    /// The sums of the 32 rows of a group of codes: see [`scan`](super::scan).
+    ///
+    /// # Panics
+    /// When tables and codes differ in length, or are not whole steps.
+    fn scan(self, tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]);
+
+    /// A bit for each of the numbers of a group that is not above the bound; none
+    /// for what is no number.
+    #[inline(always)]
+    fn within(self, numbers: &[f32; SCAN_ROWS], bound: f32) -> u32 {
+        numbers.iter().enumerate().fold(0, |bits, (at, number)| bits | u32::from(*number <= bound) << at)
+    }
 
     /// A bit for each of eight numbers that is above the bound.
     #[inline(always)]
@@ -55,6 +70,11 @@ impl Arch for Portable {
     #[inline]
     fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
         super::scalar::nibble_dots(query, rows, out);
+    }
+
+    #[inline]
+    fn scan(self, tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]) {
+        super::scalar::scan(tables, codes, sums);
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod isa;
 mod lanes;
 mod prefetch;
 mod scalar;
+mod scan;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
@@ -25,6 +26,7 @@ pub(crate) use codes::{CodeDots, LINE};
 pub(crate) use formats::{BYTES_HEADER, Element, from_half, to_half};
 use isa::Isa;
 pub(crate) use prefetch::{prefetch, prefetch_all};
+pub(crate) use scan::{SCAN_POSITION, SCAN_ROWS, SCAN_STEP};
 
 /// Distances of one query to many rows within a bound.
 pub(crate) type ManyWithin<T> = fn(query: &[f32], rows: &[&[T]], bound: f32, out: &mut [f32]);

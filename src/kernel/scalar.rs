@@ -4,6 +4,7 @@
 
 use super::codes::{Packing, check};
 use super::formats::Element;
+use super::scan::{self, SCAN_POSITION, SCAN_ROWS};
 use super::{Kernels, Level, Portable, RowKernels};
 
 pub(super) const KERNELS: Kernels = Kernels {
@@ -74,4 +75,16 @@ pub(super) fn nibble_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
 #[inline(always)]
 fn code_dot(query: &[i8], row: &[u8], code: impl Fn(u8) -> u8) -> i32 {
     query.iter().zip(row).map(|(weight, byte)| i32::from(*weight) * i32::from(code(*byte))).sum()
+}
+
+pub(super) fn scan(tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]) {
+    scan::check(tables, codes);
+    *sums = [0; SCAN_ROWS];
+    for (table, codes) in tables.chunks_exact(SCAN_POSITION).zip(codes.chunks_exact(SCAN_POSITION)) {
+        for (row, byte) in codes.iter().enumerate() {
+            for (row, code) in [(row, byte & 15), (row + SCAN_POSITION, byte >> 4)] {
+                sums[row] = sums[row].wrapping_add(u16::from(table[usize::from(code)]));
+            }
+        }
+    }
 }

@@ -7,12 +7,18 @@
 //! each loses at most one smallest subnormal.
 
 mod formats;
+mod scan;
 
 use std::io::Write;
 
 use formats::{
     every_half_is_loaded_as_its_number, rows_of_another_dimension_are_refused,
     rows_of_bytes_give_what_their_numbers_give, rows_of_halves_give_what_their_numbers_give,
+};
+
+use scan::{
+    groups_that_do_not_fit_are_refused, looked_up_numbers_are_summed_exactly,
+    numbers_within_a_bound_are_told, the_largest_sums_still_fit,
 };
 
 use super::isa::Isa;
@@ -432,6 +438,10 @@ stamp_on_each!(
         what_has_no_weight_does_not_count,
         codes_may_stand_anywhere,
         codes_that_do_not_fit_are_refused,
+        looked_up_numbers_are_summed_exactly,
+        the_largest_sums_still_fit,
+        numbers_within_a_bound_are_told,
+        groups_that_do_not_fit_are_refused,
     ],
     beyond_scalar: [a_bound_abandons_far_rows_of_many_dimensions]
 );

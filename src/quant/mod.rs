@@ -8,7 +8,8 @@
 //! and the two lengths give the squared distance. Projecting before rounding
 //! is the idea of LeanVec (Tepper et al., 2023) and SAQ (Li et al., 2025).
 //!
-//! A [`Sieve`] makes codes of another kind, which do not estimate but bound.
+//! A [`Sieve`] makes codes of another kind, which do not estimate but bound;
+//! a [`ProductQuantizer`] those of another family, cut into parts.
 //!
 //! [`Shape`] says how large a code is and [`choose`](fn@choose) finds one;
 //! [`Codec`] is trained on rows and makes [codes](block) of vectors, queries
@@ -19,7 +20,9 @@ mod basis;
 mod block;
 mod choose;
 mod codec;
+mod kmeans;
 mod principal;
+mod product;
 mod projection;
 mod query;
 mod shape;
@@ -30,7 +33,9 @@ mod tests;
 pub(crate) use block::{ROW_WORD, row_of};
 pub(crate) use choose::choose;
 pub(crate) use codec::{Codec, Encoder};
+pub(crate) use kmeans::draw;
 pub(crate) use principal::MAX_TRAINED;
+pub(crate) use product::{ProductQuantizer, ProductQuery, ProductShape};
 pub(crate) use query::{CodeQuery, Measure};
 pub(crate) use shape::{Bits, Shape};
 pub(crate) use sieve::{Grain, Kind, Screen, Sieve};

@@ -12,12 +12,15 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use vecino::{Answer, IndexSpec, Metric, RecordId};
+use vecino::{Answer, IndexSpec, IvfConfig, IvfStorage, Metric, RecordId};
 
 pub(crate) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
 
-pub(crate) fn index_specs() -> [IndexSpec; 3] {
-    [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw()]
+/// Every kind of index, for vectors of any dimension.
+pub(crate) fn index_specs() -> [IndexSpec; 5] {
+    let codes = IvfStorage::Pq { num_subquantizers: 1, bits_per_code: 4 };
+    let coded = IndexSpec::Ivf(IvfConfig::default().storage(codes));
+    [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw(), IndexSpec::ivf(), coded]
 }
 
 /// SplitMix64 (Steele, Lea, Flood): the same numbers from the same seed, everywhere.

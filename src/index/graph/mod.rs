@@ -3,7 +3,7 @@
 //!
 //! A walk reads, for each row that it meets, one short [code](crate::quant)
 //! instead of the vector: on 784 dimensions 128 bytes instead of 3,136. The
-//! best rows by estimate are then measured exactly ([`rerank`]), so answers
+//! best rows by estimate are then measured exactly ([`rerank`](super::rerank)), so answers
 //! carry exact distances.
 //!
 //! * One flat graph (`links`), up to 64 links a row, started from rows drawn at
@@ -36,7 +36,6 @@ mod among;
 mod codes;
 mod layout;
 mod plan;
-mod rerank;
 mod search;
 mod train;
 

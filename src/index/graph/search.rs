@@ -7,11 +7,11 @@
 use super::GraphVersion;
 use super::among::Among;
 use super::codes::{Coded, Codes};
-use super::rerank::Rerank;
 use crate::id::Row;
 use crate::index::cow::BlockView;
 use crate::index::flat;
 use crate::index::links::{Limits, Step, Walk};
+use crate::index::rerank::{Rerank, STEP, scale};
 use crate::index::{Effort, Ends, Points, Request, Scratch, Trip};
 use crate::kernel::{Arch, ArchJob};
 use crate::metric::Metric;
@@ -26,14 +26,6 @@ const SPARE_DIVISOR: usize = 2;
 
 /// Candidates that are measured at least when a search is cut short.
 const LEAST_SHOWN: usize = 16;
-
-/// Squared distances are how many times the distances of the metric.
-pub(super) fn scale(metric: Metric) -> f32 {
-    match metric {
-        Metric::L2 | Metric::Dot => 1.0,
-        Metric::Cosine => 2.0,
-    }
-}
 
 /// What queries are prepared for.
 fn measure(metric: Metric) -> Measure {
@@ -179,7 +171,7 @@ impl<'a, A: Arch> Ground<'a, A> {
     /// From nodes to rows.
     fn begin_rerank(&self, request: &Request<'_>, scratch: &mut Scratch) -> Stage {
         scratch.candidates.iter_mut().for_each(|near| near.row = self.codes.row(near.row));
-        Stage::Reranking(Rerank::new(self.points, request, scratch))
+        Stage::Reranking(Rerank::new(self.points, request, STEP, scratch))
     }
 
     /// A walk that counts only admitted rows; none when they are so rare that

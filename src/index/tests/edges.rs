@@ -1,4 +1,4 @@
-use super::fixture::{Fixture, Kind, METRICS, Threads, clustered, on_every_kind};
+use super::fixture::{Fixture, Kind, METRICS, Threads, clustered, on_every_kind, on_lists};
 use crate::id::Row;
 use crate::index::Sequential;
 use crate::metric::Metric;
@@ -138,3 +138,19 @@ on_every_kind!(
     rows_of_nothing_but_zeros_are_found,
     every_dimension_and_every_few_rows_are_served,
 );
+
+mod lists {
+    use super::*;
+
+    on_lists!(
+        an_empty_index_finds_nothing,
+        one_row_is_found_forgotten_and_found_again,
+        identical_vectors_stay_reachable,
+        all_rows_may_be_exchanged_in_one_batch,
+        rows_join_also_when_every_held_row_is_dead,
+        new_rows_link_to_live_rows_when_there_are_any,
+        equal_vectors_are_all_found_however_short_the_list,
+        rows_of_nothing_but_zeros_are_found,
+        every_dimension_and_every_few_rows_are_served,
+    );
+}

@@ -6,19 +6,21 @@ use crate::id::{Row, mix};
 use crate::index::flat::Flat;
 use crate::index::graph::{Coding, GraphOptions, QuantizedGraph};
 use crate::index::hnsw::{Hnsw, HnswOptions};
+use crate::index::ivf::{Ivf, IvfOptions};
 use crate::index::{Batch, Effort, Ends, Executor, Index, IndexVersion, Points, Request, Scratch, Task};
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
-use crate::quant::{Bits, Shape};
+use crate::quant::{Bits, ProductShape, Shape};
 use crate::vector::{Matrix, Space, VectorStorage};
 
 pub(super) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
 
-/// A graph index.
+/// An index that may miss rows.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Hnsw,
     Graph(Coding),
+    Lists(IvfOptions),
 }
 
 impl Kind {
@@ -28,6 +30,21 @@ impl Kind {
     pub(super) const GRAPHS: [Kind; 4] =
         [Kind::Graph(Coding::Measured), Kind::SEVEN, Kind::FOUR, Kind::FOUR_TWICE];
 
+    pub(super) const IVF: Kind = Kind::lists(None, None, false);
+    pub(super) const IVF_PQ: Kind = Kind::lists(None, Some(4), true);
+    pub(super) const IVF_PQ_PLAIN: Kind = Kind::lists(Some(20), Some(4), false);
+    pub(super) const IVF_PQ_BYTES: Kind = Kind::lists(None, Some(8), true);
+    pub(super) const PQ: Kind = Kind::lists(Some(1), Some(4), false);
+
+    /// Codes of two numbers a part, whatever the dimension.
+    const fn lists(nlist: Option<usize>, bits: Option<usize>, residual: bool) -> Kind {
+        let product = match bits {
+            Some(bits_per_code) => Some(ProductShape { num_subquantizers: 0, bits_per_code }),
+            None => None,
+        };
+        Kind::Lists(IvfOptions { nlist, product, residual, oversample: 10, seed: 7 })
+    }
+
     const fn coded(bits: Bits, lines: usize) -> Kind {
         Kind::Graph(Coding::Fixed(Shape { bits, lines }))
     }
@@ -36,8 +53,15 @@ impl Kind {
     pub(super) fn tolerance(self) -> f64 {
         match self {
             Kind::Graph(Coding::Fixed(Shape { bits: Bits::Four, .. })) => 0.025,
+            Kind::Lists(IvfOptions { residual: false, product: Some(_), .. }) => 0.08,
             _ => 0.0,
         }
+    }
+
+    /// A part of the bytes that may come and go: the last blocks of short lists
+    /// are more or less full.
+    pub(super) fn slack(self) -> usize {
+        if matches!(self, Kind::Lists(_)) { 4 } else { 20 }
     }
 }
 
@@ -62,6 +86,28 @@ macro_rules! on_every_kind {
     };
 }
 pub(super) use on_every_kind;
+
+/// Runs functions of a [`Kind`] as tests of every kind of lists.
+macro_rules! on_lists {
+    ($($test:ident),+ $(,)?) => {
+        mod ivf {
+            $(#[test] fn $test() { super::$test(super::Kind::IVF); })+
+        }
+        mod ivf_pq {
+            $(#[test] fn $test() { super::$test(super::Kind::IVF_PQ); })+
+        }
+        mod ivf_pq_plain {
+            $(#[test] fn $test() { super::$test(super::Kind::IVF_PQ_PLAIN); })+
+        }
+        mod ivf_pq_bytes {
+            $(#[test] fn $test() { super::$test(super::Kind::IVF_PQ_BYTES); })+
+        }
+        mod pq {
+            $(#[test] fn $test() { super::$test(super::Kind::PQ); })+
+        }
+    };
+}
+pub(super) use on_lists;
 
 /// Runs task i on thread i modulo the width.
 pub(super) struct Threads(pub(super) usize);
@@ -106,12 +152,18 @@ pub(super) struct Fixture {
 
 impl Fixture {
     pub(super) fn of(kind: Kind, metric: Metric, dim: usize) -> Fixture {
+        if let Kind::Lists(options) = kind {
+            let cut = |shape| ProductShape { num_subquantizers: dim.div_ceil(2), ..shape };
+            let options = IvfOptions { product: options.product.map(cut), ..options };
+            return Fixture::with(Box::new(Ivf::new(options)), metric, dim);
+        }
         let HnswOptions { ef_construction, seed, .. } = OPTIONS;
         let index: Box<dyn Index> = match kind {
             Kind::Hnsw => Box::new(Hnsw::new(OPTIONS)),
             Kind::Graph(coding) => {
                 Box::new(QuantizedGraph::new(GraphOptions { degree: 32, ef_construction, coding, seed }))
             }
+            Kind::Lists(options) => Box::new(Ivf::new(options)),
         };
         Fixture::with(index, metric, dim)
     }

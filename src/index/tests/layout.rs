@@ -1,7 +1,7 @@
 //! Putting an index in order: rows get other places inside, and keep their
 //! numbers outside.
 
-use super::fixture::{Fixture, Kind, METRICS, Threads, clustered, on_every_kind};
+use super::fixture::{Fixture, Kind, METRICS, Threads, clustered, on_every_kind, on_lists};
 use crate::id::Row;
 use crate::index::Sequential;
 use crate::metric::Metric;
@@ -37,7 +37,7 @@ fn an_order_keeps_every_row_under_its_number(kind: Kind) {
         fixture.optimize(&Threads(2));
         fixture.assert_whole();
         let after = fixture.recall(10, 60, None);
-        assert!(after >= before - 0.005, "{metric}: recall {before}, then {after}");
+        assert!(after >= before - 0.005 - kind.tolerance() / 2.0, "{metric}: recall {before}, then {after}");
         if metric != Metric::Dot {
             assert_rows_are_themselves(&fixture);
         }
@@ -158,3 +158,16 @@ on_every_kind!(
     an_order_of_what_is_in_order_changes_nothing,
     the_order_is_the_same_for_any_number_of_threads,
 );
+
+mod lists {
+    use super::*;
+
+    on_lists!(
+        an_order_keeps_every_row_under_its_number,
+        rows_are_used_again_after_an_order,
+        most_rows_may_be_gone_when_an_order_comes,
+        an_index_that_lost_every_row_can_be_put_in_order_and_filled_again,
+        an_order_of_what_is_in_order_changes_nothing,
+        the_order_is_the_same_for_any_number_of_threads,
+    );
+}

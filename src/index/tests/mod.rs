@@ -5,5 +5,6 @@ mod edges;
 mod exact;
 mod fixture;
 mod layout;
+mod lists;
 mod screened;
 mod search;

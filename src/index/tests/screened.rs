@@ -5,6 +5,7 @@ use super::fixture::{Fixture, Kind, METRICS, OPTIONS, Threads, clustered};
 use crate::id::Row;
 use crate::index::graph::{Coding, GraphOptions, QuantizedGraph};
 use crate::index::hnsw::Hnsw;
+use crate::index::ivf::Ivf;
 use crate::index::{Ends, Index, IndexVersion, Points, Request, Scratch, Screened, Sequential};
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
@@ -17,6 +18,7 @@ fn fixture(kind: Kind, metric: Metric) -> Fixture {
         Kind::Graph(coding) => {
             Box::new(QuantizedGraph::new(GraphOptions { degree: 32, ef_construction: 48, coding, seed: 7 }))
         }
+        Kind::Lists(options) => Box::new(Ivf::new(options)),
     };
     Fixture::with(Box::new(Screened::new(inner)), metric, DIM)
 }
@@ -89,7 +91,7 @@ fn put_ties(fixture: &mut Fixture, rows: &[Row], seed: u64) {
 
 #[test]
 fn exact_answers_of_a_graph_are_those_of_a_scan_while_codes_come_and_rows_go() {
-    for kind in [Kind::Hnsw, Kind::Graph(Coding::Measured)] {
+    for kind in [Kind::Hnsw, Kind::Graph(Coding::Measured), Kind::IVF] {
         for metric in METRICS {
             let what = format!("{kind:?} {metric}");
             let mut fixture = fixture(kind, metric);

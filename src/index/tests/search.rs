@@ -1,4 +1,4 @@
-use super::fixture::{Fixture, Kind, METRICS, Threads, clustered, on_every_kind};
+use super::fixture::{Fixture, Kind, METRICS, Threads, clustered, on_every_kind, on_lists};
 use crate::id::Row;
 use crate::index::{Ends, Request, Sequential};
 use crate::metric::Metric;
@@ -162,3 +162,17 @@ on_every_kind!(
     distances_are_exact_and_ascend,
     recall_is_the_same_at_every_scale,
 );
+
+mod lists {
+    use super::*;
+
+    on_lists!(
+        finds_nearly_all_neighbours_under_every_metric,
+        a_filter_is_kept_and_costs_little_recall,
+        a_dead_region_around_the_query_still_gives_k_rows,
+        any_k_and_ef_are_answered,
+        filters_may_admit_none_one_half_or_all,
+        distances_are_exact_and_ascend,
+        recall_is_the_same_at_every_scale,
+    );
+}

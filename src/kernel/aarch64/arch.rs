@@ -1,7 +1,8 @@
 //! NEON as a type.
 
-use super::neon_codes;
+use super::{neon_codes, neon_scan};
 use crate::kernel::arch::{Arch, ArchJob};
+use crate::kernel::scan::SCAN_ROWS;
 
 /// NEON, which every AArch64 of the program's targets has.
 #[derive(Clone, Copy, Debug)]
@@ -33,5 +34,10 @@ impl Arch for Neon {
     #[inline(always)]
     fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
         neon_codes::nibble_dots(query, rows, out);
+    }
+
+    #[inline(always)]
+    fn scan(self, tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]) {
+        neon_scan::scan(tables, codes, sums);
     }
 }

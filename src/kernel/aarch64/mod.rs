@@ -6,6 +6,7 @@ pub(crate) use arch::Neon;
 mod arch;
 mod neon;
 mod neon_codes;
+mod neon_scan;
 
 /// The kernels for a machine with NEON.
 pub(super) fn neon() -> Kernels {

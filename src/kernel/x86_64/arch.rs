@@ -1,12 +1,14 @@
 //! The instruction sets of x86-64 as types.
 
 use std::arch::x86_64::{
-    _mm256_castsi256_pd, _mm256_cmpgt_epi64, _mm256_loadu_si256, _mm256_movemask_pd, _mm256_set1_epi64x,
-    _mm512_cmpgt_epi64_mask, _mm512_loadu_si512, _mm512_set1_epi64,
+    _CMP_LE_OQ, _mm256_castsi256_pd, _mm256_cmp_ps, _mm256_cmpgt_epi64, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_movemask_pd, _mm256_movemask_ps, _mm256_set1_epi64x, _mm256_set1_ps, _mm512_cmp_ps_mask,
+    _mm512_cmpgt_epi64_mask, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi64, _mm512_set1_ps,
 };
 
-use super::{avx2_codes, avx512_codes};
+use super::{avx2_codes, avx2_scan, avx512_codes, avx512_scan};
 use crate::kernel::arch::{Arch, ArchJob};
+use crate::kernel::scan::SCAN_ROWS;
 
 /// AVX2, FMA and the bit instructions that came with them.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +46,29 @@ impl Arch for Avx2 {
     #[inline(always)]
     fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
         avx2_codes::nibble_dots(query, rows, out);
+    }
+
+    #[inline(always)]
+    fn scan(self, tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]) {
+        avx2_scan::scan(tables, codes, sums);
+    }
+
+    #[inline(always)]
+    fn within(self, numbers: &[f32; SCAN_ROWS], bound: f32) -> u32 {
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn enabled(numbers: &[f32; SCAN_ROWS], bound: f32) -> u32 {
+            let bound = _mm256_set1_ps(bound);
+            let (eights, _) = numbers.as_chunks::<8>();
+            eights.iter().enumerate().fold(0, |bits, (at, eight)| {
+                // SAFETY: eight numbers stand there; the load takes any address.
+                let eight = unsafe { _mm256_loadu_ps(eight.as_ptr()) };
+                let within = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(eight, bound));
+                bits | (within as u32) << (8 * at)
+            })
+        }
+        // SAFETY: a value exists only where `new` found the instructions.
+        unsafe { enabled(numbers, bound) }
     }
 
     #[inline(always)]
@@ -100,6 +125,28 @@ impl Arch for Avx512 {
     #[inline(always)]
     fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
         avx512_codes::nibble_dots(query, rows, out);
+    }
+
+    #[inline(always)]
+    fn scan(self, tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]) {
+        avx512_scan::scan(tables, codes, sums);
+    }
+
+    #[inline(always)]
+    fn within(self, numbers: &[f32; SCAN_ROWS], bound: f32) -> u32 {
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        fn enabled(numbers: &[f32; SCAN_ROWS], bound: f32) -> u32 {
+            let bound = _mm512_set1_ps(bound);
+            let half = |from: *const f32| {
+                // SAFETY: 16 numbers stand there: it is called with the first and the 17th of 32.
+                let numbers = unsafe { _mm512_loadu_ps(from) };
+                u32::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(numbers, bound))
+            };
+            half(numbers.as_ptr()) | half(numbers[16..].as_ptr()) << 16
+        }
+        // SAFETY: a value exists only where `new` found the instructions.
+        unsafe { enabled(numbers, bound) }
     }
 
     #[inline(always)]

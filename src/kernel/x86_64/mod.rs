@@ -6,8 +6,10 @@ pub(crate) use arch::{Avx2, Avx512};
 mod arch;
 mod avx2;
 mod avx2_codes;
+mod avx2_scan;
 mod avx512;
 mod avx512_codes;
+mod avx512_scan;
 
 /// The kernels for a machine with AVX2 and FMA.
 pub(super) fn avx2() -> Kernels {

@@ -5,13 +5,13 @@
 //! how far below its estimate a further row may still be. Re-ranking ends with
 //! the first row that would need to be nearer than that.
 
-use super::search::scale;
-use crate::index::{Effort, Points, Request, Scratch};
+use super::{Effort, Points, Request, Scratch};
+use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 use crate::vector::BLOCK;
 
 /// Rows measured at a time once k are known: few are measured in vain.
-const STEP: usize = 2;
+pub(super) const STEP: usize = 2;
 
 /// Standard deviations of the estimate's error that a row is given when ef is
 /// k, and more for each doubling of ef: who searches more broadly also wants
@@ -22,6 +22,14 @@ const ALLOWANCE_A_DOUBLING: f32 = 0.75;
 
 /// Errors that must be known before they are trusted.
 const KNOWN: f32 = 8.0;
+
+/// Squared distances are how many times the distances of the metric.
+pub(super) fn scale(metric: Metric) -> f32 {
+    match metric {
+        Metric::L2 | Metric::Dot => 1.0,
+        Metric::Cosine => 2.0,
+    }
+}
 
 /// What is known of the errors of the estimates.
 #[derive(Default)]
@@ -58,6 +66,8 @@ const BYTES_AHEAD: usize = 16 * 1024;
 pub(super) struct Rerank {
     /// Standard deviations that a row is given.
     deviations: f32,
+    /// Rows measured at a time once k are known.
+    step: usize,
     errors: Errors,
     at: usize,
     /// One past the last candidate that was asked for.
@@ -65,10 +75,10 @@ pub(super) struct Rerank {
 }
 
 impl Rerank {
-    pub(super) fn new(points: Points<'_>, request: &Request<'_>, scratch: &Scratch) -> Rerank {
+    pub(super) fn new(points: Points<'_>, request: &Request<'_>, step: usize, scratch: &Scratch) -> Rerank {
         let breadth = request.ef as f32 / request.k as f32;
         let deviations = LEAST_ALLOWANCE + breadth.max(1.0).log2() * ALLOWANCE_A_DOUBLING;
-        let mut rerank = Rerank { deviations, errors: Errors::default(), at: 0, end: 0 };
+        let mut rerank = Rerank { deviations, step, errors: Errors::default(), at: 0, end: 0 };
         rerank.ask(points, request, scratch);
         rerank
     }
@@ -82,8 +92,8 @@ impl Rerank {
     fn ask(&mut self, points: Points<'_>, request: &Request<'_>, scratch: &Scratch) {
         // Nearly always all rows are of one format.
         let bytes = scratch.candidates.get(self.at).map_or(1, |near| points.vectors.row_bytes(near.row));
-        let most = (BYTES_AHEAD / bytes).clamp(STEP, BLOCK);
-        let step = if self.at < request.k { most.min(request.k - self.at) } else { STEP };
+        let most = (BYTES_AHEAD / bytes).clamp(STEP, BLOCK).max(self.step);
+        let step = if self.at < request.k { most.min(request.k - self.at) } else { self.step };
         self.end = scratch.candidates.len().min(self.at + step);
         for near in &scratch.candidates[self.at..self.end] {
             points.vectors.prefetch(near.row);

@@ -1,0 +1,223 @@
+//! What a batch does: rows find their lists, and now and then all is trained anew.
+
+use std::sync::Arc;
+
+use super::coarse::{Coarse, CoarseScratch};
+use super::{Form, Fresh, IvfOptions, IvfVersion, Lists, MAX_LISTS, Trained};
+use crate::id::Row;
+use crate::index::parallel::parallel_map;
+use crate::index::{Batch, Executor, Points};
+use crate::metric::Metric;
+use crate::quant::{ProductQuantizer, ProductShape};
+
+/// Rows from which on lists pay: fewer are scanned in the time that a query
+/// takes to find its lists.
+const LEAST_ROWS: usize = 1_024;
+
+/// Rows that a list should have on average when lists are made: below it
+/// centres are no means.
+const ROWS_A_LIST: usize = 32;
+
+/// So many times the root of the number of rows is the number of lists when
+/// nobody says it: the rule of faiss's guide.
+const LISTS_A_ROOT: f64 = 4.0;
+
+/// Trained again when there are so many times more rows, or so many were taken
+/// in since...
+const GROWTH: usize = 4;
+
+/// ...but not on its own once so many were seen: it would take minutes.
+const SETTLED: usize = 1 << 20;
+
+/// Rows that one task takes in a piece.
+const PIECE: usize = 64;
+
+/// What was trained on, and what came since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Training {
+    /// Rows that there were.
+    pub(super) rows: usize,
+    /// Rows that were taken in since.
+    pub(super) since: usize,
+}
+
+impl Training {
+    /// Whether it is out of date for an index that comes to `rows`.
+    fn is_due(self, rows: usize) -> bool {
+        let grown = self.rows < SETTLED && rows >= self.rows.saturating_mul(GROWTH);
+        let turned_over = rows < SETTLED && self.since >= rows.saturating_mul(GROWTH);
+        grown || turned_over
+    }
+}
+
+/// A computed change.
+pub(super) enum Change {
+    /// Rows of an index that has no lists, or has none any more.
+    Set { absorb: Vec<Row>, forget: Vec<Row> },
+    /// Rows for the lists that there are.
+    Filed { fresh: Fresh, forget: Vec<Row> },
+    /// New lists of all rows.
+    Trained { trained: Arc<Trained>, lists: Box<Lists>, absorb: Vec<Row>, forget: Vec<Row> },
+}
+
+pub(super) fn change(
+    version: &IvfVersion,
+    points: Points<'_>,
+    batch: &Batch<'_>,
+    executor: &dyn Executor,
+) -> Change {
+    let (absorb, forget) = (batch.absorb.to_vec(), batch.forget.to_vec());
+    let count = version.held.len() + absorb.len() - forget.len();
+    let is_due = match &version.filed {
+        None => true,
+        Some(filed) if batch.optimize => filed.training != Training { rows: count, since: 0 },
+        Some(filed) => filed.training.is_due(count),
+    };
+    if is_due && count >= LEAST_ROWS {
+        let rows: Vec<Row> = version.after(&absorb, &forget).iter().collect();
+        let trained = train(&version.options, points, &rows, executor);
+        let fresh = file(&version.options, &trained, points, rows, executor);
+        let lists = Lists::filled(Form(version.options.product), trained.coarse.lists(), &fresh);
+        return Change::Trained { trained: Arc::new(trained), lists: Box::new(lists), absorb, forget };
+    }
+    // So few rows give the memory of their lists back.
+    let too_few = if batch.optimize { LEAST_ROWS } else { LEAST_ROWS / 4 };
+    match &version.filed {
+        None => Change::Set { absorb, forget },
+        Some(_) if count < too_few => Change::Set { absorb, forget },
+        Some(filed) => {
+            let fresh = file(&version.options, &filed.trained, points, absorb, executor);
+            Change::Filed { fresh, forget }
+        }
+    }
+}
+
+/// Lists for so many rows.
+fn lists_for(options: &IvfOptions, rows: usize) -> usize {
+    let wanted = options.nlist.unwrap_or((LISTS_A_ROOT * (rows as f64).sqrt()) as usize);
+    wanted.min(rows / ROWS_A_LIST).clamp(1, MAX_LISTS)
+}
+
+fn train(options: &IvfOptions, points: Points<'_>, rows: &[Row], executor: &dyn Executor) -> Trained {
+    let coarse = Coarse::train(points, rows, lists_for(options, rows.len()), options.seed, executor);
+    let product = options.product.map(|shape| train_product(options, shape, &coarse, points, rows, executor));
+    Trained { coarse, product }
+}
+
+fn train_product(
+    options: &IvfOptions,
+    shape: ProductShape,
+    coarse: &Coarse,
+    points: Points<'_>,
+    rows: &[Row],
+    executor: &dyn Executor,
+) -> ProductQuantizer {
+    let dim = points.space.dim();
+    let (mut samples, mut prepared) = (Vec::new(), Vec::new());
+    let mut scratch = CoarseScratch::default();
+    for row in rows.iter().step_by(rows.len().div_ceil(shape.samples()).max(1)) {
+        points.space.prepare_row(points.vectors, *row, &mut prepared);
+        if options.residual {
+            let list = coarse.nearest(&prepared, &mut scratch);
+            subtract(&mut prepared, coarse.centre(list as usize));
+        }
+        samples.extend_from_slice(&prepared);
+    }
+    let mut workers = vec![(); executor.width().max(1)];
+    let parts = parallel_map(executor, shape.num_subquantizers, &mut workers, |at, ()| {
+        ProductQuantizer::train_part(&samples, dim, shape, at, options.seed)
+    });
+    ProductQuantizer::of_parts(dim, shape, parts)
+}
+
+fn subtract(vector: &mut [f32], other: &[f32]) {
+    vector.iter_mut().zip(other).for_each(|(x, y)| *x -= y);
+}
+
+/// Working memory for the rows of a batch.
+#[derive(Default)]
+struct Clerk {
+    coarse: CoarseScratch,
+    prepared: Vec<f32>,
+    decoded: Vec<f32>,
+}
+
+/// Finds the lists of rows and makes their codes, in parallel.
+fn file(
+    options: &IvfOptions,
+    trained: &Trained,
+    points: Points<'_>,
+    rows: Vec<Row>,
+    executor: &dyn Executor,
+) -> Fresh {
+    let mut clerks: Vec<Clerk> = Vec::new();
+    clerks.resize_with(executor.width().max(1), Clerk::default);
+    let parts = parallel_map(executor, rows.len().div_ceil(PIECE), &mut clerks, |piece, clerk| {
+        let mut part = Fresh::default();
+        for row in rows.iter().skip(piece * PIECE).take(PIECE) {
+            file_one(options, trained, points, *row, clerk, &mut part);
+        }
+        part
+    });
+    let mut fresh = Fresh { rows, ..Fresh::default() };
+    for part in parts {
+        fresh.lists.extend(part.lists);
+        fresh.biases.extend(part.biases);
+        fresh.codes.extend(part.codes);
+    }
+    fresh
+}
+
+fn file_one(
+    options: &IvfOptions,
+    trained: &Trained,
+    points: Points<'_>,
+    row: Row,
+    clerk: &mut Clerk,
+    part: &mut Fresh,
+) {
+    let Clerk { coarse, prepared, decoded } = clerk;
+    points.space.prepare_row(points.vectors, row, prepared);
+    let list = trained.coarse.nearest(prepared, coarse);
+    part.lists.push(list);
+    let Some(product) = &trained.product else { return };
+    let centre = trained.coarse.centre(list as usize);
+    if options.residual {
+        subtract(prepared, centre);
+    }
+    let first = part.codes.len();
+    part.codes.resize(first + product.shape().num_subquantizers, 0);
+    product.encode(prepared, &mut part.codes[first..]);
+    part.biases.push(match points.space.metric() {
+        Metric::Dot => 0.0,
+        Metric::L2 | Metric::Cosine => {
+            product.decode(&part.codes[first..], decoded);
+            let squared: f32 = decoded.iter().map(|r| r * r).sum();
+            let twice: f32 = decoded.iter().zip(centre).map(|(r, c)| 2.0 * r * c).sum();
+            if options.residual { squared + twice } else { squared }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn training_is_due_after_growth_and_after_turnovers_but_not_for_a_large_collection() {
+        let due = |rows, since, now| Training { rows, since }.is_due(now);
+        assert!(due(1_024, 3_072, 4_096) && !due(1_024, 3_071, 4_095));
+        assert!(due(2_000, 8_000, 2_000) && !due(2_000, 7_999, 2_000));
+        assert!(!due(SETTLED, 9 * SETTLED, 10 * SETTLED));
+    }
+
+    #[test]
+    fn lists_are_as_many_as_was_said_or_follow_the_root_of_the_rows() {
+        let options = |nlist| IvfOptions { nlist, product: None, residual: false, oversample: 1, seed: 1 };
+        assert_eq!(lists_for(&options(None), 10_000), 312);
+        assert_eq!(lists_for(&options(None), 1_000_000), 4_000);
+        assert_eq!(lists_for(&options(Some(100)), 10_000), 100);
+        assert_eq!(lists_for(&options(Some(1_000)), 10_000), 312, "a list has 32 rows");
+        assert_eq!((lists_for(&options(Some(1)), 10), lists_for(&options(None), 0)), (1, 1));
+    }
+}

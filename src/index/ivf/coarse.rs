@@ -1,0 +1,353 @@
+//! The coarse quantizer: the centres of the lists, and which are near.
+//!
+//! Centres are found and compared by small [codes](crate::quant), of 128 bytes
+//! for 784 dimensions; only the few that count are measured. So training costs
+//! a small part of what it does with whole vectors.
+
+use super::{Points, order};
+use crate::codec::{Decoder, Encoder, Malformed};
+use crate::id::{Row, mix};
+use crate::index::Executor;
+use crate::index::parallel::parallel_map;
+use crate::kernel::{Kernels, kernels};
+use crate::metric::Metric;
+use crate::neighbor::Neighbor;
+use crate::quant::{self, Bits, CodeQuery, Codec, MAX_TRAINED, Measure, Shape, draw};
+
+/// Rows for each list that training looks at. faiss takes up to 256; of 32, 64
+/// and 128 the last moved no recall by more than its noise.
+const ROWS_A_LIST: usize = 64;
+
+/// Rows for each list that the first centres are drawn from.
+const SEEDS_A_LIST: usize = 16;
+
+/// Rows that the projection of the codes is trained on.
+const CODEC_ROWS: usize = 2_048;
+
+/// Rounds of Lloyd's algorithm, as in faiss.
+const ROUNDS: usize = 10;
+
+/// Rows that one task takes in a piece.
+const PIECE: usize = 64;
+
+/// Lists up to which measuring all centres is cheaper than preparing a query
+/// for their codes.
+const FEW: usize = 128;
+
+/// Centres that are measured for the nearest list of a row.
+const MEASURED: usize = 4;
+
+/// Codes that are compared in one call.
+const CALL: usize = 16;
+
+/// The centres of all lists.
+pub(super) struct Coarse {
+    dim: usize,
+    /// One after the other.
+    centres: Vec<f32>,
+    /// None where there is but one list, and for vectors of very many dimensions.
+    codec: Option<Codec>,
+    /// Their codes, one after the other.
+    codes: Vec<u8>,
+    kernels: Kernels,
+}
+
+/// Working memory of questions to the centres.
+#[derive(Debug, Default)]
+pub(super) struct CoarseScratch {
+    query: CodeQuery,
+    pub(super) estimates: Vec<f32>,
+}
+
+/// The rows that centres are trained on.
+struct Sample<'a> {
+    points: Points<'a>,
+    rows: Vec<Row>,
+    /// Their codes, one after the other.
+    codes: Vec<u8>,
+}
+
+fn stepped(rows: &[Row], most: usize) -> Vec<Row> {
+    rows.iter().copied().step_by(rows.len().div_ceil(most.max(1)).max(1)).collect()
+}
+
+fn shape_for(dim: usize) -> Shape {
+    let one = Shape { bits: Bits::Seven, lines: 1 };
+    if dim <= one.coordinates() { one } else { Shape { lines: 2, ..one } }
+}
+
+/// The bytes of a block.
+fn append(codes: &mut Vec<u8>, words: &[u32]) {
+    words.iter().for_each(|word| codes.extend(word.to_ne_bytes()));
+}
+
+/// Estimates from a query to all blocks that stand in `codes`.
+fn estimate_all(codec: &Codec, query: &CodeQuery, codes: &[u8], out: &mut Vec<f32>) {
+    let size = codec.shape().words() * size_of::<u32>();
+    out.clear();
+    out.resize(codes.len() / size, 0.0);
+    for (codes, out) in codes.chunks(CALL * size).zip(out.chunks_mut(CALL)) {
+        let mut blocks: [&[u8]; CALL] = [&[]; CALL];
+        for (block, code) in blocks.iter_mut().zip(codes.chunks_exact(size)) {
+            *block = code;
+        }
+        codec.estimates(query, &blocks[..out.len()], out);
+    }
+}
+
+impl Coarse {
+    /// One list for all rows, around the origin.
+    pub(super) fn single(dim: usize) -> Coarse {
+        Coarse { dim, centres: vec![0.0; dim], codec: None, codes: Vec::new(), kernels: kernels() }
+    }
+
+    /// Trains the centres of `lists` lists on some of `rows`.
+    pub(super) fn train(
+        points: Points<'_>,
+        rows: &[Row],
+        lists: usize,
+        seed: u64,
+        executor: &dyn Executor,
+    ) -> Coarse {
+        let dim = points.space.dim();
+        if lists <= 1 || rows.is_empty() || dim > MAX_TRAINED {
+            return Coarse::single(dim);
+        }
+        let codec = train_codec(points, rows, seed);
+        let rows = stepped(rows, lists * ROWS_A_LIST);
+        let codes = encode_rows(&codec, points, &rows, executor);
+        let sample = Sample { points, rows, codes };
+        let chosen = seeds(&codec, &sample, lists, seed);
+        let mut centres = Vec::with_capacity(lists * dim);
+        let mut prepared = Vec::new();
+        for at in chosen {
+            points.space.prepare_row(points.vectors, sample.rows[at], &mut prepared);
+            centres.extend_from_slice(&prepared);
+        }
+        let mut coarse = Coarse { dim, centres, codec: Some(codec), codes: Vec::new(), kernels: kernels() };
+        coarse.encode_centres();
+        for _ in 0..ROUNDS {
+            let nearest = coarse.assign(&sample, executor);
+            coarse.centres = coarse.means(&sample, &nearest, executor);
+            coarse.encode_centres();
+        }
+        coarse
+    }
+
+    pub(super) fn lists(&self) -> usize {
+        self.centres.len() / self.dim
+    }
+
+    pub(super) fn centre(&self, list: usize) -> &[f32] {
+        &self.centres[list * self.dim..][..self.dim]
+    }
+
+    fn encode_centres(&mut self) {
+        let Some(codec) = &self.codec else { return };
+        let (mut encoder, mut words) = (quant::Encoder::default(), vec![0; codec.shape().words()]);
+        self.codes.clear();
+        for (list, centre) in self.centres.chunks_exact(self.dim).enumerate() {
+            codec.encode(centre, list as u32, &mut encoder, &mut words);
+            append(&mut self.codes, &words);
+        }
+    }
+
+    /// The list of each row of the sample, and how far its centre is.
+    fn assign(&self, sample: &Sample<'_>, executor: &dyn Executor) -> Vec<(u32, f32)> {
+        let Some(codec) = &self.codec else { return Vec::new() };
+        let size = codec.shape().words() * size_of::<u32>();
+        let mut workers: Vec<CoarseScratch> = Vec::new();
+        workers.resize_with(executor.width().max(1), Default::default);
+        let pieces = sample.rows.len().div_ceil(PIECE);
+        let parts = parallel_map(executor, pieces, &mut workers, |piece, scratch| {
+            let codes = &sample.codes[piece * PIECE * size..];
+            let nearest = |code: &[u8]| {
+                codec.prepare_block(code, &mut scratch.query);
+                estimate_all(codec, &scratch.query, &self.codes, &mut scratch.estimates);
+                least(&scratch.estimates)
+            };
+            codes.chunks_exact(size).take(PIECE).map(nearest).collect::<Vec<_>>()
+        });
+        parts.concat()
+    }
+
+    /// The means of the rows of every list. A list without rows takes the row
+    /// that is farthest from its own centre.
+    fn means(&self, sample: &Sample<'_>, nearest: &[(u32, f32)], executor: &dyn Executor) -> Vec<f32> {
+        let Points { space, vectors } = sample.points;
+        let mut members: Vec<Vec<Row>> = vec![Vec::new(); self.lists()];
+        for (row, (list, _)) in sample.rows.iter().zip(nearest) {
+            members[*list as usize].push(*row);
+        }
+        let mut far: Vec<usize> = (0..nearest.len()).collect();
+        far.sort_unstable_by(|a, b| nearest[*b].1.total_cmp(&nearest[*a].1).then(a.cmp(b)));
+        let mut far = far.into_iter();
+        for empty in members.iter_mut().filter(|members| members.is_empty()) {
+            empty.extend(far.next().and_then(|at| sample.rows.get(at)));
+        }
+        let mut workers = vec![Vec::new(); executor.width().max(1)];
+        let means = parallel_map(executor, members.len(), &mut workers, |list, prepared| {
+            let mut sum = vec![0f32; self.dim];
+            for row in &members[list] {
+                space.prepare_row(vectors, *row, prepared);
+                sum.iter_mut().zip(&*prepared).for_each(|(sum, x)| *sum += x);
+            }
+            let share = 1.0 / members[list].len().max(1) as f32;
+            sum.iter_mut().for_each(|sum| *sum *= share);
+            sum
+        });
+        means.concat()
+    }
+
+    /// The list whose centre is nearest to a prepared row, whatever the metric.
+    pub(super) fn nearest(&self, vector: &[f32], scratch: &mut CoarseScratch) -> u32 {
+        if self.lists() <= FEW || self.codec.is_none() {
+            let all = self.centres.chunks_exact(self.dim).map(|centre| (self.kernels.l2)(vector, centre));
+            scratch.estimates.clear();
+            scratch.estimates.extend(all);
+            return least(&scratch.estimates).0;
+        }
+        self.estimate(vector, Measure::SquaredL2, scratch);
+        let mut best = (0, f32::INFINITY);
+        for _ in 0..MEASURED {
+            let (list, _) = least(&scratch.estimates);
+            let distance = (self.kernels.l2)(vector, self.centre(list as usize));
+            if distance < best.1 || (distance == best.1 && list < best.0) {
+                best = (list, distance);
+            }
+            scratch.estimates[list as usize] = f32::INFINITY;
+        }
+        best.0
+    }
+
+    fn estimate(&self, vector: &[f32], measure: Measure, scratch: &mut CoarseScratch) {
+        if let Some(codec) = &self.codec {
+            codec.prepare(vector, measure, &mut scratch.query);
+            estimate_all(codec, &scratch.query, &self.codes, &mut scratch.estimates);
+        }
+    }
+
+    /// The nearest lists to a prepared query, nearest first, at least `count`
+    /// of them if there are so many. The distances are squared ones, or negated
+    /// inner products under that metric.
+    pub(super) fn near(
+        &self,
+        vector: &[f32],
+        metric: Metric,
+        count: usize,
+        scratch: &mut CoarseScratch,
+        near: &mut Vec<Neighbor>,
+    ) {
+        near.clear();
+        let distance = |list: u32| {
+            let centre = self.centre(list as usize);
+            match metric {
+                Metric::L2 | Metric::Cosine => (self.kernels.l2)(vector, centre),
+                Metric::Dot => -(self.kernels.dot)(vector, centre),
+            }
+        };
+        // Some more than asked for: estimates err.
+        let count = count.saturating_add(count / 4).saturating_add(MEASURED);
+        if self.lists() <= FEW || count >= self.lists() || self.codec.is_none() {
+            near.extend((0..self.lists() as u32).map(|row| Neighbor { distance: distance(row), row }));
+        } else {
+            let measure = if metric == Metric::Dot { Measure::NegatedDot } else { Measure::SquaredL2 };
+            self.estimate(vector, measure, scratch);
+            let estimates = scratch.estimates.iter().zip(0..);
+            near.extend(estimates.map(|(distance, row)| Neighbor { distance: *distance, row }));
+            near.select_nth_unstable_by(count - 1, order);
+            near.truncate(count);
+            near.iter_mut().for_each(|near| near.distance = distance(near.row));
+        }
+        near.sort_unstable_by(order);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let codec = self.codec.as_ref().map_or(0, Codec::bytes);
+        size_of::<Coarse>() + size_of_val(&*self.centres) + self.codes.len() + codec
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        self.centres.iter().fold(self.lists() as u64, |hash, x| mix(hash ^ u64::from(x.to_bits())))
+    }
+
+    pub(super) fn save(&self, out: &mut Encoder) {
+        out.size(self.lists());
+        out.floats(&self.centres);
+        out.u8(u8::from(self.codec.is_some()));
+        if let Some(codec) = &self.codec {
+            codec.save(out);
+        }
+    }
+
+    pub(super) fn load(dim: usize, most: usize, input: &mut Decoder<'_>) -> Result<Coarse, Malformed> {
+        let lists = input.size()?;
+        input.check((1..=most).contains(&lists), "there are too many lists, or none")?;
+        let fault = input.fault("there are too many centres");
+        let centres = input.floats(lists.checked_mul(dim).ok_or(fault)?)?;
+        input.check(centres.iter().all(|x| x.is_finite()), "a centre is no vector")?;
+        let codec = match input.u8()? {
+            0 => None,
+            _ => Some(Codec::load(dim, input)?),
+        };
+        let mut coarse = Coarse { dim, centres, codec, codes: Vec::new(), kernels: kernels() };
+        coarse.encode_centres();
+        Ok(coarse)
+    }
+}
+
+/// The place of the least number, the first of several, and the number.
+fn least(numbers: &[f32]) -> (u32, f32) {
+    let all = (0..).zip(numbers.iter().copied());
+    all.fold((0, f32::INFINITY), |best, next| if next.1 < best.1 { next } else { best })
+}
+
+fn train_codec(points: Points<'_>, rows: &[Row], seed: u64) -> Codec {
+    let dim = points.space.dim();
+    let (mut samples, mut prepared) = (Vec::new(), Vec::new());
+    for row in stepped(rows, CODEC_ROWS) {
+        points.space.prepare_row(points.vectors, row, &mut prepared);
+        samples.extend_from_slice(&prepared);
+    }
+    Codec::train(&samples, dim, shape_for(dim), points.space.metric() != Metric::Dot, seed)
+}
+
+fn encode_rows(codec: &Codec, points: Points<'_>, rows: &[Row], executor: &dyn Executor) -> Vec<u8> {
+    let mut workers: Vec<(quant::Encoder, Vec<f32>, Vec<u32>)> = Vec::new();
+    workers.resize_with(executor.width().max(1), Default::default);
+    let parts = parallel_map(executor, rows.len().div_ceil(PIECE), &mut workers, |piece, worker| {
+        let (encoder, prepared, words) = worker;
+        words.resize(codec.shape().words(), 0);
+        let mut codes = Vec::new();
+        for row in rows.iter().skip(piece * PIECE).take(PIECE) {
+            points.space.prepare_row(points.vectors, *row, prepared);
+            codec.encode(prepared, *row, encoder, words);
+            append(&mut codes, words);
+        }
+        codes
+    });
+    parts.concat()
+}
+
+/// Places in the sample for the first centres: k-means++ by codes.
+fn seeds(codec: &Codec, sample: &Sample<'_>, lists: usize, seed: u64) -> Vec<usize> {
+    let size = codec.shape().words() * size_of::<u32>();
+    let step = sample.rows.len().div_ceil(lists * SEEDS_A_LIST).max(1);
+    let mut codes = Vec::new();
+    sample.codes.chunks_exact(size).step_by(step).for_each(|code| codes.extend_from_slice(code));
+    let count = codes.len() / size;
+    let (mut weights, mut estimates) = (vec![f32::INFINITY; count], Vec::new());
+    let (mut query, mut chosen) = (CodeQuery::default(), Vec::with_capacity(lists));
+    let mut next = (mix(seed) % count.max(1) as u64) as usize;
+    for number in 1..=lists as u64 {
+        chosen.push(next * step);
+        codec.prepare_block(&codes[next * size..][..size], &mut query);
+        estimate_all(codec, &query, &codes, &mut estimates);
+        for (weight, squared) in weights.iter_mut().zip(&estimates) {
+            *weight = if squared < weight { *squared } else { *weight };
+        }
+        weights[next] = 0.0;
+        next = draw(&weights, mix(seed ^ number << 32));
+    }
+    chosen
+}

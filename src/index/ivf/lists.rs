@@ -1,0 +1,382 @@
+//! The lists: rows and their codes in groups of 32, in copy-on-write blocks.
+//!
+//! | words of a block | content |
+//! |---|---|
+//! | 0..32 | rows; all ones: none |
+//! | 32..64 | where there are codes: what each row adds to its estimate (f32) |
+//! | 64.. | the codes: four bits as [`kernel::scan`](crate::kernel) wants them, eight bits as 32 bytes a position |
+//!
+//! A list is the keys of its blocks. All but the last are full: a row that goes
+//! leaves its place to the last one of its list.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::bits::RowSet;
+use crate::codec::{Decoder, Encoder, Malformed};
+use crate::id::{Row, mix};
+use crate::index::Defect;
+use crate::index::cow::{BlockView, Blocks, Epoch, NONE, Versions};
+use crate::kernel::SCAN_ROWS;
+use crate::quant::ProductShape;
+
+/// Rows of a block.
+pub(super) const GROUP: usize = SCAN_ROWS;
+
+/// The word of the first code.
+const CODES: usize = 2 * GROUP;
+
+/// How codes stand in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Form(pub(super) Option<ProductShape>);
+
+impl Form {
+    /// Words of a block.
+    fn stride(self) -> usize {
+        match self.0 {
+            None => GROUP,
+            Some(shape) if shape.bits_per_code == 4 => CODES + shape.positions() * GROUP / 8,
+            Some(shape) => CODES + shape.num_subquantizers * GROUP / 4,
+        }
+    }
+
+    /// Codes of a row.
+    pub(super) fn codes(self) -> usize {
+        self.0.map_or(0, |shape| shape.num_subquantizers)
+    }
+
+    /// The word and the bit of a code.
+    fn place(self, slot: usize, at: usize) -> (usize, usize, u32) {
+        match self.0 {
+            Some(shape) if shape.bits_per_code == 4 => {
+                let byte = at * (GROUP / 2) + slot % (GROUP / 2);
+                (CODES + byte / 4, byte % 4 * 8 + slot / (GROUP / 2) * 4, 15)
+            }
+            _ => {
+                let byte = at * GROUP + slot;
+                (CODES + byte / 4, byte % 4 * 8, 255)
+            }
+        }
+    }
+}
+
+/// A row as it stands in a list.
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    row: Row,
+    bias: u32,
+    codes: Vec<u8>,
+}
+
+/// Rows that enter lists.
+#[derive(Debug, Default)]
+pub(super) struct Fresh {
+    pub(super) rows: Vec<Row>,
+    /// Of each row.
+    pub(super) lists: Vec<u32>,
+    pub(super) biases: Vec<f32>,
+    /// One after the other.
+    pub(super) codes: Vec<u8>,
+}
+
+/// A block's words while it is changed. On the little-endian machines that the
+/// crate is for, and on others, words are what they are as native bytes.
+struct Image<'a> {
+    form: Form,
+    words: &'a mut [u32],
+}
+
+impl Image<'_> {
+    fn read(&self, slot: usize) -> Entry {
+        let code = |at| {
+            let (word, shift, mask) = self.form.place(slot, at);
+            (u32::from_le(self.words[word]) >> shift & mask) as u8
+        };
+        let bias = if self.form.0.is_some() { self.words[GROUP + slot] } else { 0 };
+        Entry { row: self.words[slot], bias, codes: (0..self.form.codes()).map(code).collect() }
+    }
+
+    fn write(&mut self, slot: usize, entry: &Entry) {
+        self.words[slot] = entry.row;
+        if self.form.0.is_some() {
+            self.words[GROUP + slot] = entry.bias;
+        }
+        for (at, code) in entry.codes.iter().enumerate() {
+            let (word, shift, mask) = self.form.place(slot, at);
+            let old = u32::from_le(self.words[word]) & !(mask << shift);
+            self.words[word] = (old | u32::from(*code) << shift).to_le();
+        }
+    }
+
+    fn clear(&mut self, slot: usize) {
+        self.write(slot, &Entry { row: NONE, bias: 0, codes: vec![0; self.form.codes()] });
+    }
+}
+
+/// The lists as one version sees them.
+#[derive(Clone, Debug)]
+pub(super) struct ListsView {
+    blocks: BlockView,
+    /// By list.
+    keys: Vec<Arc<Vec<u32>>>,
+    counts: Vec<u32>,
+}
+
+impl ListsView {
+    /// The keys of a list's blocks.
+    #[inline]
+    pub(super) fn keys(&self, list: u32) -> &[u32] {
+        &self.keys[list as usize]
+    }
+
+    /// A block: rows, biases, codes.
+    #[inline]
+    pub(super) fn rows_of(&self, key: u32) -> &[Row] {
+        &self.blocks.words_of(key)[..GROUP]
+    }
+
+    #[inline]
+    pub(super) fn biases_of(&self, key: u32) -> &[u32] {
+        &self.blocks.words_of(key)[GROUP..CODES]
+    }
+
+    #[inline]
+    pub(super) fn bytes_of(&self, key: u32) -> &[u8] {
+        self.blocks.bytes_of(key)
+    }
+
+    #[inline]
+    pub(super) fn codes_of(&self, key: u32) -> &[u8] {
+        &self.blocks.bytes_of(key)[CODES * size_of::<u32>()..]
+    }
+
+    pub(super) fn len(&self, list: u32) -> usize {
+        self.counts[list as usize] as usize
+    }
+
+    pub(super) fn lists(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The rows of a list, in order.
+    #[inline]
+    pub(super) fn rows(&self, list: u32) -> impl Iterator<Item = Row> + '_ {
+        let blocks = self.keys(list).iter().flat_map(|key| self.rows_of(*key));
+        blocks.copied().take(self.len(list))
+    }
+
+    pub(super) fn audit(&self, held: &RowSet, defects: &mut Vec<Defect>) {
+        let mut met = RowSet::default();
+        for list in 0..self.lists() as u32 {
+            let full = self.len(list).div_ceil(GROUP) == self.keys(list).len();
+            for row in self.rows(list) {
+                if !full || row == NONE || !met.insert(row) {
+                    defects.push(Defect::Malformed(row));
+                } else if !held.contains(row) {
+                    defects.push(Defect::Membership(row));
+                }
+            }
+        }
+        defects.extend(held.iter().filter(|row| !met.contains(*row)).map(Defect::Unreachable));
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        let lists = self.keys.iter().zip(&self.counts);
+        lists.fold(0, |hash, (keys, count)| {
+            self.blocks.digest(keys.iter().copied(), mix(hash ^ u64::from(*count)))
+        })
+    }
+
+    /// Writes how long every list is, then its blocks.
+    pub(super) fn save(&self, out: &mut Encoder) {
+        for list in 0..self.lists() as u32 {
+            out.size(self.len(list));
+            for key in self.keys(list) {
+                out.words(self.blocks.words_of(*key).iter().copied());
+            }
+        }
+    }
+}
+
+/// The writer's side of the lists.
+#[derive(Debug)]
+pub(super) struct Lists {
+    form: Form,
+    blocks: Blocks,
+    keys: Vec<Arc<Vec<u32>>>,
+    counts: Vec<u32>,
+    /// By row the key of its block.
+    place: Vec<u32>,
+    /// By key the list.
+    owner: Vec<u32>,
+    /// Keys that no list has, the next one last.
+    free: Vec<u32>,
+}
+
+/// Blocks as a change leaves them.
+type Changed = BTreeMap<u32, Vec<u32>>;
+
+impl Lists {
+    pub(super) fn new(form: Form, lists: usize) -> Lists {
+        Lists {
+            form,
+            blocks: Blocks::new(form.stride()),
+            keys: vec![Arc::default(); lists],
+            counts: vec![0; lists],
+            place: Vec::new(),
+            owner: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    /// Lists that hold just these rows.
+    pub(super) fn filled(form: Form, lists: usize, fresh: &Fresh) -> Lists {
+        let mut all = Lists::new(form, lists);
+        let mut order: Vec<usize> = (0..fresh.rows.len()).collect();
+        // Blocks of a list then stand side by side.
+        order.sort_by_key(|at| fresh.lists[*at]);
+        let (mut versions, mut changed, mut list) = (Versions::default(), Changed::new(), 0);
+        let epoch = versions.begin();
+        for at in order {
+            if fresh.lists[at] != list {
+                list = fresh.lists[at];
+                all.write(std::mem::take(&mut changed), epoch);
+            }
+            all.push(fresh, at, None, &mut changed);
+        }
+        all.write(changed, epoch);
+        all
+    }
+
+    /// Takes rows out and puts others in.
+    pub(super) fn change(&mut self, before: &ListsView, forget: &[Row], fresh: &Fresh, epoch: Epoch) {
+        let mut changed = Changed::new();
+        forget.iter().for_each(|row| self.remove(*row, before, &mut changed));
+        (0..fresh.rows.len()).for_each(|at| self.push(fresh, at, Some(before), &mut changed));
+        self.write(changed, epoch);
+    }
+
+    fn write(&mut self, changed: Changed, epoch: Epoch) {
+        changed.iter().for_each(|(key, words)| self.blocks.write(*key, words, epoch));
+    }
+
+    /// The words of a block that may be changed.
+    fn image<'a>(&self, key: u32, before: Option<&ListsView>, changed: &'a mut Changed) -> Image<'a> {
+        let words = changed.entry(key).or_insert_with(|| match before {
+            Some(before) if (key as usize) < before.blocks.keys() => before.blocks.words_of(key).to_vec(),
+            _ => empty(self.form),
+        });
+        Image { form: self.form, words }
+    }
+
+    fn push(&mut self, fresh: &Fresh, at: usize, before: Option<&ListsView>, changed: &mut Changed) {
+        let (list, codes) = (fresh.lists[at], self.form.codes());
+        let slot = self.counts[list as usize] as usize % GROUP;
+        if slot == 0 {
+            let key = self.free.pop().unwrap_or(self.owner.len() as u32);
+            if key as usize == self.owner.len() {
+                self.owner.push(list);
+            }
+            self.owner[key as usize] = list;
+            Arc::make_mut(&mut self.keys[list as usize]).push(key);
+            changed.insert(key, empty(self.form));
+        }
+        let Some(key) = self.keys[list as usize].last().copied() else { return };
+        let bias = fresh.biases.get(at).copied().unwrap_or(0.0).to_bits();
+        let codes = fresh.codes[at * codes..][..codes].to_vec();
+        self.image(key, before, changed).write(slot, &Entry { row: fresh.rows[at], bias, codes });
+        self.counts[list as usize] += 1;
+        self.note(fresh.rows[at], key);
+    }
+
+    fn note(&mut self, row: Row, key: u32) {
+        if self.place.len() <= row as usize {
+            self.place.resize(row as usize + 1, NONE);
+        }
+        self.place[row as usize] = key;
+    }
+
+    fn remove(&mut self, row: Row, before: &ListsView, changed: &mut Changed) {
+        let Some(key) = self.place.get(row as usize).copied().filter(|key| *key != NONE) else { return };
+        self.place[row as usize] = NONE;
+        let list = self.owner[key as usize] as usize;
+        let Some(last) = self.keys[list].last().copied() else { return };
+        let slot = (self.counts[list] as usize - 1) % GROUP;
+        let mut image = self.image(last, Some(before), changed);
+        let moved = image.read(slot);
+        image.clear(slot);
+        if moved.row != row {
+            let mut image = self.image(key, Some(before), changed);
+            if let Some(hole) = image.words[..GROUP].iter().position(|other| *other == row) {
+                image.write(hole, &moved);
+            }
+            self.place[moved.row as usize] = key;
+        }
+        self.counts[list] -= 1;
+        if slot == 0 {
+            Arc::make_mut(&mut self.keys[list]).pop();
+            self.free.push(last);
+        }
+    }
+
+    pub(super) fn publish(&mut self, epoch: Epoch, versions: &Versions) -> ListsView {
+        ListsView {
+            blocks: self.blocks.publish(epoch, versions),
+            keys: self.keys.clone(),
+            counts: self.counts.clone(),
+        }
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.blocks.is_settled()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let words =
+            self.place.capacity() + self.owner.capacity() + self.free.capacity() + self.counts.capacity();
+        let keys: usize = self.keys.iter().map(|keys| keys.capacity() * size_of::<u32>() + 48).sum();
+        self.blocks.bytes() + words * size_of::<u32>() + keys
+    }
+
+    /// Reads lists that hold the rows of `held` and no others.
+    pub(super) fn load(
+        form: Form,
+        lists: usize,
+        held: &RowSet,
+        input: &mut Decoder<'_>,
+        epoch: Epoch,
+    ) -> Result<Lists, Malformed> {
+        let mut all = Lists::new(form, lists);
+        let (mut met, stride) = (RowSet::default(), form.stride());
+        for list in 0..lists as u32 {
+            let count = input.size()?;
+            input.check(count <= held.len(), "a list is longer than there are rows")?;
+            for first in (0..count).step_by(GROUP) {
+                let fault = input.fault("a list names a row that is not held, or twice");
+                let words: Vec<u32> = input.words(stride)?.collect();
+                let key = all.owner.len() as u32;
+                for (slot, row) in words[..GROUP].iter().enumerate() {
+                    let is_row = first + slot < count;
+                    if is_row != (*row != NONE) || (is_row && !(held.contains(*row) && met.insert(*row))) {
+                        return Err(fault);
+                    }
+                    if is_row {
+                        all.note(*row, key);
+                    }
+                }
+                all.owner.push(list);
+                Arc::make_mut(&mut all.keys[list as usize]).push(key);
+                all.blocks.write(key, &words, epoch);
+            }
+            all.counts[list as usize] = count as u32;
+        }
+        input.check(met.len() == held.len(), "a row is in no list")?;
+        Ok(all)
+    }
+}
+
+fn empty(form: Form) -> Vec<u32> {
+    let mut words = vec![0; form.stride()];
+    words[..GROUP].fill(NONE);
+    words
+}

@@ -1,0 +1,269 @@
+//! Inverted lists: rows are kept in lists by the centre that is nearest to
+//! them, and a search looks through the lists whose centres are nearest to the
+//! query (IVF; Sivic, Zisserman: ICCV 2003; with product codes IVFADC, Jégou,
+//! Douze, Schmid: TPAMI 2011).
+//!
+//! * Until there are rows enough to train on, searches compare with all.
+//! * Centres ([`coarse`]) and codes are trained on the rows themselves, again
+//!   when their number has grown fourfold or they were turned over, and when
+//!   the index is optimized; a training makes new lists of all rows.
+//! * Without codes the rows of a list are measured as they are stored. With
+//!   codes ([`quant`](crate::quant)) those best by estimate are.
+//! * One list for all rows is the exhaustive scan of codes.
+//!
+//! With residuals a code stands for what a row differs from its centre by. The
+//! estimate is then `|q-c|^2 + (2<c,r> + |r|^2) - 2<q,r>`: the second part is
+//! kept with the row, so that one table a query serves all lists.
+
+use std::sync::Arc;
+
+use super::cow::Versions;
+use super::{
+    Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
+};
+use crate::bits::RowSet;
+use crate::codec::{Decoder, Encoder, Malformed};
+use crate::id::{Row, mix};
+use crate::lease::Lease;
+use crate::neighbor::{Neighbor, TopK};
+use crate::quant::{ProductQuantizer, ProductShape};
+
+mod change;
+mod coarse;
+mod lists;
+mod search;
+
+use change::{Change, Training};
+use coarse::Coarse;
+use lists::{Form, Fresh, Lists, ListsView};
+pub(super) use search::IvfScratch;
+
+/// Lists at most: of more the centres alone would be an index.
+pub(crate) const MAX_LISTS: usize = 1 << 16;
+
+/// How lists are made and searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IvfOptions {
+    /// Lists; none: by the number of rows. 1: all rows in one, and the breadth
+    /// of a search is not that of lists but of rows that are re-ranked.
+    pub(crate) nlist: Option<usize>,
+    /// The codes of rows; none: rows are measured as they are stored.
+    pub(crate) product: Option<ProductShape>,
+    /// Whether codes stand for differences from centres.
+    pub(crate) residual: bool,
+    /// Rows that are re-ranked, for each that is wanted.
+    pub(crate) oversample: usize,
+    /// Seed of all that is drawn.
+    pub(crate) seed: u64,
+}
+
+impl IvfOptions {
+    fn is_exhaustive(&self) -> bool {
+        self.nlist == Some(1)
+    }
+}
+
+/// What was trained; it never changes.
+struct Trained {
+    coarse: Coarse,
+    product: Option<ProductQuantizer>,
+}
+
+/// The lists of a version, by what they were made with.
+#[derive(Clone)]
+struct Filed {
+    trained: Arc<Trained>,
+    training: Training,
+    lists: ListsView,
+}
+
+/// The index as of one moment.
+struct IvfVersion {
+    options: IvfOptions,
+    held: RowSet,
+    /// None while there are few rows.
+    filed: Option<Filed>,
+    _lease: Lease,
+}
+
+/// The writer's side.
+pub(crate) struct Ivf {
+    versions: Versions,
+    lists: Option<Lists>,
+    newest: Arc<IvfVersion>,
+}
+
+fn order(a: &Neighbor, b: &Neighbor) -> std::cmp::Ordering {
+    a.order(b)
+}
+
+impl Ivf {
+    /// Of no rows.
+    pub(crate) fn new(options: IvfOptions) -> Ivf {
+        let mut versions = Versions::default();
+        versions.begin();
+        let lease = versions.publish();
+        let newest = IvfVersion { options, held: RowSet::default(), filed: None, _lease: lease };
+        Ivf { versions, lists: None, newest: Arc::new(newest) }
+    }
+
+    /// The lists that were saved of `held` rows, over vectors of `dim` numbers.
+    pub(crate) fn load(
+        options: IvfOptions,
+        dim: usize,
+        saved: &Saved<'_>,
+        input: &mut Decoder<'_>,
+    ) -> Result<Ivf, Malformed> {
+        let mut ivf = Ivf::new(options);
+        let (held, epoch) = (saved.held.clone(), ivf.versions.begin());
+        let mut filed = None;
+        if input.u8()? == 1 {
+            let training = Training { rows: input.size()?, since: input.size()? };
+            let coarse = Coarse::load(dim, MAX_LISTS, input)?;
+            let product =
+                options.product.map(|shape| ProductQuantizer::load(dim, shape, input)).transpose()?;
+            let form = Form(options.product);
+            let mut lists = Lists::load(form, coarse.lists(), &held, input, epoch)?;
+            let view = lists.publish(epoch, &ivf.versions);
+            filed = Some(Filed { trained: Arc::new(Trained { coarse, product }), training, lists: view });
+            ivf.lists = Some(lists);
+        }
+        ivf.show(held, filed);
+        Ok(ivf)
+    }
+
+    fn show(&mut self, held: RowSet, filed: Option<Filed>) {
+        let options = self.newest.options;
+        self.newest = Arc::new(IvfVersion { options, held, filed, _lease: self.versions.publish() });
+    }
+}
+
+impl Index for Ivf {
+    fn version(&self) -> Arc<dyn IndexVersion> {
+        Arc::clone(&self.newest) as Arc<dyn IndexVersion>
+    }
+
+    fn commit(&mut self, plan: Plan) {
+        let Ok(change) = plan.0.downcast::<Change>() else { return };
+        let (before, epoch) = (Arc::clone(&self.newest), self.versions.begin());
+        let (held, mut filed) = match *change {
+            Change::Set { absorb, forget } => (before.after(&absorb, &forget), None),
+            Change::Filed { fresh, forget } => {
+                let held = before.after(&fresh.rows, &forget);
+                if let (Some(lists), Some(filed)) = (&mut self.lists, &before.filed) {
+                    lists.change(&filed.lists, &forget, &fresh, epoch);
+                }
+                let filed = before.filed.clone().map(|filed| {
+                    let since = filed.training.since + fresh.rows.len();
+                    Filed { training: Training { since, ..filed.training }, ..filed }
+                });
+                (held, filed)
+            }
+            Change::Trained { trained, lists, absorb, forget } => {
+                let held = before.after(&absorb, &forget);
+                let training = Training { rows: held.len(), since: 0 };
+                let mut lists = *lists;
+                let view = lists.publish(epoch, &self.versions);
+                self.lists = Some(lists);
+                (held, Some(Filed { trained, training, lists: view }))
+            }
+        };
+        match (&mut self.lists, &mut filed) {
+            // Nothing is held any more: no more memory is needed than at first.
+            _ if held.len() == 0 => filed = None,
+            (Some(lists), Some(filed)) => filed.lists = lists.publish(epoch, &self.versions),
+            _ => {}
+        }
+        if filed.is_none() {
+            self.lists = None;
+        }
+        self.show(held, filed);
+    }
+
+    fn settle(&mut self) -> Settling {
+        if self.lists.as_ref().is_none_or(Lists::is_settled) {
+            return Settling::Settled;
+        }
+        if !self.versions.is_newest_alone() {
+            return Settling::Waiting;
+        }
+        let (before, epoch) = (Arc::clone(&self.newest), self.versions.begin());
+        let mut filed = before.filed.clone();
+        if let (Some(lists), Some(filed)) = (&mut self.lists, &mut filed) {
+            filed.lists = lists.publish(epoch, &self.versions);
+        }
+        self.show(before.held.clone(), filed);
+        Settling::Stepped
+    }
+
+    fn bytes(&self) -> usize {
+        let trained = self.newest.filed.as_ref().map_or(0, |filed| {
+            let product = filed.trained.product.as_ref().map_or(0, ProductQuantizer::bytes);
+            filed.trained.coarse.bytes() + product
+        });
+        self.newest.held.bytes() + self.lists.as_ref().map_or(0, Lists::bytes) + trained
+    }
+
+    fn kind(&self) -> &'static str {
+        if self.newest.options.is_exhaustive() { "pq" } else { "ivf" }
+    }
+}
+
+impl IvfVersion {
+    /// The rows that are held after a change.
+    fn after(&self, absorb: &[Row], forget: &[Row]) -> RowSet {
+        let mut held = self.held.clone();
+        forget.iter().for_each(|row| _ = held.remove(*row));
+        absorb.iter().for_each(|row| _ = held.insert(*row));
+        held
+    }
+}
+
+impl IndexVersion for IvfVersion {
+    fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    fn search(
+        &self,
+        points: Points<'_>,
+        request: &Request<'_>,
+        scratch: &mut Scratch,
+        found: &mut TopK,
+    ) -> Effort {
+        search::search(self, points, request, scratch, found)
+    }
+
+    fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan {
+        Plan(Box::new(change::change(self, points, batch, executor)))
+    }
+
+    fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {
+        let mut defects = super::flat::membership(&self.held, expected);
+        if let Some(filed) = &self.filed {
+            filed.lists.audit(&self.held, &mut defects);
+        }
+        defects
+    }
+
+    fn save(&self, out: &mut Encoder) -> Option<RowSet> {
+        out.u8(u8::from(self.filed.is_some()));
+        if let Some(Filed { trained, training, lists }) = &self.filed {
+            out.size(training.rows);
+            out.size(training.since);
+            trained.coarse.save(out);
+            if let Some(product) = &trained.product {
+                product.save(out);
+            }
+            lists.save(out);
+        }
+        Some(self.held.clone())
+    }
+
+    fn digest(&self) -> u64 {
+        let filed = self.filed.as_ref().map_or(0, |filed| {
+            mix(filed.lists.digest() ^ filed.trained.coarse.digest() ^ filed.training.rows as u64)
+        });
+        self.held.iter().fold(filed, |hash, row| mix(hash ^ u64::from(row)))
+    }
+}

@@ -1,0 +1,348 @@
+//! Searching the nearest lists: by the vectors, or by codes and then vectors.
+
+use super::coarse::CoarseScratch;
+use super::lists::GROUP;
+use super::{Filed, IvfVersion, ListsView, order};
+use crate::index::rerank::Rerank;
+use crate::index::{Effort, Points, Request, Scratch, flat};
+use crate::kernel::{Arch, ArchJob, kernels, prefetch_all};
+use crate::metric::Metric;
+use crate::neighbor::{Neighbor, TopK};
+use crate::quant::{ProductQuantizer, ProductQuery};
+
+/// Admitted rows to be met, for each that is wanted, before a filtered search
+/// ends with the lists that were asked for: the nearest rows of a filter lie
+/// farther out.
+const MET_A_HIT: usize = 32;
+
+/// Rows that are re-ranked at least beyond those that are wanted.
+const SPARE: usize = 16;
+
+/// Rows that are collected at least before the farther ones are thrown away.
+const LEAST_ROOM: usize = 32;
+
+/// Rows that are re-ranked at a time: estimates by these codes err so much that
+/// many are needed, and their vectors can be on their way together.
+const RERANKED: usize = 8;
+
+/// Blocks of a list that are asked for one by one.
+const SHORT: usize = 64;
+
+/// What a search needs beside the index.
+#[derive(Debug, Default)]
+pub(in crate::index) struct IvfScratch {
+    coarse: CoarseScratch,
+    /// Lists, nearest first.
+    near: Vec<Neighbor>,
+    query: ProductQuery,
+    best: Best,
+}
+
+/// The best rows by estimate. Rows are collected, and now and then the farther
+/// half is thrown away: dearer than a heap for few rows, far cheaper for many.
+#[derive(Debug, Default)]
+struct Best {
+    kept: usize,
+    rows: Vec<Neighbor>,
+    /// Rows beyond it are not among the best.
+    bound: f32,
+}
+
+impl Best {
+    fn reset(&mut self, kept: usize) {
+        self.kept = kept.max(1);
+        self.rows.clear();
+        self.bound = f32::INFINITY;
+    }
+
+    #[inline(always)]
+    fn offer(&mut self, row: Neighbor) {
+        self.rows.push(row);
+        if self.rows.len() >= 2 * self.kept + LEAST_ROOM {
+            self.cut();
+        }
+    }
+
+    #[inline(never)]
+    fn cut(&mut self) {
+        if self.rows.len() > self.kept {
+            let (_, last, _) = self.rows.select_nth_unstable_by(self.kept - 1, order);
+            self.bound = last.distance;
+            self.rows.truncate(self.kept);
+        }
+    }
+
+    /// The best, ascending.
+    fn sorted(&mut self) -> &[Neighbor] {
+        self.cut();
+        self.rows.sort_unstable_by(order);
+        &self.rows
+    }
+}
+
+pub(super) fn search(
+    version: &IvfVersion,
+    points: Points<'_>,
+    request: &Request<'_>,
+    scratch: &mut Scratch,
+    found: &mut TopK,
+) -> Effort {
+    let held = version.held.len();
+    if request.k == 0 || held == 0 {
+        return Effort::default();
+    }
+    // All rows within a distance may be in any list.
+    let by_lists = request.k < held.div_ceil(2) && request.ef < held && request.ends.reach.is_none();
+    let filed = version.filed.as_ref().filter(|_| by_lists);
+    let Some(filed) = filed else {
+        return Effort { distances: flat::scan(&version.held, points, request, scratch, found), hops: 0 };
+    };
+    let mut own = std::mem::take(&mut scratch.ivf);
+    let effort = Search { version, filed, points, request }.run(scratch, &mut own, found);
+    scratch.ivf = own;
+    effort
+}
+
+/// One search.
+#[derive(Clone, Copy)]
+struct Search<'a> {
+    version: &'a IvfVersion,
+    filed: &'a Filed,
+    points: Points<'a>,
+    request: &'a Request<'a>,
+}
+
+/// How far a search must go: lists, and rows that may be in the answer.
+#[derive(Clone, Copy)]
+struct Goal {
+    lists: usize,
+    rows: u64,
+}
+
+impl Search<'_> {
+    fn goal(&self) -> Goal {
+        let lists = if self.version.options.is_exhaustive() { 1 } else { self.request.ef.max(1) };
+        let each = if self.request.admit.is_some() { MET_A_HIT } else { 1 };
+        Goal { lists, rows: (self.request.k * each) as u64 }
+    }
+
+    fn run(self, scratch: &mut Scratch, own: &mut IvfScratch, found: &mut TopK) -> Effort {
+        let goal = self.goal();
+        let IvfScratch { coarse, near, query, best } = own;
+        self.filed.trained.coarse.near(
+            self.request.query,
+            self.points.space.metric(),
+            goal.lists,
+            coarse,
+            near,
+        );
+        let Some(product) = &self.filed.trained.product else {
+            return self.by_vectors(goal, coarse, near, scratch, found);
+        };
+        let options = &self.version.options;
+        let wanted = if options.is_exhaustive() {
+            self.request.ef
+        } else {
+            self.request.k.saturating_mul(options.oversample)
+        };
+        let kept = wanted.max(self.request.k + SPARE).min(self.version.held.len());
+        product.prepare(kernels().level, self.request.query, query);
+        best.reset(kept);
+        let mut effort = self.by_codes(product, query, goal, coarse, near, best);
+        scratch.candidates.clear();
+        scratch.candidates.extend_from_slice(best.sorted());
+        let request = Request { ef: kept, ..*self.request };
+        if !scratch.candidates.is_empty() {
+            let mut rerank = Some(Rerank::new(self.points, &request, RERANKED, scratch));
+            while let Some(next) = rerank {
+                rerank = next.advance(self.points, &request, scratch, found, &mut effort);
+                if request.ends.are_due(effort.distances) {
+                    break;
+                }
+            }
+            request.ends.spend(effort.distances);
+        }
+        effort
+    }
+
+    /// Goes through the lists, nearest first, until `visit` has met enough rows.
+    fn each_list(
+        &self,
+        goal: Goal,
+        coarse: &mut CoarseScratch,
+        near: &mut Vec<Neighbor>,
+        mut visit: impl FnMut(&[Neighbor]) -> u64,
+    ) -> u64 {
+        let all = self.filed.lists.lists();
+        let asked = goal.lists.min(near.len());
+        let mut met = visit(&near[..asked]);
+        let mut done = asked;
+        if met < goal.rows && done < all {
+            // Those that were visited stay before the others, whatever the
+            // others are measured as.
+            let visited: Vec<u32> = near[..asked].iter().map(|near| near.row).collect();
+            let metric = self.points.space.metric();
+            self.filed.trained.coarse.near(self.request.query, metric, all, coarse, near);
+            near.sort_by_key(|near| !visited.contains(&near.row));
+            while met < goal.rows && done < all && !self.request.ends.are_due_now(0) {
+                met += visit(&near[done..=done]);
+                done += 1;
+            }
+        }
+        done as u64
+    }
+
+    fn by_vectors(
+        &self,
+        goal: Goal,
+        coarse: &mut CoarseScratch,
+        near: &mut Vec<Neighbor>,
+        scratch: &mut Scratch,
+        found: &mut TopK,
+    ) -> Effort {
+        let mut distances = 0;
+        let hops = self.each_list(goal, coarse, near, |lists| {
+            let rows = lists.iter().flat_map(|list| self.filed.lists.rows(list.row));
+            let met = flat::scan_rows(rows, self.points, self.request, scratch, found);
+            distances += met;
+            met
+        });
+        Effort { distances, hops }
+    }
+
+    fn by_codes(
+        &self,
+        product: &ProductQuantizer,
+        query: &ProductQuery,
+        goal: Goal,
+        coarse: &mut CoarseScratch,
+        near: &mut Vec<Neighbor>,
+        best: &mut Best,
+    ) -> Effort {
+        let metric = self.points.space.metric();
+        let query_length: f32 = self.request.query.iter().map(|x| x * x).sum();
+        let residual = self.version.options.residual;
+        let hops = self.each_list(goal, coarse, near, |lists| {
+            let mut met = 0;
+            for list in lists {
+                if self.request.ends.are_due_now(0) {
+                    break;
+                }
+                let base = match (residual, metric) {
+                    (true, _) => list.distance,
+                    (false, Metric::Dot) => 0.0,
+                    (false, _) => query_length,
+                };
+                let weight = if metric == Metric::Dot { -1.0 } else { -2.0 };
+                let scan = Scan {
+                    lists: &self.filed.lists,
+                    list: list.row,
+                    four: product.shape().bits_per_code == 4,
+                    query,
+                    base: base + if self.is_four(product) { weight * query.least } else { 0.0 },
+                    weight: if self.is_four(product) { weight * query.step } else { weight },
+                    admit: self.request.admit,
+                    best,
+                };
+                met += kernels().level.run(scan);
+            }
+            met
+        });
+        Effort { distances: 0, hops }
+    }
+
+    fn is_four(&self, product: &ProductQuantizer) -> bool {
+        product.shape().bits_per_code == 4
+    }
+}
+
+/// Estimates for all rows of a list.
+struct Scan<'a> {
+    lists: &'a ListsView,
+    list: u32,
+    four: bool,
+    query: &'a ProductQuery,
+    base: f32,
+    weight: f32,
+    admit: Option<&'a (dyn Fn(crate::id::Row) -> bool + 'a)>,
+    best: &'a mut Best,
+}
+
+impl ArchJob for Scan<'_> {
+    /// Rows that may be in the answer.
+    type Output = u64;
+
+    #[inline(always)]
+    fn run<A: Arch>(mut self, arch: A) -> u64 {
+        let keys = self.lists.keys(self.list);
+        let mut left = self.lists.len(self.list);
+        let mut met = 0;
+        for (at, key) in keys.iter().enumerate() {
+            // The blocks of a long list stand side by side: the processor
+            // fetches them by itself.
+            if let Some(next) = keys.get(at + 1).filter(|_| keys.len() <= SHORT) {
+                prefetch_all(self.lists.bytes_of(*next));
+            }
+            let estimates = self.estimates(arch, *key);
+            let count = left.min(GROUP);
+            left -= count;
+            met += self.offer(arch, *key, count, &estimates);
+        }
+        met
+    }
+}
+
+impl Scan<'_> {
+    #[inline(always)]
+    fn estimates<A: Arch>(&self, arch: A, key: u32) -> [f32; GROUP] {
+        let mut estimates = [0f32; GROUP];
+        let codes = self.lists.codes_of(key);
+        if self.four {
+            let mut sums = [0; GROUP];
+            arch.scan(&self.query.bytes, codes, &mut sums);
+            for lane in 0..GROUP {
+                estimates[lane] = f32::from(sums[lane]);
+            }
+        } else {
+            let tables = self.query.products.chunks_exact(256);
+            for (codes, table) in codes.as_chunks::<GROUP>().0.iter().zip(tables) {
+                for lane in 0..GROUP {
+                    estimates[lane] += table[usize::from(codes[lane])];
+                }
+            }
+        }
+        if let Some(biases) = self.lists.biases_of(key).first_chunk::<GROUP>() {
+            for lane in 0..GROUP {
+                estimates[lane] = estimates[lane] * self.weight + (self.base + f32::from_bits(biases[lane]));
+            }
+        }
+        estimates
+    }
+
+    /// Keeps the rows that are among the best so far.
+    #[inline(always)]
+    fn offer<A: Arch>(&mut self, arch: A, key: u32, count: usize, estimates: &[f32; GROUP]) -> u64 {
+        let rows = self.lists.rows_of(key);
+        let mut near = arch.within(estimates, self.best.bound);
+        near &= (u64::MAX >> (64 - count)) as u32;
+        let Some(admit) = self.admit else {
+            while near != 0 {
+                let lane = near.trailing_zeros() as usize % GROUP;
+                self.best.offer(Neighbor { distance: estimates[lane], row: rows[lane] });
+                near &= near - 1;
+            }
+            return count as u64;
+        };
+        let mut met = 0;
+        for (row, estimate) in rows[..count].iter().zip(estimates) {
+            if admit(*row) {
+                met += 1;
+                if *estimate > self.best.bound {
+                    continue;
+                }
+                self.best.offer(Neighbor { distance: *estimate, row: *row });
+            }
+        }
+        met
+    }
+}

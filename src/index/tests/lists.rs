@@ -1,0 +1,100 @@
+//! What lists promise beyond what every index does.
+
+use super::fixture::{Fixture, Kind, METRICS, Threads, clustered, on_lists};
+use crate::bits::RowSet;
+use crate::codec::{Decoder, Encoder};
+use crate::id::Row;
+use crate::index::ivf::{Ivf, IvfOptions};
+use crate::index::{Ends, Index, Request, Saved};
+use crate::metric::Metric;
+use crate::quant::ProductShape;
+
+const DIM: usize = 12;
+
+fn options(kind: Kind) -> IvfOptions {
+    let Kind::Lists(options) = kind else { panic!("not lists") };
+    let cut = |shape| ProductShape { num_subquantizers: DIM / 2, ..shape };
+    IvfOptions { product: options.product.map(cut), ..options }
+}
+
+fn load(kind: Kind, held: &RowSet, bytes: &[u8]) -> Option<Ivf> {
+    let saved = Saved { held, limit: 10_000 };
+    let mut input = Decoder::new(bytes);
+    let ivf = Ivf::load(options(kind), DIM, &saved, &mut input).ok()?;
+    input.end().ok().map(|()| ivf)
+}
+
+fn lists_are_read_back_as_they_were_and_go_on_alike(kind: Kind) {
+    for metric in METRICS {
+        for rows in [0, 500, 2_000] {
+            let mut fixture = Fixture::of(kind, metric, DIM);
+            fixture.fill(0, rows, 1, &Threads(2));
+            let gone: Vec<Row> = (0..rows).step_by(7).collect();
+            fixture.change(&[], &gone, &Threads(2));
+            let mut out = Encoder::default();
+            let held = fixture.index.version().save(&mut out).unwrap();
+            let bytes = out.into_bytes();
+            let read = load(kind, &held, &bytes).unwrap();
+            assert_eq!(read.version().digest(), fixture.index.version().digest());
+            let mut other = Fixture::with(Box::new(read), metric, DIM);
+            (other.matrix, other.held) = (fixture.matrix, fixture.held.clone());
+            other.assert_whole();
+            other.fill(rows, 300, 5, &Threads(1));
+            let mut again = Fixture::with(Box::new(load(kind, &held, &bytes).unwrap()), metric, DIM);
+            again.held.clone_from(&fixture.held);
+            again.matrix = other.matrix;
+            again.fill(rows, 300, 5, &Threads(2));
+            again.assert_whole();
+            assert_eq!(again.index.version().digest(), other.index.version().digest());
+        }
+    }
+}
+
+fn damaged_lists_are_refused(kind: Kind) {
+    let mut fixture = Fixture::of(kind, Metric::L2, DIM);
+    fixture.fill(0, 1_100, 1, &Threads(2));
+    let mut out = Encoder::default();
+    let held = fixture.index.version().save(&mut out).unwrap();
+    let bytes = out.into_bytes();
+    assert!(load(kind, &held, &bytes).is_some());
+    for cut in (0..bytes.len()).step_by(101) {
+        assert!(load(kind, &held, &bytes[..cut]).is_none(), "{cut} bytes");
+    }
+    let mut fewer = held.clone();
+    fewer.remove(77);
+    assert!(load(kind, &fewer, &bytes).is_none(), "a list names a row that is not held");
+    let mut more = held.clone();
+    more.insert(5_000);
+    assert!(load(kind, &more, &bytes).is_none(), "a row is in no list");
+    // Any byte may be wrong: never a panic, and what is read is whole.
+    for at in (0..bytes.len()).step_by(37) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x41;
+        if let Some(read) = load(kind, &held, &damaged) {
+            assert!(read.version().audit(&mut held.iter()).is_empty(), "byte {at}");
+        }
+    }
+}
+
+fn rows_are_put_into_lists_once_there_are_enough_and_out_again_when_few_are_left(kind: Kind) {
+    let mut fixture = Fixture::of(kind, Metric::L2, DIM);
+    let query = fixture.prepared(&clustered(DIM, 20, 9, 9));
+    let request =
+        Request { query: &query, k: 5, ef: 3, bound: f32::INFINITY, admit: None, ends: Ends::default() };
+    let hops = |fixture: &Fixture| fixture.search_in(&*fixture.index.version(), &request).1.hops;
+    let lists = if options(kind).nlist == Some(1) { 1 } else { 3 };
+    fixture.fill(0, 1_000, 1, &Threads(2));
+    assert_eq!(hops(&fixture), 0);
+    fixture.fill(1_000, 100, 1, &Threads(2));
+    assert_eq!(hops(&fixture), lists);
+    let gone: Vec<Row> = (0..900).collect();
+    fixture.change(&[], &gone, &Threads(2));
+    fixture.assert_whole();
+    assert_eq!(hops(&fixture), 0);
+}
+
+on_lists!(
+    lists_are_read_back_as_they_were_and_go_on_alike,
+    damaged_lists_are_refused,
+    rows_are_put_into_lists_once_there_are_enough_and_out_again_when_few_are_left,
+);

@@ -1,0 +1,341 @@
+//! Product quantization (Jégou, Douze, Schmid: TPAMI 2011).
+//!
+//! A vector is cut into parts, and each part is replaced by the nearest of 16
+//! or 256 centres that were trained for it: the code of the part is the number
+//! of that centre. The inner product of a query with what a code stands for is
+//! the sum of one number a part, from a table that is made once a query.
+//!
+//! With 16 centres the tables of a query, rounded to bytes, fit into registers
+//! ([`kernel::scan`](crate::kernel)).
+
+use super::arithmetic::nearest_byte;
+use super::kmeans::{Search, TILE, Tiles, centres};
+use crate::codec::{Decoder, Encoder, Malformed};
+use crate::id::mix;
+use crate::kernel::{Arch, ArchJob, Level, SCAN_POSITION, SCAN_STEP, kernels};
+
+/// Points for each centre that a part is trained on: faiss takes up to 256.
+const POINTS_A_CENTRE: usize = 256;
+
+/// The same for 256 centres: more changed no error by a hundredth.
+const POINTS_A_CENTRE_OF_MANY: usize = 64;
+
+/// Rounds of k-means, as in faiss.
+const ROUNDS: usize = 25;
+
+/// The sums of a scan are of sixteen bits.
+const LARGEST_SUM: f32 = 65_535.0;
+
+/// How codes are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProductShape {
+    /// Parts of a vector: at most its dimension.
+    pub(crate) num_subquantizers: usize,
+    /// 4 or 8.
+    pub(crate) bits_per_code: usize,
+}
+
+impl ProductShape {
+    /// Centres of a part.
+    pub(crate) fn centres(self) -> usize {
+        if self.bits_per_code == 4 { TILE } else { TILE * TILE }
+    }
+
+    /// Vectors that training looks at.
+    pub(crate) fn samples(self) -> usize {
+        let each = if self.bits_per_code == 4 { POINTS_A_CENTRE } else { POINTS_A_CENTRE_OF_MANY };
+        self.centres() * each
+    }
+
+    /// Parts with those that fill a group up, when codes are of four bits.
+    pub(crate) fn positions(self) -> usize {
+        self.num_subquantizers.next_multiple_of(SCAN_STEP)
+    }
+
+    /// The numbers of a vector that a part holds.
+    fn part(self, dim: usize, at: usize) -> std::ops::Range<usize> {
+        let start = |at: usize| dim * at / self.num_subquantizers;
+        start(at)..start(at + 1)
+    }
+}
+
+/// What makes codes of vectors; it never changes.
+#[derive(Clone, Debug)]
+pub(crate) struct ProductQuantizer {
+    dim: usize,
+    shape: ProductShape,
+    parts: Vec<Tiles>,
+}
+
+/// The tables of a query.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProductQuery {
+    /// Of each part the inner products with its centres.
+    pub(crate) products: Vec<f32>,
+    /// The same above the least of the part, in steps, as bytes: 16 a position.
+    pub(crate) bytes: Vec<u8>,
+    /// A sum of bytes stands for `least + step * sum`.
+    pub(crate) least: f32,
+    pub(crate) step: f32,
+}
+
+impl ProductQuantizer {
+    /// Trains one part on vectors of `dim` numbers, one after the other. Parts
+    /// do not depend on each other, and can be trained side by side.
+    pub(crate) fn train_part(
+        samples: &[f32],
+        dim: usize,
+        shape: ProductShape,
+        at: usize,
+        seed: u64,
+    ) -> TrainedPart {
+        let part = shape.part(dim, at);
+        let step = (samples.len() / dim).div_ceil(shape.samples()).max(1);
+        let vectors = samples.chunks_exact(dim).step_by(step);
+        let points: Vec<f32> = vectors.flat_map(|vector| &vector[part.clone()]).copied().collect();
+        let level = kernels().level;
+        let search = Search { count: shape.centres(), rounds: ROUNDS, seed: mix(seed ^ at as u64), level };
+        TrainedPart(centres(&points, part.len(), search))
+    }
+
+    /// Of all parts, in order.
+    pub(crate) fn of_parts(dim: usize, shape: ProductShape, parts: Vec<TrainedPart>) -> ProductQuantizer {
+        ProductQuantizer { dim, shape, parts: parts.into_iter().map(|part| part.0).collect() }
+    }
+
+    pub(crate) fn shape(&self) -> ProductShape {
+        self.shape
+    }
+
+    /// The codes of a vector, one a byte.
+    pub(crate) fn encode(&self, vector: &[f32], codes: &mut [u8]) {
+        struct Encode<'a>(&'a ProductQuantizer, &'a [f32], &'a mut [u8]);
+        impl ArchJob for Encode<'_> {
+            type Output = ();
+
+            #[inline(always)]
+            fn run<A: Arch>(self, _arch: A) {
+                let mut rest = self.1;
+                for (tiles, code) in self.0.parts.iter().zip(self.2) {
+                    let (part, others) = rest.split_at(tiles.dim().min(rest.len()));
+                    *code = tiles.nearest(part).0 as u8;
+                    rest = others;
+                }
+            }
+        }
+        kernels().level.run(Encode(self, vector, codes));
+    }
+
+    /// What codes stand for.
+    pub(crate) fn decode(&self, codes: &[u8], vector: &mut Vec<f32>) {
+        vector.clear();
+        for (tiles, code) in self.parts.iter().zip(codes) {
+            vector.extend(tiles.centre(usize::from(*code)));
+        }
+    }
+
+    /// Makes the tables of a query.
+    pub(crate) fn prepare(&self, level: Level, vector: &[f32], query: &mut ProductQuery) {
+        struct Prepare<'a>(&'a ProductQuantizer, &'a [f32], &'a mut ProductQuery);
+        impl ArchJob for Prepare<'_> {
+            type Output = ();
+
+            #[inline(always)]
+            fn run<A: Arch>(self, _arch: A) {
+                self.0.tables(self.1, self.2);
+                if self.0.shape.bits_per_code == 4 {
+                    self.2.round(self.0.shape);
+                }
+            }
+        }
+        level.run(Prepare(self, vector, query));
+    }
+
+    #[inline(always)]
+    fn tables(&self, vector: &[f32], query: &mut ProductQuery) {
+        let centres = self.shape.centres();
+        query.products.resize(self.parts.len() * centres, 0.0);
+        let mut rest = vector;
+        for (tiles, products) in self.parts.iter().zip(query.products.chunks_exact_mut(centres)) {
+            let (part, others) = rest.split_at(tiles.dim().min(rest.len()));
+            tiles.products(part, products);
+            rest = others;
+        }
+    }
+
+    pub(crate) fn save(&self, out: &mut Encoder) {
+        out.size(self.shape.num_subquantizers);
+        out.size(self.shape.bits_per_code);
+        for tiles in &self.parts {
+            for centre in 0..self.shape.centres() {
+                tiles.centre(centre).for_each(|value| out.f32(value));
+            }
+        }
+    }
+
+    /// Reads a quantizer of this shape for vectors of `dim` numbers.
+    pub(crate) fn load(
+        dim: usize,
+        shape: ProductShape,
+        input: &mut Decoder<'_>,
+    ) -> Result<ProductQuantizer, Malformed> {
+        let same = input.size()? == shape.num_subquantizers && input.size()? == shape.bits_per_code;
+        input.check(same, "codes are cut otherwise")?;
+        let mut parts = Vec::new();
+        for at in 0..shape.num_subquantizers {
+            let len = shape.part(dim, at).len();
+            let values = input.floats(len * shape.centres())?;
+            input.check(values.iter().all(|value| value.is_finite()), "a centre is no vector")?;
+            parts.push(Tiles::new(&values, len));
+        }
+        Ok(ProductQuantizer { dim, shape, parts })
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<ProductQuantizer>() + self.dim * self.shape.centres() * size_of::<f32>()
+    }
+}
+
+/// A part that was trained.
+#[derive(Clone, Debug)]
+pub(crate) struct TrainedPart(Tiles);
+
+impl ProductQuery {
+    /// Rounds the products to bytes: one step for all parts, so that sums of
+    /// bytes mean something, as fine as the widest part and the sum allow.
+    #[inline(always)]
+    fn round(&mut self, shape: ProductShape) {
+        let parts = shape.num_subquantizers;
+        let mut lows = [0f32; TILE];
+        let (mut widest, mut least) = (0f32, 0f32);
+        self.bytes.clear();
+        self.bytes.resize(shape.positions() * SCAN_POSITION, 0);
+        let range = |products: &[f32; TILE]| {
+            let low = products.iter().fold(f32::INFINITY, |low, x| if *x < low { *x } else { low });
+            let high = products.iter().fold(f32::NEG_INFINITY, |high, x| if *x > high { *x } else { high });
+            (low, high - low)
+        };
+        let (tables, _) = self.products.as_chunks::<TILE>();
+        for table in tables {
+            let (low, width) = range(table);
+            widest = if width > widest { width } else { widest };
+            least += low;
+        }
+        let largest = (LARGEST_SUM / parts as f32).floor().min(255.0);
+        let inverse = if widest > 0.0 { largest / widest } else { 0.0 };
+        // Differences so small that their inverse is infinite count as none.
+        let inverse = if inverse.is_finite() { inverse } else { 0.0 };
+        for (table, bytes) in tables.iter().zip(self.bytes.as_chunks_mut::<SCAN_POSITION>().0) {
+            let low = range(table).0;
+            lows.fill(low);
+            for lane in 0..TILE {
+                bytes[lane] = nearest_byte((table[lane] - lows[lane]) * inverse);
+            }
+        }
+        self.least = least;
+        self.step = if inverse > 0.0 { 1.0 / inverse } else { 0.0 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Portable;
+
+    fn vectors(count: usize, dim: usize, seed: u64) -> Vec<f32> {
+        let unit = |key: u64| (mix(key) >> 40) as f32 / (1 << 24) as f32 - 0.5;
+        (0..(count * dim) as u64).map(|at| unit(seed << 32 ^ at) * (1 + at % 5) as f32).collect()
+    }
+
+    fn trained(samples: &[f32], dim: usize, shape: ProductShape) -> ProductQuantizer {
+        let part = |at| ProductQuantizer::train_part(samples, dim, shape, at, 1);
+        ProductQuantizer::of_parts(dim, shape, (0..shape.num_subquantizers).map(part).collect())
+    }
+
+    const SHAPES: [(usize, ProductShape); 4] = [
+        (12, ProductShape { num_subquantizers: 4, bits_per_code: 4 }),
+        (17, ProductShape { num_subquantizers: 5, bits_per_code: 4 }),
+        (6, ProductShape { num_subquantizers: 6, bits_per_code: 8 }),
+        (1, ProductShape { num_subquantizers: 1, bits_per_code: 4 }),
+    ];
+
+    fn squared(a: &[f32], b: &[f32]) -> f32 {
+        a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum()
+    }
+
+    #[test]
+    fn a_code_stands_for_the_nearest_centres_and_more_bits_err_less() {
+        let samples = vectors(3_000, 12, 1);
+        let error = |bits_per_code| {
+            let quantizer = trained(&samples, 12, ProductShape { num_subquantizers: 4, bits_per_code });
+            let (mut codes, mut decoded) = ([0; 4], Vec::new());
+            let error = |vector: &[f32]| {
+                quantizer.encode(vector, &mut codes);
+                quantizer.decode(&codes, &mut decoded);
+                squared(vector, &decoded)
+            };
+            samples.chunks_exact(12).map(error).sum::<f32>() / samples.iter().map(|x| x * x).sum::<f32>()
+        };
+        let (four, eight) = (error(4), error(8));
+        assert!(eight < four / 3.0 && four < 0.4, "{four} {eight}");
+    }
+
+    #[test]
+    fn tables_give_the_products_of_a_query_with_what_codes_stand_for() {
+        for (dim, shape) in SHAPES {
+            let samples = vectors(600, dim, 2);
+            let quantizer = trained(&samples, dim, shape);
+            let (mut query, mut plain) = (ProductQuery::default(), ProductQuery::default());
+            let vector = &vectors(1, dim, 9);
+            quantizer.prepare(kernels().level, vector, &mut query);
+            quantizer.prepare(Level::Portable(Portable), vector, &mut plain);
+            assert_eq!((&query.products, &query.bytes), (&plain.products, &plain.bytes));
+            let (mut codes, mut decoded) = (vec![0; shape.num_subquantizers], Vec::new());
+            for sample in samples.chunks_exact(dim) {
+                quantizer.encode(sample, &mut codes);
+                quantizer.decode(&codes, &mut decoded);
+                let product: f32 = vector.iter().zip(&decoded).map(|(x, y)| x * y).sum();
+                let code = |at: usize| usize::from(codes[at]);
+                let table: f32 =
+                    (0..codes.len()).map(|at| query.products[at * shape.centres() + code(at)]).sum();
+                assert!((product - table).abs() < 1e-4, "{product} {table}");
+                if shape.bits_per_code == 4 {
+                    let bytes =
+                        (0..codes.len()).map(|at| u32::from(query.bytes[at * SCAN_POSITION + code(at)]));
+                    let rounded = query.least + query.step * bytes.sum::<u32>() as f32;
+                    let most = query.step * 0.51 * codes.len() as f32 + 1e-4;
+                    assert!((rounded - product).abs() <= most, "{rounded} {product} {most}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn many_parts_never_overflow_a_sum() {
+        let shape = ProductShape { num_subquantizers: 1_000, bits_per_code: 4 };
+        let mut query = ProductQuery { products: vec![0.0; 16_000], ..ProductQuery::default() };
+        query.products.chunks_exact_mut(16).for_each(|table| table[3] = 1e6);
+        query.round(shape);
+        let most: u32 =
+            query.bytes.chunks_exact(16).map(|table| u32::from(*table.iter().max().unwrap())).sum();
+        assert!((60_000..=65_535).contains(&most), "{most}");
+    }
+
+    #[test]
+    fn a_quantizer_is_read_back_as_it_was_and_damage_is_noticed() {
+        for (dim, shape) in SHAPES {
+            let quantizer = trained(&vectors(300, dim, 4), dim, shape);
+            let mut out = Encoder::default();
+            quantizer.save(&mut out);
+            let bytes = out.into_bytes();
+            let read = ProductQuantizer::load(dim, shape, &mut Decoder::new(&bytes)).unwrap();
+            assert_eq!(read.parts, quantizer.parts);
+            for cut in [0, 8, 16, bytes.len() - 1] {
+                assert!(ProductQuantizer::load(dim, shape, &mut Decoder::new(&bytes[..cut])).is_err());
+            }
+            let other = ProductShape { num_subquantizers: shape.num_subquantizers + 1, ..shape };
+            assert!(ProductQuantizer::load(dim, other, &mut Decoder::new(&bytes)).is_err());
+        }
+    }
+}
