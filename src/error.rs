@@ -120,6 +120,25 @@ pub enum ParamsError {
     P99,
 }
 
+/// Whose memory budget it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BudgetScope {
+    /// The collection's: [`CollectionConfig::memory_budget`](crate::CollectionConfig::memory_budget).
+    Collection,
+    /// The engine's: [`EngineBuilder::memory_budget`](crate::EngineBuilder::memory_budget).
+    Engine,
+}
+
+impl std::fmt::Display for BudgetScope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            BudgetScope::Collection => "collection",
+            BudgetScope::Engine => "engine",
+        })
+    }
+}
+
 /// Why a write was not accepted. Nothing of it happened.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -154,6 +173,22 @@ pub enum WriteError {
         worker: usize,
         /// Requests that its mailbox holds.
         capacity: usize,
+        /// How long the call waited.
+        waited: Duration,
+    },
+    /// It would take more memory than a budget has left, and the handle's
+    /// [`Backpressure`](crate::Backpressure) says not to wait (any longer), or
+    /// the write is larger than the whole budget.
+    #[error("{needed} bytes do not fit the {scope}'s memory budget of {budget}, of which {used} are used, after {waited:?}")]
+    Budget {
+        /// Whose budget it is.
+        scope: BudgetScope,
+        /// Bytes that it allows.
+        budget: usize,
+        /// Bytes that are used or promised to writes that were accepted.
+        used: usize,
+        /// Bytes that the write would take beyond.
+        needed: usize,
         /// How long the call waited.
         waited: Duration,
     },

@@ -108,11 +108,11 @@ pub mod internals;
 
 pub use durability::Durability;
 pub use engine::{
-    Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, GraphConfig,
+    BudgetStats, Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, GraphConfig,
     HnswConfig, IndexSpec, Recovery, ShardStats, TargetChoice, TargetStats, TuningStats, VectorBytes, Write,
 };
 pub use error::{
-    BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError, OpenError,
+    BudgetScope, BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError, OpenError,
     Operation, ParamsError, ReadError, SearchError, WaitError, WriteError,
 };
 pub use id::{Generation, RecordId, Seq};

@@ -50,7 +50,7 @@ impl Rows {
 
 /// Buckets and control bytes of a hash map hold an entry in this many bytes,
 /// at the average load of 2/3.
-const BYTES_PER_ENTRY: usize = (size_of::<(RecordId, Rows)>() + 1) * 3 / 2;
+pub(crate) const BYTES_PER_ENTRY: usize = (size_of::<(RecordId, Rows)>() + 1) * 3 / 2;
 
 /// The map shrinks when it holds less than one in so many of what it once held.
 const SPARSE: usize = 4;

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::config::CollectionConfig;
 use super::core::Core;
 use super::stats::{self, CollectionStats};
-use crate::coordinator::{Admission, AskCoordinator, Board, IdDirectory, Request};
+use crate::coordinator::{Admission, AskCoordinator, BYTES_PER_ENTRY, Board, IdDirectory, Request};
 use crate::durability::Durability;
 use crate::error::{CollectionError, Gone};
 use crate::id::{Generation, Seq};
-use crate::rows::Directory;
+use crate::rows::{CELL_BYTES, Directory};
 use crate::shard::{
-    AskWorkers, Backpressure, CollectionId, Keep, Refusal, ShardSetup, ShardState, WriteCommand,
+    Account, AccountSetup, AskWorkers, Backpressure, CollectionId, Keep, Meter, Refusal, ShardSetup, ShardState, WriteCommand,
 };
 use crate::snapshot::{
     Calibrator, Context, ExactUse, Health, Helpers, Published, Screener, Snapshot, SnapshotCell, Tuning,
@@ -50,6 +50,7 @@ pub(super) struct CollectionShared {
     pub(super) admission: Arc<Admission>,
     pub(super) cell: Arc<SnapshotCell>,
     pub(super) context: Arc<Context>,
+    pub(super) account: Arc<Account>,
     dropped: AtomicBool,
 }
 
@@ -64,6 +65,8 @@ pub(super) struct Blueprint {
     pub(super) seq: Seq,
     /// The last write that exists: those up to it are still to be applied.
     pub(super) last: Seq,
+    /// What its memory counts against, in an engine.
+    pub(super) account: Option<Arc<Account>>,
 }
 
 impl Blueprint {
@@ -78,7 +81,7 @@ impl Blueprint {
             directory: Arc::clone(&directory),
         };
         let states = (0..shards).map(|_| ShardState::new(setup())).collect();
-        Blueprint { id, name: name.to_owned(), config, directory, states, seq: Seq(0), last: Seq(0) }
+        Blueprint { id, name: name.to_owned(), config, directory, states, seq: Seq(0), last: Seq(0), account: None }
     }
 
     /// The first snapshot.
@@ -90,6 +93,7 @@ impl Blueprint {
     ) -> Published {
         let config = self.config;
         let context = Arc::new(Context {
+            account: self.account.clone().map(|account| account as _),
             name: self.name.clone(),
             health: Health::default(),
             space: Space::new(config.metric(), config.dimension()),
@@ -113,8 +117,23 @@ impl Blueprint {
     }
 }
 
+/// What a new collection holds and may hold.
+fn account(core: &Core, blueprint: &Blueprint) -> Arc<Account> {
+    let config = blueprint.config;
+    Account::new(AccountSetup {
+        engine: Arc::clone(&core.budget),
+        limit: config.memory_budget_bytes(),
+        directory: Arc::clone(&blueprint.directory),
+        dim: config.dimension(),
+        row_bytes: CELL_BYTES + BYTES_PER_ENTRY + config.index_row_bytes(),
+        shards: blueprint.states.len(),
+    })
+}
+
 impl Collection {
     pub(super) fn create(core: &Arc<Core>, mut blueprint: Blueprint) -> Result<Collection, CollectionError> {
+        let account = account(core, &blueprint);
+        blueprint.account = Some(Arc::clone(&account));
         let calibrator = AskCoordinator { requests: core.requests.clone(), collection: blueprint.id };
         let screener = AskWorkers { workers: core.worker_signals.clone(), collection: blueprint.id };
         let first = blueprint.publish(Arc::clone(&core.pool) as _, Box::new(calibrator), Box::new(screener));
@@ -126,6 +145,7 @@ impl Collection {
                 core: Arc::clone(core),
                 admission: Arc::new(Admission::after(last, &vec![last; states.len()])),
                 context: Arc::clone(&first.context),
+                account,
                 cell: Arc::new(SnapshotCell::new(first)),
                 dropped: AtomicBool::new(false),
             }),
@@ -141,8 +161,11 @@ impl Collection {
         let shared = &self.shared;
         let board = Board::new(Arc::clone(&shared.cell), Arc::clone(&shared.admission));
         shared.request(Request::Register { collection: shared.id, board: Box::new(board) })?;
-        for (worker, state) in shared.core.writes.iter().zip(states) {
-            let command = WriteCommand::Create { collection: shared.id, state: Box::new(state) };
+        for (shard, (worker, state)) in shared.core.writes.iter().zip(states).enumerate() {
+            let meter = Meter::new(&shared.account, shard);
+            meter.show(&state.measure());
+            let state = Box::new(state);
+            let command = WriteCommand::Create { collection: shared.id, state, meter };
             let permit = worker.acquire(Backpressure::Wait).map_err(|_| Gone::Closed)?;
             worker.send(permit, command).map_err(|_| Gone::Closed)?;
         }
@@ -153,6 +176,7 @@ impl Collection {
     pub(super) fn end(&self) {
         let shared = &self.shared;
         shared.dropped.store(true, Ordering::Release);
+        shared.account.wake();
         // A closed engine has forgotten it already.
         let _ = shared.request(Request::Unregister { collection: shared.id });
         for worker in &shared.core.writes {

@@ -220,6 +220,7 @@ pub struct CollectionConfig {
     index: IndexSpec,
     vectors: VectorStorage,
     search: Option<SearchParams>,
+    memory_budget: Option<usize>,
 }
 
 impl CollectionConfig {
@@ -227,7 +228,14 @@ impl CollectionConfig {
     #[must_use]
     pub fn new(dimension: usize, metric: Metric) -> CollectionConfig {
         let vectors = VectorStorage::default();
-        CollectionConfig { dimension, metric, index: IndexSpec::graph(), vectors, search: None }
+        CollectionConfig {
+            dimension,
+            metric,
+            index: IndexSpec::graph(),
+            vectors,
+            search: None,
+            memory_budget: None,
+        }
     }
 
     /// The preset for least memory: vectors of a byte a number
@@ -276,6 +284,30 @@ impl CollectionConfig {
         self
     }
 
+    /// Bytes that the collection may hold: see
+    /// [`EngineBuilder::memory_budget`](crate::EngineBuilder::memory_budget), which
+    /// bounds all collections together. Default: no budget.
+    ///
+    /// ```
+    /// use vecino::{CollectionConfig, Engine, Metric};
+    /// let engine = Engine::builder().build()?;
+    /// let config = CollectionConfig::new(384, Metric::Cosine).memory_budget(64 << 20);
+    /// let notes = engine.create_collection("notes", config)?;
+    /// assert_eq!(notes.stats().budget.limit, Some(64 << 20));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn memory_budget(mut self, bytes: usize) -> CollectionConfig {
+        self.memory_budget = Some(bytes);
+        self
+    }
+
+    /// Bytes that it may hold, if that was said.
+    #[must_use]
+    pub fn memory_budget_bytes(&self) -> Option<usize> {
+        self.memory_budget
+    }
+
     /// The dimension.
     #[must_use]
     pub fn dimension(&self) -> usize {
@@ -316,6 +348,8 @@ impl CollectionConfig {
             bounded("ef_construction", graph.ef_construction, 1, defaults::EF_CONSTRUCTION_MOST)?;
             bounded("ef_search", graph.ef_search, 1, defaults::EF_SEARCH_MOST)?;
         }
+        let budget = self.memory_budget.unwrap_or(usize::MAX);
+        bounded("memory_budget", budget, 1, usize::MAX)?;
         if let Some(params) = self.search {
             params.check()?;
             if let Goal::Breadth(ef_search) = params.goal() {
@@ -323,6 +357,18 @@ impl CollectionConfig {
             }
         }
         Ok(())
+    }
+
+    /// Bytes of an index for a record: blocks of links and of codes, and where they stand.
+    pub(super) fn index_row_bytes(&self) -> usize {
+        const WORD: usize = size_of::<u32>();
+        match self.index {
+            IndexSpec::Flat => 0,
+            IndexSpec::Graph(graph) => {
+                graph.degree * WORD + graph.code_bytes.unwrap_or(defaults::CODE_BYTES) + 6 * WORD
+            }
+            IndexSpec::Hnsw(graph) => (2 * graph.m + 4) * WORD,
+        }
     }
 
     /// A new, empty index for one shard.

@@ -1,6 +1,7 @@
 //! The face of the crate: engines, collections, writing and reading.
 
 mod backup;
+mod budget;
 mod builder;
 mod collection;
 mod config;
@@ -24,7 +25,7 @@ pub use builder::EngineBuilder;
 pub use collection::Collection;
 pub use config::{CollectionConfig, GraphConfig, HnswConfig, IndexSpec};
 pub use open::Recovery;
-pub use stats::{Bytes, CollectionStats, EngineStats, ShardStats, VectorBytes};
+pub use stats::{BudgetStats, Bytes, CollectionStats, EngineStats, ShardStats, VectorBytes};
 pub use tuning::{TargetChoice, TargetStats, TuningStats};
 pub use write::Write;
 

@@ -11,7 +11,7 @@ use crate::error::{Gone, WaitError, WriteError};
 use crate::id::{Generation, RecordId, Seq};
 use crate::rows::{Mutation, NewRow};
 use crate::shard::{
-    Backpressure, LogPart, Mailbox, NoAnswer, Permit, Refusal, WriteCommand, reply, reply_future,
+    Backpressure, Grant, LogPart, Mailbox, NoAnswer, Permit, Refusal, WriteCommand, reply, reply_future,
 };
 use crate::snapshot::{Record, shard_of};
 
@@ -289,13 +289,15 @@ impl Collection {
     fn write(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
         self.check_durability()?;
         let mut parts = Parts::split(self.shared.core.writes.len(), mutations);
+        // Before the places: what gives memory back must still find some.
+        let mut grants = self.promise(&parts.shards)?;
         loop {
             let mut permits = Vec::with_capacity(parts.shards.len());
             for (shard, _) in &parts.shards {
                 let permit = self.shared.core.writes[*shard].acquire(self.backpressure);
                 permits.push(permit.map_err(|refusal| self.refused(*shard, refusal))?);
             }
-            match self.send(parts, permits)? {
+            match self.send(parts, permits, &mut grants)? {
                 Ok(write) => return Ok(write),
                 Err(wider) => parts = wider,
             }
@@ -305,13 +307,14 @@ impl Collection {
     async fn write_async(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
         self.check_durability()?;
         let mut parts = Parts::split(self.shared.core.writes.len(), mutations);
+        let mut grants = self.promise_async(&parts.shards).await?;
         loop {
             let mut permits = Vec::with_capacity(parts.shards.len());
             for (shard, _) in &parts.shards {
                 let permit = self.shared.core.writes[*shard].acquire_async(self.backpressure).await;
                 permits.push(permit.map_err(|refusal| self.refused(*shard, refusal))?);
             }
-            match self.send(parts, permits)? {
+            match self.send(parts, permits, &mut grants)? {
                 Ok(write) => return Ok(write),
                 Err(wider) => parts = wider,
             }
@@ -328,7 +331,12 @@ impl Collection {
 
     /// Numbers the write and sends its parts; a place is reserved for each.
     /// Gives the parts back, one for every shard, when it must go to all.
-    fn send(&self, parts: Parts, permits: Vec<Permit>) -> Result<Result<Write, Parts>, WriteError> {
+    fn send(
+        &self,
+        parts: Parts,
+        permits: Vec<Permit>,
+        grants: &mut Vec<Grant>,
+    ) -> Result<Result<Write, Parts>, WriteError> {
         let shared = &self.shared;
         let numbers: Vec<usize> = parts.shards.iter().map(|(shard, _)| *shard).collect();
         let mut parts = Some(parts);
@@ -336,7 +344,9 @@ impl Collection {
             let log = shared.log_part(numbers.len(), self.durability);
             let parts = parts.take().map(|parts| parts.shards).unwrap_or_default();
             for ((shard, mutations), permit) in parts.into_iter().zip(permits) {
-                let command = WriteCommand::Write { collection: shared.id, seq, mutations, log };
+                let granted = grants.iter().position(|grant| grant.shard() == shard);
+                let grant = granted.map(|at| grants.swap_remove(at).sent());
+                let command = WriteCommand::Write { collection: shared.id, seq, mutations, log, grant };
                 shared.core.writes[shard].send(permit, command).map_err(|_| shard)?;
             }
             Ok(())
@@ -409,7 +419,7 @@ impl Collection {
         let shared = &self.shared;
         let shards = (0..shared.core.writes.len()).map(|shard| (shard, Vec::new())).collect();
         let permits = shared.permits()?;
-        let write = self.send(Parts { shards }, permits).ok().and_then(Result::ok);
+        let write = self.send(Parts { shards }, permits, &mut Vec::new()).ok().and_then(Result::ok);
         write.ok_or_else(|| shared.gone())?.wait()
     }
 }

@@ -19,7 +19,7 @@ const ALIVE: u64 = u64::MAX;
 /// The birth number of a row that was never used: visible to nobody.
 const UNBORN: u64 = u64::MAX;
 
-struct Cell {
+pub(super) struct Cell {
     born: AtomicU64,
     died: AtomicU64,
     id: UnsafeCell<RecordId>,
@@ -175,6 +175,10 @@ impl Cells {
 
     pub(super) fn is_alive(&self, row: Row) -> bool {
         self.view.cell(row).is_some_and(|cell| cell.died.load(Ordering::Relaxed) == ALIVE)
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.heap_bytes
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use super::budget::{Grant, Meter};
 use super::journal::Journal;
 use super::mailbox::{Reply, Signals};
 use super::places::Permit;
@@ -33,8 +34,8 @@ pub(crate) struct CollectionId(pub(crate) u64);
 
 /// What a queued write keeps until it is applied.
 pub(crate) enum Keep {
-    /// Its place in the mailbox.
-    Place { _permit: Permit },
+    /// Its place in the mailbox, and the memory that it was promised.
+    Place { _permit: Permit, _grant: Option<Grant> },
     /// Nothing: nobody sent it.
     #[cfg(test)]
     Nothing,
@@ -56,9 +57,16 @@ pub(crate) struct LogPart {
 /// their sequence numbers.
 pub(crate) enum WriteCommand {
     /// Host a shard.
-    Create { collection: CollectionId, state: Box<ShardState<Keep>> },
+    Create { collection: CollectionId, state: Box<ShardState<Keep>>, meter: Meter },
     /// Apply the part of write `seq` that belongs to this shard.
-    Write { collection: CollectionId, seq: Seq, mutations: Vec<Mutation>, log: Option<LogPart> },
+    Write {
+        collection: CollectionId,
+        seq: Seq,
+        mutations: Vec<Mutation>,
+        log: Option<LogPart>,
+        /// The memory that it was promised, where there is a budget.
+        grant: Option<Grant>,
+    },
     /// Absorb the whole tail and unlink all dead rows, then answer.
     Optimize { collection: CollectionId, seq: Seq, done: Reply<()>, log: Option<LogPart> },
     /// Let go of the shard.

@@ -1,10 +1,11 @@
 //! Workers and the shards that they own.
 //!
 //! `command` is the protocol, `journal` a worker's log, `mailbox` how it travels, `places` what bounds
-//! it, `state` what a shard does with it (without threads), `batch` what goes
+//! it, `budget` what bounds memory, `state` what a shard does with it (without threads), `batch` what goes
 //! into the index together, `worker` the thread.
 
 mod batch;
+mod budget;
 mod command;
 mod journal;
 mod mailbox;
@@ -12,6 +13,7 @@ mod places;
 mod state;
 mod worker;
 
+pub(crate) use budget::{Account, AccountSetup, Denied, EngineBudget, Grant, Meter, Need};
 pub(crate) use command::{
     AskWorkers, Background, CollectionId, Job, Keep, LogPart, Note, Report, SearchOrder, ShardQuery, Signal,
     Slice, Width, WriteCommand,

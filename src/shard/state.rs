@@ -436,7 +436,8 @@ impl<T> ShardState<T> {
         ShardView::new(&mut self.rows, parts)
     }
 
-    fn measure(&self) -> ShardMeasure {
+    /// Counts and sizes.
+    pub(crate) fn measure(&self) -> ShardMeasure {
         ShardMeasure {
             tail: self.sealed.iter().map(|batch| batch.absorb.len()).sum::<usize>() + self.open.len(),
             indexed: self.index.version().len(),
@@ -449,6 +450,10 @@ impl<T> ShardState<T> {
             vector_bytes: self.rows.vector_bytes(),
             row_bytes: self.rows.cell_bytes(),
             index_bytes: self.index.bytes(),
+            live: self.live_applied,
+            capacity: self.rows.vectors().capacity(),
+            stride: self.rows.stride(),
+            id_bytes: self.rows.id_bytes(),
             index_kind: self.index.kind(),
         }
     }

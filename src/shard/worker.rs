@@ -14,6 +14,7 @@ use std::time::Duration;
 use tracing::{debug, debug_span, error, trace};
 
 use super::batch::AbsorbJob;
+use super::budget::Meter;
 use super::command::{Background, CollectionId, Keep, Note, Report, ShardQuery, Signal, Width, WriteCommand};
 use super::journal::{Journal, LogFault, logged};
 use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
@@ -44,6 +45,7 @@ const SETTLE_MOST: Duration = Duration::from_secs(1);
 /// A shard on this worker.
 struct Hosted {
     state: ShardState<Keep>,
+    meter: Meter,
     /// Readers have not seen the newest state yet.
     changed: bool,
     /// There is no memory to be given back.
@@ -147,6 +149,7 @@ impl Worker {
                 let settling = hosted.state.settle();
                 hosted.settled = settling == Settling::Settled;
                 hosted.changed = settling == Settling::Stepped;
+                hosted.meter.show(&hosted.state.measure());
                 Ok(())
             });
         }
@@ -261,18 +264,19 @@ impl Worker {
             error!(worker = self.number, %fault, "log failed");
         }
         self.ports.log_fault.set(fault.clone());
+        self.shards.values().for_each(|hosted| hosted.meter.wake());
         self.ports.reports.send(Report::LogFailed);
     }
 
     fn take_write(&mut self, command: WriteCommand, permit: Permit) {
         match command {
-            WriteCommand::Create { collection, state } => {
+            WriteCommand::Create { collection, state, meter } => {
                 let changed = state.has_batches();
-                self.shards.insert(collection, Hosted { state: *state, changed, settled: true });
+                self.shards.insert(collection, Hosted { state: *state, meter, changed, settled: true });
             }
-            WriteCommand::Write { collection, seq, mutations, .. } => {
+            WriteCommand::Write { collection, seq, mutations, grant, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
-                    hosted.state.enqueue(seq, mutations, Keep::Place { _permit: permit });
+                    hosted.state.enqueue(seq, mutations, Keep::Place { _permit: permit, _grant: grant });
                 }
             }
             WriteCommand::Optimize { collection, seq, done, .. } => {
@@ -326,6 +330,7 @@ impl Worker {
                 hosted.changed = false;
                 hosted.settled = false;
                 let view = Arc::new(hosted.state.view());
+                hosted.meter.show(&view.measure());
                 ports.send(Report::View { collection, shard, view });
                 while let Some(Keep::Optimized { done, .. }) = hosted.state.optimized() {
                     done.send(());

@@ -1,5 +1,6 @@
 //! A consistent state of a collection, over all its shards.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -99,6 +100,8 @@ impl Tuning {
 
 /// What all snapshots of one collection share.
 pub(crate) struct Context {
+    /// Kept for as long as any snapshot is: what the memory counts against.
+    pub(crate) account: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) name: String,
     pub(crate) health: Health,
     pub(crate) space: Space,

@@ -74,6 +74,12 @@ impl Shape {
     }
 }
 
+/// Rows that have memory once a matrix was filled with so many.
+pub(crate) fn rows_with_memory(dim: usize, rows: usize) -> usize {
+    let full = Shape::new(dim).chunk_rows();
+    if rows < full { rows.next_power_of_two().clamp(FIRST_ROWS, full) } else { rows.next_multiple_of(full) }
+}
+
 /// Rows of one format.
 #[derive(Debug)]
 struct Chunk {
@@ -261,11 +267,9 @@ impl Matrix {
             VectorStorage::Byte if bytes_pay => Rounding::Rounded,
             _ => Rounding::None,
         };
-        let mut formats = Format::ALL.into_iter().filter(|format| format.pays(dim));
-        let widest = if storage == VectorStorage::Full { None } else { formats.next() };
         Matrix {
             view: MatrixView { chunks: Arc::default(), shape: Shape::new(dim), kernels: kernels() },
-            widest: widest.unwrap_or(Format::Full),
+            widest: storage.narrowest(dim),
             rounding,
             encoded: Encoded::default(),
         }
@@ -299,6 +303,11 @@ impl Matrix {
         }));
         self.view.chunks = Arc::new(chunks);
         Ok(())
+    }
+
+    /// Bytes from one row to the next where they are widest.
+    pub(crate) fn stride(&self) -> usize {
+        self.widest.stride(self.view.shape.dim)
     }
 
     /// The number of the chunk of a row: what `detach` copies.

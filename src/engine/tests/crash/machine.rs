@@ -196,7 +196,7 @@ impl Machine {
                     let log = Some(LogPart { parts: count, durability: asked.durability });
                     let collection = hosted.blueprint.id;
                     for (worker, mutations) in parts {
-                        queues[worker].push(WriteCommand::Write { collection, seq, mutations, log });
+                        queues[worker].push(WriteCommand::Write { collection, seq, mutations, log, grant: None });
                     }
                     return;
                 }
