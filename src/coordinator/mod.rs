@@ -22,7 +22,7 @@ use tracing::{debug, error, trace};
 pub(crate) use admission::{Admission, NotAdmitted};
 pub(crate) use board::{Board, Waiter};
 pub(crate) use calibrations::AskCoordinator;
-pub(crate) use directory::{BYTES_PER_ENTRY, IdDirectory};
+pub(crate) use directory::{ENTRY_BYTES_MOST, IdDirectory};
 pub(crate) use pool::Pool;
 
 use crate::error::{CalibrateError, Gone, SearchError, WaitError};

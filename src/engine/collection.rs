@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::config::CollectionConfig;
 use super::core::Core;
 use super::stats::{self, CollectionStats};
-use crate::coordinator::{Admission, AskCoordinator, BYTES_PER_ENTRY, Board, IdDirectory, Request};
+use crate::coordinator::{Admission, AskCoordinator, Board, ENTRY_BYTES_MOST, IdDirectory, Request};
 use crate::durability::Durability;
 use crate::error::{CollectionError, Gone};
 use crate::id::{Generation, Seq};
 use crate::rows::{CELL_BYTES, Directory};
 use crate::shard::{
-    Account, AccountSetup, AskWorkers, Backpressure, CollectionId, Keep, Meter, Refusal, ShardSetup, ShardState, WriteCommand,
+    Account, AccountSetup, AskWorkers, Backpressure, CollectionId, Keep, Meter, Refusal, RowSizes, ShardSetup, ShardState, WriteCommand,
 };
 use crate::snapshot::{
     Calibrator, Context, ExactUse, Health, Helpers, Published, Screener, Snapshot, SnapshotCell, Tuning,
@@ -93,7 +93,7 @@ impl Blueprint {
     ) -> Published {
         let config = self.config;
         let context = Arc::new(Context {
-            account: self.account.clone().map(|account| account as _),
+            _account: self.account.clone().map(|account| account as _),
             name: self.name.clone(),
             health: Health::default(),
             space: Space::new(config.metric(), config.dimension()),
@@ -124,8 +124,11 @@ fn account(core: &Core, blueprint: &Blueprint) -> Arc<Account> {
         engine: Arc::clone(&core.budget),
         limit: config.memory_budget_bytes(),
         directory: Arc::clone(&blueprint.directory),
-        dim: config.dimension(),
-        row_bytes: CELL_BYTES + BYTES_PER_ENTRY + config.index_row_bytes(),
+        sizes: RowSizes {
+            dim: config.dimension(),
+            cell: CELL_BYTES + ENTRY_BYTES_MOST,
+            index: config.index_row_bytes(),
+        },
         shards: blueprint.states.len(),
     })
 }

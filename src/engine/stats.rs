@@ -15,7 +15,7 @@ pub struct Bytes {
     pub rows: usize,
     /// Indexes.
     pub index: usize,
-    /// The map from ids to rows (estimated from its number of entries).
+    /// The map from ids to rows.
     pub directory: usize,
 }
 

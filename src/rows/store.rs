@@ -294,6 +294,7 @@ impl RowStore {
     /// Prunes directory entries that no held view needs any more.
     pub(crate) fn prune(&mut self, directory: &dyn Directory) {
         let oldest = self.leases.oldest();
+        self.cells.forget_lost();
         self.detached_vectors.retain(|_, since| *since > oldest);
         self.detached_cells.retain(|_, since| *since > oldest);
         let leases = &self.leases;
@@ -349,7 +350,7 @@ impl RowStore {
 
     /// Bytes of the vectors by format, narrowest first.
     pub(crate) fn vector_bytes(&self) -> [usize; 3] {
-        [Format::Bytes, Format::Half, Format::Full].map(|format| self.vectors.view().bytes(format))
+        [Format::Bytes, Format::Half, Format::Full].map(|format| self.vectors.bytes(format))
     }
 
     /// Bytes from one vector to the next where they are widest.
@@ -363,7 +364,10 @@ impl RowStore {
     }
 
     pub(crate) fn cell_bytes(&self) -> usize {
-        self.cells.bytes() + self.first_views.capacity() * size_of::<ViewNumber>()
+        self.cells.bytes()
+            + self.first_views.capacity() * size_of::<ViewNumber>()
+            + self.free.capacity() * size_of::<Retired>()
+            + self.unlisted.capacity() * size_of::<Unlisted>()
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use event_listener::{Event, Listener};
 
+use super::batch::dead_most;
 use super::places::Backpressure;
 use crate::error::BudgetScope;
 use crate::rows::{Directory, ShardMeasure};
@@ -120,6 +121,19 @@ impl Promised {
     }
 }
 
+/// Indexes grow by pages of so many rows, the first one by doubling.
+const PAGE_ROWS: usize = 1 << 14;
+
+/// What a record takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowSizes {
+    pub(crate) dim: usize,
+    /// Bytes of what stands beside its vector, and of its place in the directory.
+    pub(crate) cell: usize,
+    /// Bytes of an index.
+    pub(crate) index: usize,
+}
+
 /// What is known of one shard.
 #[derive(Debug, Default)]
 struct ShardAccount {
@@ -140,15 +154,19 @@ struct ShardAccount {
 
 impl ShardAccount {
     /// Bytes without what waits: what is allocated, or what it will be.
-    fn stored(&self, dim: usize, row_bytes: usize) -> usize {
+    fn stored(&self, of: &RowSizes) -> usize {
+        let RowSizes { dim, cell, index } = *of;
         let ShardMeasure { capacity, live, id_bytes, row_bytes: cells, index_bytes, .. } = self.measure;
-        let rows = live + self.promised.rows;
+        let live = live + self.promised.rows;
+        // Replacing needs room for dead rows too, and must not be refused.
+        let rows = if live == 0 { 0 } else { live + dead_most(live) };
         let grown = if rows > capacity { rows_with_memory(dim, rows).saturating_sub(capacity) } else { 0 };
         let vectors = self.measure.vector_bytes.iter().sum::<usize>() + grown.saturating_mul(self.stride);
         // Ids stand beside their rows and in the directory.
         let texts = 2 * id_bytes + self.promised.heap;
-        let others = (cells + index_bytes + self.directory).max(rows.saturating_mul(row_bytes) + texts);
-        vectors + others
+        let cells = (cells + self.directory).max(rows.saturating_mul(cell) + texts);
+        let paged = if rows < PAGE_ROWS { rows.next_power_of_two() } else { rows.next_multiple_of(PAGE_ROWS) };
+        vectors + cells + index_bytes.max(paged.saturating_mul(index))
     }
 }
 
@@ -157,9 +175,7 @@ pub(crate) struct Account {
     engine: Arc<EngineBudget>,
     gauge: Gauge,
     directory: Arc<dyn Directory>,
-    dim: usize,
-    /// Bytes of a record beside its vector.
-    row_bytes: usize,
+    sizes: RowSizes,
     shards: Box<[Mutex<ShardAccount>]>,
 }
 
@@ -175,9 +191,7 @@ pub(crate) struct AccountSetup {
     pub(crate) engine: Arc<EngineBudget>,
     pub(crate) limit: Option<usize>,
     pub(crate) directory: Arc<dyn Directory>,
-    pub(crate) dim: usize,
-    /// Bytes of a record beside its vector.
-    pub(crate) row_bytes: usize,
+    pub(crate) sizes: RowSizes,
     pub(crate) shards: usize,
 }
 
@@ -191,9 +205,9 @@ pub(crate) enum Denied {
 
 impl Account {
     pub(crate) fn new(setup: AccountSetup) -> Arc<Account> {
-        let AccountSetup { engine, limit, directory, dim, row_bytes, shards } = setup;
+        let AccountSetup { engine, limit, directory, sizes, shards } = setup;
         let shards = (0..shards).map(|_| Mutex::default()).collect();
-        Arc::new(Account { engine, gauge: Gauge::new(limit), directory, dim, row_bytes, shards })
+        Arc::new(Account { engine, gauge: Gauge::new(limit), directory, sizes, shards })
     }
 
     /// The limit, if there is one.
@@ -208,7 +222,7 @@ impl Account {
 
     /// Bytes of a record beside its vector.
     pub(crate) fn row_bytes(&self) -> usize {
-        self.row_bytes
+        self.sizes.cell + self.sizes.index
     }
 
     /// Whether anything is bounded.
@@ -260,7 +274,7 @@ impl Account {
     }
 
     fn stored(&self, shard: &ShardAccount) -> usize {
-        shard.stored(self.dim, self.row_bytes)
+        shard.stored(&self.sizes)
     }
 
     /// What a shard is to count as.
@@ -315,8 +329,12 @@ impl Account {
         backpressure: Backpressure,
         is_open: &dyn Fn() -> bool,
     ) -> Result<Vec<Grant>, Denied> {
+        if let Ok(grants) = self.promise(needs) {
+            return Ok(grants);
+        }
         let started = Instant::now();
         loop {
+            // Listens first and looks again then: nothing is missed in between.
             let listener = self.engine.changed.listen();
             let denied = match self.promise(needs) {
                 Err(denied @ Denied::Short { .. }) => denied,
@@ -345,6 +363,9 @@ impl Account {
         backpressure: Backpressure,
         is_open: &(dyn Fn() -> bool + Sync),
     ) -> Result<Vec<Grant>, Denied> {
+        if let Ok(grants) = self.promise(needs) {
+            return Ok(grants);
+        }
         loop {
             let listener = self.engine.changed.listen();
             match self.promise(needs) {

@@ -13,7 +13,7 @@ mod places;
 mod state;
 mod worker;
 
-pub(crate) use budget::{Account, AccountSetup, Denied, EngineBudget, Grant, Meter, Need};
+pub(crate) use budget::{Account, AccountSetup, Denied, EngineBudget, Grant, Meter, Need, RowSizes};
 pub(crate) use command::{
     AskWorkers, Background, CollectionId, Job, Keep, LogPart, Note, Report, SearchOrder, ShardQuery, Signal,
     Slice, Width, WriteCommand,

@@ -101,7 +101,7 @@ impl Tuning {
 /// What all snapshots of one collection share.
 pub(crate) struct Context {
     /// Kept for as long as any snapshot is: what the memory counts against.
-    pub(crate) account: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) _account: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) name: String,
     pub(crate) health: Health,
     pub(crate) space: Space,
