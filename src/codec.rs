@@ -4,6 +4,8 @@
 //! them, and checks every count against the bytes that are left before
 //! anything is allocated for it.
 
+use crate::id::RecordId;
+
 /// Bytes in the making.
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
@@ -173,6 +175,31 @@ impl<'a> Decoder<'a> {
     /// The end must be here.
     pub(crate) fn end(&self) -> Result<(), Malformed> {
         self.check(self.rest() == 0, "there are more bytes than announced")
+    }
+}
+
+pub(crate) fn encode_id(id: &RecordId, out: &mut Encoder) {
+    match id {
+        RecordId::Num(number) => {
+            out.u8(0);
+            out.u64(*number);
+        }
+        RecordId::Text(text) => {
+            out.u8(1);
+            out.bytes(text.as_bytes());
+        }
+    }
+}
+
+pub(crate) fn decode_id(input: &mut Decoder<'_>) -> Result<RecordId, Malformed> {
+    match input.u8()? {
+        0 => Ok(RecordId::Num(input.u64()?)),
+        1 => {
+            let fault = input.fault("an id is not UTF-8");
+            let text = std::str::from_utf8(input.bytes()?).map_err(|_| fault)?;
+            Ok(RecordId::from(text))
+        }
+        _ => Err(input.fault("an id is of an unknown kind")),
     }
 }
 

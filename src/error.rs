@@ -8,6 +8,7 @@ pub use files::{CheckpointError, FileError, LoadError, OpenError, Operation};
 
 use crate::durability::Durability;
 use crate::id::{RecordId, Seq};
+use crate::payload::{FilterError, PayloadError};
 use crate::vector::VectorError;
 
 /// A collection, or its engine, takes no more requests.
@@ -105,7 +106,7 @@ pub enum CollectionError {
     Params(#[from] ParamsError),
 }
 
-/// Why a target cannot be searched to.
+/// Why a target cannot be searched to, or a wish not fulfilled.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParamsError {
@@ -118,6 +119,18 @@ pub enum ParamsError {
     /// No search takes no time.
     #[error("a p99 of 0 cannot be searched to: it must be more")]
     P99,
+    /// A recommendation needs something that is liked.
+    #[error("a recommendation needs a positive example")]
+    NoPositive,
+    /// A diversity is from 0 to 1.
+    #[error("a diversity of {got} cannot be searched for: it must be from 0 to 1")]
+    Diversity {
+        /// What was asked for.
+        got: f32,
+    },
+    /// A distance is a number.
+    #[error("no record is within a distance that is not a number")]
+    Within,
 }
 
 /// Whose memory budget it is.
@@ -157,6 +170,20 @@ pub enum WriteError {
         #[source]
         fault: VectorError,
     },
+    /// A payload cannot be stored.
+    #[error("record {id}: {fault}")]
+    Payload {
+        /// The record.
+        id: RecordId,
+        /// Its place in the batch; 0 for a single write.
+        position: usize,
+        /// What is wrong with its payload.
+        #[source]
+        fault: PayloadError,
+    },
+    /// The filter cannot be used.
+    #[error("filter: {0}")]
+    Filter(#[from] FilterError),
     /// A batch holds more records than fit.
     #[error("a batch of {got} records is too large: the limit is {most}")]
     BatchTooLarge {
@@ -171,7 +198,8 @@ pub enum WriteError {
     Full {
         /// The worker.
         worker: usize,
-        /// Requests that its mailbox holds.
+        /// Requests that its mailbox takes at present: fewer than its setting while
+        /// writes take long, or while those that wait hold all its bytes.
         capacity: usize,
         /// How long the call waited.
         waited: Duration,
@@ -179,7 +207,9 @@ pub enum WriteError {
     /// It would take more memory than a budget has left, and the handle's
     /// [`Backpressure`](crate::Backpressure) says not to wait (any longer), or
     /// the write is larger than the whole budget.
-    #[error("{needed} bytes do not fit the {scope}'s memory budget of {budget}, of which {used} are used, after {waited:?}")]
+    #[error(
+        "{needed} bytes do not fit the {scope}'s memory budget of {budget}, of which {used} are used, after {waited:?}"
+    )]
     Budget {
         /// Whose budget it is.
         scope: BudgetScope,
@@ -215,6 +245,14 @@ pub enum WaitError {
         /// How long the call waited.
         waited: Duration,
     },
+    /// A shard met one defect after the other when it applied its part of the
+    /// write, and left that part out for good. What belongs to other shards is
+    /// there. This is a bug of the engine: please report it.
+    #[error("a part of write {seq} was left out: applying it met one defect after the other")]
+    LeftOut {
+        /// The write.
+        seq: Seq,
+    },
     /// No write has this number yet.
     #[error("write {seq} does not exist yet: the last one is {last}")]
     Future {
@@ -238,6 +276,9 @@ pub enum SearchError {
     /// The query's target cannot be searched to.
     #[error("query: {0}")]
     Params(#[from] ParamsError),
+    /// The filter cannot be used.
+    #[error("filter: {0}")]
+    Filter(#[from] FilterError),
     /// The write that the query demands did not become visible.
     #[error("query: {0}")]
     AtLeast(#[from] WaitError),
@@ -248,6 +289,12 @@ pub enum SearchError {
         shown: Seq,
         /// What the query demands.
         demanded: Seq,
+    },
+    /// An example is no record that the snapshot shows.
+    #[error("query: there is no record {id} to be an example")]
+    NoExample {
+        /// The record.
+        id: RecordId,
     },
     /// Too many searches wait for the workers already.
     #[error("{capacity} searches wait already")]
@@ -264,9 +311,12 @@ pub enum SearchError {
 }
 
 /// Why something about a collection could not be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
+    /// The filter cannot be used.
+    #[error("filter: {0}")]
+    Filter(#[from] FilterError),
     /// The collection takes no more requests.
     #[error(transparent)]
     Gone(#[from] Gone),

@@ -13,6 +13,7 @@
 //! - [`CollectionConfig`], [`IndexSpec`], [`GraphConfig`], [`HnswConfig`]: what a collection is made of.
 //! - [`EngineBuilder::open`], [`Durability`], [`Snapshot::checkpoint`],
 //!   [`Engine::inspect`]: engines with a folder, and backups.
+//! - [Operating vecino](operating): sizing, metrics, events, what to do when something rises.
 //! - Errors, one enum a kind of operation: [`WriteError`], [`SearchError`], ...
 //!
 //! # How it works, in short
@@ -70,9 +71,10 @@
 //! # Events
 //! Through `tracing`, at the boundaries and never per query (unless
 //! [`EngineBuilder::slow_query`] asks for `slow query`): `publish`, `applied`,
-//! `absorbed` and the span `absorb`, `calibrated`, `backpressure`, `shard failed`, `engine
-//! started`, `engine closed`, with the fields `collection`, `worker`, `shard`,
-//! `generation`, `seq`, `rows`, `elapsed_us`.
+//! `absorbed` and the span `absorb`, `calibrated`, `backpressure`, `shard met a
+//! defect`, `shard rebuilt`, `write left out`, `shard failed`, `engine started`,
+//! `engine closed`, with the fields `collection`, `worker`, `shard`,
+//! `generation`, `seq`, `rows`, `elapsed_us`. [`Engine::metrics_text`] has the counters.
 //
 // The modules are declared from the ground floor up: a module uses only what
 // is declared before it (`tests/architecture.rs` holds this).
@@ -85,11 +87,14 @@ mod neighbor;
 mod bits;
 mod codec;
 mod lease;
+mod clock;
+mod stop;
 mod memory;
 
 mod kernel;
 mod vector;
 mod quant;
+mod payload;
 mod error;
 mod index;
 mod query;
@@ -106,20 +111,32 @@ mod engine;
 #[doc(hidden)]
 pub mod internals;
 
+#[doc = include_str!("operating.md")]
+#[cfg(doc)]
+pub mod operating {}
+
+pub use clock::{Clock, ManualClock};
 pub use durability::Durability;
 pub use engine::{
-    BudgetStats, Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, GraphConfig,
-    HnswConfig, IndexSpec, Recovery, ShardStats, TargetChoice, TargetStats, TuningStats, VectorBytes, Write,
+    BudgetStats, Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats,
+    GraphConfig, HnswConfig, IndexSpec, Outcome, Recovery, ShardStats, TargetChoice, TargetStats,
+    TuningStats, VectorBytes, Write,
 };
 pub use error::{
-    BudgetScope, BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError, OpenError,
-    Operation, ParamsError, ReadError, SearchError, WaitError, WriteError,
+    BudgetScope, BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError,
+    OpenError, Operation, ParamsError, ReadError, SearchError, WaitError, WriteError,
 };
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;
+pub use payload::{Filter, FilterError, Payload, PayloadError, PayloadUpdate, Timestamp, Value};
 pub use persist::{FileKind, FolderReport, GiveUp, GivenUp, StoredCheckpoint, StoredCollection, StoredFile};
-pub use query::{Answer, Hit, Query, SearchParams, SearchStats};
+pub use query::{
+    Answer, CancelToken, Completeness, Example, FilterPlan, FilterStats, Hit, Query, SearchParams,
+    SearchStats,
+};
 pub use shard::Backpressure;
-pub use snapshot::{Cursor, Finding, Page, Record, Snapshot, VerifyReport};
+pub use snapshot::{
+    Cursor, Facet, Finding, Group, OrderBy, OrderCursor, OrderedPage, Page, Record, Snapshot, VerifyReport,
+};
 pub use tuning::{Calibration, CalibrationCurve, CalibrationPoint, Reach};
 pub use vector::{VectorError, VectorStorage};

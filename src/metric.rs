@@ -32,6 +32,29 @@ impl Metric {
             Metric::Cosine => 1.0 - distance,
         }
     }
+
+    /// A larger-is-better number from 0 to 1, for whoever wants to show or mix
+    /// scores: `(1 + cos) / 2` for [`Metric::Cosine`], `1 / (1 + distance)` of
+    /// the plain (not squared) distance for [`Metric::L2`], and the logistic
+    /// function of the inner product for [`Metric::Dot`].
+    ///
+    /// ```
+    /// use vecino::Metric;
+    /// assert_eq!(Metric::Cosine.unit_score(0.0), 1.0);
+    /// assert_eq!(Metric::Cosine.unit_score(2.0), 0.0);
+    /// assert_eq!(Metric::L2.unit_score(9.0), 0.25);
+    /// assert_eq!(Metric::Dot.unit_score(0.0), 0.5);
+    /// ```
+    #[must_use]
+    pub fn unit_score(self, distance: f32) -> f32 {
+        let score = match self {
+            Metric::Cosine => 1.0 - distance / 2.0,
+            Metric::L2 => 1.0 / (1.0 + distance.max(0.0).sqrt()),
+            Metric::Dot => 1.0 / (1.0 + distance.exp()),
+        };
+        // Rounding may lead a little beyond.
+        score.clamp(0.0, 1.0)
+    }
 }
 
 impl fmt::Display for Metric {

@@ -51,6 +51,11 @@ impl TopK {
         }
     }
 
+    /// True while fewer than k rows are kept.
+    pub(crate) fn is_short(&self) -> bool {
+        self.heap.len() < self.k
+    }
+
     /// Rows kept that are not farther than `bound`; O(k).
     pub(crate) fn within(&self, bound: f32) -> usize {
         self.heap.iter().filter(|kept| kept.distance <= bound).count()

@@ -1,5 +1,8 @@
 //! Questions and answers.
 
+mod examples;
+mod filtered;
+mod limits;
 mod params;
 
 use std::borrow::Cow;
@@ -7,12 +10,22 @@ use std::time::Duration;
 
 use crate::id::{Generation, RecordId, Seq};
 use crate::metric::Metric;
+use crate::payload::{Filter, Payload};
 
+pub use examples::Example;
+use examples::Wishes;
+pub use filtered::{FilterPlan, FilterStats};
+use limits::Limits;
+pub use limits::{CancelToken, Completeness};
 pub use params::SearchParams;
 pub(crate) use params::{Goal, Target};
 
 /// Hits that a query asks for when nothing else is said.
 const DEFAULT_TOP: usize = 10;
+
+/// The same when all within a distance are wanted: so that a distance chosen too
+/// large does not give the whole collection.
+const DEFAULT_WITHIN: usize = 10_000;
 
 /// What to search for.
 ///
@@ -25,11 +38,15 @@ const DEFAULT_TOP: usize = 10;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query<'a> {
     vector: Cow<'a, [f32]>,
-    k: usize,
+    k: Option<usize>,
     params: Option<SearchParams>,
     exact: bool,
+    filter: Option<Filter>,
+    with_payload: bool,
     at_least: Option<Seq>,
     wait_at_most: Option<Duration>,
+    limits: Limits,
+    wishes: Wishes,
 }
 
 impl<'a> Query<'a> {
@@ -38,11 +55,15 @@ impl<'a> Query<'a> {
     pub fn new(vector: impl Into<Cow<'a, [f32]>>) -> Self {
         Query {
             vector: vector.into(),
-            k: DEFAULT_TOP,
+            k: None,
             params: None,
             exact: false,
+            filter: None,
+            with_payload: true,
             at_least: None,
             wait_at_most: None,
+            limits: Limits::default(),
+            wishes: Wishes::default(),
         }
     }
 
@@ -50,14 +71,15 @@ impl<'a> Query<'a> {
     /// collection holds it is the whole collection, nearest first.
     #[must_use]
     pub fn top(mut self, k: usize) -> Self {
-        self.k = k;
+        self.k = Some(k);
         self
     }
 
     /// The breadth of the search in graph indexes: more finds better and costs
     /// more. The collection's own default is used when this is not said; it is
     /// cut at the number of rows, and in HNSW raised to k: the quantized graph
-    /// walks through so many rows and keeps enough candidates for k beside them.
+    /// walks through so many rows (one for 4 hits at least) and keeps enough
+    /// candidates for k beside them.
     /// Exact indexes ignore it.
     /// Short for [`Query::params`] with [`SearchParams::ef_search`].
     #[must_use]
@@ -86,6 +108,37 @@ impl<'a> Query<'a> {
         self
     }
 
+    /// Asks only for records that pass a filter; any number of queries may share one.
+    ///
+    /// Few records that pass are all compared; many are found by the index,
+    /// and the answer says which it was: see [`SearchStats::filter`].
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Filter, Metric, Query, Record};
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+    /// items.upsert(Record::new("guitar-001", [0.0, 0.0]).with("genre", "rock").with("year", 1994))?;
+    /// items.upsert(Record::new("harp-007", [0.1, 0.0]).with("genre", "folk").with("year", 1996))?.wait()?;
+    ///
+    /// let nineties = Filter::eq("genre", "folk") & Filter::range("year", 1990..2000);
+    /// let answer = items.search(&Query::new(&[0.0, 0.0]).filter(nineties))?;
+    /// assert_eq!(answer.hits()[0].id, "harp-007".into());
+    /// assert_eq!(answer.hits()[0].payload.get("year"), Some(&1996.into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
+    /// Leaves the payloads out of the hits: a few hundred nanoseconds less for each.
+    #[must_use]
+    pub fn without_payload(mut self) -> Self {
+        self.with_payload = false;
+        self
+    }
+
     /// Answers only from a snapshot that shows this write: waits for it when
     /// it is not published yet. A held [`Snapshot`](crate::Snapshot) that does
     /// not show it gives an error, because it never will.
@@ -102,7 +155,7 @@ impl<'a> Query<'a> {
         self
     }
 
-    /// The vector that is searched for.
+    /// The vector that is searched for; empty when examples stand for it.
     #[must_use]
     pub fn vector(&self) -> &[f32] {
         &self.vector
@@ -111,7 +164,7 @@ impl<'a> Query<'a> {
     /// The number of hits asked for.
     #[must_use]
     pub fn k(&self) -> usize {
-        self.k
+        self.k.unwrap_or(if self.reach().is_some() { DEFAULT_WITHIN } else { DEFAULT_TOP })
     }
 
     /// The same query, owning its vector: for calls that outlive the caller's frame.
@@ -128,8 +181,12 @@ impl<'a> Query<'a> {
             k: self.k,
             params: self.params,
             exact: self.exact,
+            filter: self.filter.clone(),
+            with_payload: self.with_payload,
             at_least: self.at_least,
             wait_at_most: self.wait_at_most,
+            limits: self.limits.clone(),
+            wishes: self.wishes.clone(),
         }
     }
 
@@ -139,6 +196,14 @@ impl<'a> Query<'a> {
 
     pub(crate) fn is_exact(&self) -> bool {
         self.exact
+    }
+
+    pub(crate) fn filters(&self) -> Option<&Filter> {
+        self.filter.as_ref()
+    }
+
+    pub(crate) fn wants_payload(&self) -> bool {
+        self.with_payload
     }
 
     pub(crate) fn required(&self) -> Option<Seq> {
@@ -157,6 +222,8 @@ pub struct Hit {
     pub id: RecordId,
     /// Its distance to the query: smaller is closer, see [`Metric`].
     pub distance: f32,
+    /// Its payload, unless the query was [without](Query::without_payload).
+    pub payload: Payload,
 }
 
 /// What a search did.
@@ -172,6 +239,8 @@ pub struct SearchStats {
     /// a target; 0 when every record was compared (exact search,
     /// exact indexes).
     pub ef: usize,
+    /// What was done with the query's filter, if it had one.
+    pub filter: Option<FilterStats>,
 }
 
 /// The records found, nearest first, and which state of the collection they are from.
@@ -190,14 +259,17 @@ pub struct SearchStats {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub(crate) hits: Vec<Hit>,
+    /// Hits that were asked for.
     pub(crate) metric: Metric,
     pub(crate) generation: Generation,
     pub(crate) seq: Seq,
     pub(crate) stats: SearchStats,
+    pub(crate) completeness: Completeness,
 }
 
 impl Answer {
     /// The hits, nearest first; equal distances in the order of shard and row.
+    /// (With [`Query::diversity`]: in the order in which they were chosen.)
     #[must_use]
     pub fn hits(&self) -> &[Hit] {
         &self.hits
@@ -209,14 +281,14 @@ impl Answer {
         self.hits
     }
 
-    /// The number of hits: less than asked for only when the snapshot has no
-    /// more records.
+    /// The number of hits. [`Answer::completeness`] says why they are fewer than
+    /// asked for.
     #[must_use]
     pub fn len(&self) -> usize {
         self.hits.len()
     }
 
-    /// True when nothing was found: the snapshot is empty, or k was 0.
+    /// True when nothing was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.hits.is_empty()
@@ -226,6 +298,12 @@ impl Answer {
     #[must_use]
     pub fn score(&self, hit: &Hit) -> f32 {
         self.metric.score(hit.distance)
+    }
+
+    /// The score of a hit from 0 to 1: see [`Metric::unit_score`].
+    #[must_use]
+    pub fn unit_score(&self, hit: &Hit) -> f32 {
+        self.metric.unit_score(hit.distance)
     }
 
     /// The snapshot that answered.
@@ -238,6 +316,12 @@ impl Answer {
     #[must_use]
     pub fn seq(&self) -> Seq {
         self.seq
+    }
+
+    /// Whether this is all that was asked for, and if not, why.
+    #[must_use]
+    pub fn completeness(&self) -> Completeness {
+        self.completeness
     }
 
     /// What the search did.

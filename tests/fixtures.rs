@@ -14,6 +14,10 @@ use vecino::{
 };
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+/// The format version that is written, and all that are read.
+const FORMAT: u32 = 2;
+const FORMATS: [u32; 2] = [1, 2];
+
 const DIM: usize = 6;
 
 /// Small whole numbers: distances are the same on every machine.
@@ -84,7 +88,8 @@ impl Drop for Place {
 }
 
 fn write_all(to: &Path) {
-    let engine = Engine::builder().workers(2).pool_threads(1).open(to.join("folder-1")).unwrap();
+    let engine =
+        Engine::builder().workers(2).pool_threads(1).open(to.join(format!("folder-{FORMAT}"))).unwrap();
     for (name, config) in configs() {
         let items = engine.create_collection(name, config).unwrap();
         fill(&items, &|| engine.checkpoint().unwrap());
@@ -94,20 +99,24 @@ fn write_all(to: &Path) {
     for (name, config) in configs() {
         let items = engine.create_collection(name, config).unwrap();
         fill(&items, &|| {});
-        items.snapshot().checkpoint(to.join(format!("{name}-1.backup"))).unwrap();
+        items.snapshot().checkpoint(to.join(format!("{name}-{FORMAT}.backup"))).unwrap();
     }
 }
 
 #[test]
 fn folders_of_earlier_versions_are_opened() {
     if std::env::var_os("VECINO_WRITE_FIXTURES").is_some() {
-        let _ = std::fs::remove_dir_all(FIXTURES);
-        std::fs::create_dir(FIXTURES).unwrap();
+        let folder = Path::new(FIXTURES).join(format!("folder-{FORMAT}"));
+        let _ = std::fs::remove_dir_all(&folder);
         write_all(Path::new(FIXTURES));
-        std::fs::remove_file(Path::new(FIXTURES).join("folder-1/lock")).unwrap();
+        std::fs::remove_file(folder.join("lock")).unwrap();
     }
-    let place = Place::new("folder");
-    for entry in std::fs::read_dir(Path::new(FIXTURES).join("folder-1")).unwrap().flatten() {
+    FORMATS.into_iter().for_each(open_folder);
+}
+
+fn open_folder(format: u32) {
+    let place = Place::new(&format!("folder-{format}"));
+    for entry in std::fs::read_dir(Path::new(FIXTURES).join(format!("folder-{format}"))).unwrap().flatten() {
         std::fs::copy(entry.path(), place.0.join(entry.file_name())).unwrap();
     }
     assert!(Engine::inspect(&place.0).unwrap().is_sound());
@@ -126,8 +135,9 @@ fn folders_of_earlier_versions_are_opened() {
 
 #[test]
 fn backups_of_earlier_versions_are_read() {
-    for (name, _) in configs() {
-        let path = Path::new(FIXTURES).join(format!("{name}-1.backup"));
+    for (format, (name, _)) in FORMATS.into_iter().flat_map(|format| configs().map(|config| (format, config)))
+    {
+        let path = Path::new(FIXTURES).join(format!("{name}-{format}.backup"));
         check(&Snapshot::open(&path).unwrap(), 66);
         for workers in [1, 2] {
             let engine = Engine::builder().workers(workers).pool_threads(1).build().unwrap();
@@ -142,7 +152,7 @@ fn the_same_records_are_the_same_bytes_as_before() {
     let place = Place::new("bytes");
     write_all(&place.0);
     for (name, _) in configs() {
-        let file = format!("{name}-1.backup");
+        let file = format!("{name}-{FORMAT}.backup");
         let before = std::fs::read(Path::new(FIXTURES).join(&file)).unwrap();
         let now = std::fs::read(place.0.join(&file)).unwrap();
         let first = before.iter().zip(&now).position(|(before, now)| before != now);

@@ -40,9 +40,12 @@ fn fill(items: &Collection, first: u64) -> u64 {
             Ok(_) => id += 1,
             Err(WriteError::Full { .. }) => _ = items.flush().unwrap(),
             Err(WriteError::Budget { .. }) => {
-                // What was promised may have been more than was needed.
-                items.flush().unwrap();
-                match impatient.upsert(record(id)) {
+                // What was promised may have been more than was needed, and memory that only
+                // older versions needed is given back in a quiet moment.
+                match items
+                    .backpressure(Backpressure::WaitAtMost(Duration::from_millis(400)))
+                    .upsert(record(id))
+                {
                     Ok(_) => id += 1,
                     Err(_) => return id,
                 }
@@ -93,9 +96,12 @@ fn a_bulk_write_is_accepted_as_a_whole_or_not_at_all() {
 
 #[test]
 fn deletes_and_replacements_are_taken_at_the_limit_and_deletes_make_room() {
-    for spec in [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::Hnsw(HnswConfig::default().ef_construction(20))] {
+    for spec in
+        [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::Hnsw(HnswConfig::default().ef_construction(20))]
+    {
         let engine = engine();
-        let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(BUDGET);
+        let budget = if spec == IndexSpec::Flat { BUDGET } else { 4 * BUDGET };
+        let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(budget);
         let items = engine.create_collection("items", config).unwrap();
         let full = fill(&items, 0);
         let impatient = items.backpressure(Backpressure::Reject);
@@ -110,8 +116,8 @@ fn deletes_and_replacements_are_taken_at_the_limit_and_deletes_make_room() {
             }
             items.optimize().unwrap();
             let bytes = items.stats().bytes;
-            // A thirty-second and some batches of rows wait to be unlinked.
-            assert!(bytes.total() <= BUDGET + BUDGET / 4, "{spec:?}, round {round}: {bytes:?}");
+            // A graph in motion keeps copies of what changes.
+            assert!(bytes.total() <= budget + budget / 8, "{spec:?}, round {round}: {bytes:?}");
         }
         items.delete_batch(0..full / 2).unwrap().wait().unwrap();
         items.flush().unwrap();
@@ -170,7 +176,9 @@ fn the_engines_budget_bounds_all_collections_and_dropping_one_makes_room() {
     let second = engine.create_collection("second", flat().memory_budget(BUDGET)).unwrap();
     let full = fill(&first, 0);
     match second.backpressure(Backpressure::Reject).upsert_batch((0..1_500).map(record)).unwrap_err() {
-        WriteError::Budget { scope, budget, .. } => assert_eq!((scope, budget), (BudgetScope::Engine, 2 * BUDGET)),
+        WriteError::Budget { scope, budget, .. } => {
+            assert_eq!((scope, budget), (BudgetScope::Engine, 2 * BUDGET))
+        }
         other => panic!("{other}"),
     }
     let stats = engine.stats();
@@ -200,8 +208,9 @@ fn writes_that_come_to_nothing_give_back_what_they_were_promised() {
     items.flush().unwrap();
     assert!(refused > 0);
     items.optimize().unwrap();
+    // A million bytes and more if they were kept; else room for some hundred rows.
     let (used, bytes) = (items.stats().budget.used, items.stats().bytes.total());
-    assert!(used >= bytes && used - bytes < bytes / 4 + (64 << 10), "{used} for {bytes} bytes");
+    assert!(used >= bytes && used < 600 << 10, "{used} for {bytes} bytes");
 }
 
 #[test]
@@ -242,7 +251,8 @@ fn many_writers_never_go_beyond_the_budget() {
 
 #[test]
 fn a_folder_that_holds_more_than_the_budget_is_opened_and_refuses_writes() {
-    let folder = PathBuf::from(format!("{}/vecino-budget-{}", std::env::temp_dir().display(), std::process::id()));
+    let folder =
+        PathBuf::from(format!("{}/vecino-budget-{}", std::env::temp_dir().display(), std::process::id()));
     let config = flat().memory_budget(BUDGET);
     let engine = Engine::builder().pool_threads(1).open(&folder).unwrap();
     let items = engine.create_collection("items", config).unwrap();

@@ -87,7 +87,9 @@ static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 #[test]
 fn bytes_told_are_bytes_taken() {
     let _alone = ONE_AT_A_TIME.lock().unwrap();
-    for spec in [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::Hnsw(HnswConfig::default().ef_construction(30))] {
+    for spec in
+        [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::Hnsw(HnswConfig::default().ef_construction(30))]
+    {
         let engine = Engine::builder().pool_threads(1).build().unwrap();
         let before = held_at_rest();
         let config = CollectionConfig::new(DIM, Metric::L2).index(spec);
@@ -98,7 +100,11 @@ fn bytes_told_are_bytes_taken() {
             let bytes = items.stats().bytes;
             let told = bytes.total();
             let off = told as f64 / taken as f64 - 1.0;
-            eprintln!("{} {step}: {told} told, {taken} taken, {:+.1} %", items.stats().shards[0].index, off * 100.0);
+            eprintln!(
+                "{} {step}: {told} told, {taken} taken, {:+.1} %",
+                items.stats().shards[0].index,
+                off * 100.0
+            );
             if off.abs() > 0.03 {
                 failures.push(format!("{spec:?}, {step}: {told} told, {taken} taken: {bytes:?}"));
             }
@@ -118,7 +124,7 @@ fn bytes_told_are_bytes_taken() {
 
 #[test]
 fn a_budget_holds_for_what_is_really_taken() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap();
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     const BUDGET: usize = 24 << 20;
     /// Scratch of the pool, plans that are on their way, the mailboxes' table.
     const BESIDE: usize = 2 << 20;
@@ -148,7 +154,10 @@ fn a_budget_holds_for_what_is_really_taken() {
         });
         items.flush().unwrap();
         let (most, told) = (most.into_inner(), items.stats());
-        eprintln!("{spec:?}: {most} at most of {BUDGET}; {:?}, {:?}, {} rows", told.budget, told.bytes, told.rows);
+        eprintln!(
+            "{spec:?}: {most} at most of {BUDGET}; {:?}, {:?}, {} rows",
+            told.budget, told.bytes, told.rows
+        );
         assert!(most <= BUDGET + BESIDE, "{spec:?}: {most}");
         assert!(told.budget.used <= BUDGET && told.bytes.total() > BUDGET / 2, "{spec:?}: {told:?}");
     }

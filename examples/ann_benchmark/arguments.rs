@@ -29,6 +29,7 @@ Options of ann_benchmark:
   --threads T          threads that build                            [2]
   --out FILE           append the JSON lines to this file as well
   --mixed              one reader beside one writer, instead of the sweep
+  --filter             queries with filters that 50 to 0.1 % of the records pass
   --seconds S          longest run of the mixed load                 [8]
   --quick              small made-up data and short runs";
 
@@ -62,6 +63,7 @@ pub(super) struct Arguments {
     pub(super) threads: usize,
     pub(super) out: Option<PathBuf>,
     pub(super) mixed: bool,
+    pub(super) filter: bool,
     pub(super) seconds: f64,
     pub(super) quick: bool,
 }
@@ -89,6 +91,7 @@ impl Arguments {
             threads: 2,
             out: None,
             mixed: false,
+            filter: false,
             seconds: 8.0,
             quick: false,
         }
@@ -102,6 +105,7 @@ impl Arguments {
             match option.as_str() {
                 "--help" | "-h" => return Ok(None),
                 "--mixed" => arguments.mixed = true,
+                "--filter" => arguments.filter = true,
                 "--lean" => arguments.lean = true,
                 "--quick" => arguments.quick = true,
                 _ => {

@@ -85,7 +85,7 @@ impl Data {
             return Err(format!("{} rows are too few for k = {}", data.rows(), arguments.k).into());
         }
         if data.truth.iter().any(|rows| rows.len() < arguments.k) || data.truth.is_empty() {
-            data.truth = data.exact(data.rows(), arguments.k, arguments.threads);
+            data.truth = data.exact(&|_| true, arguments.k, arguments.threads);
         }
         if data.truth.len() < data.queries() {
             return Err("there are fewer exact answers than queries".into());
@@ -117,15 +117,22 @@ impl Data {
     /// Tie-aware recall of the answers to the first queries: a hit counts when
     /// its true distance is no more than that of the true k-th.
     pub(super) fn recall(&self, answers: &[Answer], k: usize) -> f64 {
-        let found: usize =
-            answers.iter().enumerate().map(|(query, answer)| self.found(query, answer, k)).sum();
-        found as f64 / (answers.len() * k).max(1) as f64
+        self.recall_of(&self.truth, answers, k)
     }
 
-    fn found(&self, query: usize, answer: &Answer, k: usize) -> usize {
-        let truth = &self.truth[query][..k];
+    /// The same, given the exact answers; these may have fewer than k rows.
+    pub(super) fn recall_of(&self, truth: &[Vec<u32>], answers: &[Answer], k: usize) -> f64 {
+        let all = answers.iter().zip(truth).enumerate();
+        let found: usize = all.map(|(query, (answer, truth))| self.found(query, truth, answer, k)).sum();
+        let there: usize = truth.iter().take(answers.len()).map(|truth| truth.len().min(k)).sum();
+        found as f64 / there.max(1) as f64
+    }
+
+    fn found(&self, query: usize, truth: &[u32], answer: &Answer, k: usize) -> usize {
+        let truth = &truth[..truth.len().min(k)];
+        let Some(last) = truth.last() else { return 0 };
         let distance = |row: u32| self.metric.distance(self.query(query), self.row(row as usize));
-        let last = distance(truth[k - 1]);
+        let last = distance(*last);
         let limit = last + last.abs() * 1e-6 + 1e-9;
         let rows = answer.hits().iter().take(k).filter_map(|hit| match hit.id {
             RecordId::Num(row) => u32::try_from(row).ok(),
@@ -134,9 +141,14 @@ impl Data {
         rows.filter(|row| truth.contains(row) || distance(*row) <= limit).count()
     }
 
-    /// The `k` nearest of the first `rows` rows for every query, by comparing
-    /// with all of them.
-    fn exact(&self, rows: usize, k: usize, threads: usize) -> Vec<Vec<u32>> {
+    /// The `k` nearest of the rows that `passes` lets in for every query, by
+    /// comparing with all of them.
+    pub(super) fn exact(
+        &self,
+        passes: &(dyn Fn(usize) -> bool + Sync),
+        k: usize,
+        threads: usize,
+    ) -> Vec<Vec<u32>> {
         let next = AtomicUsize::new(0);
         let mut truth = vec![Vec::new(); self.queries()];
         let work = || {
@@ -146,7 +158,7 @@ impl Data {
                 if query >= self.queries() {
                     return mine;
                 }
-                mine.push((query, self.nearest(query, rows, k)));
+                mine.push((query, self.nearest(query, passes, k)));
             }
         };
         std::thread::scope(|scope| {
@@ -158,9 +170,9 @@ impl Data {
         truth
     }
 
-    fn nearest(&self, query: usize, rows: usize, k: usize) -> Vec<u32> {
+    fn nearest(&self, query: usize, passes: &dyn Fn(usize) -> bool, k: usize) -> Vec<u32> {
         let distance = |row| (self.metric.distance(self.query(query), self.row(row)), row as u32);
-        let mut all: Vec<(f64, u32)> = (0..rows).map(distance).collect();
+        let mut all: Vec<(f64, u32)> = (0..self.rows()).filter(|row| passes(*row)).map(distance).collect();
         let order = |a: &(f64, u32), b: &(f64, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
         if k < all.len() {
             all.select_nth_unstable_by(k, order);

@@ -22,7 +22,7 @@ const FIND_EVERY: usize = 64;
 pub(super) fn run(arguments: &Arguments, data: &Data) -> Result<()> {
     let (engine, items) = create(arguments, data)?;
     let half = data.rows() / 2;
-    let seconds = fill(&items, data, half)?;
+    let seconds = fill(&items, data, half, false)?;
     println!("{half} rows indexed in {seconds:.1} s");
     let (breadth, recall) = choose_breadth(arguments, data, &items)?;
     println!("search breadth {breadth}: recall {recall:.4}");

@@ -21,7 +21,7 @@ const BUDGET: Duration = Duration::from_secs(90);
 pub(super) fn run(arguments: &Arguments, data: &Data) -> Result<()> {
     let before = machine::resident_mb();
     let (engine, items) = create(arguments, data)?;
-    let seconds = fill(&items, data, data.rows())?;
+    let seconds = fill(&items, data, data.rows(), false)?;
     let memory = machine::resident_mb() - before;
     line("build", arguments, data)
         .whole("threads", arguments.threads)

@@ -55,7 +55,7 @@ impl Gather {
         }
         if self.missing == 0 && !self.failed {
             let parts = self.parts.drain(..).flatten().collect();
-            let answer = merge_answers(&self.published, self.order.query.k(), parts);
+            let answer = merge_answers(&self.published, &self.order.query, parts);
             self.order.reply.send(Ok(answer));
         }
     }

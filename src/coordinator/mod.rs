@@ -24,6 +24,7 @@ pub(crate) use board::{Board, Waiter};
 pub(crate) use calibrations::AskCoordinator;
 pub(crate) use directory::{ENTRY_BYTES_MOST, IdDirectory};
 pub(crate) use pool::Pool;
+pub(crate) use thread::{give_way, stay_on};
 
 use crate::error::{CalibrateError, Gone, SearchError, WaitError};
 use crate::id::{Generation, Seq};
@@ -159,6 +160,11 @@ impl Coordinator {
                     }
                 }
                 Report::Calibrating { collection, slice } => self.calibrating(collection, slice),
+                Report::LeftOut { collection, shard, seq } => {
+                    if let Some(board) = self.boards.get(&collection) {
+                        board.context.health.leave_out(shard, seq);
+                    }
+                }
                 Report::ShardFailed { collection, shard } => self.fail_shard(collection, shard),
                 Report::LogFailed => self.fail_log(),
                 Report::WorkerDown { worker } => self.fail_worker(worker),

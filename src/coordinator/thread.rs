@@ -1,20 +1,37 @@
-//! What a thread asks of the system: to give way to others, and how long it
-//! has worked. The only home of rustix.
+//! What a thread asks of the system: to give way to others, to stay on a CPU,
+//! and how long it has worked. The only home of rustix.
 
 use std::time::Duration;
 
-/// How nice the pool's threads are: searches on the callers' threads and the
+/// How nice the pool's threads and the keeper of the files are: searches on the callers' threads and the
 /// workers go first, and the pool still gets about a tenth of a core that is
 /// fully taken.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
 /// Lets other threads go first. On Linux the priority belongs to the thread.
-pub(super) fn give_way() {
+pub(crate) fn give_way() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "the pool runs at normal priority");
     }
+}
+
+/// Keeps this thread on one CPU; where that cannot be done it goes on anywhere.
+pub(crate) fn stay_on(cpu: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::thread::{CpuSet, sched_setaffinity};
+        let mut only = CpuSet::new();
+        if cpu < CpuSet::MAX_CPU {
+            only.set(cpu);
+        }
+        if let Err(error) = sched_setaffinity(None, &only) {
+            tracing::warn!(cpu, %error, "a worker is not pinned");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    tracing::warn!(cpu, "a worker is not pinned: only on Linux");
 }
 
 /// The time that this thread has worked, not counting waits for a core: a

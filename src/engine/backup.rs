@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::Engine;
+use super::clock::SystemClock;
 use super::collection::{Blueprint, Collection};
 use super::config::CollectionConfig;
 use super::open::{Source, refused};
@@ -63,7 +64,12 @@ impl Snapshot {
         let mut blueprint = blueprint(CollectionId(0), &meta.name, &meta, &file)?;
         let source = Source { storage: &disk, file: &file, repair: false };
         (blueprint.states, blueprint.seq) = source.restore(&mut blueprint, &mut |_| {})?;
-        let published = blueprint.publish(Arc::new(Alone), Box::new(Alone), Box::new(Alone));
+        let published = blueprint.publish(
+            Arc::new(SystemClock::default()),
+            Arc::new(Alone),
+            Box::new(Alone),
+            Box::new(Alone),
+        );
         Ok(Snapshot::new(Arc::new(published)))
     }
 }
@@ -183,8 +189,12 @@ fn rewrite(checkpoint: &mut Checkpoint, collection: &Collection) -> Result<(), L
     let space = Space::new(config.metric(), config.dimension());
     for _ in 0..checkpoint.meta.shards {
         let shard = checkpoint.shard(&space, config.vector_storage(), &mut |_, _| {}, &mut |_| {})?;
-        let mut records =
-            shard.records().map(|NewRow { id, vector, .. }| Record::new(id, vector.into_vec())).peekable();
+        let mut records = shard
+            .records()
+            .map(|NewRow { id, vector, payload, .. }| {
+                Record::new(id, vector.into_vec()).with_payload(payload)
+            })
+            .peekable();
         while records.peek().is_some() {
             collection.upsert_batch(records.by_ref().take(RECORDS_AT_A_TIME))?;
         }

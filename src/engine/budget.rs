@@ -48,17 +48,21 @@ impl CollectionShared {
         let mut ruler = Ruler::new(self.config.vector_storage(), self.config.dimension());
         let (mut need, mut waiting) = (Need { shard, ..Need::default() }, 0);
         for mutation in mutations {
-            waiting += size_of::<Mutation>();
+            waiting += mutation.bytes();
             match mutation {
-                Mutation::Delete(id) => waiting += id.heap_bytes(),
-                Mutation::Upsert(new) => {
-                    waiting += size_of_val::<[f32]>(&new.vector) + new.id.heap_bytes();
-                    if published.find(&new.id).is_none() {
+                Mutation::Delete(_) | Mutation::DeleteWhere(_) => {}
+                Mutation::Payload(update) => need.heap += update.edit.bytes(),
+                Mutation::Upsert(new) | Mutation::Conditional(new, _) => match published.find(&new.id) {
+                    Some((view, row)) => {
+                        let before = view.payload(row, published.seq).bytes();
+                        need.heap += new.payload.bytes().saturating_sub(before);
+                    }
+                    None => {
                         ruler.look(&new.vector);
                         need.rows += 1;
-                        need.heap += 2 * new.id.heap_bytes();
+                        need.heap += 2 * new.id.heap_bytes() + new.payload.bytes();
                     }
-                }
+                },
             }
         }
         need.stride = ruler.stride();

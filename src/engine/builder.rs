@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::SystemClock;
 use super::open::refused;
 use super::{Engine, defaults};
+use crate::clock::Clock;
 use crate::durability::Durability;
 use crate::error::{BuildError, OpenError};
 use crate::persist::Disk;
@@ -23,9 +25,12 @@ use crate::persist::Disk;
 pub struct EngineBuilder {
     pub(super) workers: Option<usize>,
     pub(super) mailbox_capacity: usize,
+    pub(super) mailbox_bytes: usize,
     pub(super) pool_threads: usize,
+    pub(super) worker_cpus: Vec<usize>,
     pub(super) publish_interval: Duration,
     pub(super) slow_query: Option<Duration>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) durability: Option<Durability>,
     pub(super) log_bytes: u64,
     pub(super) repair: bool,
@@ -38,9 +43,12 @@ impl Default for EngineBuilder {
         EngineBuilder {
             workers: None,
             mailbox_capacity: defaults::MAILBOX_CAPACITY,
+            mailbox_bytes: defaults::MAILBOX_BYTES,
             pool_threads: cores.min(defaults::POOL_THREADS_MOST),
+            worker_cpus: Vec::new(),
             publish_interval: defaults::PUBLISH_INTERVAL,
             slow_query: None,
+            clock: Arc::new(SystemClock::default()),
             durability: None,
             log_bytes: defaults::LOG_BYTES,
             repair: false,
@@ -59,9 +67,19 @@ impl EngineBuilder {
     }
 
     /// Requests (single writes or batches) that may wait for one worker before
-    /// [`Backpressure`](crate::Backpressure) sets in. Default 1,024.
+    /// [`Backpressure`](crate::Backpressure) sets in. Default 1,024. While
+    /// every write waits longer than 20 ms it sets in earlier, from 16 requests
+    /// on: searches through the workers wait for the writes before them.
     pub fn mailbox_capacity(mut self, requests: usize) -> Self {
         self.mailbox_capacity = requests;
+        self
+    }
+
+    /// Bytes of the requests that may wait for one worker before
+    /// [`Backpressure`](crate::Backpressure) sets in; the request that reaches
+    /// it is still taken, so that one of any size can be. Default 64 MiB.
+    pub fn mailbox_bytes(mut self, bytes: usize) -> Self {
+        self.mailbox_bytes = bytes;
         self
     }
 
@@ -70,6 +88,14 @@ impl EngineBuilder {
     /// at a lower priority (nice 10), so that searches go first.
     pub fn pool_threads(mut self, threads: usize) -> Self {
         self.pool_threads = threads;
+        self
+    }
+
+    /// Pins workers to CPUs: worker *i* to the *i*-th of these, beginning again
+    /// at their end. Default: they run anywhere. Only on Linux; a CPU that the
+    /// process may not use leaves its worker unpinned, with a WARN event.
+    pub fn pin_workers(mut self, cpus: impl Into<Vec<usize>>) -> Self {
+        self.worker_cpus = cpus.into();
         self
     }
 
@@ -86,6 +112,13 @@ impl EngineBuilder {
     /// (level WARN). Default: never, and then searches are not timed.
     pub fn slow_query(mut self, limit: Duration) -> Self {
         self.slow_query = Some(limit);
+        self
+    }
+
+    /// What tells the time: the system's clocks, or another for tests and
+    /// simulations, such as [`ManualClock`](crate::ManualClock).
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -192,6 +225,7 @@ impl EngineBuilder {
         let workers = self.workers_or(defaults::WORKERS);
         bounded("workers", workers, 1, defaults::WORKERS_MOST)?;
         bounded("mailbox_capacity", self.mailbox_capacity, 1, defaults::MAILBOX_CAPACITY_MOST)?;
+        bounded("mailbox_bytes", self.mailbox_bytes, 1, usize::MAX)?;
         bounded("pool_threads", self.pool_threads, 1, defaults::POOL_THREADS_MOST)?;
         let interval = usize::try_from(self.publish_interval.as_millis()).unwrap_or(usize::MAX);
         bounded("publish_interval (ms)", interval, 0, defaults::PUBLISH_INTERVAL_MOST_MS)?;

@@ -5,14 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::config::CollectionConfig;
 use super::core::Core;
+use super::rebuild::FromView;
 use super::stats::{self, CollectionStats};
+use crate::clock::Clock;
 use crate::coordinator::{Admission, AskCoordinator, Board, ENTRY_BYTES_MOST, IdDirectory, Request};
 use crate::durability::Durability;
 use crate::error::{CollectionError, Gone};
 use crate::id::{Generation, Seq};
 use crate::rows::{CELL_BYTES, Directory};
 use crate::shard::{
-    Account, AccountSetup, AskWorkers, Backpressure, CollectionId, Keep, Meter, Refusal, RowSizes, ShardSetup, ShardState, WriteCommand,
+    Account, AccountSetup, AskWorkers, Backpressure, CollectionId, Keep, Meter, Rebuilder, Refusal, RowSizes,
+    ShardSetup, ShardState, WriteCommand,
 };
 use crate::snapshot::{
     Calibrator, Context, ExactUse, Health, Helpers, Published, Screener, Snapshot, SnapshotCell, Tuning,
@@ -81,12 +84,22 @@ impl Blueprint {
             directory: Arc::clone(&directory),
         };
         let states = (0..shards).map(|_| ShardState::new(setup())).collect();
-        Blueprint { id, name: name.to_owned(), config, directory, states, seq: Seq(0), last: Seq(0), account: None }
+        Blueprint {
+            id,
+            name: name.to_owned(),
+            config,
+            directory,
+            states,
+            seq: Seq(0),
+            last: Seq(0),
+            account: None,
+        }
     }
 
     /// The first snapshot.
     pub(super) fn publish(
         &mut self,
+        clock: Arc<dyn Clock>,
         helpers: Arc<dyn Helpers>,
         calibrator: Box<dyn Calibrator>,
         screener: Box<dyn Screener>,
@@ -100,6 +113,7 @@ impl Blueprint {
             config: config.encode(),
             directory: Arc::clone(&self.directory),
             helpers,
+            clock,
             ef_search: config.ef_search(),
             search: config.search_params(),
             tuning: Tuning::new(calibrator),
@@ -139,7 +153,9 @@ impl Collection {
         blueprint.account = Some(Arc::clone(&account));
         let calibrator = AskCoordinator { requests: core.requests.clone(), collection: blueprint.id };
         let screener = AskWorkers { workers: core.worker_signals.clone(), collection: blueprint.id };
-        let first = blueprint.publish(Arc::clone(&core.pool) as _, Box::new(calibrator), Box::new(screener));
+        let clock = Arc::clone(&core.clock);
+        let first =
+            blueprint.publish(clock, Arc::clone(&core.pool) as _, Box::new(calibrator), Box::new(screener));
         let Blueprint { id, config, states, last, .. } = blueprint;
         let collection = Collection {
             shared: Arc::new(CollectionShared {
@@ -164,11 +180,13 @@ impl Collection {
         let shared = &self.shared;
         let board = Board::new(Arc::clone(&shared.cell), Arc::clone(&shared.admission));
         shared.request(Request::Register { collection: shared.id, board: Box::new(board) })?;
+        let rebuilder: Arc<dyn Rebuilder> =
+            Arc::new(FromView { id: shared.id, config: shared.config, context: Arc::clone(&shared.context) });
         for (shard, (worker, state)) in shared.core.writes.iter().zip(states).enumerate() {
             let meter = Meter::new(&shared.account, shard);
             meter.show(&state.measure());
-            let state = Box::new(state);
-            let command = WriteCommand::Create { collection: shared.id, state, meter };
+            let (state, rebuilder) = (Box::new(state), Arc::clone(&rebuilder));
+            let command = WriteCommand::Create { collection: shared.id, state, rebuilder, meter };
             let permit = worker.acquire(Backpressure::Wait).map_err(|_| Gone::Closed)?;
             worker.send(permit, command).map_err(|_| Gone::Closed)?;
         }

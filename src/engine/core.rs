@@ -10,13 +10,14 @@ use tracing::{error, info};
 use super::builder::EngineBuilder;
 use super::defaults;
 use super::files::Files;
-use crate::coordinator::{Coordinator, Pool, Request};
+use crate::clock::Clock;
+use crate::coordinator::{Coordinator, Pool, Request, stay_on};
 use crate::durability::Durability;
 use crate::error::BuildError;
 use crate::kernel::isa;
 use crate::shard::{
-    Background, CollectionId, EngineBudget, Inbox, LogFault, Mailbox, Report, ShardQuery, Signal, SignalInbox, Signals,
-    Worker, WorkerPorts, WriteCommand, mailbox, reports, signals,
+    Background, Bounds, CollectionId, EngineBudget, Gate, Inbox, LogFault, Mailbox, Report, ShardQuery,
+    Signal, SignalInbox, Signals, Worker, WorkerPorts, WriteCommand, mailbox, reports, signals,
 };
 
 /// What handles share.
@@ -24,8 +25,11 @@ pub(super) struct Core {
     /// One for each worker.
     pub(super) writes: Vec<Mailbox<WriteCommand>>,
     pub(super) requests: Mailbox<Request>,
+    /// What searches through the workers pass before they become requests.
+    pub(super) searches: Gate,
     pub(super) pool: Arc<Pool>,
     pub(super) slow_query: Option<Duration>,
+    pub(super) clock: Arc<dyn Clock>,
     /// The instruction set of the kernels.
     pub(super) isa: &'static str,
     /// What writes reach that do not say it.
@@ -58,12 +62,12 @@ struct Lines {
 }
 
 impl Lines {
-    fn lay(workers: usize, capacity: usize) -> Lines {
+    fn lay(workers: usize, bounds: Bounds) -> Lines {
         let mut lines =
             Lines { writes: Vec::new(), queries: Vec::new(), signals: Vec::new(), inboxes: Vec::new() };
         for _ in 0..workers {
-            let (writes, write_inbox) = mailbox(capacity);
-            let (queries, query_inbox) = mailbox(defaults::SEARCH_PLACES);
+            let (writes, write_inbox) = mailbox(bounds);
+            let (queries, query_inbox) = mailbox(Bounds::of_requests(defaults::SEARCH_PLACES));
             let (sender, signal_inbox) = signals();
             lines.writes.push(writes);
             lines.queries.push(queries);
@@ -82,15 +86,24 @@ impl Core {
     ) -> Result<Arc<Core>, BuildError> {
         let isa = isa::selected().map_err(|fault| BuildError::Isa(fault.to_string()))?;
         let pool = Arc::new(Pool::start(builder.pool_threads).map_err(BuildError::Thread)?);
-        let lines = Lines::lay(workers, builder.mailbox_capacity);
+        let bounds = Bounds { requests: builder.mailbox_capacity, bytes: builder.mailbox_bytes, paced: true };
+        let lines = Lines::lay(workers, bounds);
         let log_fault = LogFault::default();
-        let (requests, request_inbox) = mailbox(defaults::SEARCHES);
+        let (requests, mut request_inbox) =
+            mailbox(Bounds::of_requests(defaults::SEARCHES + defaults::WAITS));
+        let searches = request_inbox.gate(Bounds {
+            requests: defaults::SEARCHES,
+            bytes: defaults::SEARCH_BYTES,
+            paced: false,
+        });
         let (reports, report_inbox) = reports();
         let core = Core {
             writes: lines.writes,
             requests,
+            searches,
             pool: Arc::clone(&pool),
             slow_query: builder.slow_query,
+            clock: Arc::clone(&builder.clock),
             isa: isa.name(),
             durability,
             log_fault: log_fault.clone(),
@@ -119,7 +132,12 @@ impl Core {
                 log_fault: log_fault.clone(),
             };
             let worker = Worker::new(number, ports);
-            core.spawn(format!("vecino-worker-{number}"), move || worker.run())?;
+            let cpus = &builder.worker_cpus;
+            let cpu = (!cpus.is_empty()).then(|| cpus[number % cpus.len()]);
+            core.spawn(format!("vecino-worker-{number}"), move || {
+                cpu.into_iter().for_each(stay_on);
+                worker.run();
+            })?;
         }
         info!(workers, pool_threads = builder.pool_threads, isa = isa.name(), "engine started");
         Ok(Arc::new(core))

@@ -18,8 +18,20 @@ pub(super) const MAILBOX_CAPACITY: usize = 1_024;
 /// A queue of a million requests is memory without use.
 pub(super) const MAILBOX_CAPACITY_MOST: usize = 1 << 20;
 
+/// Bytes of the requests that may wait for one worker, and at most one request
+/// more: some thousand vectors of any model.
+pub(super) const MAILBOX_BYTES: usize = 64 << 20;
+
+/// Bytes of the searches through the workers that may be under way.
+pub(super) const SEARCH_BYTES: usize = 64 << 20;
+
 /// Searches through the workers that may be under way at a time.
 pub(super) const SEARCHES: usize = 1_024;
+
+/// Writes that may be waited for at a time, beside the searches: each is an
+/// entry in a map, and whoever waits must not be kept out by searches that are
+/// refused and come again.
+pub(super) const WAITS: usize = 1 << 14;
 
 /// A place in a worker's queue of searches is given back a moment after its
 /// search was answered: so the queue has room for twice as many.

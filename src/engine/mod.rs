@@ -4,12 +4,17 @@ mod backup;
 mod budget;
 mod builder;
 mod collection;
+mod conditional;
 mod config;
+mod clock;
 mod core;
 mod defaults;
 mod files;
+mod metrics;
 mod open;
+mod payload;
 mod read;
+mod rebuild;
 mod stats;
 mod stored;
 #[cfg(test)]
@@ -23,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use builder::EngineBuilder;
 pub use collection::Collection;
+pub use conditional::Outcome;
 pub use config::{CollectionConfig, GraphConfig, HnswConfig, IndexSpec};
 pub use open::Recovery;
 pub use stats::{BudgetStats, Bytes, CollectionStats, EngineStats, ShardStats, VectorBytes};

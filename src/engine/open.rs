@@ -11,6 +11,7 @@ use super::config::CollectionConfig;
 use super::core::Core;
 use super::files::{Files, Keeper};
 use super::{Engine, EngineBuilder, defaults};
+use crate::coordinator::give_way;
 use crate::durability::Durability;
 use crate::error::{FileError, Gone, OpenError, Operation, WaitError};
 use crate::id::Seq;
@@ -280,7 +281,14 @@ impl Collection {
         let mailbox = &shared.core.writes[worker];
         let permit = mailbox.acquire(Backpressure::Wait).map_err(|_| shared.gone())?;
         let command = match asked {
-            Asked::Mutations => WriteCommand::Write { collection: shared.id, seq, mutations, log: None, grant: None },
+            Asked::Mutations => WriteCommand::Write {
+                collection: shared.id,
+                seq,
+                mutations,
+                log: None,
+                verdict: None,
+                grant: None,
+            },
             Asked::Optimize => {
                 WriteCommand::Optimize { collection: shared.id, seq, done: reply().0, log: None }
             }
@@ -309,6 +317,9 @@ fn start_logs(
     }
     let keeper = Keeper::new(Arc::clone(&files), inbox, opened.closed, log_bytes);
     core.set_files(files);
-    core.spawn("vecino-keeper".to_owned(), move || keeper.run())?;
+    core.spawn("vecino-keeper".to_owned(), move || {
+        give_way();
+        keeper.run();
+    })?;
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::defaults;
 use crate::coordinator::Request;
 use crate::error::{ReadError, SearchError, WaitError};
 use crate::id::RecordId;
+use crate::payload::Filter;
 use crate::query::{Answer, Query, SearchParams};
 use crate::shard::{Refusal, SearchOrder, reply_future};
 use crate::snapshot::{Record, Snapshot, VerifyReport, search};
@@ -25,6 +26,13 @@ impl Collection {
     /// to, the demanded write did not become visible, or the collection is gone.
     pub fn search(&self, query: &Query<'_>) -> Result<Answer, SearchError> {
         self.shared.check_open()?;
+        let begun: Query<'_>;
+        let mut query = query;
+        if query.required().is_some() && query.is_limited() {
+            // Waiting counts too.
+            begun = query.clone().begun(|| self.shared.context.clock.elapsed());
+            query = &begun;
+        }
         self.shared.await_required(query)?;
         let clock = self.shared.start_clock();
         let answer = search(&self.shared.cell.load(), query);
@@ -39,6 +47,13 @@ impl Collection {
     /// The first query's error, as [`Collection::search`].
     pub fn search_batch(&self, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
         self.shared.check_open()?;
+        let begun: Vec<Query<'_>>;
+        let mut queries = queries;
+        if queries.iter().any(Query::is_limited) {
+            let now = || self.shared.context.clock.elapsed();
+            begun = queries.iter().map(|query| query.clone().begun(now)).collect();
+            queries = &begun;
+        }
         let demanding = queries.iter().max_by_key(|query| query.required());
         demanding.map_or(Ok(()), |query| self.shared.await_required(query))?;
         self.snapshot().search_batch(queries)
@@ -46,7 +61,9 @@ impl Collection {
 
     /// Searches through the workers: each searches its shard, the coordinator
     /// merges. Never blocks the thread; for any executor. Shows every write
-    /// that was accepted before the call.
+    /// that was accepted before the call; with [`Query::at_least`] that write is
+    /// enough, and with `at_least(Seq(0))` whatever is published, so that the
+    /// search waits for no write.
     ///
     /// Workers take searches before writes, so this is also the way to the
     /// lowest latency of one query when several workers are idle. Dropping
@@ -81,26 +98,30 @@ impl Collection {
     pub async fn search_async(&self, query: Query<'_>) -> Result<Answer, SearchError> {
         let shared = &self.shared;
         shared.check_open()?;
-        shared.context.space.check(query.vector())?;
+        if query.examples().is_none() {
+            shared.context.space.check(query.vector())?;
+        }
+        query.check_wishes()?;
         query.search_params().map_or(Ok(()), SearchParams::check)?;
+        query.filters().map_or(Ok(()), Filter::check)?;
+        let query = query.begun(|| shared.context.clock.elapsed());
         let (clock, k) = (shared.start_clock(), query.k());
         let last = shared.admission.last();
         let required = query.required().unwrap_or(last);
         if required > last {
             return Err(WaitError::Future { seq: required, last }.into());
         }
-        let requests = &shared.core.requests;
-        let permit = requests.acquire_async(self.backpressure).await.map_err(|refusal| match refusal {
+        let (searches, requests) = (&shared.core.searches, &shared.core.requests);
+        let refused = |refusal| match refusal {
             Refusal::Closed => SearchError::Gone(shared.gone()),
-            Refusal::Full { .. } => SearchError::Full { capacity: requests.capacity() },
-        })?;
-        let (reply, waiting) = reply_future();
-        let order = SearchOrder {
-            collection: shared.id,
-            query: query.into_owned(),
-            required: required.max(last),
-            reply,
+            Refusal::Full { .. } => SearchError::Full { capacity: searches.capacity() },
         };
+        let bytes = size_of_val(query.vector());
+        let place = searches.acquire_async(bytes, self.backpressure).await.map_err(refused)?;
+        let permit = requests.acquire_async(0, self.backpressure).await.map_err(refused)?;
+        let (reply, waiting) = reply_future();
+        let order =
+            SearchOrder { collection: shared.id, query: query.into_owned(), required, reply, _place: place };
         requests.send(permit, Request::Search(Arc::new(order))).map_err(|_| shared.gone())?;
         let answer = waiting.wait().await.map_err(|_| shared.gone())?;
         shared.report_slow(clock, k, "workers");
@@ -163,9 +184,10 @@ impl Snapshot {
     /// # Errors
     /// The first query's error that [`Snapshot::search`] gives.
     pub fn search_batch(&self, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
+        let now = || self.published().context.clock.elapsed();
         let batch = Arc::new(QueryBatch {
             snapshot: self.clone(),
-            queries: queries.iter().map(|query| query.clone().into_owned()).collect(),
+            queries: queries.iter().map(|query| query.clone().into_owned().begun(now)).collect(),
             answers: queries.chunks(QUERIES_PER_PIECE).map(|_| Mutex::default()).collect(),
         });
         let work = Arc::clone(&batch);
@@ -228,6 +250,7 @@ impl CollectionShared {
             return Ok(());
         }
         let limit = query.patience().unwrap_or(defaults::PATIENCE);
+        let limit = query.time_allowed().map_or(limit, |allowed| allowed.min(limit));
         self.wait_visible(required, Some(limit))?;
         Ok(())
     }

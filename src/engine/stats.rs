@@ -4,6 +4,7 @@ use super::collection::Collection;
 use super::core::Core;
 use super::tuning::{self, TuningStats};
 use crate::id::{Generation, Seq};
+use crate::shard::Mailbox;
 
 /// Bytes of a collection by what they hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct Bytes {
     pub vectors: usize,
     /// Ids, birth and death numbers.
     pub rows: usize,
+    /// Payloads.
+    pub payload: usize,
     /// Indexes.
     pub index: usize,
     /// The map from ids to rows.
@@ -23,7 +26,7 @@ impl Bytes {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.vectors + self.rows + self.index + self.directory
+        self.vectors + self.rows + self.payload + self.index + self.directory
     }
 }
 
@@ -114,6 +117,8 @@ pub struct CollectionStats {
     pub shards: Vec<ShardStats>,
     /// What searches to a target come to.
     pub tuning: TuningStats,
+    /// Writes of which a shard left its part out: see [`WaitError::LeftOut`](crate::WaitError::LeftOut).
+    pub left_out: Vec<Seq>,
 }
 
 /// An engine.
@@ -126,6 +131,14 @@ pub struct EngineStats {
     pub mailbox_depths: Vec<usize>,
     /// Places in each mailbox.
     pub mailbox_capacity: usize,
+    /// Of these, how many may be taken at present: fewer while writes take long.
+    pub mailbox_limits: Vec<usize>,
+    /// Bytes of the requests in each worker's mailbox, or being worked on.
+    pub mailbox_bytes: Vec<usize>,
+    /// Writes that were refused so far because a mailbox was full.
+    pub writes_refused: u64,
+    /// Searches through the workers that were refused so far.
+    pub searches_refused: u64,
     /// Searches and waits that the coordinator keeps.
     pub coordinator_depth: usize,
     /// Collections.
@@ -149,6 +162,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         let vectors = VectorBytes { bytes: narrow, half, full };
         bytes.vectors += vectors.total();
         bytes.rows += measure.row_bytes;
+        bytes.payload += measure.payload_bytes;
         bytes.index += measure.index_bytes;
         shards.push(ShardStats {
             index: measure.index_kind,
@@ -176,14 +190,19 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         budget: BudgetStats { limit: shared.account.limit(), used: shared.account.used() },
         shards,
         tuning: tuning::of_published(&published),
+        left_out: shared.context.health.left_out().collect(),
     }
 }
 
 pub(super) fn of_engine<'a>(core: &Core, collections: impl Iterator<Item = &'a Collection>) -> EngineStats {
     let mut stats = EngineStats {
         isa: core.isa,
-        mailbox_depths: core.writes.iter().map(crate::shard::Mailbox::depth).collect(),
-        mailbox_capacity: core.writes.first().map_or(0, crate::shard::Mailbox::capacity),
+        mailbox_depths: core.writes.iter().map(Mailbox::depth).collect(),
+        mailbox_capacity: core.writes.first().map_or(0, Mailbox::capacity),
+        mailbox_limits: core.writes.iter().map(Mailbox::limit).collect(),
+        mailbox_bytes: core.writes.iter().map(Mailbox::bytes).collect(),
+        writes_refused: core.writes.iter().map(Mailbox::refused).sum(),
+        searches_refused: core.searches.refused(),
         coordinator_depth: core.requests.depth(),
         collections: 0,
         rows: 0,

@@ -9,9 +9,10 @@ use crate::coordinator::{NotAdmitted, Request};
 use crate::durability::Durability;
 use crate::error::{Gone, WaitError, WriteError};
 use crate::id::{Generation, RecordId, Seq};
-use crate::rows::{Mutation, NewRow};
+use crate::rows::{Mutation, NewRow, Verdict};
 use crate::shard::{
-    Backpressure, Grant, LogPart, Mailbox, NoAnswer, Permit, Refusal, WriteCommand, reply, reply_future,
+    Backpressure, Grant, LogPart, Mailbox, NoAnswer, Permit, Refusal, Reply, WriteCommand, reply,
+    reply_future,
 };
 use crate::snapshot::{Record, shard_of};
 
@@ -46,7 +47,8 @@ impl Write {
     /// What it has reached by now; `None`: it was only accepted. Lock-free.
     #[must_use]
     pub fn reached(&self) -> Option<Durability> {
-        self.is_visible().then_some(self.durability)
+        let is_whole = self.shared.check_whole(self.seq).is_ok();
+        (self.is_visible() && is_whole).then_some(self.durability)
     }
 
     /// True when the newest snapshot shows it. Lock-free.
@@ -82,21 +84,31 @@ impl Write {
             return Ok(generation);
         }
         let (reply, waiting) = reply_future();
-        let permit = self.shared.core.requests.acquire_async(Backpressure::Wait).await;
+        let permit = self.shared.core.requests.acquire_async(0, Backpressure::Wait).await;
         let request = Request::Await { collection: self.shared.id, seq: self.seq, reply };
         let sent = permit.and_then(|permit| self.shared.core.requests.send(permit, request));
         sent.map_err(|_| self.shared.gone())?;
-        Ok(waiting.wait().await.map_err(|_| self.shared.gone())??)
+        let generation = waiting.wait().await.map_err(|_| self.shared.gone())??;
+        self.shared.check_whole(self.seq).map(|()| generation)
     }
 }
 
 impl CollectionShared {
-    fn generation_showing(&self, seq: Seq) -> Result<Option<Generation>, Gone> {
+    fn generation_showing(&self, seq: Seq) -> Result<Option<Generation>, WaitError> {
         let published = self.cell.load();
         if published.seq >= seq {
-            return Ok(Some(published.generation));
+            return self.check_whole(seq).map(|()| Some(published.generation));
         }
-        self.check_writable().map(|()| None)
+        self.check_writable()?;
+        Ok(None)
+    }
+
+    /// No shard left its part of a write out.
+    fn check_whole(&self, seq: Seq) -> Result<(), WaitError> {
+        match self.context.health.left_out().any(|left_out| left_out == seq) {
+            true => Err(WaitError::LeftOut { seq }),
+            false => Ok(()),
+        }
     }
 
     /// What the logs are told of a write with so many parts.
@@ -133,7 +145,7 @@ impl CollectionShared {
         let request = Request::Await { collection: self.id, seq, reply };
         self.core.requests.send(permit, request).map_err(|_| self.gone())?;
         match waiting.wait(limit.map(|limit| limit.saturating_sub(started.elapsed()))) {
-            Ok(outcome) => Ok(outcome?),
+            Ok(outcome) => self.check_whole(seq).map(|()| outcome)?.map_err(WaitError::from),
             Err(NoAnswer::Lost) => Err(self.gone().into()),
             Err(NoAnswer::Timeout) => Err(WaitError::Timeout { seq, waited: started.elapsed() }),
         }
@@ -144,6 +156,8 @@ impl CollectionShared {
 struct Parts {
     /// For each shard with work its number and mutations, ascending.
     shards: Vec<(usize, Vec<Mutation>)>,
+    /// Who is told how its condition was decided.
+    verdict: Option<Reply<Verdict>>,
 }
 
 impl Parts {
@@ -153,12 +167,10 @@ impl Parts {
             parts[0].1 = mutations;
         } else {
             for mutation in mutations {
-                let id = match &mutation {
-                    Mutation::Upsert(new) => &new.id,
-                    Mutation::Delete(id) => id,
-                };
-                let shard = shard_of(id, shards);
-                parts[shard].1.push(mutation);
+                match mutation.id().map(|id| shard_of(id, shards)) {
+                    Some(shard) => parts[shard].1.push(mutation),
+                    None => parts.iter_mut().for_each(|(_, part)| part.push(mutation.clone())),
+                }
             }
         }
         // A write of nothing goes to one shard all the same: only what a worker
@@ -168,15 +180,19 @@ impl Parts {
         } else {
             parts.retain(|(_, mutations)| !mutations.is_empty());
         }
-        Parts { shards: parts }
+        Parts { shards: parts, verdict: None }
     }
 
     /// The same with a part for every shard.
     fn widened(self, shards: usize) -> Parts {
         let mut all: Vec<(usize, Vec<Mutation>)> = (0..shards).map(|shard| (shard, Vec::new())).collect();
         self.shards.into_iter().for_each(|(shard, mutations)| all[shard].1 = mutations);
-        Parts { shards: all }
+        Parts { shards: all, verdict: self.verdict }
     }
+}
+
+fn bytes_of(mutations: &[Mutation]) -> usize {
+    mutations.iter().map(Mutation::bytes).sum()
 }
 
 impl Collection {
@@ -267,6 +283,7 @@ impl Collection {
     }
 
     fn check_batch(&self, records: impl IntoIterator<Item = Record>) -> Result<Vec<Mutation>, WriteError> {
+        self.refuse_early()?;
         let records = records.into_iter().enumerate();
         let mutations: Result<Vec<_>, _> = records
             .map(|(position, record)| {
@@ -277,24 +294,40 @@ impl Collection {
         mutations
     }
 
-    fn check_record(&self, position: usize, record: Record) -> Result<Mutation, WriteError> {
+    pub(super) fn check_record(&self, position: usize, record: Record) -> Result<Mutation, WriteError> {
+        let payload = record.payload().clone();
         let (id, mut vector) = record.into_parts();
+        if let Err(fault) = payload.check() {
+            return Err(WriteError::Payload { id, position, fault });
+        }
         let storage = self.shared.config.vector_storage();
         match storage.admit(&self.shared.context.space, &mut vector) {
-            Ok(scale) => Ok(Mutation::Upsert(NewRow { id, vector: vector.into_boxed_slice(), scale })),
+            Ok(scale) => {
+                Ok(Mutation::Upsert(NewRow { id, vector: vector.into_boxed_slice(), scale, payload }))
+            }
             Err(fault) => Err(WriteError::Vector { id, position, fault }),
         }
     }
 
-    fn write(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
+    pub(super) fn write(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
+        self.write_decided(mutations, None)
+    }
+
+    /// Writes, and has somebody told how the condition was decided.
+    pub(super) fn write_decided(
+        &self,
+        mutations: Vec<Mutation>,
+        verdict: Option<Reply<Verdict>>,
+    ) -> Result<Write, WriteError> {
         self.check_durability()?;
-        let mut parts = Parts::split(self.shared.core.writes.len(), mutations);
+        let mut parts = Parts { verdict, ..Parts::split(self.shared.core.writes.len(), mutations) };
         // Before the places: what gives memory back must still find some.
         let mut grants = self.promise(&parts.shards)?;
         loop {
             let mut permits = Vec::with_capacity(parts.shards.len());
-            for (shard, _) in &parts.shards {
-                let permit = self.shared.core.writes[*shard].acquire(self.backpressure);
+            for (shard, mutations) in &parts.shards {
+                let permit =
+                    self.shared.core.writes[*shard].acquire_for(bytes_of(mutations), self.backpressure);
                 permits.push(permit.map_err(|refusal| self.refused(*shard, refusal))?);
             }
             match self.send(parts, permits, &mut grants)? {
@@ -310,8 +343,9 @@ impl Collection {
         let mut grants = self.promise_async(&parts.shards).await?;
         loop {
             let mut permits = Vec::with_capacity(parts.shards.len());
-            for (shard, _) in &parts.shards {
-                let permit = self.shared.core.writes[*shard].acquire_async(self.backpressure).await;
+            for (shard, mutations) in &parts.shards {
+                let worker = &self.shared.core.writes[*shard];
+                let permit = worker.acquire_async(bytes_of(mutations), self.backpressure).await;
                 permits.push(permit.map_err(|refusal| self.refused(*shard, refusal))?);
             }
             match self.send(parts, permits, &mut grants)? {
@@ -319,6 +353,16 @@ impl Collection {
                 Err(wider) => parts = wider,
             }
         }
+    }
+
+    /// Refuses before anything is looked at when there is no place at all and
+    /// the handle does not wait: so a refusal costs the same for any batch.
+    fn refuse_early(&self) -> Result<(), WriteError> {
+        let workers = &self.shared.core.writes;
+        if self.backpressure != Backpressure::Reject || !workers.iter().all(Mailbox::is_full) {
+            return Ok(());
+        }
+        workers.first().map_or(Ok(()), |worker| Err(self.refused(0, worker.refuse())))
     }
 
     fn check_durability(&self) -> Result<(), WriteError> {
@@ -342,11 +386,14 @@ impl Collection {
         let mut parts = Some(parts);
         let seq = shared.admission.admit(&numbers, self.durability, |seq| {
             let log = shared.log_part(numbers.len(), self.durability);
-            let parts = parts.take().map(|parts| parts.shards).unwrap_or_default();
+            let (parts, mut verdict) =
+                parts.take().map(|parts| (parts.shards, parts.verdict)).unwrap_or_default();
             for ((shard, mutations), permit) in parts.into_iter().zip(permits) {
                 let granted = grants.iter().position(|grant| grant.shard() == shard);
                 let grant = granted.map(|at| grants.swap_remove(at).sent());
-                let command = WriteCommand::Write { collection: shared.id, seq, mutations, log, grant };
+                let verdict = if mutations.is_empty() { None } else { verdict.take() };
+                let collection = shared.id;
+                let command = WriteCommand::Write { collection, seq, mutations, log, verdict, grant };
                 shared.core.writes[shard].send(permit, command).map_err(|_| shard)?;
             }
             Ok(())
@@ -363,7 +410,7 @@ impl Collection {
         match refusal {
             Refusal::Closed => WriteError::Gone(self.shared.lost_by(worker)),
             Refusal::Full { waited } => {
-                let capacity = self.shared.core.writes[worker].capacity();
+                let capacity = self.shared.core.writes[worker].limit();
                 tracing::debug!(worker, capacity, ?waited, "backpressure");
                 WriteError::Full { worker, capacity, waited }
             }
@@ -419,12 +466,13 @@ impl Collection {
         let shared = &self.shared;
         let shards = (0..shared.core.writes.len()).map(|shard| (shard, Vec::new())).collect();
         let permits = shared.permits()?;
-        let write = self.send(Parts { shards }, permits, &mut Vec::new()).ok().and_then(Result::ok);
+        let parts = Parts { shards, verdict: None };
+        let write = self.send(parts, permits, &mut Vec::new()).ok().and_then(Result::ok);
         write.ok_or_else(|| shared.gone())?.wait()
     }
 }
 
-fn check_size(records: usize) -> Result<(), WriteError> {
+pub(super) fn check_size(records: usize) -> Result<(), WriteError> {
     if records > defaults::BATCH_RECORDS_MOST {
         return Err(WriteError::BatchTooLarge { got: records, most: defaults::BATCH_RECORDS_MOST });
     }

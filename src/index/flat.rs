@@ -84,7 +84,7 @@ pub(super) fn scan_rows(
     distances.resize(BLOCK, 0.0);
     rows.clear();
     let mut computed = 0;
-    let mut flush = |rows: &mut Vec<Row>| {
+    let mut flush = |rows: &mut Vec<Row>, computed: &mut u64| {
         let bound = found.bound().min(request.bound);
         points.space.distances(request.query, points.vectors, rows, bound, distances);
         for (row, distance) in rows.iter().zip(distances.iter()) {
@@ -92,18 +92,25 @@ pub(super) fn scan_rows(
                 found.offer(Neighbor { distance: *distance, row: *row });
             }
         }
-        computed += rows.len() as u64;
+        *computed += rows.len() as u64;
         rows.clear();
     };
     for row in all {
         if request.admit.is_none_or(|admit| admit(row)) {
             rows.push(row);
             if rows.len() == BLOCK {
-                flush(rows);
+                if request.ends.are_due(computed) {
+                    rows.clear();
+                    break;
+                }
+                flush(rows, &mut computed);
             }
         }
     }
-    flush(rows);
+    if !request.ends.are_due(computed) {
+        flush(rows, &mut computed);
+    }
+    request.ends.spend(computed);
     computed
 }
 

@@ -151,18 +151,19 @@ impl HnswVersion {
         }
         let ef = request.ef.max(request.k).min(held);
         let walk = Walk { graph: &self.graph, measure: Exact::new(points), query: request.query };
-        let limits = Limits { bound: request.bound, k: request.k, ef };
+        let exhausts = request.ends.reach.is_some();
+        let limits = Limits { bound: request.bound, k: request.k, ef, exhausts };
         walk.find_starts(scratch, effort);
         match request.admit {
             None => {
                 let mut step = walk.set_out(ef, limits, scratch);
-                while step != Step::End {
+                while step != Step::End && !request.ends.are_due(effort.distances) {
                     step = walk.advance(0, step, limits, scratch, effort);
                 }
                 scratch.pool.iter().take(request.k).for_each(|near| found.offer(near));
             }
             Some(admit) => {
-                if !walk.filtered_beam(ef, limits, admit, scratch, effort) {
+                if !walk.filtered_beam(ef, limits, request.ends, admit, scratch, effort) {
                     return false;
                 }
                 scratch.admitted.sorted().iter().take(request.k).for_each(|near| found.offer(*near));
@@ -185,7 +186,12 @@ impl IndexVersion for HnswVersion {
         found: &mut TopK,
     ) -> Effort {
         let mut effort = Effort::default();
-        if request.k > 0 && !self.walk(points, request, scratch, found, &mut effort) {
+        if request.k == 0 {
+            return effort;
+        }
+        let is_found = self.walk(points, request, scratch, found, &mut effort);
+        request.ends.spend(effort.distances);
+        if !is_found {
             effort.distances += flat::scan(&self.graph.held, points, request, scratch, found);
         }
         effort

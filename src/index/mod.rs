@@ -15,6 +15,7 @@ use crate::bits::RowSet;
 use crate::codec::Encoder;
 use crate::id::Row;
 use crate::neighbor::TopK;
+use crate::stop::Stop;
 use crate::vector::{MatrixView, Space};
 
 mod cow;
@@ -121,6 +122,36 @@ pub(crate) struct Request<'a> {
     pub(crate) bound: f32,
     /// Rows that may be in the answer; `None`: all. Others may be walked through.
     pub(crate) admit: Option<&'a (dyn Fn(Row) -> bool + 'a)>,
+    pub(crate) ends: Ends<'a>,
+}
+
+/// Where a search ends, besides with the k nearest.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ends<'a> {
+    /// Asked every few distances whether to end.
+    pub(crate) stop: Option<&'a Stop<'a>>,
+    /// All rows up to this distance are wanted, as far as k has room.
+    pub(crate) reach: Option<f32>,
+}
+
+impl Ends<'_> {
+    /// Whether to end, after so many distances.
+    #[inline(always)]
+    pub(crate) fn are_due(&self, distances: u64) -> bool {
+        self.stop.is_some_and(|stop| stop.is_due(distances))
+    }
+
+    /// The same, for loops that do other work than distances: asks the clock at once.
+    fn are_due_now(&self, distances: u64) -> bool {
+        self.stop.is_some_and(|stop| stop.look(distances))
+    }
+
+    /// Notes the distances of a loop that is over.
+    pub(crate) fn spend(&self, distances: u64) {
+        if let Some(stop) = self.stop {
+            stop.spend(distances);
+        }
+    }
 }
 
 /// One of several searches that are done together.
@@ -217,6 +248,20 @@ pub(crate) trait IndexVersion: Send + Sync {
         &self,
         _points: Points<'_>,
         _request: &Request<'_>,
+        _scratch: &mut Scratch,
+        _found: &mut TopK,
+    ) -> Option<Effort> {
+        None
+    }
+
+    /// Like [`IndexVersion::search`], among some of the rows that the version
+    /// holds, all of which are admitted (others are passed over); `None`, having
+    /// done nothing, when it knows no faster way than measuring each.
+    fn search_among(
+        &self,
+        _points: Points<'_>,
+        _request: &Request<'_>,
+        _rows: &mut dyn Iterator<Item = Row>,
         _scratch: &mut Scratch,
         _found: &mut TopK,
     ) -> Option<Effort> {

@@ -223,6 +223,17 @@ impl IndexVersion for ScreenedVersion {
         self.inner.search_many(points, trips);
     }
 
+    fn search_among(
+        &self,
+        points: Points<'_>,
+        request: &Request<'_>,
+        rows: &mut dyn Iterator<Item = Row>,
+        scratch: &mut Scratch,
+        found: &mut TopK,
+    ) -> Option<Effort> {
+        self.inner.search_among(points, request, rows, scratch, found)
+    }
+
     fn search_exact(
         &self,
         points: Points<'_>,

@@ -25,6 +25,10 @@ const MOST_SHARE: usize = 16;
 /// Rows after which it is asked whether a level rules out a quarter.
 const TRIAL: usize = 1_024;
 
+/// Blocks of rows of the first pass after which a search that may be cut short
+/// looks at the clock: some microseconds.
+const BLOCKS_BETWEEN: usize = 16;
+
 /// Working memory of such a search.
 #[derive(Debug, Default)]
 pub(super) struct SiftScratch {
@@ -87,6 +91,7 @@ pub(super) fn search(
     sift.first_pass();
     sift.measure_least();
     sift.second_pass();
+    request.ends.spend(sift.measured);
     Some(sift.measured)
 }
 
@@ -97,6 +102,10 @@ impl SiftScratch {
         self.admitted.extend_from_slice(held.words());
         let Some(admit) = request.admit else { return held.len() };
         for (at, word) in self.admitted.iter_mut().enumerate() {
+            if at % BLOCKS_BETWEEN == 0 && request.ends.are_due_now(0) {
+                *word = 0;
+                continue;
+            }
             let refused = ones(*word).filter(|bit| !admit((at * BLOCK) as Row + bit));
             *word &= !refused.fold(0u64, |refused, bit| refused | 1 << bit);
         }
@@ -131,6 +140,9 @@ impl Sift<'_> {
         for ((at, word), (products, keys)) in admitted.iter().enumerate().zip(parts) {
             if *word == 0 {
                 continue;
+            }
+            if at % BLOCKS_BETWEEN == 0 && self.request.ends.are_due_now(0) {
+                return;
             }
             let first = (at * BLOCK) as Row;
             let mut codes: [&[u8]; BLOCK] = [&[]; BLOCK];
@@ -168,6 +180,10 @@ impl Sift<'_> {
         let mut least = std::mem::take(&mut self.scratch.least);
         let mut waiting = Waiting::new();
         for part in least.sorted().chunks(BLOCK) {
+            // What the first pass found is worth a first block in any case.
+            if self.measured > 0 && self.request.ends.are_due(self.measured) {
+                break;
+            }
             part.iter().for_each(|near| waiting.push(near.row));
             self.measure(&mut waiting);
             part.iter().for_each(|near| self.scratch.keys[near.row as usize] = f32::INFINITY);
@@ -184,6 +200,9 @@ impl Sift<'_> {
             let keys = &self.scratch.keys[at * BLOCK..][..BLOCK];
             if least_of(keys) > limit {
                 continue;
+            }
+            if self.request.ends.are_due(self.measured) {
+                return;
             }
             let mut near = Waiting::new();
             for (row, key) in ((at * BLOCK) as Row..).zip(keys) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::index::{Scoped, filled};
 use crate::id::Row;
-use crate::index::{Batch, Flat, Index, IndexVersion, Points, Request, Scratch};
+use crate::index::{Batch, Ends, Flat, Index, IndexVersion, Points, Request, Scratch};
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 use crate::vector::{BLOCK, Matrix, Space};
@@ -67,7 +67,14 @@ impl ExactIndex {
         if !self.prepare(query, k) {
             return 0;
         }
-        let request = Request { query: &self.query, k, ef: 0, bound: f32::INFINITY, admit: None };
+        let request = Request {
+            query: &self.query,
+            k,
+            ef: 0,
+            bound: f32::INFINITY,
+            admit: None,
+            ends: Ends::default(),
+        };
         let points = Points { space: &self.space, vectors: self.matrix.view() };
         let effort = self.version.search(points, &request, &mut self.scratch, &mut self.found);
         self.show(show);

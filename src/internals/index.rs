@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::id::{Row, mix};
 use crate::index::{
-    Batch, Coding, Effort, Executor, GraphOptions, Hnsw, HnswOptions, Index, IndexVersion, Points,
+    Batch, Coding, Effort, Ends, Executor, GraphOptions, Hnsw, HnswOptions, Index, IndexVersion, Points,
     QuantizedGraph, Request, Scratch, Task,
 };
 use crate::metric::Metric;
@@ -170,7 +170,7 @@ impl BareIndex {
         self.found.reset(k);
         let Ok(scale) = self.space.check(query) else { return false };
         self.space.prepare(query, scale, &mut self.query);
-        let request = Request { query: &self.query, k, ef, bound, admit: None };
+        let request = Request { query: &self.query, k, ef, bound, admit: None, ends: Ends::default() };
         let points = Points { space: &self.space, vectors: self.matrix.view() };
         let effort = self.version.search(points, &request, &mut self.scratch, &mut self.found);
         self.work.distances += effort.distances;

@@ -1,8 +1,12 @@
 //! Writes as bytes: the mutations that travel in the mailboxes.
 
-use crate::codec::{Decoder, Encoder, Malformed};
-use crate::id::{RecordId, Seq};
-use crate::rows::{Mutation, NewRow};
+use crate::codec::{Decoder, Encoder, Malformed, decode_id, encode_id};
+use crate::id::Seq;
+use crate::payload::{
+    Payload, PayloadUpdate, decode_edit, decode_filter, decode_payload, encode_edit, encode_filter,
+    encode_payload,
+};
+use crate::rows::{Condition, Mutation, NewRow};
 use crate::vector::Space;
 
 /// What a write asks of a shard.
@@ -52,43 +56,61 @@ impl EntryHead {
     }
 }
 
-pub(crate) fn encode_id(id: &RecordId, out: &mut Encoder) {
-    match id {
-        RecordId::Num(number) => {
-            out.u8(0);
-            out.u64(*number);
-        }
-        RecordId::Text(text) => {
-            out.u8(1);
-            out.bytes(text.as_bytes());
-        }
-    }
-}
-
-pub(crate) fn decode_id(input: &mut Decoder<'_>) -> Result<RecordId, Malformed> {
-    match input.u8()? {
-        0 => Ok(RecordId::Num(input.u64()?)),
-        1 => {
-            let fault = input.fault("an id is not UTF-8");
-            let text = std::str::from_utf8(input.bytes()?).map_err(|_| fault)?;
-            Ok(RecordId::from(text))
-        }
-        _ => Err(input.fault("an id is of an unknown kind")),
-    }
-}
-
 pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
     match mutation {
         Mutation::Upsert(new) => {
-            out.u8(0);
+            let has_payload = !new.payload.is_empty();
+            out.u8(if has_payload { 2 } else { 0 });
             encode_id(&new.id, out);
             out.size(new.vector.len());
             out.floats(&new.vector);
+            if has_payload {
+                encode_payload(&new.payload, out);
+            }
         }
         Mutation::Delete(id) => {
             out.u8(1);
             encode_id(id, out);
         }
+        Mutation::Payload(update) => {
+            out.u8(3);
+            encode_id(&update.id, out);
+            encode_edit(&update.edit, out);
+        }
+        Mutation::DeleteWhere(filter) => {
+            out.u8(4);
+            encode_filter(filter, out);
+        }
+        Mutation::Conditional(new, condition) => {
+            out.u8(CONDITIONAL);
+            match condition {
+                Condition::Absent => out.u8(0),
+                Condition::Present => out.u8(1),
+                Condition::Version(version) => {
+                    out.u8(2);
+                    out.u64(version.0);
+                }
+                Condition::NotNear(distance) => {
+                    out.u8(3);
+                    out.f32(*distance);
+                }
+            }
+            encode_mutation(&Mutation::Upsert(new.clone()), out);
+        }
+    }
+}
+
+/// The kind of a mutation with a condition: the condition follows, and then the
+/// record as one that is put in without.
+const CONDITIONAL: u8 = 16;
+
+fn decode_condition(input: &mut Decoder<'_>) -> Result<Condition, Malformed> {
+    match input.u8()? {
+        0 => Ok(Condition::Absent),
+        1 => Ok(Condition::Present),
+        2 => Ok(Condition::Version(Seq(input.u64()?))),
+        3 => Ok(Condition::NotNear(input.f32()?)),
+        _ => Err(input.fault("a condition is of an unknown kind")),
     }
 }
 
@@ -97,34 +119,65 @@ pub(crate) fn decode_mutations(input: &mut Decoder<'_>, space: &Space) -> Result
     let mut mutations = Vec::new();
     while input.rest() > 0 {
         mutations.push(match input.u8()? {
-            0 => {
-                let id = decode_id(input)?;
-                let fault = input.fault("a vector cannot be used");
-                let count = input.count(size_of::<f32>())?;
-                let vector = input.floats(count)?.into_boxed_slice();
-                let scale = space.check(&vector).map_err(|_| fault)?;
-                Mutation::Upsert(NewRow { id, vector, scale })
+            CONDITIONAL => {
+                let condition = decode_condition(input)?;
+                let kind = input.u8()?;
+                match decode_mutation(kind, input, space)? {
+                    Mutation::Upsert(new) => Mutation::Conditional(new, condition),
+                    _ => return Err(input.fault("a condition is for no record")),
+                }
             }
-            1 => Mutation::Delete(decode_id(input)?),
-            _ => return Err(input.fault("a mutation is of an unknown kind")),
+            kind => decode_mutation(kind, input, space)?,
         });
     }
     Ok(mutations)
 }
 
+fn decode_mutation(kind: u8, input: &mut Decoder<'_>, space: &Space) -> Result<Mutation, Malformed> {
+    Ok(match kind {
+        0 | 2 => {
+            let id = decode_id(input)?;
+            let fault = input.fault("a vector cannot be used");
+            let count = input.count(size_of::<f32>())?;
+            let vector = input.floats(count)?.into_boxed_slice();
+            let scale = space.check(&vector).map_err(|_| fault)?;
+            let payload = if kind == 2 { decode_payload(input)? } else { Payload::new() };
+            Mutation::Upsert(NewRow { id, vector, scale, payload })
+        }
+        1 => Mutation::Delete(decode_id(input)?),
+        3 => Mutation::Payload(PayloadUpdate { id: decode_id(input)?, edit: decode_edit(input)? }),
+        4 => Mutation::DeleteWhere(decode_filter(input)?),
+        _ => return Err(input.fault("a mutation is of an unknown kind")),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::RecordId;
     use crate::metric::Metric;
+    use crate::payload::Filter;
 
     #[test]
     fn mutations_are_read_back_as_they_were_and_bad_ones_are_refused() {
         let mut out = Encoder::default();
-        let new = |id: RecordId, x| NewRow { id, vector: Box::new([x, 4.0]), scale: 0.2 };
+        let payload = Payload::new().with("a.b", 7).with("c", "text");
+        let new = |id: RecordId, x| NewRow {
+            id,
+            vector: Box::new([x, 4.0]),
+            scale: 0.2,
+            payload: if x > 0.0 { Payload::new() } else { payload.clone() },
+        };
         let all = [
             Mutation::Upsert(new(7.into(), 3.0)),
             Mutation::Delete("gone".into()),
             Mutation::Upsert(new("é".into(), -3.0)),
+            Mutation::Conditional(new(8.into(), -3.0), Condition::Absent),
+            Mutation::Conditional(new(8.into(), 3.0), Condition::Present),
+            Mutation::Conditional(new(9.into(), 3.0), Condition::Version(Seq(77))),
+            Mutation::Conditional(new("near".into(), 3.0), Condition::NotNear(0.5)),
+            Mutation::Payload(PayloadUpdate::delete(9, ["a.b"])),
+            Mutation::DeleteWhere(Filter::like("a", "x*y")),
         ];
         all.iter().for_each(|mutation| encode_mutation(mutation, &mut out));
         let bytes = out.into_bytes();

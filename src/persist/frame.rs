@@ -17,8 +17,10 @@ pub(super) const FILE_HEADER: usize = 64;
 /// Bytes before the payload of a frame.
 pub(super) const FRAME_HEADER: usize = 24;
 
-/// The version of all formats in this folder.
-pub(super) const FORMAT: u32 = 1;
+/// The version of all formats in this folder: 2 brought payloads, filters in
+/// logs, writes with conditions, and the writes that records come from. Files of
+/// version 1 are read too.
+pub(super) const FORMAT: u32 = 2;
 
 const MAGIC: &[u8; 7] = b"vecino\0";
 

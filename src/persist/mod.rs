@@ -26,6 +26,6 @@ pub(crate) use manifest::CheckpointAt;
 use manifest::MANIFEST;
 pub use recover::{GiveUp, GivenUp};
 pub use report::{FileKind, FolderReport, StoredCheckpoint, StoredCollection, StoredFile};
-pub(crate) use storage::{Disk, Storage};
+pub(crate) use storage::{Disk, Memory, Storage};
 #[cfg(test)]
 pub(crate) use {forge::forge, storage::simulator};

@@ -1,8 +1,8 @@
 //! What stands beside each vector: its id and the writes it was born and died with.
 
 use std::cell::UnsafeCell;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use crate::id::{RecordId, Row, Seq};
 
@@ -61,6 +61,11 @@ impl CellsView {
             let died = cell.died.load(Ordering::Acquire);
             at.0 < died && cell.born.load(Ordering::Relaxed) <= at.0
         })
+    }
+
+    /// The write that a row was born with.
+    pub(super) fn born(&self, row: Row) -> Seq {
+        Seq(self.cell(row).map_or(0, |cell| cell.born.load(Ordering::Relaxed)))
     }
 
     /// The id of a row that the caller found visible in a view that it holds.

@@ -3,12 +3,13 @@
 
 mod cells;
 mod directory;
+mod filtered;
 mod leases;
 mod mutation;
 mod store;
 mod view;
 
 pub(crate) use directory::Directory;
-pub(crate) use mutation::{Mutation, NewRow};
+pub(crate) use mutation::{Condition, Mutation, NewRow, Verdict};
 pub(crate) use store::{Allocation, CELL_BYTES, RetiredRows, RowStore};
 pub(crate) use view::{ShardMeasure, ShardRequest, ShardScratch, ShardView, ViewParts};

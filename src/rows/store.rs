@@ -5,7 +5,7 @@
 //! view can still see it is copied first (its whole chunk), and the view keeps
 //! the old chunk.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::cells::{Cell, Cells, CellsView};
 use super::directory::Directory;
@@ -14,6 +14,7 @@ use super::mutation::NewRow;
 use crate::bits::RowSet;
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
 use crate::lease::Lease;
+use crate::payload::{Payload, PayloadStore};
 use crate::vector::{Format, Matrix, MatrixView, OutOfMemory};
 
 /// Why a row could not be had.
@@ -66,12 +67,15 @@ pub(crate) const CELL_BYTES: usize = size_of::<Cell>() + size_of::<ViewNumber>()
 pub(crate) struct RowStore {
     vectors: Matrix,
     cells: Cells,
+    payloads: PayloadStore,
     leases: Leases,
     /// One past the highest row ever used.
     high_water: usize,
     free: VecDeque<Retired>,
     /// For each row the first view that could show what it holds now.
     first_views: Vec<ViewNumber>,
+    /// Dead rows from a file, whose ids nobody knows and no directory lists.
+    nameless: HashSet<Row>,
     /// Directory entries to prune once no held view shows their row.
     unlisted: VecDeque<Unlisted>,
     /// Entries at which those behind one that must stay are swept.
@@ -89,10 +93,12 @@ impl RowStore {
         RowStore {
             vectors,
             cells: Cells::new(),
+            payloads: PayloadStore::default(),
             leases: Leases::default(),
             high_water: 0,
             free: VecDeque::new(),
             first_views: Vec::new(),
+            nameless: HashSet::new(),
             unlisted: VecDeque::new(),
             sweep_at: 0,
             look_at: 0,
@@ -125,6 +131,7 @@ impl RowStore {
             }
             self.cells.write(row, new.id.clone(), born);
         }
+        self.payloads.put(row, new.payload.clone());
         match reused {
             Some(_) => _ = self.free.pop_front(),
             None => {
@@ -158,16 +165,18 @@ impl RowStore {
         id: Option<RecordId>,
         vector: &[f32],
         scale: f32,
+        born: Seq,
     ) -> Result<(), Allocation> {
         self.restore_places(row as usize + 1)?;
         let lives = id.is_some();
         // SAFETY: the row is in nobody's view: none was granted.
         unsafe {
             self.vectors.write(row, vector, scale)?;
-            self.cells.write(row, id.unwrap_or(RecordId::Num(0)), Seq(0));
+            self.cells.write(row, id.unwrap_or(RecordId::Num(0)), born);
         }
         if !lives {
             self.cells.kill(row, Seq(0));
+            self.nameless.insert(row);
         }
         Ok(())
     }
@@ -200,7 +209,8 @@ impl RowStore {
         rows.filter_map(|row| {
             let id = self.cells.view().id(row)?.clone();
             let vectors = self.vectors.view();
-            Some(NewRow { id, vector: vectors.vector(row).into(), scale: vectors.scale(row) })
+            let payload = self.payloads.get(row);
+            Some(NewRow { id, vector: vectors.vector(row).into(), scale: vectors.scale(row), payload })
         })
     }
 
@@ -225,6 +235,11 @@ impl RowStore {
         Ok(())
     }
 
+    /// Gives a row of a file its payload, before any view was granted.
+    pub(crate) fn restore_payload(&mut self, row: Row, payload: Payload) {
+        self.payloads.put(row, payload);
+    }
+
     /// Marks a row as dead from a write on.
     pub(crate) fn kill(&mut self, row: Row, died: Seq) {
         self.cells.kill(row, died);
@@ -239,6 +254,16 @@ impl RowStore {
         self.cells.died(row)
     }
 
+    /// The write that a live row comes from.
+    pub(crate) fn born(&self, row: Row) -> Seq {
+        self.cells.view().born(row)
+    }
+
+    /// The id of a live row.
+    pub(crate) fn id(&self, row: Row) -> Option<&RecordId> {
+        self.cells.view().id(row)
+    }
+
     /// True when the row lives and belongs to this id.
     pub(crate) fn holds(&self, row: Row, id: &RecordId) -> bool {
         self.cells.is_alive(row) && self.cells.view().id(row) == Some(id)
@@ -249,6 +274,11 @@ impl RowStore {
     pub(crate) fn retire(&mut self, rows: Vec<Row>) -> RetiredRows {
         let unseen_from = self.leases.next();
         for row in &rows {
+            // Views keep what they have; those from now on cannot reach the row.
+            self.payloads.put(*row, Payload::new());
+            if self.nameless.remove(row) {
+                continue;
+            }
             if let Some(id) = self.cells.view().id(*row) {
                 let first_view = self.first_views[*row as usize];
                 self.unlisted.push_back(Unlisted { first_view, unseen_from, id: id.clone(), row: *row });
@@ -282,6 +312,7 @@ impl RowStore {
         }
         self.high_water = end;
         self.cells.truncate(end as Row);
+        self.payloads.truncate(end as Row);
         self.first_views.truncate(end);
         self.first_views.shrink_to_fit();
         self.free.retain(|retired| (retired.row as usize) < end);
@@ -324,6 +355,14 @@ impl RowStore {
 
     pub(super) fn grant(&mut self) -> Lease {
         self.leases.grant()
+    }
+
+    pub(crate) fn payloads(&self) -> &PayloadStore {
+        &self.payloads
+    }
+
+    pub(crate) fn payloads_mut(&mut self) -> &mut PayloadStore {
+        &mut self.payloads
     }
 
     pub(super) fn cells(&self) -> &CellsView {
@@ -386,7 +425,8 @@ mod tests {
     use crate::vector::VectorStorage;
 
     fn record(id: u64) -> NewRow {
-        NewRow { id: RecordId::Num(id), vector: vec![id as f32; 4].into(), scale: 1.0 }
+        let vector = vec![id as f32; 4].into();
+        NewRow { id: RecordId::Num(id), vector, scale: 1.0, payload: Payload::new() }
     }
 
     #[test]

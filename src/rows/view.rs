@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use super::cells::CellsView;
+use super::directory::Directory;
+use super::filtered::{FilterMemory, next_view};
 use super::store::RowStore;
 use crate::id::{RecordId, Row, Seq};
-use crate::index::{Effort, IndexVersion, Points, Request, Scratch, Trip};
+use crate::index::{Effort, Ends, IndexVersion, Points, Request, Scratch, Trip};
 use crate::lease::Lease;
 use crate::neighbor::{Neighbor, TopK};
+use crate::payload::{Filter, Payload, PayloadView};
+use crate::query::FilterStats;
 use crate::vector::{BLOCK, MatrixView, Space};
 
 /// What a shard holds, for statistics.
@@ -25,6 +29,7 @@ pub(crate) struct ShardMeasure {
     /// By format, narrowest first.
     pub(crate) vector_bytes: [usize; 3],
     pub(crate) row_bytes: usize,
+    pub(crate) payload_bytes: usize,
     pub(crate) index_bytes: usize,
     /// Live rows after the last complete write.
     pub(crate) live: usize,
@@ -62,6 +67,9 @@ pub(crate) struct ShardView {
     parts: ViewParts,
     vectors: MatrixView,
     cells: CellsView,
+    payloads: PayloadView,
+    /// Its own among all views that there ever were.
+    number: u64,
     high_water: usize,
     /// Dropped after everything above was last used: see `lease`.
     _lease: Lease,
@@ -80,24 +88,39 @@ pub(crate) struct ShardRequest<'a> {
     pub(crate) bound: f32,
     /// Compare with every row instead of asking the index.
     pub(crate) exact: bool,
+    pub(crate) ends: Ends<'a>,
+    /// Only rows that pass it, and who knows the rows of ids.
+    pub(crate) filter: Option<&'a Filter>,
+    pub(crate) directory: &'a dyn Directory,
 }
 
 /// Working memory of a shard search.
 #[derive(Default)]
 pub(crate) struct ShardScratch {
     pub(crate) found: TopK,
+    /// What the last search did with its filter.
+    pub(crate) filtered: Option<FilterStats>,
+    pub(super) filters: FilterMemory,
     index: Scratch,
 }
 
 impl ShardView {
-    pub(crate) fn new(rows: &mut RowStore, parts: ViewParts) -> ShardView {
+    pub(crate) fn new(rows: &mut RowStore, mut parts: ViewParts) -> ShardView {
+        let payloads = rows.payloads_mut().view(parts.applied);
+        parts.floor = parts.floor.max(rows.payloads().floor());
         ShardView {
             parts,
             vectors: rows.vectors().clone(),
             cells: rows.cells().clone(),
+            payloads,
+            number: next_view(),
             high_water: rows.high_water(),
             _lease: rows.grant(),
         }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(crate) fn applied(&self) -> Seq {
@@ -146,6 +169,31 @@ impl ShardView {
         self.vectors.vector(row)
     }
 
+    /// The vector of a visible row in the form of a query.
+    pub(crate) fn prepare(&self, space: &Space, row: Row, prepared: &mut Vec<f32>) {
+        space.prepare_row(&self.vectors, row, prepared);
+    }
+
+    /// The distance of a prepared query to a visible row.
+    pub(crate) fn distance(&self, space: &Space, prepared: &[f32], row: Row) -> f32 {
+        space.distance(prepared, &self.vectors, row)
+    }
+
+    /// The write that a visible row comes from.
+    pub(crate) fn born(&self, row: Row) -> Seq {
+        self.cells.born(row)
+    }
+
+    /// The payload of a row that is visible at `at`.
+    pub(crate) fn payload(&self, row: Row, at: Seq) -> Payload {
+        self.payloads.get(row, at)
+    }
+
+    /// The payloads of all rows.
+    pub(crate) fn payloads(&self) -> &PayloadView {
+        &self.payloads
+    }
+
     /// What is stored beside the vector of a visible row: see [`Space::check`].
     pub(crate) fn scale(&self, row: Row) -> f32 {
         self.vectors.scale(row)
@@ -163,6 +211,10 @@ impl ShardView {
     /// `scratch.found`. Rows beyond `request.bound` may be missing.
     pub(crate) fn search(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
         scratch.found.reset(request.k);
+        scratch.filtered = None;
+        if let Some(filter) = request.filter {
+            return self.search_filtered(request, filter, scratch);
+        }
         let mut effort = if request.exact && !self.parts.index.is_exact() {
             match self.search_exact(request, scratch) {
                 Some(effort) => effort,
@@ -189,7 +241,7 @@ impl ShardView {
         let parts = requests.iter().zip(scratches.iter_mut()).zip(&visible);
         let mut trips: Vec<Trip<'_>> = parts
             .map(|((request, scratch), visible)| {
-                let ShardScratch { found, index } = scratch;
+                let ShardScratch { found, index, .. } = scratch;
                 found.reset(request.k);
                 let request = self.index_request(request, visible);
                 Trip { request, scratch: index, found, effort: Effort::default() }
@@ -205,11 +257,22 @@ impl ShardView {
         }
     }
 
+    /// True when all rows that the index holds are visible.
+    pub(super) fn shows_whole_index(&self, at: Seq) -> bool {
+        !self.parts.index_has_dead && self.parts.index_newest <= at
+    }
+
     /// `visible` says which rows the request may see.
     fn index_request<'a>(&self, request: &ShardRequest<'a>, visible: &'a dyn Fn(Row) -> bool) -> Request<'a> {
-        let all_visible = !self.parts.index_has_dead && self.parts.index_newest <= request.at;
-        let admit = if all_visible { None } else { Some(visible) };
-        Request { query: request.query, k: request.k, ef: request.ef, bound: request.bound, admit }
+        let admit = if self.shows_whole_index(request.at) { None } else { Some(visible) };
+        Request {
+            query: request.query,
+            k: request.k,
+            ef: request.ef,
+            bound: request.bound,
+            admit,
+            ends: request.ends,
+        }
     }
 
     fn search_index(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
@@ -227,8 +290,52 @@ impl ShardView {
         self.parts.index.search_exact(points, &inner, &mut scratch.index, &mut scratch.found)
     }
 
+    /// Searches the index for rows that `admit` lets in.
+    pub(super) fn walk(
+        &self,
+        request: &ShardRequest<'_>,
+        admit: &dyn Fn(Row) -> bool,
+        scratch: &mut ShardScratch,
+    ) -> Effort {
+        let inner = Request {
+            query: request.query,
+            k: request.k,
+            ef: request.ef,
+            bound: request.bound,
+            admit: Some(admit),
+            ends: request.ends,
+        };
+        let points = Points { space: request.space, vectors: &self.vectors };
+        self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found)
+    }
+
+    /// Searches among some visible rows of the index, by codes; `None`, having
+    /// done nothing, when it has none.
+    pub(super) fn search_among(
+        &self,
+        request: &ShardRequest<'_>,
+        rows: &mut dyn Iterator<Item = Row>,
+        scratch: &mut ShardScratch,
+    ) -> Option<Effort> {
+        let inner = Request {
+            query: request.query,
+            k: request.k,
+            ef: request.ef,
+            bound: request.bound,
+            admit: None,
+            ends: request.ends,
+        };
+        let points = Points { space: request.space, vectors: &self.vectors };
+        self.parts.index.search_among(points, &inner, rows, &mut scratch.index, &mut scratch.found)
+    }
+
     /// Compares with every visible row of `rows`.
-    fn scan(&self, request: &ShardRequest<'_>, rows: impl Iterator<Item = Row>, found: &mut TopK) -> Effort {
+    pub(super) fn scan(
+        &self,
+        request: &ShardRequest<'_>,
+        rows: impl Iterator<Item = Row>,
+        found: &mut TopK,
+    ) -> Effort {
         let mut effort = Effort::default();
         let mut visible = rows.filter(|row| self.visible(*row, request.at));
         let mut block = [0; BLOCK];
@@ -241,7 +348,8 @@ impl ShardView {
                 block[count] = row;
                 count += 1;
             }
-            if count == 0 {
+            if count == 0 || request.ends.are_due(effort.distances) {
+                request.ends.spend(effort.distances);
                 return effort;
             }
             let bound = found.bound().min(request.bound);

@@ -87,7 +87,7 @@ pub(crate) struct Need {
     pub(crate) rows: usize,
     /// Bytes from one of their vectors to the next, once stored.
     pub(crate) stride: usize,
-    /// Bytes beside the rows: texts of ids.
+    /// Bytes beside the rows: texts of ids, payloads.
     pub(crate) heap: usize,
     /// Bytes that it holds while it waits and that its rows do not take over.
     pub(crate) queued: usize,
@@ -156,17 +156,19 @@ impl ShardAccount {
     /// Bytes without what waits: what is allocated, or what it will be.
     fn stored(&self, of: &RowSizes) -> usize {
         let RowSizes { dim, cell, index } = *of;
-        let ShardMeasure { capacity, live, id_bytes, row_bytes: cells, index_bytes, .. } = self.measure;
+        let ShardMeasure { capacity, live, id_bytes, row_bytes: cells, index_bytes, payload_bytes, .. } =
+            self.measure;
         let live = live + self.promised.rows;
         // Replacing needs room for dead rows too, and must not be refused.
         let rows = if live == 0 { 0 } else { live + dead_most(live) };
         let grown = if rows > capacity { rows_with_memory(dim, rows).saturating_sub(capacity) } else { 0 };
         let vectors = self.measure.vector_bytes.iter().sum::<usize>() + grown.saturating_mul(self.stride);
         // Ids stand beside their rows and in the directory.
-        let texts = 2 * id_bytes + self.promised.heap;
+        let texts = 2 * id_bytes;
         let cells = (cells + self.directory).max(rows.saturating_mul(cell) + texts);
-        let paged = if rows < PAGE_ROWS { rows.next_power_of_two() } else { rows.next_multiple_of(PAGE_ROWS) };
-        vectors + cells + index_bytes.max(paged.saturating_mul(index))
+        let paged =
+            if rows < PAGE_ROWS { rows.next_power_of_two() } else { rows.next_multiple_of(PAGE_ROWS) };
+        vectors + payload_bytes + self.promised.heap + cells + index_bytes.max(paged.saturating_mul(index))
     }
 }
 
@@ -199,8 +201,16 @@ pub(crate) struct AccountSetup {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denied {
     /// Its worker does not write this shard any more.
-    Closed { shard: usize },
-    Short { scope: BudgetScope, budget: usize, used: usize, needed: usize, waited: Duration },
+    Closed {
+        shard: usize,
+    },
+    Short {
+        scope: BudgetScope,
+        budget: usize,
+        used: usize,
+        needed: usize,
+        waited: Duration,
+    },
 }
 
 impl Account {
@@ -270,7 +280,10 @@ impl Account {
             shard.charged = due;
         }
         drop(shards);
-        Ok(needs.iter().map(|need| Grant { account: Arc::clone(self), need: *need, is_sent: false }).collect())
+        Ok(needs
+            .iter()
+            .map(|need| Grant { account: Arc::clone(self), need: *need, is_sent: false })
+            .collect())
     }
 
     fn stored(&self, shard: &ShardAccount) -> usize {
@@ -316,7 +329,8 @@ impl Account {
         shard.directory = directory;
         let applied = std::mem::take(&mut shard.applied);
         shard.promised.subtract(applied);
-        shard.stride = if shard.promised.rows == 0 { measure.stride } else { shard.stride.max(measure.stride) };
+        shard.stride =
+            if shard.promised.rows == 0 { measure.stride } else { shard.stride.max(measure.stride) };
         let bytes = self.due(&shard);
         self.charge(&mut shard, bytes);
     }

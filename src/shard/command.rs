@@ -16,6 +16,7 @@ use super::budget::{Grant, Meter};
 use super::journal::Journal;
 use super::mailbox::{Reply, Signals};
 use super::places::Permit;
+use super::rescue::Rebuilder;
 use super::state::ShardState;
 use crate::calibrate::Run;
 use crate::durability::Durability;
@@ -24,7 +25,7 @@ use crate::id::Seq;
 use crate::index::{Executor, Plan};
 use crate::persist::ClosedLog;
 use crate::query::{Answer, Query};
-use crate::rows::{Mutation, ShardView};
+use crate::rows::{Mutation, ShardView, Verdict};
 use crate::snapshot::{Published, Screener};
 use crate::tuning::Calibration;
 
@@ -41,6 +42,8 @@ pub(crate) enum Keep {
     Nothing,
     /// Somebody waits for the end of an optimization.
     Optimized { done: Reply<()>, _permit: Permit },
+    /// Somebody waits for the verdict on a condition.
+    Decided { verdict: Reply<Verdict>, _permit: Permit, _grant: Option<Grant> },
 }
 
 /// What the log is told of a part of a write. Parts that come from the log, or
@@ -57,13 +60,20 @@ pub(crate) struct LogPart {
 /// their sequence numbers.
 pub(crate) enum WriteCommand {
     /// Host a shard.
-    Create { collection: CollectionId, state: Box<ShardState<Keep>>, meter: Meter },
+    Create {
+        collection: CollectionId,
+        state: Box<ShardState<Keep>>,
+        rebuilder: Arc<dyn Rebuilder>,
+        meter: Meter,
+    },
     /// Apply the part of write `seq` that belongs to this shard.
+    /// `verdict` is told how its condition was decided.
     Write {
         collection: CollectionId,
         seq: Seq,
         mutations: Vec<Mutation>,
         log: Option<LogPart>,
+        verdict: Option<Reply<Verdict>>,
         /// The memory that it was promised, where there is a budget.
         grant: Option<Grant>,
     },
@@ -77,6 +87,9 @@ pub(crate) enum WriteCommand {
     /// worker itself.
     #[cfg(test)]
     Panic { collection: Option<CollectionId> },
+    /// Defects on purpose: after so many mutations, so many times.
+    #[cfg(test)]
+    Fuse { collection: CollectionId, after: usize, times: u32 },
 }
 
 /// Sent by the coordinator: search one shard of a pinned snapshot.
@@ -91,7 +104,8 @@ pub(crate) struct ShardQuery {
 /// Sent by the pool, by the engine and by readers: never refused, taken before writes.
 pub(crate) enum Signal {
     /// A plan to commit; `None` when the job met a defect or was cancelled.
-    Absorbed { collection: CollectionId, plan: Option<Plan> },
+    /// `job` is the number it was begun with.
+    Absorbed { collection: CollectionId, job: u64, plan: Option<Plan> },
     /// From a reader: exact searches of a collection are frequent.
     WantExact { collection: CollectionId },
     /// From the engine: end the thread; what is queued is dropped.
@@ -117,6 +131,8 @@ pub(crate) enum Report {
     View { collection: CollectionId, shard: usize, view: Arc<ShardView> },
     /// A part of a search.
     Partial { ticket: u64, shard: usize, answer: Result<Answer, SearchError> },
+    /// A write met one defect after the other: a shard leaves its part out.
+    LeftOut { collection: CollectionId, shard: usize, seq: Seq },
     /// A shard met a defect and is not written any more.
     ShardFailed { collection: CollectionId, shard: usize },
     /// A worker's log could not be written: nothing is accepted any more.
@@ -156,6 +172,8 @@ pub(crate) struct SearchOrder {
     /// The answer must show this write.
     pub(crate) required: Seq,
     pub(crate) reply: Reply<Result<Answer, SearchError>>,
+    /// Its place among the searches under way.
+    pub(crate) _place: Permit,
 }
 
 /// How much of the pool a background job may use.

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::places::{Backpressure, Permit, Places, Refusal};
+use super::places::{Backpressure, Bounds, Permit, Places, Refusal};
 
 /// A message and the place that it takes.
 #[derive(Debug)]
@@ -60,43 +60,56 @@ impl<T> Clone for Mailbox<T> {
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
     shared: Arc<Shared<T>>,
+    gates: Vec<Arc<Places>>,
 }
 
 impl<T> Drop for Inbox<T> {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::SeqCst);
         self.shared.places.close();
+        self.gates.iter().for_each(|gate| gate.close());
         self.shared.drain();
     }
 }
 
-/// A mailbox for at most `capacity` messages.
-pub(crate) fn mailbox<T>(capacity: usize) -> (Mailbox<T>, Inbox<T>) {
+/// A mailbox for messages within some bounds.
+pub(crate) fn mailbox<T>(bounds: Bounds) -> (Mailbox<T>, Inbox<T>) {
+    let capacity = bounds.requests;
     let (sender, receiver) = crossbeam_channel::bounded(capacity);
-    let places = Places::new(capacity);
+    let places = Places::new(bounds);
     let closed = AtomicBool::new(false);
     let shared = Arc::new(Shared { sender, receiver, places, closed, capacity });
-    (Mailbox { shared: Arc::clone(&shared) }, Inbox { shared })
+    (Mailbox { shared: Arc::clone(&shared) }, Inbox { shared, gates: Vec::new() })
 }
 
 impl<T> Mailbox<T> {
     /// Gets a place, as patiently as `backpressure` says.
     pub(crate) fn acquire(&self, backpressure: Backpressure) -> Result<Permit, Refusal> {
-        self.shared.places.acquire(backpressure)
+        self.acquire_for(0, backpressure)
     }
 
-    /// Gets a place; waits without blocking the thread, and without a limit.
-    pub(crate) async fn acquire_async(&self, backpressure: Backpressure) -> Result<Permit, Refusal> {
+    /// Gets a place for a message that holds so many bytes.
+    pub(crate) fn acquire_for(&self, bytes: usize, backpressure: Backpressure) -> Result<Permit, Refusal> {
+        self.shared.places.acquire(bytes, backpressure)
+    }
+
+    /// Gets a place for a message that holds so many bytes; waits without
+    /// blocking the thread, and without a limit.
+    pub(crate) async fn acquire_async(
+        &self,
+        bytes: usize,
+        backpressure: Backpressure,
+    ) -> Result<Permit, Refusal> {
         match backpressure {
-            Backpressure::Reject => self.acquire(backpressure),
-            Backpressure::Wait | Backpressure::WaitAtMost(_) => self.shared.places.acquire_async().await,
+            Backpressure::Reject => self.acquire_for(bytes, backpressure),
+            Backpressure::Wait | Backpressure::WaitAtMost(_) => self.shared.places.acquire_async(bytes).await,
         }
     }
 
     /// Sends without blocking. The message is dropped when the mailbox is closed.
     pub(crate) fn send(&self, permit: Permit, message: T) -> Result<(), Refusal> {
         // The channel has a place for every permit.
-        let sent = self.shared.sender.try_send(Envelope { message, permit }).is_ok();
+        let sent = self.shared.sender.try_send(Envelope { message, permit: permit.used() }).is_ok();
         if self.is_closed() {
             self.shared.drain();
             return Err(Refusal::Closed);
@@ -114,13 +127,82 @@ impl<T> Mailbox<T> {
 
     /// Places taken: messages queued or being worked on.
     pub(crate) fn depth(&self) -> usize {
-        self.shared.capacity.saturating_sub(self.shared.places.free())
+        self.shared.places.taken()
+    }
+
+    /// Bytes of these messages.
+    pub(crate) fn bytes(&self) -> usize {
+        self.shared.places.bytes_taken()
+    }
+
+    /// Messages that it takes at present: fewer than its capacity while they
+    /// take long.
+    pub(crate) fn limit(&self) -> usize {
+        self.shared.places.limit()
+    }
+
+    /// Whether a message would be refused.
+    pub(crate) fn is_full(&self) -> bool {
+        self.shared.places.is_full()
+    }
+
+    /// Refuses a message that was not asked for a place.
+    pub(crate) fn refuse(&self) -> Refusal {
+        self.shared.places.refuse::<()>(Duration::ZERO).err().unwrap_or(Refusal::Closed)
+    }
+
+    /// Messages that were refused so far.
+    pub(crate) fn refused(&self) -> u64 {
+        self.shared.places.refused()
+    }
+}
+
+/// Bounds one kind of message among all of a mailbox, so that those who may
+/// be refused, and come again at once, do not keep the others out.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate {
+    places: Arc<Places>,
+    capacity: usize,
+}
+
+impl Gate {
+    /// Gets a place; waits without blocking the thread, and without a limit.
+    pub(crate) async fn acquire_async(
+        &self,
+        bytes: usize,
+        backpressure: Backpressure,
+    ) -> Result<Permit, Refusal> {
+        match backpressure {
+            Backpressure::Reject => self.places.acquire(bytes, backpressure),
+            Backpressure::Wait | Backpressure::WaitAtMost(_) => self.places.acquire_async(bytes).await,
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Messages that were refused so far.
+    pub(crate) fn refused(&self) -> u64 {
+        self.places.refused()
     }
 }
 
 impl<T> Inbox<T> {
+    /// A gate that ends with the mailbox.
+    pub(crate) fn gate(&mut self, bounds: Bounds) -> Gate {
+        let places = Places::new(bounds);
+        self.gates.push(Arc::clone(&places));
+        Gate { places, capacity: bounds.requests }
+    }
+
     pub(crate) fn try_next(&self) -> Option<Envelope<T>> {
         self.shared.receiver.try_recv().ok()
+    }
+
+    /// Whether a message waits.
+    pub(crate) fn has_next(&self) -> bool {
+        !self.shared.receiver.is_empty()
     }
 
     fn receiver(&self) -> &crossbeam_channel::Receiver<Envelope<T>> {
@@ -316,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_full_mailbox_refuses_until_the_work_is_done() {
-        let (mailbox, inbox) = mailbox(1);
+        let (mailbox, inbox) = mailbox(Bounds::of_requests(1));
         let permit = mailbox.acquire(Backpressure::Reject).unwrap();
         mailbox.send(permit, "a").unwrap();
         assert!(matches!(mailbox.acquire(Backpressure::Reject), Err(Refusal::Full { .. })));
@@ -330,7 +412,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_a_place_or_an_answer_learns_that_the_receiver_is_gone() {
-        let (mailbox, inbox) = mailbox(1);
+        let (mailbox, inbox) = mailbox(Bounds::of_requests(1));
         let (reply, waiting) = reply::<u32>();
         let permit = mailbox.acquire(Backpressure::Wait).unwrap();
         mailbox.send(permit, reply).unwrap();
@@ -349,7 +431,7 @@ mod tests {
     #[test]
     fn no_message_is_stranded_when_sending_races_with_closing() {
         for _ in 0..500 {
-            let (mailbox, inbox) = mailbox(4);
+            let (mailbox, inbox) = mailbox(Bounds::of_requests(4));
             let (reply, waiting) = reply::<u32>();
             std::thread::scope(|scope| {
                 scope.spawn(|| {

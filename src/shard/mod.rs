@@ -1,16 +1,21 @@
 //! Workers and the shards that they own.
 //!
 //! `command` is the protocol, `journal` a worker's log, `mailbox` how it travels, `places` what bounds
-//! it, `budget` what bounds memory, `state` what a shard does with it (without threads), `batch` what goes
-//! into the index together, `worker` the thread.
+//! it, `pace` by how much, `budget` what bounds memory, `state` what a shard does with it (without
+//! threads), `batch` what goes into the index together, `turns` how a worker shares its time, `worker`
+//! the thread.
 
 mod batch;
 mod budget;
 mod command;
 mod journal;
+mod judge;
 mod mailbox;
+mod pace;
 mod places;
+mod rescue;
 mod state;
+mod turns;
 mod worker;
 
 pub(crate) use budget::{Account, AccountSetup, Denied, EngineBudget, Grant, Meter, Need, RowSizes};
@@ -20,10 +25,11 @@ pub(crate) use command::{
 };
 pub(crate) use journal::{Journal, LogFault};
 pub(crate) use mailbox::{
-    Envelope, Inbox, Mailbox, NoAnswer, Reply, SignalInbox, Signals, mailbox, reply, reply_future, reports,
-    signals, wait_for_either,
+    Envelope, Gate, Inbox, Mailbox, NoAnswer, Reply, SignalInbox, Signals, mailbox, reply, reply_future,
+    reports, signals, wait_for_either,
 };
 pub use places::Backpressure;
-pub(crate) use places::{Permit, Refusal};
+pub(crate) use places::{Bounds, Permit, Refusal};
+pub(crate) use rescue::Rebuilder;
 pub(crate) use state::{RestoredShard, ShardSetup, ShardState};
 pub(crate) use worker::{Worker, WorkerPorts};

@@ -7,12 +7,18 @@
 //! which could queue permits as messages, is no base for this: its receiving
 //! future looks for a message, then queues up again, and misses what is sent
 //! in between.)
+//!
+//! Places are bounded in number and in bytes. A request is let in while the
+//! requests before it hold less than the bytes, so a mailbox holds these and
+//! one request more at most, and a large one is never passed over for ever.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use event_listener::{Event, Listener};
+
+use super::pace::Pace;
 
 /// What a writer does when the mailbox of a worker is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,67 +44,165 @@ pub(crate) enum Refusal {
 #[derive(Debug)]
 pub(crate) struct Permit {
     home: Arc<Places>,
+    bytes: u64,
+    since: Instant,
+    /// Its time says how long messages take: it is not given back unused.
+    used: bool,
+}
+
+impl Permit {
+    /// A message is sent with it.
+    pub(super) fn used(mut self) -> Permit {
+        self.used = true;
+        self
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.home.give_back();
+        self.home.give_back(self.bytes, self.used.then_some(self.since));
     }
 }
+
+/// What a mailbox may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) requests: usize,
+    pub(crate) bytes: usize,
+    /// Fewer requests while they take long.
+    pub(crate) paced: bool,
+}
+
+impl Bounds {
+    /// So many requests, however large.
+    pub(crate) fn of_requests(requests: usize) -> Bounds {
+        Bounds { requests, bytes: usize::MAX, paced: false }
+    }
+}
+
+/// Requests and bytes in one word, so that both are taken in one step: the
+/// lower bits are bytes.
+const BYTE_BITS: u32 = 43;
+const BYTES_MOST: u64 = (1 << BYTE_BITS) - 1;
 
 /// The places of one mailbox.
 #[derive(Debug)]
 pub(super) struct Places {
-    free: AtomicUsize,
+    /// Requests and bytes that are in.
+    taken: AtomicU64,
+    bytes: u64,
+    /// Requests that may be in at present.
+    limit: AtomicUsize,
+    pace: Option<Mutex<Pace>>,
+    started: Instant,
     closed: AtomicBool,
     threads: Event,
     futures: Event,
+    refused: AtomicU64,
+    /// Threads that wait: whoever does not wait is refused meanwhile, or those
+    /// who come again at once would take every place.
+    waiting: AtomicUsize,
 }
 
 impl Places {
-    pub(super) fn new(capacity: usize) -> Arc<Places> {
+    pub(super) fn new(bounds: Bounds) -> Arc<Places> {
         Arc::new(Places {
-            free: AtomicUsize::new(capacity),
+            taken: AtomicU64::new(0),
+            bytes: (bounds.bytes as u64).clamp(1, BYTES_MOST),
+            limit: AtomicUsize::new(bounds.requests),
+            pace: bounds.paced.then(|| Mutex::new(Pace::new(bounds.requests))),
+            started: Instant::now(),
             closed: AtomicBool::new(false),
             threads: Event::new(),
             futures: Event::new(),
+            refused: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
         })
     }
 
-    pub(super) fn free(&self) -> usize {
-        self.free.load(Ordering::Relaxed)
+    /// Requests that are in.
+    pub(super) fn taken(&self) -> usize {
+        (self.taken.load(Ordering::Relaxed) >> BYTE_BITS) as usize
+    }
+
+    /// Bytes of the requests that are in.
+    pub(super) fn bytes_taken(&self) -> usize {
+        (self.taken.load(Ordering::Relaxed) & BYTES_MOST) as usize
+    }
+
+    /// Requests that may be in at present.
+    pub(super) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were refused so far.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn has_room(&self, taken: u64) -> bool {
+        (taken >> BYTE_BITS) < self.limit() as u64 && taken & BYTES_MOST < self.bytes
+    }
+
+    /// Whether a request would have to wait.
+    pub(super) fn is_full(&self) -> bool {
+        !self.has_room(self.taken.load(Ordering::Relaxed)) && !self.closed.load(Ordering::SeqCst)
     }
 
     /// A place, if one is free; `None` when the caller has to wait.
-    fn take(self: &Arc<Self>) -> Option<Result<Permit, Refusal>> {
+    fn take(self: &Arc<Self>, bytes: usize) -> Option<Result<Permit, Refusal>> {
         if self.closed.load(Ordering::SeqCst) {
             return Some(Err(Refusal::Closed));
         }
-        let one_less = |free: usize| free.checked_sub(1);
-        self.free.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).ok()?;
-        Some(Ok(Permit { home: Arc::clone(self) }))
+        // With it the bytes of all stay within their bits.
+        let bytes = (bytes as u64).min(BYTES_MOST - self.bytes);
+        let one_more = |taken| self.has_room(taken).then_some(taken + (1 << BYTE_BITS) + bytes);
+        self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
+        Some(Ok(Permit { home: Arc::clone(self), bytes, since: Instant::now(), used: false }))
+    }
+
+    /// Counts a refusal.
+    pub(super) fn refuse<T>(&self, waited: Duration) -> Result<T, Refusal> {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        Err(Refusal::Full { waited })
     }
 
     /// Gets a place, as patiently as `backpressure` says.
-    pub(super) fn acquire(self: &Arc<Self>, backpressure: Backpressure) -> Result<Permit, Refusal> {
-        match (self.take(), backpressure) {
+    pub(super) fn acquire(
+        self: &Arc<Self>,
+        bytes: usize,
+        backpressure: Backpressure,
+    ) -> Result<Permit, Refusal> {
+        let is_late = self.waiting.load(Ordering::SeqCst) > 0 && !self.closed.load(Ordering::SeqCst);
+        if backpressure == Backpressure::Reject && is_late {
+            return self.refuse(Duration::ZERO);
+        }
+        match (self.take(bytes), backpressure) {
             (Some(outcome), _) => outcome,
-            (None, Backpressure::Reject) => Err(Refusal::Full { waited: Duration::ZERO }),
-            (None, Backpressure::Wait) => self.wait(None),
-            (None, Backpressure::WaitAtMost(limit)) => self.wait(Some(limit)),
+            (None, Backpressure::Reject) => self.refuse(Duration::ZERO),
+            (None, Backpressure::Wait) => self.wait(bytes, None),
+            (None, Backpressure::WaitAtMost(limit)) => self.wait(bytes, Some(limit)),
         }
     }
 
-    fn wait(self: &Arc<Self>, limit: Option<Duration>) -> Result<Permit, Refusal> {
+    fn wait(self: &Arc<Self>, bytes: usize, limit: Option<Duration>) -> Result<Permit, Refusal> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let outcome = self.wait_in_line(bytes, limit);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        outcome
+    }
+
+    fn wait_in_line(self: &Arc<Self>, bytes: usize, limit: Option<Duration>) -> Result<Permit, Refusal> {
         let started = Instant::now();
         loop {
             let listener = self.threads.listen();
-            if let Some(outcome) = self.take() {
+            if let Some(outcome) = self.take(bytes) {
+                self.call_next();
                 return outcome;
             }
             let waited = started.elapsed();
             match limit {
-                Some(limit) if waited >= limit => return Err(Refusal::Full { waited }),
+                Some(limit) if waited >= limit => return self.refuse(waited),
                 Some(limit) => drop(listener.wait_timeout(limit - waited)),
                 None => listener.wait(),
             }
@@ -106,21 +210,42 @@ impl Places {
     }
 
     /// Gets a place, waiting without blocking the thread.
-    pub(super) async fn acquire_async(self: &Arc<Self>) -> Result<Permit, Refusal> {
+    pub(super) async fn acquire_async(self: &Arc<Self>, bytes: usize) -> Result<Permit, Refusal> {
+        if let Some(outcome) = self.take(bytes) {
+            return outcome;
+        }
         loop {
-            if let Some(outcome) = self.take() {
-                return outcome;
-            }
             let listener = self.futures.listen();
-            if let Some(outcome) = self.take() {
+            if let Some(outcome) = self.take(bytes) {
+                self.call_next();
                 return outcome;
             }
             listener.await;
         }
     }
 
-    fn give_back(&self) {
-        self.free.fetch_add(1, Ordering::SeqCst);
+    fn give_back(&self, bytes: u64, since: Option<Instant>) {
+        let taken = self.taken.fetch_sub((1 << BYTE_BITS) + bytes, Ordering::SeqCst);
+        if let (Some(pace), Some(since)) = (&self.pace, since) {
+            let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let waiting = (taken >> BYTE_BITS) as usize - 1;
+            let limit = pace.done(now - self.started, now - since, waiting);
+            self.limit.store(limit, Ordering::SeqCst);
+        }
+        self.call_one();
+    }
+
+    /// One place may have been given back and there is room for several: a
+    /// large request has gone, or more requests may wait. Whoever was called
+    /// and got in calls the next.
+    fn call_next(&self) {
+        if !self.is_full() {
+            self.call_one();
+        }
+    }
+
+    fn call_one(&self) {
         self.threads.notify_additional(1);
         self.futures.notify_additional(1);
     }
@@ -163,27 +288,27 @@ mod tests {
 
     #[test]
     fn a_future_that_is_called_in_vain_is_called_again() {
-        let places = Places::new(1);
-        let taken = places.acquire(Backpressure::Reject).unwrap();
+        let places = Places::new(Bounds::of_requests(1));
+        let taken = places.acquire(0, Backpressure::Reject).unwrap();
         let (calls, waker) = caller();
-        let mut future = pin!(places.acquire_async());
+        let mut future = pin!(places.acquire_async(0));
         assert!(poll(future.as_mut(), &waker).is_pending());
         drop(taken);
-        let stolen = places.acquire(Backpressure::Reject).unwrap();
+        let stolen = places.acquire(0, Backpressure::Reject).unwrap();
         assert!(poll(future.as_mut(), &waker).is_pending());
         drop(stolen);
         assert_eq!(count(&calls), 2);
         assert!(poll(future.as_mut(), &waker).is_ready());
-        assert_eq!(places.free(), 1);
+        assert_eq!(places.taken(), 0);
     }
 
     #[test]
     fn a_future_that_is_dropped_passes_its_call_on() {
-        let places = Places::new(1);
-        let taken = places.acquire(Backpressure::Reject).unwrap();
+        let places = Places::new(Bounds::of_requests(1));
+        let taken = places.acquire(0, Backpressure::Reject).unwrap();
         let (calls, waker) = caller();
-        let mut first = Box::pin(places.acquire_async());
-        let mut second = pin!(places.acquire_async());
+        let mut first = Box::pin(places.acquire_async(0));
+        let mut second = pin!(places.acquire_async(0));
         assert!(poll(first.as_mut(), Waker::noop()).is_pending());
         assert!(poll(second.as_mut(), &waker).is_pending());
         drop(taken);
@@ -195,26 +320,26 @@ mod tests {
 
     #[test]
     fn a_future_that_is_polled_twice_is_queued_once() {
-        let places = Places::new(1);
-        let taken = places.acquire(Backpressure::Reject).unwrap();
+        let places = Places::new(Bounds::of_requests(1));
+        let taken = places.acquire(0, Backpressure::Reject).unwrap();
         let (old, new) = (caller(), caller());
-        let mut future = Box::pin(places.acquire_async());
+        let mut future = Box::pin(places.acquire_async(0));
         assert!(poll(future.as_mut(), &old.1).is_pending());
         assert!(poll(future.as_mut(), &new.1).is_pending());
         drop(taken);
         assert_eq!((count(&old.0), count(&new.0)), (0, 1));
         drop(future);
-        assert_eq!(places.free(), 1);
+        assert_eq!(places.taken(), 0);
     }
 
     #[test]
     fn a_thread_gets_a_place_that_a_future_was_called_for_and_does_not_take() {
-        let places = Places::new(1);
-        let taken = places.acquire(Backpressure::Reject).unwrap();
-        let mut idle = pin!(places.acquire_async());
+        let places = Places::new(Bounds::of_requests(1));
+        let taken = places.acquire(0, Backpressure::Reject).unwrap();
+        let mut idle = pin!(places.acquire_async(0));
         assert!(poll(idle.as_mut(), Waker::noop()).is_pending());
         std::thread::scope(|scope| {
-            let blocked = scope.spawn(|| places.acquire(Backpressure::Wait).map(drop));
+            let blocked = scope.spawn(|| places.acquire(0, Backpressure::Wait).map(drop));
             drop(taken);
             assert_eq!(blocked.join().unwrap(), Ok(()));
         });
@@ -222,14 +347,14 @@ mod tests {
 
     #[test]
     fn closing_calls_everybody_though_all_places_are_taken() {
-        let places = Places::new(1);
-        let _taken = places.acquire(Backpressure::Reject).unwrap();
+        let places = Places::new(Bounds::of_requests(1));
+        let _taken = places.acquire(0, Backpressure::Reject).unwrap();
         let (calls, waker) = caller();
-        let mut future = pin!(places.acquire_async());
+        let mut future = pin!(places.acquire_async(0));
         assert!(poll(future.as_mut(), &waker).is_pending());
         std::thread::scope(|scope| {
             let blocked: Vec<_> =
-                (0..3).map(|_| scope.spawn(|| places.acquire(Backpressure::Wait).map(drop))).collect();
+                (0..3).map(|_| scope.spawn(|| places.acquire(0, Backpressure::Wait).map(drop))).collect();
             places.close();
             for thread in blocked {
                 assert_eq!(thread.join().unwrap(), Err(Refusal::Closed));
@@ -242,14 +367,15 @@ mod tests {
     #[test]
     fn no_place_is_lost_among_threads_and_futures() {
         const ROUNDS: usize = 2_000;
-        let places = Places::new(2);
+        let places = Places::new(Bounds::of_requests(2));
         std::thread::scope(|scope| {
             for _ in 0..2 {
-                scope.spawn(|| (0..ROUNDS).for_each(|_| drop(places.acquire(Backpressure::Wait).unwrap())));
+                scope
+                    .spawn(|| (0..ROUNDS).for_each(|_| drop(places.acquire(0, Backpressure::Wait).unwrap())));
                 scope.spawn(|| {
                     for _ in 0..ROUNDS {
                         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-                        let mut future = pin!(places.acquire_async());
+                        let mut future = pin!(places.acquire_async(0));
                         while poll(future.as_mut(), &waker).is_pending() {
                             std::thread::park();
                         }
@@ -257,7 +383,7 @@ mod tests {
                 });
             }
         });
-        assert_eq!(places.free(), 2);
+        assert_eq!(places.taken(), 0);
     }
 
     struct Unpark(std::thread::Thread);
@@ -266,5 +392,75 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.0.unpark();
         }
+    }
+
+    fn within(requests: usize, bytes: usize) -> Arc<Places> {
+        Places::new(Bounds { requests, bytes, paced: false })
+    }
+
+    #[test]
+    fn requests_are_let_in_until_they_hold_the_bytes() {
+        let places = within(10, 100);
+        let first = places.acquire(60, Backpressure::Reject).unwrap();
+        let second = places.acquire(1_000, Backpressure::Reject).unwrap();
+        assert_eq!((places.taken(), places.bytes_taken()), (2, 1_060));
+        for bytes in [0, 1, 1_000] {
+            let refused = places.acquire(bytes, Backpressure::Reject);
+            assert!(matches!(refused, Err(Refusal::Full { .. })), "{bytes} bytes");
+        }
+        assert_eq!(places.refused(), 3);
+        drop(second);
+        assert_eq!(places.bytes_taken(), 60);
+        drop((places.acquire(40, Backpressure::Reject).unwrap(), first));
+        assert_eq!((places.taken(), places.bytes_taken()), (0, 0));
+    }
+
+    #[test]
+    fn a_request_of_any_size_gets_in_alone() {
+        let places = within(10, 100);
+        let huge = places.acquire(usize::MAX, Backpressure::Reject).unwrap();
+        assert!(places.is_full() && places.taken() == 1);
+        drop(huge);
+        assert_eq!(places.bytes_taken(), 0);
+    }
+
+    #[test]
+    fn everybody_who_fits_is_called_when_a_large_request_has_gone() {
+        let places = within(10, 100);
+        let large = places.acquire(200, Backpressure::Reject).unwrap();
+        std::thread::scope(|scope| {
+            let blocked: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| places.acquire(1, Backpressure::Wait).unwrap())).collect();
+            drop(large);
+            // All at a time: none gives its place back before the last has one.
+            let held: Vec<Permit> = blocked.into_iter().map(|thread| thread.join().unwrap()).collect();
+            assert_eq!(held.len(), 4);
+        });
+    }
+
+    #[test]
+    fn whoever_does_not_wait_passes_nobody_who_does() {
+        let places = within(1, 100);
+        let taken = places.acquire(1, Backpressure::Reject).unwrap();
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let waiting = &places;
+            let patient = scope.spawn(move || {
+                let places = waiting;
+                let place = places.acquire(1, Backpressure::Wait);
+                // Held until the others have tried.
+                let _ = told.recv();
+                place.map(drop)
+            });
+            while places.waiting.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            drop(taken);
+            for _ in 0..10_000 {
+                assert!(places.acquire(1, Backpressure::Reject).is_err(), "passed somebody who waits");
+            }
+            drop(tell);
+            assert_eq!(patient.join().unwrap(), Ok(()));
+        });
     }
 }

@@ -10,11 +10,13 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{AbsorbJob, SealedBatch, forget_due, rows_due};
-use crate::bits::RowSet;
+use crate::bits::{RowSet, ones};
 use crate::id::{RecordId, Row, Seq};
 use crate::index::{Index, Plan, Settling};
+use crate::payload::{Filter, Resolver};
 use crate::rows::{
-    Allocation, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView, ViewParts,
+    Allocation, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView, Verdict,
+    ViewParts,
 };
 use crate::vector::{Matrix, Space, VectorStorage};
 
@@ -57,8 +59,34 @@ struct PendingWrite<T> {
 }
 
 enum Work<T> {
-    Mutations { rest: std::vec::IntoIter<Mutation>, _keep: T },
+    /// Shared with `unshown`: they may have to be applied again.
+    Mutations {
+        all: Arc<[Mutation]>,
+        next: usize,
+        keep: Option<T>,
+        /// How its condition was decided, if it has one.
+        verdict: Option<Verdict>,
+    },
     Optimize(T),
+}
+
+/// What is left of a shard in whose state nobody trusts any more: all writes
+/// that its last view does not show, in their order.
+pub(crate) struct Salvage<T> {
+    writes: Vec<PendingWrite<T>>,
+    /// The write that was being applied.
+    pub(crate) at: Option<Seq>,
+}
+
+impl<T> Salvage<T> {
+    /// Leaves out what a write does; it counts as applied.
+    pub(crate) fn leave_out(&mut self, seq: Seq) {
+        for write in self.writes.iter_mut().filter(|write| write.seq == seq) {
+            if let Work::Mutations { all, .. } = &mut write.work {
+                *all = Arc::new([]);
+            }
+        }
+    }
 }
 
 /// A row that was applied and not sealed yet.
@@ -90,6 +118,8 @@ pub(crate) struct ShardState<T> {
     index: Box<dyn Index>,
     directory: Arc<dyn Directory>,
     pending: VecDeque<PendingWrite<T>>,
+    /// Writes that were applied and that no view shows yet.
+    unshown: Vec<(Seq, Arc<[Mutation]>)>,
     /// Rows since the last seal, and the same as a set.
     open: Vec<Entrant>,
     open_rows: HashSet<Row>,
@@ -103,7 +133,9 @@ pub(crate) struct ShardState<T> {
     /// Rows whose places become free a few batches later.
     retired: VecDeque<(u64, RetiredRows)>,
     /// Optimizations under way: done when the batch is committed.
-    optimizing: VecDeque<(u64, T)>,
+    optimizing: VecDeque<(u64, Seq, T)>,
+    /// Writes with a condition that were decided, and who waits for that.
+    decided: VecDeque<(Seq, T, Verdict)>,
     batches_sealed: u64,
     /// Rows that the index ever took in.
     absorbed: u64,
@@ -127,6 +159,7 @@ impl<T> ShardState<T> {
             index: setup.index,
             directory: setup.directory,
             pending: VecDeque::new(),
+            unshown: Vec::new(),
             open: Vec::new(),
             open_rows: HashSet::new(),
             sealed: VecDeque::new(),
@@ -135,6 +168,7 @@ impl<T> ShardState<T> {
             dead_linked: Vec::new(),
             retired: VecDeque::new(),
             optimizing: VecDeque::new(),
+            decided: VecDeque::new(),
             batches_sealed: 0,
             absorbed: 0,
             linked: 0,
@@ -184,7 +218,7 @@ impl<T> ShardState<T> {
 
     /// Queues a write; `keep` is dropped when it is applied.
     pub(crate) fn enqueue(&mut self, seq: Seq, mutations: Vec<Mutation>, keep: T) {
-        let work = Work::Mutations { rest: mutations.into_iter(), _keep: keep };
+        let work = Work::Mutations { all: mutations.into(), next: 0, keep: Some(keep), verdict: None };
         self.pending.push_back(PendingWrite { seq, work });
     }
 
@@ -214,13 +248,16 @@ impl<T> ShardState<T> {
             let Some(write) = self.pending.front_mut() else { break };
             let seq = write.seq;
             let next = match &mut write.work {
-                Work::Mutations { rest, .. } => rest.next().map(|mutation| (mutation, rest.len())),
+                Work::Mutations { all, next, .. } => all.get(*next).map(|mutation| {
+                    *next += 1;
+                    (mutation.clone(), all.len() - *next)
+                }),
                 Work::Optimize(_) => None,
             };
             step.changed = true;
             match next {
                 Some((mutation, coming)) => {
-                    self.apply(mutation, seq)?;
+                    self.apply_decided(mutation, seq)?;
                     self.seal_if_due(seq, coming);
                     step.applied += 1;
                     if coming == 0 {
@@ -236,24 +273,118 @@ impl<T> ShardState<T> {
     /// The front write is applied completely.
     fn finish_write(&mut self) {
         let Some(write) = self.pending.pop_front() else { return };
-        self.applied = write.seq;
+        // A write that is done again after a defect may be older.
+        self.applied = self.applied.max(write.seq);
         self.live_applied = self.live;
-        if let Work::Optimize(done) = write.work {
-            self.seal(write.seq, true);
-            self.seal_order(write.seq);
-            self.optimizing.push_back((self.batches_sealed, done));
+        match write.work {
+            Work::Mutations { all, keep, verdict, .. } => {
+                if let (Some(keep), Some(verdict)) = (keep, verdict) {
+                    self.decided.push_back((write.seq, keep, verdict));
+                }
+                self.unshown.push((write.seq, all));
+            }
+            Work::Optimize(done) => {
+                self.seal(write.seq, true);
+                self.seal_order(write.seq);
+                self.optimizing.push_back((self.batches_sealed, write.seq, done));
+            }
         }
+    }
+
+    /// Who waits for the verdict on a condition, and the verdict.
+    pub(crate) fn decided(&mut self) -> Option<(T, Verdict)> {
+        self.decided.pop_front().map(|(_, keep, verdict)| (keep, verdict))
+    }
+
+    /// Applies a mutation of the front write, under its condition if it has one.
+    fn apply_decided(&mut self, mutation: Mutation, seq: Seq) -> Result<(), Allocation> {
+        let Mutation::Conditional(new, condition) = mutation else { return self.apply(mutation, seq) };
+        let judged = self.judge(&new, condition);
+        if let Some(PendingWrite { work: Work::Mutations { verdict, .. }, .. }) = self.pending.front_mut() {
+            *verdict = Some(judged.clone());
+        }
+        if judged == Verdict::Written { self.upsert(new, seq) } else { Ok(()) }
+    }
+
+    pub(super) fn space(&self) -> &Space {
+        &self.space
+    }
+
+    pub(super) fn rows(&self) -> &RowStore {
+        &self.rows
+    }
+
+    /// What is to be done again when the state is lost: reads the queues only.
+    pub(crate) fn salvage(&mut self) -> Salvage<T> {
+        let at = self.pending.front().map(|write| write.seq);
+        let unshown = std::mem::take(&mut self.unshown);
+        let mut decided = std::mem::take(&mut self.decided);
+        let done = unshown.into_iter().map(|(seq, all)| {
+            // Whoever was not told the verdict yet is told it the second time.
+            let waits = decided.iter().position(|(decided, ..)| *decided == seq);
+            let keep = waits.and_then(|at| decided.remove(at)).map(|(_, keep, _)| keep);
+            (seq, Work::Mutations { all, next: 0, keep, verdict: None })
+        });
+        let optimizing = std::mem::take(&mut self.optimizing);
+        let ordered = optimizing.into_iter().map(|(_, seq, done)| (seq, Work::Optimize(done)));
+        let mut writes: Vec<_> = done.chain(ordered).map(|(seq, work)| PendingWrite { seq, work }).collect();
+        writes.extend(std::mem::take(&mut self.pending));
+        for write in &mut writes {
+            if let Work::Mutations { next, .. } = &mut write.work {
+                *next = 0;
+            }
+        }
+        writes.sort_by_key(|write| write.seq);
+        Salvage { writes, at }
+    }
+
+    /// Queues what another state of this shard left over.
+    pub(crate) fn redo(&mut self, salvage: Salvage<T>) {
+        self.pending.extend(salvage.writes);
     }
 
     fn apply(&mut self, mutation: Mutation, seq: Seq) -> Result<(), Allocation> {
         match mutation {
             Mutation::Upsert(new) => self.upsert(new, seq),
+            Mutation::Conditional(..) => self.apply_decided(mutation, seq),
             Mutation::Delete(id) => {
                 if let Some(row) = self.live_row(&id) {
                     self.kill(row, seq);
                     self.live -= 1;
                 }
                 Ok(())
+            }
+            Mutation::DeleteWhere(filter) => {
+                self.delete_where(&filter, seq);
+                Ok(())
+            }
+            Mutation::Payload(update) => {
+                if let Some(row) = self.live_row(&update.id) {
+                    let payloads = self.rows.payloads_mut();
+                    let after = update.edit.apply(payloads.get(row));
+                    payloads.change(row, after, seq);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Kills all records that pass a filter as of now.
+    fn delete_where(&mut self, filter: &Filter, seq: Seq) {
+        let payloads = self.rows.payloads_mut().view(self.applied);
+        let find = |id: &RecordId| self.live_row(id);
+        let mut words = Vec::new();
+        // No change is later than that: the newest payloads count.
+        let newest = Seq(u64::MAX);
+        let limit = self.rows.high_water() as Row;
+        Resolver::new(filter, &payloads, newest, &find).resolve(limit, &mut words);
+        for (at, word) in words.into_iter().enumerate() {
+            for bit in ones(word) {
+                let row = (at * 64) as Row + bit;
+                if self.rows.is_alive(row) {
+                    self.kill(row, seq);
+                    self.live -= 1;
+                }
             }
         }
     }
@@ -272,7 +403,7 @@ impl<T> ShardState<T> {
         Ok(())
     }
 
-    fn live_row(&self, id: &RecordId) -> Option<Row> {
+    pub(super) fn live_row(&self, id: &RecordId) -> Option<Row> {
         self.directory.newest(id).filter(|row| self.rows.holds(*row, id))
     }
 
@@ -379,12 +510,19 @@ impl<T> ShardState<T> {
         }
     }
 
+    /// The job that is under way came to nothing: it can be begun again.
+    pub(crate) fn abandon_job(&mut self) {
+        self.running = None;
+    }
+
     /// Gives back memory that only older views needed; for moments in which
     /// nothing is written.
     pub(crate) fn settle(&mut self) -> Settling {
         self.rows.prune(self.directory.as_ref());
         self.directory.shrink();
+        let is_settled = !self.rows.payloads_mut().settle();
         match self.index.settle() {
+            _ if !is_settled => Settling::Stepped,
             Settling::Settled if self.rows.has_unlisted() => Settling::Waiting,
             settling => settling,
         }
@@ -413,8 +551,8 @@ impl<T> ShardState<T> {
     /// What was kept for the optimizations that are done by now.
     pub(crate) fn optimized(&mut self) -> Option<T> {
         let committed = self.batches_sealed - self.sealed.len() as u64;
-        let (batch, _) = self.optimizing.front()?;
-        (*batch <= committed).then(|| self.optimizing.pop_front().map(|(_, done)| done)).flatten()
+        let (batch, ..) = self.optimizing.front()?;
+        (*batch <= committed).then(|| self.optimizing.pop_front().map(|(.., done)| done)).flatten()
     }
 
     /// The state for readers.
@@ -433,6 +571,7 @@ impl<T> ShardState<T> {
             floor: self.floor,
             measure: self.measure(),
         };
+        self.unshown.clear();
         ShardView::new(&mut self.rows, parts)
     }
 
@@ -449,6 +588,7 @@ impl<T> ShardState<T> {
             pending: self.pending.len(),
             vector_bytes: self.rows.vector_bytes(),
             row_bytes: self.rows.cell_bytes(),
+            payload_bytes: self.rows.payloads().bytes(),
             index_bytes: self.index.bytes(),
             live: self.live_applied,
             capacity: self.rows.vectors().capacity(),

@@ -2,16 +2,17 @@
 //!
 //! A round of the loop: answer searches, commit what the pool finished, take
 //! writes from the mailbox, apply them in bounded slices (every shard in
-//! turn), show what changed. It sleeps when a round found nothing to do.
+//! turn), show what changed. Searches and writes have turns that end by the
+//! clock (`turns`). It sleeps when a round found nothing to do.
 //! A defect (a panic) in the work on one shard fails that shard and no other.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tracing::{debug, debug_span, error, trace};
+use tracing::{debug, debug_span, error, info, trace};
 
 use super::batch::AbsorbJob;
 use super::budget::Meter;
@@ -19,9 +20,11 @@ use super::command::{Background, CollectionId, Keep, Note, Report, ShardQuery, S
 use super::journal::{Journal, LogFault, logged};
 use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
 use super::places::Permit;
+use super::rescue::{Rebuilder, Rescued, Troubles};
 use super::state::ShardState;
+use super::turns::Turns;
 use crate::error::{FileError, SearchError};
-use crate::index::{Executor, Settling};
+use crate::index::{Executor, Plan, Settling};
 use crate::snapshot::search_one_shard;
 
 /// Writes taken from the mailbox in one round.
@@ -30,9 +33,6 @@ const DRAIN_WRITES: usize = 256;
 /// Mutations applied to one shard in one round: a fraction of a millisecond,
 /// so that a long batch does not hold up searches and other collections.
 const SLICE_MUTATIONS: usize = 256;
-
-/// Searches answered in one round.
-const DRAIN_QUERIES: usize = 64;
 
 /// How long a worker has nothing to do before it gives back memory that only
 /// older versions of its shards needed: longer than readers and the coordinator
@@ -46,6 +46,13 @@ const SETTLE_MOST: Duration = Duration::from_secs(1);
 struct Hosted {
     state: ShardState<Keep>,
     meter: Meter,
+    troubles: Troubles,
+    rebuilder: Arc<dyn Rebuilder>,
+    /// The job that is under way: others are of a state that was given up.
+    job: u64,
+    /// Mutations until a defect on purpose, and how many of them.
+    #[cfg(test)]
+    fuse: (usize, u32),
     /// Readers have not seen the newest state yet.
     changed: bool,
     /// There is no memory to be given back.
@@ -72,6 +79,10 @@ pub(crate) struct Worker {
     journal: Journal,
     /// To whoever looks after the files.
     notes: Option<Signals<Note>>,
+    jobs_begun: u64,
+    turns: Turns,
+    /// The collection that was written last: a turn may end before all were.
+    written: Option<CollectionId>,
     closing: bool,
 }
 
@@ -98,6 +109,9 @@ impl Worker {
             shards: BTreeMap::new(),
             journal: Journal::default(),
             notes: None,
+            jobs_begun: 0,
+            turns: Turns::default(),
+            written: None,
             closing: false,
         }
     }
@@ -133,8 +147,7 @@ impl Worker {
         if self.closing {
             return true;
         }
-        busy |= self.take_writes();
-        busy |= self.step_shards();
+        busy |= self.write();
         self.show_changes();
         busy || self.flush_log()
     }
@@ -157,28 +170,38 @@ impl Worker {
     }
 
     fn answer_queries(&mut self) -> bool {
+        let (began, limit) = (Instant::now(), self.turns.for_searches());
         let mut busy = false;
-        for _ in 0..DRAIN_QUERIES {
-            let Some(Envelope { message, permit }) = self.ports.queries.try_next() else { break };
+        while let Some(Envelope { message, permit }) = self.ports.queries.try_next() {
+            self.answer(message, permit);
             busy = true;
-            let ShardQuery { ticket, shard, published, order } = message;
-            if order.reply.is_abandoned() {
-                self.ports.reports.send(Report::Partial {
-                    ticket,
-                    shard,
-                    answer: Err(SearchError::Failed { shard }),
-                });
-                continue;
+            if began.elapsed() >= limit {
+                break;
             }
-            let search = || search_one_shard(&published, &order.query, shard);
-            let answer = catch_unwind(AssertUnwindSafe(search)).unwrap_or_else(|defect| {
-                error!(worker = self.number, shard, defect = describe(&*defect), "search panicked");
-                Err(SearchError::Failed { shard })
-            });
-            drop((published, permit));
-            self.ports.reports.send(Report::Partial { ticket, shard, answer });
+        }
+        if busy {
+            let writes_wait =
+                self.ports.writes.has_next() || self.shards.values().any(|hosted| hosted.state.can_step());
+            self.turns.searched(began.elapsed(), writes_wait);
         }
         busy
+    }
+
+    fn answer(&self, query: ShardQuery, permit: Permit) {
+        let ShardQuery { ticket, shard, published, order } = query;
+        if order.reply.is_abandoned() {
+            let answer = Err(SearchError::Failed { shard });
+            self.ports.reports.send(Report::Partial { ticket, shard, answer });
+            return;
+        }
+        let abandoned = || order.reply.is_abandoned();
+        let search = || search_one_shard(&published, &order.query, shard, &abandoned);
+        let answer = catch_unwind(AssertUnwindSafe(search)).unwrap_or_else(|defect| {
+            error!(worker = self.number, shard, defect = describe(&*defect), "search panicked");
+            Err(SearchError::Failed { shard })
+        });
+        drop((published, permit));
+        self.ports.reports.send(Report::Partial { ticket, shard, answer });
     }
 
     fn handle_signals(&mut self) -> bool {
@@ -186,15 +209,7 @@ impl Worker {
         while let Some(signal) = self.ports.signals.try_next() {
             busy = true;
             match signal {
-                Signal::Absorbed { collection, plan } => self.guarded(collection, |hosted| match plan {
-                    Some(plan) => {
-                        hosted.state.absorbed(plan);
-                        hosted.changed = true;
-                        debug!(collection = collection.0, "absorbed");
-                        Ok(())
-                    }
-                    None => Err("a batch could not be absorbed".to_owned()),
-                }),
+                Signal::Absorbed { collection, job, plan } => self.absorbed(collection, job, plan),
                 Signal::WantExact { collection } => self.guarded(collection, |hosted| {
                     hosted.changed |= hosted.state.want_exact();
                     Ok(())
@@ -204,6 +219,47 @@ impl Worker {
                     return true;
                 }
             }
+        }
+        busy
+    }
+
+    /// Commits what the pool did, or has it done again.
+    fn absorbed(&mut self, collection: CollectionId, job: u64, plan: Option<Plan>) {
+        self.guarded(collection, |hosted| {
+            if hosted.job != job {
+                return Ok(());
+            }
+            hosted.changed = true;
+            match plan {
+                Some(plan) => {
+                    hosted.state.absorbed(plan);
+                    hosted.troubles.job_is_done();
+                    debug!(collection = collection.0, "absorbed");
+                    Ok(())
+                }
+                None if hosted.troubles.may_try_again() => {
+                    hosted.state.abandon_job();
+                    Ok(())
+                }
+                None => Err("a batch could not be absorbed".to_owned()),
+            }
+        });
+    }
+
+    /// Takes writes and applies them until there are no more, or until it is
+    /// the turn of searches.
+    fn write(&mut self) -> bool {
+        let (began, limit) = (Instant::now(), self.turns.for_writes());
+        let mut busy = false;
+        loop {
+            let more = self.take_writes() | self.step_shards(began, limit);
+            busy |= more;
+            if !more || !self.ports.queries.has_next() || began.elapsed() >= limit {
+                break;
+            }
+        }
+        if busy {
+            self.turns.wrote(began.elapsed(), self.ports.queries.has_next());
         }
         busy
     }
@@ -270,13 +326,16 @@ impl Worker {
 
     fn take_write(&mut self, command: WriteCommand, permit: Permit) {
         match command {
-            WriteCommand::Create { collection, state, meter } => {
-                let changed = state.has_batches();
-                self.shards.insert(collection, Hosted { state: *state, meter, changed, settled: true });
+            WriteCommand::Create { collection, state, rebuilder, meter } => {
+                self.host(collection, *state, rebuilder, meter);
             }
-            WriteCommand::Write { collection, seq, mutations, grant, .. } => {
+            WriteCommand::Write { collection, seq, mutations, verdict, grant, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
-                    hosted.state.enqueue(seq, mutations, Keep::Place { _permit: permit, _grant: grant });
+                    let keep = match verdict {
+                        Some(verdict) => Keep::Decided { verdict, _permit: permit, _grant: grant },
+                        None => Keep::Place { _permit: permit, _grant: grant },
+                    };
+                    hosted.state.enqueue(seq, mutations, keep);
                 }
             }
             WriteCommand::Optimize { collection, seq, done, .. } => {
@@ -295,22 +354,61 @@ impl Worker {
             }
             #[cfg(test)]
             WriteCommand::Panic { collection: None } => panic!("a defect on purpose"),
+            #[cfg(test)]
+            WriteCommand::Fuse { collection, after, times } => {
+                self.shards.get_mut(&collection).into_iter().for_each(|hosted| hosted.fuse = (after, times));
+            }
         }
     }
 
-    /// Applies a slice of every shard's queue and starts absorbing.
-    fn step_shards(&mut self) -> bool {
+    fn host(
+        &mut self,
+        collection: CollectionId,
+        mut state: ShardState<Keep>,
+        rebuilder: Arc<dyn Rebuilder>,
+        meter: Meter,
+    ) {
+        let hosted = Hosted {
+            troubles: Troubles::new(Arc::new(state.view())),
+            rebuilder,
+            meter,
+            job: 0,
+            changed: state.has_batches(),
+            settled: true,
+            state,
+            #[cfg(test)]
+            fuse: (0, 0),
+        };
+        self.shards.insert(collection, hosted);
+    }
+
+    /// Applies a slice of every shard's queue, one after the other from where
+    /// the last turn ended, until it is the turn of searches.
+    fn step_shards(&mut self, began: Instant, limit: Duration) -> bool {
         let mut busy = false;
-        let due: Vec<CollectionId> =
+        let mut due: Vec<CollectionId> =
             self.shards.iter().filter(|(_, hosted)| hosted.state.can_step()).map(|(id, _)| *id).collect();
+        let first = due.partition_point(|id| Some(*id) <= self.written);
+        due.rotate_left(first);
         for collection in due {
             busy = true;
+            self.written = Some(collection);
             self.guarded(collection, |hosted| {
+                #[cfg(test)]
+                hosted.blow();
                 let step = hosted.state.step(SLICE_MUTATIONS).map_err(|fault| format!("{fault:?}"))?;
                 trace!(collection = collection.0, mutations = step.applied, "applied");
                 hosted.changed |= step.changed;
+                while let Some((keep, decided)) = hosted.state.decided() {
+                    if let Keep::Decided { verdict, .. } = keep {
+                        verdict.send(decided);
+                    }
+                }
                 Ok(())
             });
+            if self.ports.queries.has_next() && began.elapsed() >= limit {
+                break;
+            }
         }
         busy
     }
@@ -323,14 +421,19 @@ impl Worker {
             let (shard, ports) = (self.number, self.ports.reports.clone());
             let background = Arc::clone(&self.ports.background);
             let signals = self.ports.signal_sender.clone();
+            self.jobs_begun += 1;
+            let number = self.jobs_begun;
             self.guarded(collection, |hosted| {
                 if let Some(job) = hosted.state.next_job() {
-                    start(background.as_ref(), signals, collection, job);
+                    hosted.job = number;
+                    let answer = JobAnswer { signals, collection, job: number, sent: false };
+                    start(background.as_ref(), answer, job);
                 }
                 hosted.changed = false;
                 hosted.settled = false;
                 let view = Arc::new(hosted.state.view());
                 hosted.meter.show(&view.measure());
+                hosted.troubles.shows(Arc::clone(&view));
                 ports.send(Report::View { collection, shard, view });
                 while let Some(Keep::Optimized { done, .. }) = hosted.state.optimized() {
                     done.send(());
@@ -340,15 +443,37 @@ impl Worker {
         }
     }
 
-    /// Works on one shard; a defect or an error fails that shard alone.
+    /// Works on one shard. A defect makes it begin anew; an error, or defects
+    /// without end, fail that shard alone.
     fn guarded(&mut self, collection: CollectionId, work: impl FnOnce(&mut Hosted) -> Result<(), String>) {
         let Some(hosted) = self.shards.get_mut(&collection) else { return };
         let outcome = catch_unwind(AssertUnwindSafe(|| work(hosted)));
-        let fault = match outcome {
-            Ok(Ok(())) => return,
-            Ok(Err(fault)) => fault,
-            Err(defect) => describe(&*defect).to_owned(),
-        };
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => self.fail(collection, &fault),
+            Err(defect) => self.rescue(collection, describe(&*defect)),
+        }
+    }
+
+    /// Lets a shard go on from its last view.
+    fn rescue(&mut self, collection: CollectionId, defect: &str) {
+        error!(worker = self.number, collection = collection.0, defect, "shard met a defect");
+        let Some(mut hosted) = self.shards.remove(&collection) else { return };
+        match hosted.troubles.rescue(hosted.state, hosted.rebuilder.as_ref()) {
+            Ok(Rescued { state, left_out }) => {
+                hosted = Hosted { state, changed: true, job: 0, ..hosted };
+                if let Some(seq) = left_out {
+                    error!(worker = self.number, collection = collection.0, seq = seq.0, "write left out");
+                    self.ports.reports.send(Report::LeftOut { collection, shard: self.number, seq });
+                }
+                info!(worker = self.number, collection = collection.0, "shard rebuilt");
+                self.shards.insert(collection, hosted);
+            }
+            Err(fault) => self.fail(collection, &fault),
+        }
+    }
+
+    fn fail(&mut self, collection: CollectionId, fault: &str) {
         error!(worker = self.number, collection = collection.0, fault, "shard failed");
         // What was queued is dropped with the shard, and whoever waits learns
         // of the failure from the coordinator.
@@ -364,24 +489,44 @@ fn describe(defect: &(dyn Any + Send)) -> &str {
     text.or_else(|| defect.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown")
 }
 
+#[cfg(test)]
+impl Hosted {
+    /// A defect on purpose, in the middle of the work.
+    fn blow(&mut self) {
+        if self.fuse.1 > 0 {
+            self.fuse.1 -= 1;
+            let _ = self.state.step(self.fuse.0);
+            panic!("a defect on purpose");
+        }
+    }
+}
+
 /// Answers for a job, even when it panics or is dropped unrun.
 struct JobAnswer {
     signals: Signals<Signal>,
     collection: CollectionId,
+    job: u64,
     sent: bool,
 }
 
 impl Drop for JobAnswer {
     fn drop(&mut self) {
         if !self.sent {
-            self.signals.send(Signal::Absorbed { collection: self.collection, plan: None });
+            self.send(None);
         }
     }
 }
 
+impl JobAnswer {
+    fn send(&mut self, plan: Option<Plan>) {
+        self.sent = true;
+        self.signals.send(Signal::Absorbed { collection: self.collection, job: self.job, plan });
+    }
+}
+
 /// Absorbs a batch on the pool; the plan comes back as a signal.
-fn start(background: &dyn Background, signals: Signals<Signal>, collection: CollectionId, job: AbsorbJob) {
-    let mut answer = JobAnswer { signals, collection, sent: false };
+fn start(background: &dyn Background, mut answer: JobAnswer, job: AbsorbJob) {
+    let collection = answer.collection;
     let width = if job.is_bulk() { Width::All } else { Width::Half };
     let run = move |executor: &dyn Executor| {
         let span = debug_span!("absorb", collection = collection.0, rows = job.rows(), bulk = job.is_bulk());
@@ -391,8 +536,7 @@ fn start(background: &dyn Background, signals: Signals<Signal>, collection: Coll
             error!(collection = collection.0, defect = describe(&**defect), "absorbing panicked");
         }
         let plan = plan.ok().flatten().filter(|_| !executor.cancelled());
-        answer.sent = true;
-        answer.signals.send(Signal::Absorbed { collection, plan });
+        answer.send(plan);
     };
     background.spawn(width, Box::new(run));
 }

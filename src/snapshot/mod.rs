@@ -4,7 +4,10 @@ mod cell;
 mod effort;
 mod published;
 mod search;
+mod select;
 mod verify;
+mod watch;
+mod wishes;
 
 use std::sync::Arc;
 
@@ -14,17 +17,20 @@ pub(crate) use published::{
     Calibrator, Context, ExactUse, Health, Helpers, Published, Screener, Tuning, shard_of,
 };
 pub(crate) use search::{merge_answers, search, search_many, search_one_shard, search_uncounted};
+pub use select::{Facet, Group, OrderBy, OrderCursor, OrderedPage};
 pub use verify::{Finding, VerifyReport};
 
 use crate::error::SearchError;
 use crate::id::{Generation, RecordId, Row, Seq};
+use crate::payload::{Payload, Value};
 use crate::query::{Answer, Query};
 
-/// A record: an id and its vector.
+/// A record: an id, its vector, and its payload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     id: RecordId,
     vector: Vec<f32>,
+    payload: Payload,
 }
 
 impl Record {
@@ -36,7 +42,33 @@ impl Record {
     /// assert_eq!(song.vector(), [0.1, 0.2, 0.3]);
     /// ```
     pub fn new(id: impl Into<RecordId>, vector: impl Into<Vec<f32>>) -> Record {
-        Record { id: id.into(), vector: vector.into() }
+        Record { id: id.into(), vector: vector.into(), payload: Payload::new() }
+    }
+
+    /// With a field of its payload; one with this path is replaced.
+    ///
+    /// ```
+    /// use vecino::Record;
+    /// let song = Record::new("guitar-001", [0.1, 0.2]).with("genre", "rock").with("author.born", 1946);
+    /// assert_eq!(song.payload().get("genre"), Some(&"rock".into()));
+    /// ```
+    #[must_use]
+    pub fn with(mut self, path: impl Into<Arc<str>>, value: impl Into<Value>) -> Record {
+        self.payload.set(path.into(), value.into());
+        self
+    }
+
+    /// With another payload.
+    #[must_use]
+    pub fn with_payload(mut self, payload: Payload) -> Record {
+        self.payload = payload;
+        self
+    }
+
+    /// The payload: cheap to clone.
+    #[must_use]
+    pub fn payload(&self) -> &Payload {
+        &self.payload
     }
 
     /// The id.
@@ -145,12 +177,20 @@ impl Snapshot {
     pub fn get(&self, id: impl Into<RecordId>) -> Option<Record> {
         let id = id.into();
         let (shard, row) = self.published.find(&id)?;
-        Some(Record { vector: shard.vector(row), id })
+        Some(Record { vector: shard.vector(row), id, payload: shard.payload(row, self.seq()) })
     }
 
     /// True when the snapshot shows a record with this id. O(1), like [`Snapshot::get`].
     pub fn contains(&self, id: impl Into<RecordId>) -> bool {
         self.published.find(&id.into()).is_some()
+    }
+
+    /// The version of a record: the number of the write that it comes from.
+    /// `None`: the snapshot shows no record with this id. O(1), like
+    /// [`Snapshot::get`]. (Records of files of format 1 have version 0.)
+    pub fn version(&self, id: impl Into<RecordId>) -> Option<Seq> {
+        let (shard, row) = self.published.find(&id.into())?;
+        Some(shard.born(row))
     }
 
     /// Searches on the calling thread: no lock, no channel, and once the
@@ -224,7 +264,8 @@ impl Snapshot {
                 if records.len() >= limit {
                     return Page { records, next: Some(Cursor { shard: number, row }) };
                 }
-                records.push(Record { id: id.clone(), vector: shard.vector(row) });
+                let payload = shard.payload(row, self.seq());
+                records.push(Record { id: id.clone(), vector: shard.vector(row), payload });
             }
         }
         Page { records, next: None }

@@ -3,8 +3,9 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use crate::clock::Clock;
 use crate::id::{Generation, RecordId, Row, Seq};
 use crate::query::{SearchParams, Target};
 use crate::rows::{Directory, ShardView};
@@ -12,16 +13,41 @@ use crate::stats::StripedCounter;
 use crate::tuning::{Calibration, Extent, Targets};
 use crate::vector::Space;
 
-/// The first shard of a collection that failed, if one did.
+/// Writes that shards of a collection may leave out before it fails: beyond a
+/// few it is the engine that is broken, not a write.
+const LEFT_OUT_MOST: usize = 16;
+
+/// What went wrong in a collection.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    /// 0: all well; else the shard's number plus 1.
+    /// 0: all well; else the number of the first shard that failed plus 1.
     failed: AtomicUsize,
+    /// Writes of which a shard left its part out; written once each, in order.
+    left_out: [AtomicU64; LEFT_OUT_MOST],
+    left_out_count: AtomicUsize,
 }
 
 impl Health {
     pub(crate) fn fail(&self, shard: usize) {
         let _ = self.failed.compare_exchange(0, shard + 1, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Notes that a shard leaves its part of a write out; by one thread only.
+    pub(crate) fn leave_out(&self, shard: usize, seq: Seq) {
+        let count = self.left_out_count.load(Ordering::Relaxed);
+        match self.left_out.get(count) {
+            Some(place) => {
+                place.store(seq.0, Ordering::Relaxed);
+                self.left_out_count.store(count + 1, Ordering::Release);
+            }
+            None => self.fail(shard),
+        }
+    }
+
+    /// The writes of which a shard left its part out, in the order of the defects.
+    pub(crate) fn left_out(&self) -> impl Iterator<Item = Seq> + '_ {
+        let count = self.left_out_count.load(Ordering::Acquire);
+        self.left_out.iter().take(count).map(|seq| Seq(seq.load(Ordering::Relaxed)))
     }
 
     pub(crate) fn failed_shard(&self) -> Option<usize> {
@@ -110,6 +136,7 @@ pub(crate) struct Context {
     pub(crate) directory: Arc<dyn Directory>,
     /// For batches of queries.
     pub(crate) helpers: Arc<dyn Helpers>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// The collection's `ef_search`.
     pub(crate) ef_search: usize,
     /// What searches ask for that do not say it.

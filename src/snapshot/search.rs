@@ -4,12 +4,16 @@ use std::cell::RefCell;
 
 use super::effort::breadth_of;
 use super::published::Published;
+use super::watch::watched;
+use super::wishes::{candidates, diversify, diversify_hits, hidden, vector_of_examples};
 use crate::error::SearchError;
 use crate::id::Row;
-use crate::index::Effort;
+use crate::index::{Effort, Ends};
 use crate::neighbor::Neighbor;
-use crate::query::{Answer, Hit, Query, SearchParams, SearchStats};
+use crate::payload::{Filter, Payload};
+use crate::query::{Answer, Completeness, FilterStats, Hit, Query, SearchParams, SearchStats};
 use crate::rows::{ShardRequest, ShardScratch};
+use crate::stop::{Cut, Stop};
 
 thread_local! {
     /// Grown by the first searches of a thread, then reused: a warm search
@@ -25,10 +29,20 @@ const LARGE_SCAN: u64 = 2_048;
 
 /// A row of one shard and its distance.
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
-    distance: f32,
-    shard: u32,
-    row: Row,
+pub(super) struct Candidate {
+    pub(super) distance: f32,
+    pub(super) shard: u32,
+    pub(super) row: Row,
+}
+
+impl Candidate {
+    pub(super) fn hit(&self, published: &Published, query: &Query<'_>) -> Option<Hit> {
+        let shard = published.shards.get(self.shard as usize)?;
+        let id = shard.id(self.row)?.clone();
+        let payload =
+            if query.wants_payload() { shard.payload(self.row, published.seq) } else { Payload::new() };
+        Some(Hit { id, distance: self.distance, payload })
+    }
 }
 
 /// Working memory of a search over shards.
@@ -37,6 +51,7 @@ pub(crate) struct SearchScratch {
     prepared: Vec<f32>,
     shard: ShardScratch,
     merged: Vec<Candidate>,
+    filtered: Option<FilterStats>,
 }
 
 /// Searches every shard, one after the other, on the calling thread.
@@ -64,41 +79,71 @@ fn note_exact(published: &Published, answer: &Answer) {
 /// # Errors
 /// As [`search`].
 pub(crate) fn search_uncounted(published: &Published, query: &Query<'_>) -> Result<Answer, SearchError> {
-    SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
-        Ok(mut scratch) => search_with(published, query, &mut scratch),
-        Err(_) => search_with(published, query, &mut SearchScratch::default()),
+    watched(published, query, None, |stop| {
+        SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+            Ok(mut scratch) => search_with(published, query, stop, &mut scratch),
+            Err(_) => search_with(published, query, stop, &mut SearchScratch::default()),
+        })
     })
 }
 
 fn search_with(
     published: &Published,
     query: &Query<'_>,
+    stop: Option<&Stop<'_>>,
     scratch: &mut SearchScratch,
 ) -> Result<Answer, SearchError> {
     check(published, query)?;
     prepare(published, query, &mut scratch.prepared)?;
     scratch.merged.clear();
+    scratch.filtered = None;
     let mut effort = Effort::default();
     let mut bound = f32::INFINITY;
-    let plan = ShardPlan::new(published, query);
+    let hidden = hidden(published, query);
+    let plan = ShardPlan::new(published, query, hidden.len()).until(stop);
     if plan.k > 0 {
         for shard in 0..published.shards.len() {
+            begin_part(stop, published.shards.len() - 1 - shard);
             let done = search_shard(published, shard, &plan, bound, scratch);
             effort.distances += done.distances;
             effort.hops += done.hops;
             bound = merge(&mut scratch.merged, plan.k);
         }
-        let SearchScratch { prepared, shard, merged } = scratch;
-        revisit(published, &plan, prepared, shard, merged, &mut effort);
+        let SearchScratch { prepared, shard, merged, .. } = scratch;
+        if cut_of(stop).is_none() {
+            revisit(published, &plan, prepared, shard, merged, &mut effort);
+        }
+        leave_out(&hidden, &mut scratch.merged);
+        diversify(published, query, &mut scratch.merged);
+        scratch.merged.truncate(query.k());
     }
-    Ok(answer(published, &scratch.merged, effort, plan.ef))
+    let mut answer = answer(published, query, &scratch.merged, effort, plan.ef, scratch.filtered);
+    answer.completeness = Completeness::of(cut_of(stop), answer.len(), query.k());
+    Ok(answer)
+}
+
+/// Takes hidden rows out.
+fn leave_out(hidden: &[(u32, Row)], found: &mut Vec<Candidate>) {
+    if !hidden.is_empty() {
+        found.retain(|found| hidden.binary_search(&(found.shard, found.row)).is_err());
+    }
+}
+
+fn begin_part(stop: Option<&Stop<'_>>, left: usize) {
+    if let Some(stop) = stop {
+        stop.begin_part(left);
+    }
+}
+
+fn cut_of(stop: Option<&Stop<'_>>) -> Option<Cut> {
+    stop.and_then(Stop::worst)
 }
 
 /// Searches once more, for all k, where all that a shard was asked for is among
 /// the best: it may have more.
 fn revisit(
     published: &Published,
-    plan: &ShardPlan,
+    plan: &ShardPlan<'_>,
     prepared: &[f32],
     scratch: &mut ShardScratch,
     merged: &mut Vec<Candidate>,
@@ -113,11 +158,14 @@ fn revisit(
             continue;
         }
         let bound = kth(merged, plan.k);
-        merged.retain(|candidate| !is_own(candidate));
         let done = shard.search(&plan.alone().request(published, prepared, bound), scratch);
         effort.distances += done.distances;
         effort.hops += done.hops;
-        add_found(merged, scratch.found.sorted(), at);
+        // What was found before stays: with a bound a walk is shorter, and may
+        // overlook some of it.
+        add_found(merged, scratch.found.sorted(), at, plan);
+        sort(merged);
+        merged.dedup_by_key(|candidate| (candidate.shard, candidate.row));
         merge(merged, plan.k);
     }
 }
@@ -142,9 +190,21 @@ struct GroupScratch {
 /// # Errors
 /// As [`search`], of the first query at fault; nothing is searched then.
 pub(crate) fn search_many(published: &Published, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
+    let is_limited = queries.iter().any(Query::is_limited);
+    // The time of all of them begins now.
+    let begun: Vec<Query<'_>> = match is_limited {
+        true => {
+            queries.iter().map(|query| query.clone().begun(|| published.context.clock.elapsed())).collect()
+        }
+        false => Vec::new(),
+    };
+    let queries = if is_limited { &begun } else { queries };
     for query in queries {
         check(published, query)?;
-        published.context.space.check(query.vector())?;
+        match vector_of_examples(published, query)? {
+            Some(vector) => published.context.space.check(&vector)?,
+            None => published.context.space.check(query.vector())?,
+        };
     }
     let mut answers = Vec::with_capacity(queries.len());
     GROUP.with(|scratch| {
@@ -169,8 +229,9 @@ fn search_group(
     scratch: &mut GroupScratch,
     answers: &mut Vec<Answer>,
 ) -> Result<(), SearchError> {
-    let plans: Vec<ShardPlan> = queries.iter().map(|query| ShardPlan::new(published, query)).collect();
-    if plans.iter().any(|plan| plan.exact || plan.k == 0) {
+    let plans: Vec<ShardPlan<'_>> = queries.iter().map(|query| ShardPlan::new(published, query, 0)).collect();
+    let is_plain = |plan: &ShardPlan<'_>| !plan.exact && plan.k > 0 && plan.filter.is_none();
+    if !plans.iter().all(is_plain) || !queries.iter().all(Query::is_plain) {
         for query in queries {
             answers.push(search_uncounted(published, query)?);
         }
@@ -196,7 +257,7 @@ fn search_group(
         for (query, plan) in plans.iter().enumerate() {
             done[query].distances += efforts[query].distances;
             done[query].hops += efforts[query].hops;
-            add_found(&mut merged[query], shards[query].found.sorted(), at);
+            add_found(&mut merged[query], shards[query].found.sorted(), at, plan);
             bounds[query] = merge(&mut merged[query], plan.k);
         }
     }
@@ -204,15 +265,18 @@ fn search_group(
         let (prepared, scratch) = (&prepared[query], &mut shards[query]);
         revisit(published, plan, prepared, scratch, &mut merged[query], &mut done[query]);
     }
-    for ((plan, merged), effort) in plans.iter().zip(merged.iter()).zip(done) {
-        answers.push(answer(published, merged, effort, plan.ef));
+    for (((query, plan), merged), effort) in queries.iter().zip(&plans).zip(merged.iter()).zip(done) {
+        let mut answer = answer(published, query, merged, effort, plan.ef, None);
+        answer.completeness = Completeness::of(None, answer.len(), query.k());
+        answers.push(answer);
     }
     Ok(())
 }
 
 /// How one query is spread over the shards.
 #[derive(Clone, Copy)]
-pub(crate) struct ShardPlan {
+pub(crate) struct ShardPlan<'a> {
+    filter: Option<&'a Filter>,
     /// Hits wanted in the end.
     k: usize,
     /// Search breadth over all shards; 0 when every row is compared.
@@ -222,38 +286,55 @@ pub(crate) struct ShardPlan {
     /// Search breadth in one shard.
     shard_ef: usize,
     exact: bool,
+    ends: Ends<'a>,
 }
 
 /// Standard deviations added to what a shard holds on average of the best k
 /// (or of the search list): a shard with more than that is one in thousands.
 const SPREAD: f64 = 3.0;
 
-impl ShardPlan {
-    pub(crate) fn new(published: &Published, query: &Query<'_>) -> ShardPlan {
-        let k = query.k().min(published.high_water());
+impl<'q> ShardPlan<'q> {
+    /// For a query that keeps so many rows out of its answer.
+    fn new(published: &Published, query: &'q Query<'_>, hidden: usize) -> ShardPlan<'q> {
+        let k = if query.k() == 0 { 0 } else { candidates(query, hidden).min(published.high_water()) };
         let breadth = breadth_of(published, query, k);
         let ef = breadth.unwrap_or(0);
         let exact = breadth.is_none();
         let shown = if published.is_exact() { 0 } else { ef };
-        let shards = published.shards.len();
-        let shard_k = if exact { k } else { share(k, shards) };
-        ShardPlan { k, ef: shown, shard_k, shard_ef: share(ef, shards), exact }
+        let (filter, shards) = (query.filters(), published.shards.len());
+        // What passes need not be spread evenly.
+        let shard_k = if exact || filter.is_some() { k } else { share(k, shards) };
+        let ends = Ends { stop: None, reach: query.reach() };
+        ShardPlan { filter, k, ef: shown, shard_k, shard_ef: share(ef, shards), exact, ends }
+    }
+
+    fn until<'s>(self, stop: Option<&'s Stop<'s>>) -> ShardPlan<'s>
+    where
+        'q: 's,
+    {
+        ShardPlan { ends: Ends { stop, ..self.ends }, ..self }
     }
 
     /// For a shard that is asked once and for all.
-    fn alone(self) -> ShardPlan {
+    fn alone(self) -> ShardPlan<'q> {
         ShardPlan { shard_k: self.k, ..self }
     }
 
-    fn request<'a>(&self, published: &'a Published, prepared: &'a [f32], bound: f32) -> ShardRequest<'a> {
+    fn request<'a>(&self, published: &'a Published, prepared: &'a [f32], bound: f32) -> ShardRequest<'a>
+    where
+        'q: 'a,
+    {
         ShardRequest {
             space: &published.context.space,
             query: prepared,
             at: published.seq,
             k: self.shard_k,
             ef: self.shard_ef,
-            bound,
+            bound: self.ends.reach.map_or(bound, |reach| reach.min(bound)),
             exact: self.exact,
+            ends: self.ends,
+            filter: self.filter,
+            directory: published.context.directory.as_ref(),
         }
     }
 }
@@ -273,6 +354,8 @@ fn share(ef: usize, shards: usize) -> usize {
 
 fn check(published: &Published, query: &Query<'_>) -> Result<(), SearchError> {
     query.search_params().map_or(Ok(()), SearchParams::check)?;
+    query.check_wishes()?;
+    query.filters().map_or(Ok(()), Filter::check)?;
     match query.required() {
         Some(demanded) if demanded > published.seq => {
             Err(SearchError::Stale { shown: published.seq, demanded })
@@ -283,8 +366,10 @@ fn check(published: &Published, query: &Query<'_>) -> Result<(), SearchError> {
 
 fn prepare(published: &Published, query: &Query<'_>, prepared: &mut Vec<f32>) -> Result<(), SearchError> {
     let space = &published.context.space;
-    let scale = space.check(query.vector())?;
-    space.prepare(query.vector(), scale, prepared);
+    let of_examples = vector_of_examples(published, query)?;
+    let vector = of_examples.as_deref().unwrap_or(query.vector());
+    let scale = space.check(vector)?;
+    space.prepare(vector, scale, prepared);
     Ok(())
 }
 
@@ -292,17 +377,22 @@ fn prepare(published: &Published, query: &Query<'_>, prepared: &mut Vec<f32>) ->
 fn search_shard(
     published: &Published,
     shard: usize,
-    plan: &ShardPlan,
+    plan: &ShardPlan<'_>,
     bound: f32,
     scratch: &mut SearchScratch,
 ) -> Effort {
     let request = plan.request(published, &scratch.prepared, bound);
     let effort = published.shards[shard].search(&request, &mut scratch.shard);
-    add_found(&mut scratch.merged, scratch.shard.found.sorted(), shard);
+    if let Some(done) = scratch.shard.filtered {
+        scratch.filtered.get_or_insert_default().add(done);
+    }
+    add_found(&mut scratch.merged, scratch.shard.found.sorted(), shard, plan);
     effort
 }
 
-fn add_found(merged: &mut Vec<Candidate>, found: &[Neighbor], shard: usize) {
+fn add_found(merged: &mut Vec<Candidate>, found: &[Neighbor], shard: usize, plan: &ShardPlan<'_>) {
+    let reach = plan.ends.reach.unwrap_or(f32::INFINITY);
+    let found = &found[..found.partition_point(|found| found.distance <= reach)];
     merged.extend(found.iter().map(|found| Candidate {
         distance: found.distance,
         shard: shard as u32,
@@ -313,11 +403,16 @@ fn add_found(merged: &mut Vec<Candidate>, found: &[Neighbor], shard: usize) {
 /// Keeps the k best and gives the distance of the last, infinite while there
 /// are fewer than k.
 fn merge(merged: &mut Vec<Candidate>, k: usize) -> f32 {
+    sort(merged);
+    merged.truncate(k);
+    kth(merged, k)
+}
+
+/// Nearest first; equal distances by shard and row.
+fn sort(merged: &mut [Candidate]) {
     merged.sort_unstable_by(|a, b| {
         a.distance.total_cmp(&b.distance).then((a.shard, a.row).cmp(&(b.shard, b.row)))
     });
-    merged.truncate(k);
-    kth(merged, k)
 }
 
 /// The distance of the last of k sorted candidates, infinite while there are fewer.
@@ -328,23 +423,28 @@ fn kth(merged: &[Candidate], k: usize) -> f32 {
     }
 }
 
-fn answer(published: &Published, merged: &[Candidate], effort: Effort, ef: usize) -> Answer {
-    let hit = |candidate: &Candidate| {
-        let id = published.shards[candidate.shard as usize].id(candidate.row)?;
-        Some(Hit { id: id.clone(), distance: candidate.distance })
-    };
+fn answer(
+    published: &Published,
+    query: &Query<'_>,
+    merged: &[Candidate],
+    effort: Effort,
+    ef: usize,
+    filter: Option<FilterStats>,
+) -> Answer {
     let mut hits = Vec::with_capacity(merged.len());
-    hits.extend(merged.iter().filter_map(hit));
+    hits.extend(merged.iter().filter_map(|candidate| candidate.hit(published, query)));
     Answer {
         hits,
         metric: published.context.space.metric(),
         generation: published.generation,
         seq: published.seq,
+        completeness: Completeness::Complete,
         stats: SearchStats {
             distances: effort.distances,
             hops: effort.hops,
             shards: published.shards.len() as u32,
             ef,
+            filter,
         },
     }
 }
@@ -358,35 +458,52 @@ pub(crate) fn search_one_shard(
     published: &Published,
     query: &Query<'_>,
     shard: usize,
+    abandoned: &dyn Fn() -> bool,
 ) -> Result<Answer, SearchError> {
-    SCRATCH.with(|scratch| {
-        let scratch = &mut *scratch.borrow_mut();
+    let search = |stop: Option<&Stop<'_>>, scratch: &mut SearchScratch| {
         check(published, query)?;
-        prepare(published, query, &mut scratch.prepared)?;
+        let hidden = hidden(published, query);
+        let plan = ShardPlan::new(published, query, hidden.len()).alone().until(stop);
         scratch.merged.clear();
-        let plan = ShardPlan::new(published, query).alone();
+        scratch.filtered = None;
         let mut effort = Effort::default();
-        if plan.k > 0 {
+        // It may have waited so long that there is nothing left to do.
+        if plan.k > 0 && !plan.ends.are_due(0) {
+            prepare(published, query, &mut scratch.prepared)?;
             effort = search_shard(published, shard, &plan, f32::INFINITY, scratch);
             merge(&mut scratch.merged, plan.k);
+            leave_out(&hidden, &mut scratch.merged);
         }
         published.context.distances.add(effort.distances);
-        Ok(answer(published, &scratch.merged, effort, plan.ef))
+        let mut answer = answer(published, query, &scratch.merged, effort, plan.ef, scratch.filtered);
+        answer.completeness = Completeness::of(cut_of(stop), answer.len(), query.k());
+        Ok(answer)
+    };
+    watched(published, query, Some((abandoned, published.shards.len())), |stop| {
+        SCRATCH.with(|scratch| search(stop, &mut scratch.borrow_mut()))
     })
 }
 
 /// Merges the answers of all shards, given in the order of the shards.
-pub(crate) fn merge_answers(published: &Published, k: usize, parts: Vec<Answer>) -> Answer {
+pub(crate) fn merge_answers(published: &Published, query: &Query<'_>, parts: Vec<Answer>) -> Answer {
     let ef = parts.first().map_or(0, |part| part.stats.ef);
-    let mut merged = answer(published, &[], Effort::default(), ef);
+    let mut merged = answer(published, query, &[], Effort::default(), ef, None);
+    let mut cut = None;
     for part in parts {
+        cut = cut.max(part.completeness.cut());
         merged.stats.distances += part.stats.distances;
         merged.stats.hops += part.stats.hops;
+        if let Some(done) = part.stats.filter {
+            merged.stats.filter.get_or_insert_default().add(done);
+        }
         merged.hits.extend(part.hits);
     }
     // Stable: equal distances stay in the order of shard and row.
     merged.hits.sort_by(|a, b| a.distance.total_cmp(&b.distance));
-    merged.hits.truncate(k);
+    merged.hits.truncate(candidates(query, 0));
+    diversify_hits(published, query, &mut merged.hits);
+    merged.hits.truncate(query.k());
+    merged.completeness = Completeness::of(cut, merged.len(), query.k());
     published.context.searches.add(1);
     note_exact(published, &merged);
     merged

@@ -32,6 +32,7 @@ use crate::id::{Row, mix};
 use crate::lease::Lease;
 use crate::neighbor::TopK;
 
+mod among;
 mod codes;
 mod layout;
 mod plan;
@@ -107,6 +108,8 @@ pub(crate) struct QuantizedGraph {
     links: Links,
     codes: Option<CodeBlocks>,
     newest: Arc<GraphVersion>,
+    /// Bytes that only versions up to a number keep: all was laid anew then.
+    left: Vec<(u64, usize)>,
 }
 
 impl QuantizedGraph {
@@ -122,7 +125,7 @@ impl QuantizedGraph {
             is_laid_out: true,
             _lease: versions.publish(),
         });
-        QuantizedGraph { versions, links, codes: None, newest }
+        QuantizedGraph { versions, links, codes: None, newest, left: Vec::new() }
     }
 
     /// The graph that was saved of `held` rows below `limit`, over vectors of
@@ -155,7 +158,7 @@ impl QuantizedGraph {
             is_laid_out,
             _lease: versions.publish(),
         });
-        Ok(QuantizedGraph { versions, links, codes, newest })
+        Ok(QuantizedGraph { versions, links, codes, newest, left: Vec::new() })
     }
 
     fn commit_change(&mut self, plan: GraphPlan) {
@@ -186,6 +189,7 @@ impl QuantizedGraph {
 
     /// Nothing is held any more: no more memory is needed than at first.
     fn begin_anew(&mut self, options: GraphOptions) {
+        self.leave();
         let epoch = self.versions.begin();
         self.links = Links::new(options.links());
         self.codes = None;
@@ -199,7 +203,21 @@ impl QuantizedGraph {
         });
     }
 
+    /// What older versions hold is theirs alone from now on.
+    fn leave(&mut self) {
+        let bytes = self.bytes_of_newest();
+        let versions = &self.versions;
+        self.left.retain(|(version, _)| versions.any_up_to(*version));
+        self.left.push((versions.newest(), bytes));
+    }
+
+    fn bytes_of_newest(&self) -> usize {
+        let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes);
+        self.links.bytes() + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes()
+    }
+
     fn commit_relaid(&mut self, relaid: Relaid) {
+        self.leave();
         let before = Arc::clone(&self.newest);
         let epoch = self.versions.begin();
         let graph = self.links.replace(relaid.links, epoch, &self.versions);
@@ -255,8 +273,8 @@ impl Index for QuantizedGraph {
     }
 
     fn bytes(&self) -> usize {
-        let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes);
-        self.links.bytes() + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes()
+        let left = self.left.iter().filter(|(version, _)| self.versions.any_up_to(*version));
+        self.bytes_of_newest() + left.map(|(_, bytes)| bytes).sum::<usize>()
     }
 
     fn kind(&self) -> &'static str {
@@ -281,6 +299,17 @@ impl IndexVersion for GraphVersion {
 
     fn search_many(&self, points: Points<'_>, trips: &mut [Trip<'_>]) {
         search::take_turns(self, points, trips);
+    }
+
+    fn search_among(
+        &self,
+        points: Points<'_>,
+        request: &Request<'_>,
+        rows: &mut dyn Iterator<Item = Row>,
+        scratch: &mut Scratch,
+        found: &mut TopK,
+    ) -> Option<Effort> {
+        search::among(self, points, request, rows, scratch, found)
     }
 
     fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan {

@@ -73,6 +73,11 @@ impl Rerank {
         rerank
     }
 
+    /// The first candidate that was not measured.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
     /// Asks the processor for the vectors of the next part.
     fn ask(&mut self, points: Points<'_>, request: &Request<'_>, scratch: &Scratch) {
         // Nearly always all rows are of one format.

@@ -5,22 +5,32 @@
 //! while each other's memory is on its way.
 
 use super::GraphVersion;
+use super::among::Among;
 use super::codes::{Coded, Codes};
 use super::rerank::Rerank;
 use crate::id::Row;
 use crate::index::cow::BlockView;
 use crate::index::flat;
 use crate::index::links::{Limits, Step, Walk};
-use crate::index::{Effort, Points, Request, Scratch, Trip};
+use crate::index::{Effort, Ends, Points, Request, Scratch, Trip};
 use crate::kernel::{Arch, ArchJob};
 use crate::metric::Metric;
 use crate::neighbor::TopK;
 use crate::quant::{CodeQuery, Measure};
+use crate::stop::Stop;
 
 /// Candidates beyond k that are kept for re-ranking, however short the list:
 /// at least so many, and one for so many of k.
 const SPARE: usize = 8;
 const SPARE_DIVISOR: usize = 2;
+
+/// A walk for k rows goes through one for so many of them at least: those of a
+/// short one are met by chance when they are many. (8,000 rows in 24 dimensions,
+/// 1,000 hits, a breadth of 64: recall 0.93 without.)
+const HITS_A_HOP: usize = 4;
+
+/// Candidates that are measured at least when a search is cut short.
+const LEAST_SHOWN: usize = 16;
 
 /// Squared distances are how many times the distances of the metric.
 pub(super) fn scale(metric: Metric) -> f32 {
@@ -40,11 +50,11 @@ fn measure(metric: Metric) -> Measure {
 
 /// Where all searches of a call go, and by what codes.
 #[derive(Clone, Copy)]
-struct Ground<'a, A> {
-    version: &'a GraphVersion,
-    codes: &'a Codes,
-    points: Points<'a>,
-    arch: A,
+pub(super) struct Ground<'a, A> {
+    pub(super) version: &'a GraphVersion,
+    pub(super) codes: &'a Codes,
+    pub(super) points: Points<'a>,
+    pub(super) arch: A,
 }
 
 /// How far a search has come.
@@ -62,7 +72,7 @@ fn codes_for<'a>(version: &'a GraphVersion, request: &Request<'_>) -> Option<&'a
 
 impl<'a, A: Arch> Ground<'a, A> {
     #[inline(always)]
-    fn walk<'b>(&self, query: &'b CodeQuery) -> Walk<'b, Coded<'b, &'b BlockView, A>>
+    pub(super) fn walk<'b>(&self, query: &'b CodeQuery) -> Walk<'b, Coded<'b, &'b BlockView, A>>
     where
         'a: 'b,
     {
@@ -73,9 +83,11 @@ impl<'a, A: Arch> Ground<'a, A> {
     /// The limits of a walk, and how many candidates it keeps.
     fn limits(&self, request: &Request<'_>) -> (Limits, usize) {
         let held = self.version.graph.held.len();
-        let ef = request.ef.max(1);
+        let ef = request.ef.max(request.k / HITS_A_HOP).max(1);
         let kept = ef.max(request.k + SPARE.max(request.k / SPARE_DIVISOR)).min(held);
-        (Limits { bound: request.bound * scale(self.points.space.metric()), k: request.k, ef }, kept)
+        let exhausts = request.ends.reach.is_some();
+        let bound = request.bound * scale(self.points.space.metric());
+        (Limits { bound, k: request.k, ef, exhausts }, kept)
     }
 
     #[inline(always)]
@@ -120,6 +132,55 @@ impl<'a, A: Arch> Ground<'a, A> {
         }
     }
 
+    /// Ends a search whose time or work is used up: a few of the candidates
+    /// that it has are measured all the same, to have something to show.
+    #[cold]
+    fn cut_short(
+        &self,
+        stage: Stage,
+        request: &Request<'_>,
+        scratch: &mut Scratch,
+        found: &mut TopK,
+        effort: &mut Effort,
+    ) -> Stage {
+        let from = match stage {
+            Stage::Walking(_) => {
+                scratch.candidates.clear();
+                scratch.candidates.extend(scratch.pool.iter());
+                scratch.candidates.iter_mut().for_each(|near| near.row = self.codes.row(near.row));
+                0
+            }
+            Stage::Reranking(rerank) => rerank.at(),
+            Stage::Done => return Stage::Done,
+        };
+        let few = request.ends.stop.map_or(0, Stop::grace).max(LEAST_SHOWN);
+        let rows: Vec<Row> = scratch.candidates.iter().skip(from).take(few).map(|near| near.row).collect();
+        let unlimited = Request { admit: None, ends: Ends::default(), ..*request };
+        effort.distances += flat::scan_rows(rows.into_iter(), self.points, &unlimited, scratch, found);
+        Stage::Done
+    }
+
+    /// Measures the candidates, which are nodes, as far as it takes.
+    #[inline(always)]
+    pub(super) fn rerank(
+        &self,
+        request: &Request<'_>,
+        scratch: &mut Scratch,
+        found: &mut TopK,
+        effort: &mut Effort,
+    ) {
+        let mut stage = self.begin_rerank(request, scratch);
+        while let Stage::Reranking(rerank) = stage {
+            if request.ends.are_due(effort.distances) {
+                stage = self.cut_short(Stage::Reranking(rerank), request, scratch, found, effort);
+                continue;
+            }
+            stage = rerank
+                .advance(self.points, request, scratch, found, effort)
+                .map_or(Stage::Done, Stage::Reranking);
+        }
+    }
+
     /// From nodes to rows.
     fn begin_rerank(&self, request: &Request<'_>, scratch: &mut Scratch) -> Stage {
         scratch.candidates.iter_mut().for_each(|near| near.row = self.codes.row(near.row));
@@ -128,6 +189,7 @@ impl<'a, A: Arch> Ground<'a, A> {
 
     /// A walk that counts only admitted rows; none when they are so rare that
     /// looking at each of them costs less.
+    #[inline(always)]
     fn set_out_filtered(
         &self,
         request: &Request<'_>,
@@ -140,7 +202,7 @@ impl<'a, A: Arch> Ground<'a, A> {
         walk.find_starts(scratch, effort);
         let (limits, kept) = self.limits(request);
         let admit = |node: Row| admit(self.codes.row(node));
-        let is_found = walk.filtered_beam(kept, limits, &admit, scratch, effort);
+        let is_found = walk.filtered_beam(kept, limits, request.ends, admit, scratch, effort);
         scratch.candidates.clear();
         scratch.candidates.extend_from_slice(scratch.admitted.sorted());
         is_found.then(|| self.begin_rerank(request, scratch))
@@ -174,7 +236,11 @@ impl ArchJob for Alone<'_, '_> {
         };
         let Some(mut stage) = begun else { return false };
         while !matches!(stage, Stage::Done) {
-            stage = ground.advance(stage, query, request, scratch, found, effort);
+            stage = if request.ends.are_due(effort.distances) {
+                ground.cut_short(stage, request, scratch, found, effort)
+            } else {
+                ground.advance(stage, query, request, scratch, found, effort)
+            };
         }
         true
     }
@@ -190,6 +256,9 @@ pub(super) fn search(
 ) -> Effort {
     let mut effort = Effort::default();
     if request.k == 0 {
+        return effort;
+    }
+    if request.ends.are_due(0) {
         return effort;
     }
     let Some(codes) = codes_for(version, request) else {
@@ -210,9 +279,29 @@ pub(super) fn search(
     };
     let is_found = codes.codec.level().run(alone);
     scratch.code_query = query;
+    request.ends.spend(effort.distances);
     if !is_found {
         effort.distances += scan(version, points, request, scratch, found);
     }
+    effort
+}
+
+/// Searches among some rows; none, having done nothing, when there are no codes.
+pub(super) fn among(
+    version: &GraphVersion,
+    points: Points<'_>,
+    request: &Request<'_>,
+    rows: &mut dyn Iterator<Item = Row>,
+    scratch: &mut Scratch,
+    found: &mut TopK,
+) -> Option<Effort> {
+    let codes = version.codes.as_ref().filter(|_| request.k > 0)?;
+    let mut query = std::mem::take(&mut scratch.code_query);
+    codes.codec.prepare(request.query, measure(points.space.metric()), &mut query);
+    let among = Among { version, points, request, rows, query: &query, scratch: &mut *scratch, found };
+    let effort = codes.codec.level().run(among);
+    scratch.code_query = query;
+    request.ends.spend(effort.map_or(0, |effort| effort.distances));
     effort
 }
 
@@ -259,7 +348,9 @@ pub(super) fn take_turns(version: &GraphVersion, points: Points<'_>, trips: &mut
     let mut under_way = Vec::with_capacity(trips.len());
     for trip in trips {
         let request = &trip.request;
-        if request.k > 0 && request.admit.is_none() && codes_for(version, request).is_some() {
+        let may_end_early = request.ends.stop.is_some();
+        if request.k > 0 && request.admit.is_none() && !may_end_early && codes_for(version, request).is_some()
+        {
             under_way.push((std::mem::take(&mut trip.scratch.code_query), trip));
         } else {
             trip.effort = search(version, points, &trip.request, trip.scratch, trip.found);

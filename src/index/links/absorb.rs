@@ -6,7 +6,7 @@ use super::plan::{Job, Worker};
 use crate::id::{Row, mix};
 use crate::index::measure::Measure;
 use crate::index::parallel::parallel_map;
-use crate::index::{Effort, Scratch};
+use crate::index::{Effort, Ends, Scratch};
 use crate::neighbor::Neighbor;
 use crate::vector::BLOCK;
 
@@ -127,7 +127,7 @@ fn candidates<M: Measure>(job: Job<'_, M>, walk: Walk<'_, M>, layer: usize, scra
     candidates.extend(pool.iter().filter(|near| !job.is_dead(near.row)));
     if layer == 0 && candidates.len() < job.options.first.min(pool.len()) {
         let live = |row: Row| !job.is_dead(row);
-        walk.filtered_beam(ef, Limits::building(ef), &live, scratch, &mut effort);
+        walk.filtered_beam(ef, Limits::building(ef), Ends::default(), live, scratch, &mut effort);
         scratch.candidates.clear();
         scratch.candidates.extend(scratch.admitted.sorted());
     }

@@ -7,7 +7,7 @@ use super::graph::{Graph, TREE};
 use crate::id::Row;
 use crate::index::cow::NONE;
 use crate::index::measure::Measure;
-use crate::index::{Effort, Scratch};
+use crate::index::{Effort, Ends, Scratch};
 use crate::kernel::{Arch, ArchJob, prefetch};
 use crate::neighbor::Neighbor;
 use crate::vector::BLOCK;
@@ -48,6 +48,9 @@ pub(in crate::index) struct Limits {
     pub(in crate::index) bound: f32,
     pub(in crate::index) k: usize,
     pub(in crate::index) ef: usize,
+    /// All rows within the bound are wanted, however many: the list is not cut
+    /// before them, and half of it is walked through beyond them.
+    pub(in crate::index) exhausts: bool,
 }
 
 impl Limits {
@@ -56,13 +59,16 @@ impl Limits {
     /// behind it does not change the links (measured: the same recall at the
     /// same cost, and two thirds of the distances).
     pub(super) fn building(ef: usize) -> Limits {
-        Limits { bound: f32::NEG_INFINITY, k: 1, ef }
+        Limits { bound: f32::NEG_INFINITY, k: 1, ef, exhausts: false }
     }
 
     /// Whether the walk is at its end: every candidate within the bound was
     /// expanded, `useful` in number, and `nearer` candidates are nearer than
     /// the next.
     fn are_reached(&self, useful: usize, nearer: usize) -> bool {
+        if self.exhausts {
+            return 2 * nearer.saturating_sub(useful) >= self.ef;
+        }
         2 * self.k * nearer.saturating_sub(SPARE) >= self.ef * (self.k + useful)
     }
 }
@@ -251,7 +257,10 @@ impl<M: Measure> Walk<'_, M> {
     #[inline(always)]
     fn next(&self, limits: Limits, scratch: &mut Scratch) -> Step {
         let Some(nearest) = scratch.pool.expand_next() else { return Step::End };
-        if scratch.pool.expanded() >= limits.ef && scratch.pool.len() >= limits.k {
+        if scratch.pool.expanded() >= limits.ef
+            && scratch.pool.len() >= limits.k
+            && !(limits.exhausts && nearest.distance <= limits.bound)
+        {
             return Step::End;
         }
         if nearest.distance > limits.bound {
@@ -268,11 +277,13 @@ impl<M: Measure> Walk<'_, M> {
     /// walked through. Afterwards `scratch.admitted` holds the `ef` nearest
     /// admitted rows that were met. False when it gave up: rows that are
     /// admitted are so rare that looking at each of them costs less.
+    #[inline(always)]
     pub(in crate::index) fn filtered_beam(
         &self,
         ef: usize,
         limits: Limits,
-        admit: &dyn Fn(Row) -> bool,
+        ends: Ends<'_>,
+        admit: impl Fn(Row) -> bool,
         scratch: &mut Scratch,
         effort: &mut Effort,
     ) -> bool {
@@ -283,6 +294,9 @@ impl<M: Measure> Walk<'_, M> {
         }
         let waiting = 2 * ef + (ef * self.graph.held.len() / 3).isqrt();
         while let Some(nearest) = scratch.pool.expand_next() {
+            if ends.are_due(effort.distances) {
+                break;
+            }
             if nearest.distance > limits.bound {
                 let admitted = &scratch.admitted;
                 let (useful, nearer) = (admitted.within(limits.bound), admitted.within(nearest.distance));
@@ -292,6 +306,8 @@ impl<M: Measure> Walk<'_, M> {
             }
             self.gather(0, nearest.row, scratch, effort);
             let Scratch { visited, distances, pool, admitted, .. } = scratch;
+            // All are asked for before the first is read.
+            visited.fresh().iter().for_each(|row| self.measure.prefetch(*row));
             self.show_within(visited.fresh(), distances, admitted.bound(), effort, |near| {
                 if near.distance <= admitted.bound() {
                     pool.insert(near);

@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fixture::{Fixture, Kind, Threads, clustered, on_every_kind};
 use crate::id::Row;
-use crate::index::{Effort, IndexVersion, Points, Request, Scratch, Sequential};
+use crate::index::{Effort, Ends, IndexVersion, Points, Request, Scratch, Sequential};
 use crate::metric::Metric;
 use crate::neighbor::TopK;
 use crate::vector::MatrixView;
@@ -127,7 +127,8 @@ fn answers(fixture: &Fixture, version: &dyn IndexVersion, vectors: &MatrixView) 
         for admit in [None, Some(&odd as &dyn Fn(Row) -> bool)] {
             let (mut scratch, mut found) = (Scratch::default(), TopK::default());
             found.reset(10);
-            let request = Request { query: &query, k: 10, ef: 50, bound: f32::INFINITY, admit };
+            let request =
+                Request { query: &query, k: 10, ef: 50, bound: f32::INFINITY, admit, ends: Ends::default() };
             let effort = version.search(points, &request, &mut scratch, &mut found);
             let bits = found.sorted().iter().map(|near| (near.row, near.distance.to_bits()));
             answers.push((bits.collect(), effort));
@@ -181,7 +182,14 @@ fn searches_run_beside_commits(kind: Kind) {
                 while !done.load(Ordering::Acquire) {
                     let (version, vectors) = shared.lock().unwrap().clone();
                     let query = clustered(16, 20, 8, index);
-                    let request = Request { query: &query, k: 10, ef: 50, bound: f32::INFINITY, admit: None };
+                    let request = Request {
+                        query: &query,
+                        k: 10,
+                        ef: 50,
+                        bound: f32::INFINITY,
+                        admit: None,
+                        ends: Ends::default(),
+                    };
                     found.reset(10);
                     let points = crate::index::Points { space: &space, vectors: &vectors };
                     version.search(points, &request, &mut scratch, &mut found);

@@ -6,7 +6,7 @@ use crate::id::{Row, mix};
 use crate::index::flat::Flat;
 use crate::index::graph::{Coding, GraphOptions, QuantizedGraph};
 use crate::index::hnsw::{Hnsw, HnswOptions};
-use crate::index::{Batch, Effort, Executor, Index, IndexVersion, Points, Request, Scratch, Task};
+use crate::index::{Batch, Effort, Ends, Executor, Index, IndexVersion, Points, Request, Scratch, Task};
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::{Bits, Shape};
@@ -214,7 +214,7 @@ impl Fixture {
         admit: Option<&dyn Fn(Row) -> bool>,
     ) -> Vec<Row> {
         let query = self.prepared(query);
-        let request = Request { query: &query, k, ef, bound: f32::INFINITY, admit };
+        let request = Request { query: &query, k, ef, bound: f32::INFINITY, admit, ends: Ends::default() };
         let (found, _) = self.search_in(&*self.index.version(), &request);
         found.iter().map(|near| near.row).collect()
     }

@@ -1,6 +1,6 @@
 use super::fixture::{Fixture, Kind, METRICS, Threads, clustered, on_every_kind};
 use crate::id::Row;
-use crate::index::{Request, Sequential};
+use crate::index::{Ends, Request, Sequential};
 use crate::metric::Metric;
 
 fn finds_nearly_all_neighbours_under_every_metric(kind: Kind) {
@@ -71,7 +71,14 @@ fn a_bound_from_elsewhere_saves_work_and_loses_no_near_row(kind: Kind) {
     let (mut with, mut without, mut lost, mut useful) = (0, 0, 0, 0);
     for index in 0..100 {
         let query = fixture.prepared(&clustered(16, 20, 4_242, 1_000_000 + index));
-        let open = Request { query: &query, k: 10, ef: 100, bound: f32::INFINITY, admit: None };
+        let open = Request {
+            query: &query,
+            k: 10,
+            ef: 100,
+            bound: f32::INFINITY,
+            admit: None,
+            ends: Ends::default(),
+        };
         let (all, effort) = fixture.search_in(&*version, &open);
         without += effort.hops;
         let bound = all[3].distance;
@@ -110,7 +117,14 @@ fn distances_are_exact_and_ascend(kind: Kind) {
         let version = fixture.index.version();
         for index in 0..20 {
             let query = fixture.prepared(&clustered(50, 20, 4_242, index));
-            let request = Request { query: &query, k: 20, ef: 40, bound: f32::INFINITY, admit: None };
+            let request = Request {
+                query: &query,
+                k: 20,
+                ef: 40,
+                bound: f32::INFINITY,
+                admit: None,
+                ends: Ends::default(),
+            };
             let (found, _) = fixture.search_in(&*version, &request);
             assert!(found.windows(2).all(|pair| pair[0].order(&pair[1]).is_lt()));
             for near in found {

@@ -1,7 +1,7 @@
 //! Checkpoints with wrong content and right checksums, for tests.
 
-use super::END;
 use super::section::{SectionWriter, Sections};
+use super::{END, FORMAT};
 use crate::persist::fault::FileError;
 use crate::persist::forge::{Change, never};
 use crate::persist::storage::simulator::Simulator;
@@ -14,7 +14,7 @@ pub(crate) fn forge(
     change: Change<'_>,
 ) -> Result<(), FileError> {
     let mut sections = Sections::open(from, name)?;
-    let mut out = SectionWriter::create(to, name, never())?;
+    let mut out = SectionWriter::create(to, name, FORMAT, never())?;
     loop {
         let number = sections.begun() as usize;
         let (tag, section) = sections.begin_any()?;

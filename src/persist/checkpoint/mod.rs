@@ -8,7 +8,7 @@
 //! | section | of each shard | content |
 //! |---|---|---|
 //! | `meta` | no | name, configuration, write, numbers of shards and dimensions |
-//! | `rows` | yes | which rows there are, their ids, the tail |
+//! | `rows` | yes | which rows there are, their ids, the tail, payloads |
 //! | `vecs` | yes | the vectors of these rows |
 //! | `indx` | yes | the index |
 //! | `end.` | no | the number of sections |
@@ -25,6 +25,11 @@ pub(crate) use read::{Checkpoint, LoadedShard};
 pub(crate) use write::{Meta, write};
 
 use crate::persist::frame::FORMAT;
+
+/// Of the columns that may follow the rows: the writes that live rows come
+/// from, and their payloads.
+const BIRTHS: u8 = 1;
+const PAYLOADS: u8 = 2;
 
 const MAGIC: &[u8; 8] = b"vecino\0C";
 const META: [u8; 4] = *b"meta";

@@ -1,11 +1,11 @@
 //! Reading a checkpoint, shard by shard.
 
 use super::section::Sections;
-use super::{DEAD, FREE, INDEX, LIVE, META, Meta, ROWS, VECTORS};
+use super::{BIRTHS, DEAD, FREE, INDEX, LIVE, META, Meta, PAYLOADS, ROWS, VECTORS};
 use crate::bits::RowSet;
-use crate::codec::{Decoder, Malformed};
+use crate::codec::{Decoder, Malformed, decode_id};
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
-use crate::persist::entry::decode_id;
+use crate::payload::{Payload, decode_fields};
 use crate::persist::fault::{FileError, Operation, damaged};
 use crate::persist::recover::GivenUp;
 use crate::persist::storage::Storage;
@@ -67,6 +67,10 @@ struct RowTable {
     tail: Vec<Row>,
     /// Of each row that is not free: its scale, and its id when it lives.
     cells: Vec<(f32, Option<RecordId>)>,
+    /// Of each row that lives the write that it comes from; empty in old files.
+    births: Vec<Seq>,
+    /// Of each row that lives its payload; empty when there are none.
+    payloads: Vec<(Row, Payload)>,
 }
 
 impl RowTable {
@@ -90,7 +94,27 @@ impl RowTable {
             let scale = input.f32()?;
             cells.push((scale, if *kind == LIVE { Some(decode_id(&mut input)?) } else { None }));
         }
-        input.end().map(|()| RowTable { absorbed, kinds, tail, cells })
+        let lives = |row: &Row| kinds.get(*row as usize) == Some(&LIVE);
+        let (mut births, mut payloads) = (Vec::new(), Vec::new());
+        while input.rest() > 0 {
+            match input.u8()? {
+                BIRTHS if births.is_empty() => {
+                    for _ in (0..kinds.len() as Row).filter(lives) {
+                        births.push(Seq(input.u64()?));
+                    }
+                }
+                PAYLOADS if payloads.is_empty() => {
+                    for row in (0..kinds.len() as Row).filter(lives) {
+                        let payload = decode_fields(&mut input)?;
+                        if !payload.is_empty() {
+                            payloads.push((row, payload));
+                        }
+                    }
+                }
+                _ => return Err(input.fault("a column is of an unknown kind")),
+            }
+        }
+        input.end().map(|()| RowTable { absorbed, kinds, tail, cells, births, payloads })
     }
 }
 
@@ -147,8 +171,9 @@ impl Checkpoint {
         storage: VectorStorage,
         list: &mut dyn FnMut(RecordId, Row),
     ) -> Result<(RowTable, RowStore), FileError> {
-        let table = self.row_table()?;
-        let rows = self.vectors(space, storage, &table, list)?;
+        let mut table = self.row_table()?;
+        let mut rows = self.vectors(space, storage, &table, list)?;
+        table.payloads.drain(..).for_each(|(row, payload)| rows.restore_payload(row, payload));
         Ok((table, rows))
     }
 
@@ -208,6 +233,7 @@ impl Checkpoint {
         let mut store = RowStore::new(Matrix::new(space.dim(), storage, space.metric()));
         let mut cells = table.kinds.iter().zip(0 as Row..).filter(|(kind, _)| **kind != FREE);
         let mut known = table.cells.iter();
+        let mut births = table.births.iter().copied();
         let mut vector = vec![0.0; space.dim()];
         let (name, mut at) = (self.sections.name().to_owned(), section.start);
         let fault = |offset, what| FileError::Damaged { file: name.clone(), offset, what };
@@ -221,7 +247,8 @@ impl Checkpoint {
                 if !space.is_stored_form(&vector, *scale) {
                     return Err(fault(at, "a vector cannot be used"));
                 }
-                store.restore(row, id.clone(), &vector, *scale).map_err(|_| out_of_memory(&name))?;
+                let born = id.as_ref().and_then(|_| births.next()).unwrap_or(Seq(0));
+                store.restore(row, id.clone(), &vector, *scale, born).map_err(|_| out_of_memory(&name))?;
                 if let Some(id) = id {
                     list(id.clone(), row);
                 }

@@ -44,12 +44,13 @@ impl<'a> SectionWriter<'a> {
     pub(super) fn create(
         storage: &dyn Storage,
         name: &str,
+        format: u32,
         cancelled: &'a AtomicBool,
     ) -> Result<SectionWriter<'a>, FileError> {
         let file = storage.create(name).map_err(|fault| failed(Operation::Create, name, &fault))?;
         let mut header = Encoder::default();
         header.raw(MAGIC);
-        header.u32(FORMAT);
+        header.u32(format);
         header.raw(&[0; FILE_HEADER - 16]);
         header.u32(crc32fast::hash(header.as_slice()));
         let mut writer = SectionWriter {

@@ -3,11 +3,11 @@
 use std::sync::atomic::AtomicBool;
 
 use super::section::{PIECE, SectionWriter};
-use super::{DEAD, DRAFT, FREE, INDEX, LIVE, META, ROWS, VECTORS};
+use super::{BIRTHS, DEAD, DRAFT, FORMAT, FREE, INDEX, LIVE, META, PAYLOADS, ROWS, VECTORS};
 use crate::bits::RowSet;
-use crate::codec::Encoder;
+use crate::codec::{Encoder, encode_id};
 use crate::id::{Row, Seq};
-use crate::persist::entry::encode_id;
+use crate::payload::encode_payload;
 use crate::persist::fault::{FileError, Operation, failed};
 use crate::persist::storage::Storage;
 use crate::rows::ShardView;
@@ -50,7 +50,7 @@ fn write_draft(
     config: &[u8],
     cancelled: &AtomicBool,
 ) -> Result<u64, FileError> {
-    let mut out = SectionWriter::create(storage, draft, cancelled)?;
+    let mut out = SectionWriter::create(storage, draft, FORMAT, cancelled)?;
     let mut meta = Encoder::default();
     meta.bytes(published.context.name.as_bytes());
     meta.bytes(config);
@@ -134,6 +134,16 @@ fn write_shard(
         rows.f32(shard.scale(row));
         if let Some(id) = shard.id(row).filter(|_| kind == LIVE) {
             encode_id(id, &mut rows);
+        }
+    }
+    rows.u8(BIRTHS);
+    for (_, row) in chosen.written().filter(|(kind, _)| *kind == LIVE) {
+        rows.u64(shard.born(row).0);
+    }
+    if !shard.payloads().is_empty() {
+        rows.u8(PAYLOADS);
+        for (_, row) in chosen.written().filter(|(kind, _)| *kind == LIVE) {
+            encode_payload(&shard.payload(row, published.seq), &mut rows);
         }
     }
     out.whole(ROWS, number, rows.as_slice())?;

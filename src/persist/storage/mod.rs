@@ -6,12 +6,14 @@
 //! synced, names (creating, renaming, removing) once the folder was.
 
 mod disk;
+mod memory;
 #[cfg(test)]
 pub(crate) mod simulator;
 
 use std::io;
 
 pub(crate) use disk::Disk;
+pub(crate) use memory::Memory;
 
 /// One folder.
 pub(crate) trait Storage: Send + Sync {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::{Content, Model};
+use crate::clock::ManualClock;
 use crate::coordinator::{Admission, NotAdmitted};
 use crate::durability::Durability;
 use crate::engine::backup::Alone;
@@ -176,8 +177,13 @@ impl Machine {
         let Some(hosted) = self.find(&asked.collection) else { return };
         let mut parts: BTreeMap<usize, Vec<Mutation>> = BTreeMap::new();
         for mutation in &asked.mutations {
-            let (Mutation::Upsert(crate::rows::NewRow { id, .. }) | Mutation::Delete(id)) = mutation;
-            parts.entry(shard_of(id, workers)).or_default().push(mutation.clone());
+            let shards = mutation.id().map_or(0..workers, |id| {
+                let shard = shard_of(id, workers);
+                shard..shard + 1
+            });
+            for shard in shards {
+                parts.entry(shard).or_default().push(mutation.clone());
+            }
         }
         if parts.is_empty() {
             parts.insert(0, Vec::new());
@@ -196,7 +202,14 @@ impl Machine {
                     let log = Some(LogPart { parts: count, durability: asked.durability });
                     let collection = hosted.blueprint.id;
                     for (worker, mutations) in parts {
-                        queues[worker].push(WriteCommand::Write { collection, seq, mutations, log, grant: None });
+                        queues[worker].push(WriteCommand::Write {
+                            collection,
+                            seq,
+                            mutations,
+                            log,
+                            verdict: None,
+                            grant: None,
+                        });
                     }
                     return;
                 }
@@ -286,7 +299,12 @@ impl Hosted {
     }
 
     fn publish(&mut self) -> Published {
-        self.blueprint.publish(Arc::new(Alone), Box::new(Alone), Box::new(Alone))
+        self.blueprint.publish(
+            Arc::new(ManualClock::default()),
+            Arc::new(Alone),
+            Box::new(Alone),
+            Box::new(Alone),
+        )
     }
 
     fn content(&mut self) -> Content {
@@ -294,6 +312,11 @@ impl Hosted {
         let report = snapshot.verify();
         assert!(report.is_sound(), "{report:?}");
         let records = snapshot.scroll(None, usize::MAX).records;
-        records.into_iter().map(|record| record.into_parts()).collect::<BTreeMap<RecordId, _>>()
+        let content = |record: crate::snapshot::Record| {
+            let payload = record.payload().clone();
+            let (id, vector) = record.into_parts();
+            (id, (vector, payload))
+        };
+        records.into_iter().map(content).collect::<BTreeMap<RecordId, _>>()
     }
 }

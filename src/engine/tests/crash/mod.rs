@@ -21,8 +21,9 @@ pub(super) use script::Script;
 
 use crate::durability::Durability;
 use crate::id::{RecordId, Seq};
+use crate::payload::Payload;
 pub(super) use crate::persist::simulator::Mode;
-use crate::rows::Mutation;
+use crate::rows::{Condition, Mutation};
 
 /// How much longer than usual the tests of this module run: the variable
 /// `VECINO_CRASH_SCALE`, else 1.
@@ -31,7 +32,7 @@ fn scale() -> u64 {
 }
 
 /// The records of a collection.
-pub(super) type Content = BTreeMap<RecordId, Vec<f32>>;
+pub(super) type Content = BTreeMap<RecordId, (Vec<f32>, Payload)>;
 
 /// What is known of a collection: every write that was tried, and what was
 /// acknowledged.
@@ -50,12 +51,31 @@ pub(super) struct Known {
 impl Known {
     /// The content after a write.
     pub(super) fn at(&self, seq: Seq) -> Content {
-        let mut content = Content::new();
-        for mutation in self.writes.iter().take(seq.0 as usize).flatten() {
-            match mutation {
-                Mutation::Upsert(new) => _ = content.insert(new.id.clone(), new.vector.to_vec()),
-                Mutation::Delete(id) => _ = content.remove(id),
-            }
+        let (mut content, mut versions) = (Content::new(), BTreeMap::<RecordId, Seq>::new());
+        let writes = self.writes.iter().zip(1..).take(seq.0 as usize);
+        for (mutation, seq) in writes.flat_map(|(write, seq)| write.iter().map(move |one| (one, Seq(seq)))) {
+            let version = |id: &RecordId| versions.get(id).filter(|_| content.contains_key(id));
+            let new = match mutation {
+                Mutation::Upsert(new) => new,
+                Mutation::Conditional(new, condition) if holds(*condition, version(&new.id)) => new,
+                Mutation::Conditional(..) => continue,
+                Mutation::Delete(id) => {
+                    content.remove(id);
+                    continue;
+                }
+                Mutation::DeleteWhere(filter) => {
+                    content.retain(|id, (_, payload)| !filter.matches(id, payload));
+                    continue;
+                }
+                Mutation::Payload(update) => {
+                    if let Some((_, payload)) = content.get_mut(&update.id) {
+                        *payload = update.edit.clone().apply(payload.clone());
+                    }
+                    continue;
+                }
+            };
+            content.insert(new.id.clone(), (new.vector.to_vec(), new.payload.clone()));
+            versions.insert(new.id.clone(), seq);
         }
         content
     }
@@ -67,6 +87,16 @@ impl Known {
         if durability >= Durability::Synced {
             self.synced = self.synced.max(seq);
         }
+    }
+}
+
+/// Whether a record with this version, or none, is written over.
+fn holds(condition: Condition, version: Option<&Seq>) -> bool {
+    match condition {
+        Condition::Absent => version.is_none(),
+        Condition::Present => version.is_some(),
+        Condition::Version(wanted) => version == Some(&wanted),
+        Condition::NotNear(_) => true,
     }
 }
 

@@ -4,10 +4,11 @@ use super::machine::{Asked, Machine, Outcome};
 use super::{Mode, Model, Plant};
 use crate::durability::Durability;
 use crate::engine::config::{CollectionConfig, IndexSpec};
-use crate::id::mix;
+use crate::id::{Seq, mix};
 use crate::metric::Metric;
+use crate::payload::{Filter, Payload, PayloadUpdate};
 use crate::persist::simulator::Simulator;
-use crate::rows::{Mutation, NewRow};
+use crate::rows::{Condition, Mutation, NewRow};
 
 pub(super) const WORKERS: u32 = 2;
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -104,11 +105,32 @@ impl Script {
 fn mutation(random: &mut Random) -> Mutation {
     let number = random.below(IDS);
     let id = if number.is_multiple_of(3) { format!("text-{number}").into() } else { number.into() };
-    if random.below(5) == 0 {
+    let kind = random.below(12);
+    if kind == 0 {
         return Mutation::Delete(id);
     }
+    if random.below(40) == 0 {
+        return Mutation::DeleteWhere(Filter::eq("a.b", 1) & Filter::exists("text"));
+    }
+    let value = random.below(3) as i64;
+    let payload = match random.below(3) {
+        0 => Payload::new(),
+        1 => Payload::new().with("a.b", value),
+        _ => Payload::new().with("a.b", value).with("text", ["x", "y"]),
+    };
+    match kind {
+        1 => return Mutation::Payload(PayloadUpdate::merge(id, payload)),
+        2 => return Mutation::Payload(PayloadUpdate::delete(id, ["a"])),
+        _ => {}
+    }
     let vector = Box::new([random.below(1_000) as f32, random.below(1_000) as f32]);
-    Mutation::Upsert(NewRow { id, vector, scale: 1.0 })
+    let new = NewRow { id, vector, scale: 1.0, payload };
+    match kind {
+        3 => Mutation::Conditional(new, Condition::Absent),
+        4 => Mutation::Conditional(new, Condition::Present),
+        5 => Mutation::Conditional(new, Condition::Version(Seq(random.below(60)))),
+        _ => Mutation::Upsert(new),
+    }
 }
 
 /// How a script was broken off.

@@ -1,0 +1,300 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use lexopt::prelude::*;
+use vecino::{Backpressure, SearchParams};
+
+use super::load::Result;
+use super::load::arrivals::Arrivals;
+use super::load::mix::Mix;
+use super::load::rng::Popularity;
+
+pub(super) const HELP: &str = "\
+load_harness [COMMAND] [OPTIONS]
+
+Commands:
+  run              one run; live progress, then a report            [default]
+  self-check       the harness alone: what it adds to every time
+  sweep            a run for every combination of --rates, --shards, --efs
+  find             the highest rate with p99 <= --p99 ms and recall >= --recall
+  soak             a long run that checks every answer, with held snapshots, checkpoints, verify
+  runbook FILE     the steps of a big-ann streaming runbook (YAML), in their order
+  compare A B      two reports (report.json) side by side on one page
+
+What is loaded:
+  --target T       caller (search on the sending thread), workers (async), noop  [caller]
+  --index I        graph, hnsw, flat                                [graph]
+  --data DIR       base.fvecs, query.fvecs, metric                  [generated clusters]
+  --rows N         generated rows, or rows used of --data           [20000]
+  --dim D          of generated rows                                [64]
+  --loaded N       records that are there at the start              [half of the rows]
+  --shards S       workers, one shard of the collection each        [1]
+  --pool N         threads of the engine's pool                     [1]
+  --mailbox N      places in each worker's mailbox                  [1024]
+  --full F         what a write does when it is full: wait, reject  [reject]
+  --shows S        what searches through the workers show: accepted (every write
+                   before them; they wait for it), published         [accepted]
+  --folder DIR     keep logs and checkpoints there                  [in memory]
+
+What comes:
+  --arrivals A     constant:R poisson:R ramp:R-R bursts:R,PEAK,EVERY,SECONDS closed:CLIENTS
+                                                                    [poisson:2000]
+  --mix M          weights of search, insert, upsert, delete, batch, page
+                                                    [search=90,upsert=5,insert=2.5,delete=2.5]
+  --keys K         records that upserts replace: uniform, zipf:S    [zipf:0.99]
+  --queries Q      queries that searches ask: uniform, zipf:S       [uniform]
+  --batch N        records of a batch                               [100]
+  --k K            hits of a search                                 [10]
+  --ef N           breadth of a search; --target-recall R instead   [the collection's]
+  --seconds S      length of a run                                  [10]
+  --warm-up S      of it, left out of the totals                    [1]
+  --threads N      threads that send                                [2]
+  --in-flight N    requests under way at most; others are skipped   [1000]
+  --useful-ms MS   an answer later than this is no good
+  --seed N                                                          [1]
+
+What is measured besides:
+  --judge-every N  one search of N is judged by an exact one, 0: none  [50]
+  --watch-every N  one write of N is watched until it is visible, 0: none  [10]
+
+Sweeping and finding:
+  --rates LIST  --shard-list LIST  --efs LIST                       [500,1000,2000,4000] [1] [the collection's]
+  --p99 MS         the limit of `find`                              [2]
+  --recall R       the other limit of `find`                        [0.95]
+
+  --out DIR        report.json, intervals.csv, latency.hlog, report.html
+                                                                    [target/load_harness]
+  --title TEXT     on the report
+  --quick          a few seconds on little data: self-check, caller, workers, overload
+";
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Command {
+    Run,
+    SelfCheck,
+    Sweep,
+    Find,
+    Soak,
+    Runbook(PathBuf),
+    Compare(PathBuf, PathBuf),
+    Help,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loaded {
+    NoOp,
+    Caller,
+    Workers,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Index {
+    Graph,
+    Hnsw,
+    Flat,
+}
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub(super) struct Arguments {
+    pub(super) command: Command,
+    pub(super) target: Loaded,
+    pub(super) index: Index,
+    pub(super) data: Option<PathBuf>,
+    pub(super) rows: usize,
+    pub(super) dim: usize,
+    pub(super) loaded: Option<usize>,
+    pub(super) shards: usize,
+    pub(super) pool: usize,
+    pub(super) mailbox: usize,
+    pub(super) full: Backpressure,
+    pub(super) published: bool,
+    pub(super) folder: Option<PathBuf>,
+    pub(super) arrivals: Arrivals,
+    pub(super) mix: Mix,
+    pub(super) keys: Popularity,
+    pub(super) queries: Popularity,
+    pub(super) batch: u64,
+    pub(super) k: usize,
+    pub(super) params: Option<SearchParams>,
+    pub(super) params_text: String,
+    pub(super) seconds: f64,
+    pub(super) warm_up: f64,
+    pub(super) threads: usize,
+    pub(super) in_flight: usize,
+    pub(super) useful_within: Option<Duration>,
+    pub(super) seed: u64,
+    pub(super) judge_every: u64,
+    pub(super) watch_every: u64,
+    pub(super) rates: Vec<f64>,
+    pub(super) shard_list: Vec<usize>,
+    pub(super) efs: Vec<usize>,
+    pub(super) p99_ms: f64,
+    pub(super) recall: f64,
+    pub(super) out: PathBuf,
+    pub(super) title: Option<String>,
+    pub(super) quick: bool,
+}
+
+impl Arguments {
+    pub(super) fn new() -> Result<Arguments> {
+        Ok(Arguments {
+            command: Command::Run,
+            target: Loaded::Caller,
+            index: Index::Graph,
+            data: None,
+            rows: 20_000,
+            dim: 64,
+            loaded: None,
+            shards: 1,
+            pool: 1,
+            mailbox: 1_024,
+            full: Backpressure::Reject,
+            published: false,
+            folder: None,
+            arrivals: Arrivals::Poisson { rate: 2_000.0 },
+            mix: Mix::parse("search=90,upsert=5,insert=2.5,delete=2.5").ok_or("the default mix")?,
+            keys: Popularity::Zipf(0.99),
+            queries: Popularity::Uniform,
+            batch: 100,
+            k: 10,
+            params: None,
+            params_text: "the collection's".to_owned(),
+            seconds: 10.0,
+            warm_up: 1.0,
+            threads: 2,
+            in_flight: 1_000,
+            useful_within: None,
+            seed: 1,
+            judge_every: 50,
+            watch_every: 10,
+            rates: vec![500.0, 1_000.0, 2_000.0, 4_000.0],
+            shard_list: vec![1],
+            efs: Vec::new(),
+            p99_ms: 2.0,
+            recall: 0.95,
+            out: PathBuf::from("target/load_harness"),
+            title: None,
+            quick: false,
+        })
+    }
+
+    /// Reads the command line.
+    pub(super) fn from_command_line() -> Result<Arguments> {
+        let mut parser = lexopt::Parser::from_env();
+        let mut arguments = Arguments::new()?;
+        let mut words: Vec<String> = Vec::new();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Short('h') | Long("help") => return Ok(Arguments { command: Command::Help, ..arguments }),
+                Long("quick") => arguments.quick = true,
+                Long(name) => {
+                    let name = name.to_owned();
+                    let value = parser.value()?.string()?;
+                    arguments.set(&name, &value)?;
+                }
+                Value(word) => words.push(word.string()?),
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        arguments.command = command(&words)?;
+        Ok(arguments)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let wrong = || format!("--{name} {value}: see --help");
+        match name {
+            "target" => self.target = named(value, &TARGETS).ok_or_else(wrong)?,
+            "index" => self.index = named(value, &INDEXES).ok_or_else(wrong)?,
+            "full" => self.full = named(value, &FULL).ok_or_else(wrong)?,
+            "shows" => self.published = named(value, &SHOWS).ok_or_else(wrong)?,
+            "data" => self.data = Some(value.into()),
+            "folder" => self.folder = Some(value.into()),
+            "out" => self.out = value.into(),
+            "title" => self.title = Some(value.to_owned()),
+            "arrivals" => self.arrivals = Arrivals::parse(value).ok_or_else(wrong)?,
+            "mix" => self.mix = Mix::parse(value).ok_or_else(wrong)?,
+            "keys" => self.keys = Popularity::parse(value).ok_or_else(wrong)?,
+            "queries" => self.queries = Popularity::parse(value).ok_or_else(wrong)?,
+            "ef" => self.search_with(SearchParams::ef_search(number(name, value)?), format!("ef {value}")),
+            "target-recall" => {
+                self.search_with(SearchParams::recall(number(name, value)?), format!("recall {value}"));
+            }
+            "useful-ms" => {
+                self.useful_within = Some(Duration::from_secs_f64(number::<f64>(name, value)? / 1e3))
+            }
+            "rates" => self.rates = list(name, value)?,
+            "shard-list" => self.shard_list = list(name, value)?,
+            "efs" => self.efs = list(name, value)?,
+            _ => return self.set_number(name, value),
+        }
+        Ok(())
+    }
+
+    fn set_number(&mut self, name: &str, value: &str) -> Result<()> {
+        match name {
+            "rows" => self.rows = number(name, value)?,
+            "dim" => self.dim = number(name, value)?,
+            "loaded" => self.loaded = Some(number(name, value)?),
+            "shards" => self.shards = number(name, value)?,
+            "pool" => self.pool = number(name, value)?,
+            "mailbox" => self.mailbox = number(name, value)?,
+            "batch" => self.batch = number(name, value)?,
+            "k" => self.k = number(name, value)?,
+            "seconds" => self.seconds = number(name, value)?,
+            "warm-up" => self.warm_up = number(name, value)?,
+            "threads" => self.threads = number::<usize>(name, value)?.max(1),
+            "in-flight" => self.in_flight = number::<usize>(name, value)?.max(1),
+            "seed" => self.seed = number(name, value)?,
+            "judge-every" => self.judge_every = number(name, value)?,
+            "watch-every" => self.watch_every = number(name, value)?,
+            "p99" => self.p99_ms = number(name, value)?,
+            "recall" => self.recall = number(name, value)?,
+            _ => return Err(format!("there is no option --{name}: see --help").into()),
+        }
+        Ok(())
+    }
+
+    /// Searches with these parameters, which the report calls by this text.
+    pub(super) fn search_with(&mut self, params: SearchParams, text: String) {
+        self.params = Some(params);
+        self.params_text = text;
+    }
+}
+
+const TARGETS: [(&str, Loaded); 3] =
+    [("caller", Loaded::Caller), ("workers", Loaded::Workers), ("noop", Loaded::NoOp)];
+const INDEXES: [(&str, Index); 3] = [("graph", Index::Graph), ("hnsw", Index::Hnsw), ("flat", Index::Flat)];
+const FULL: [(&str, Backpressure); 2] = [("wait", Backpressure::Wait), ("reject", Backpressure::Reject)];
+const SHOWS: [(&str, bool); 2] = [("accepted", false), ("published", true)];
+
+fn named<T: Copy>(value: &str, names: &[(&str, T)]) -> Option<T> {
+    names.iter().find(|(name, _)| *name == value).map(|(_, named)| *named)
+}
+
+fn number<T: FromStr>(name: &str, value: &str) -> Result<T> {
+    value.replace('_', "").parse().map_err(|_| format!("--{name} {value}: not a number for it").into())
+}
+
+fn list<T: FromStr>(name: &str, value: &str) -> Result<Vec<T>> {
+    value.split(',').map(|one| number(name, one.trim())).collect()
+}
+
+fn command(words: &[String]) -> Result<Command> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [] | ["run"] => Ok(Command::Run),
+        ["self-check"] => Ok(Command::SelfCheck),
+        ["sweep"] => Ok(Command::Sweep),
+        ["soak"] => Ok(Command::Soak),
+        ["find"] => Ok(Command::Find),
+        ["runbook", file] => Ok(Command::Runbook(file.into())),
+        ["compare", first, second] => Ok(Command::Compare(first.into(), second.into())),
+        ["help"] => Ok(Command::Help),
+        other => Err(format!("no such command: {}; see --help", other.join(" ")).into()),
+    }
+}

@@ -1,0 +1,117 @@
+//! Answers judged while rows change: a sample of them is compared with an
+//! exact search of the very snapshot that they are from.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use vecino::{Answer, Query, RecordId, Snapshot};
+
+/// Samples that may wait to be judged; each holds a snapshot.
+const SAMPLES: usize = 16;
+
+/// An answer and what it should have been found in.
+pub(crate) struct Sample {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) query: Query<'static>,
+    /// `None`: the snapshot of the answer is not known, so the judge asks again.
+    pub(crate) answer: Option<Answer>,
+}
+
+/// What was judged in a stretch of time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Judged {
+    pub(crate) found: u64,
+    pub(crate) wanted: u64,
+    pub(crate) answers: u64,
+    /// Of these, asked again because their own snapshot was gone.
+    pub(crate) asked_again: u64,
+    /// Hits that were wrong: not there, twice, out of order, or more than k.
+    pub(crate) wrong: u64,
+}
+
+impl Judged {
+    pub(crate) fn recall(&self) -> Option<f64> {
+        (self.wanted > 0).then(|| self.found as f64 / self.wanted as f64)
+    }
+
+    pub(crate) fn add(&mut self, other: &Judged) {
+        self.found += other.found;
+        self.wanted += other.wanted;
+        self.answers += other.answers;
+        self.asked_again += other.asked_again;
+        self.wrong += other.wrong;
+    }
+}
+
+/// Takes samples from the threads of a target and judges them on one thread of
+/// its own.
+pub(crate) struct Judge {
+    sender: SyncSender<Sample>,
+    receiver: Mutex<Receiver<Sample>>,
+    judged: Mutex<Judged>,
+    strict: bool,
+}
+
+impl Judge {
+    pub(crate) fn new() -> Judge {
+        let (sender, receiver) = sync_channel(SAMPLES);
+        Judge { sender, receiver: Mutex::new(receiver), judged: Mutex::default(), strict: false }
+    }
+
+    /// From now on no sample is dropped: whoever offers one waits.
+    pub(crate) fn be_strict(&mut self) {
+        self.strict = true;
+    }
+
+    /// Hands a sample in; it is dropped when the judge is behind, unless it is strict.
+    pub(crate) fn offer(&self, sample: Sample) {
+        if self.strict {
+            let _ = self.sender.send(sample);
+        } else {
+            let _ = self.sender.try_send(sample);
+        }
+    }
+
+    /// Judges one sample if there is any; false when there was none.
+    pub(crate) fn work(&self, patience: std::time::Duration) -> bool {
+        let sample = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience);
+        let Ok(sample) = sample else { return false };
+        let judged = judge(&sample);
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner).add(&judged);
+        true
+    }
+
+    /// What was judged since the last call.
+    pub(crate) fn take(&self) -> Judged {
+        std::mem::take(&mut *self.judged.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn judge(sample: &Sample) -> Judged {
+    let Sample { snapshot, query, answer } = sample;
+    let asked_again = answer.is_none();
+    let again = || snapshot.search(query).ok();
+    let (Some(answer), Ok(truth)) = (answer.clone().or_else(again), snapshot.search(&query.clone().exact()))
+    else {
+        return Judged { wrong: 1, ..Judged::default() };
+    };
+    let hits = answer.hits();
+    // Tie-aware: an answer counts when it is no farther than the true last one.
+    let last = truth.hits().last().map_or(f32::NEG_INFINITY, |hit| hit.distance);
+    let limit = last + last.abs() * 1e-5 + 1e-6;
+    let found = hits.iter().filter(|hit| hit.distance <= limit).count().min(truth.len());
+    let mut ids: Vec<&RecordId> = hits.iter().map(|hit| &hit.id).collect();
+    ids.sort_unstable();
+    let twice = ids.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    let gone = ids.iter().filter(|id| !snapshot.contains((**id).clone())).count();
+    let unordered = hits.windows(2).filter(|pair| pair[0].distance > pair[1].distance).count();
+    let too_many = hits.len().saturating_sub(query.k());
+    Judged {
+        found: found as u64,
+        wanted: truth.len() as u64,
+        answers: 1,
+        asked_again: u64::from(asked_again),
+        wrong: (twice + gone + unordered + too_many) as u64,
+    }
+}

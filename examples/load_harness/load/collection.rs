@@ -1,0 +1,193 @@
+//! vecino under load: on the calling thread, or through the workers.
+
+use vecino::{
+    Answer, Collection, Engine, Page, Query, Record, SearchError, SearchParams, Seq, Snapshot, Write,
+    WriteError,
+};
+
+use super::check::{Judge, Sample};
+use super::data::Data;
+use super::feed::Request;
+use super::mix::Operation;
+use super::target::{Call, Gauges, Later, Outcome, Prepared, Reply, Target};
+
+/// Records of a page.
+const PAGE: usize = 100;
+
+/// Which of the ways to read and write is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// `search`, `upsert`: on the thread that sends the request.
+    Caller,
+    /// `search_async`, `upsert_async`: by the workers, awaited.
+    Workers,
+}
+
+/// How a collection is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asking {
+    pub(crate) way: Way,
+    pub(crate) k: usize,
+    /// `None`: as the collection is set.
+    pub(crate) params: Option<SearchParams>,
+    /// A search through the workers waits for no write.
+    pub(crate) published_is_enough: bool,
+    /// One search of so many is judged; 0: none.
+    pub(crate) judge_every: u64,
+    /// One write of so many is watched until it is visible; 0: none.
+    pub(crate) watch_every: u64,
+    /// Records of a batch.
+    pub(crate) batch: u64,
+}
+
+/// A collection of an engine.
+pub(crate) struct UnderLoad<'d> {
+    pub(crate) engine: Engine,
+    pub(crate) items: Collection,
+    pub(crate) data: &'d Data,
+    pub(crate) asking: Asking,
+    pub(crate) judge: Judge,
+}
+
+impl UnderLoad<'_> {
+    fn query(&self, number: u64) -> Query<'_> {
+        let query = Query::new(self.data.query(number)).top(self.asking.k);
+        self.asking.params.map_or(query.clone(), |params| query.params(params))
+    }
+
+    fn is_judged(&self, request: Request) -> bool {
+        self.asking.judge_every > 0 && request.number.is_multiple_of(self.asking.judge_every)
+    }
+
+    fn search(&self, request: Request) -> Outcome {
+        let query = self.query(request.query);
+        if !self.is_judged(request) {
+            return self.searched(&self.items.search(&query), None);
+        }
+        // The same work, and the snapshot is known.
+        let snapshot = self.items.snapshot();
+        let answer = snapshot.search(&query);
+        let outcome = self.searched(&answer, Some(&snapshot));
+        self.hand_in(snapshot, query, answer.ok());
+        outcome
+    }
+
+    async fn search_by_workers(&self, request: Request) -> Outcome {
+        let mut query = self.query(request.query);
+        if self.asking.published_is_enough {
+            query = query.at_least(Seq(0));
+        }
+        let answer = self.items.search_async(query.clone()).await;
+        if self.is_judged(request) {
+            let snapshot = self.items.snapshot();
+            let own = answer.clone().ok().filter(|answer| answer.generation() == snapshot.generation());
+            self.hand_in(snapshot, query, own);
+        }
+        self.searched(&answer, None)
+    }
+
+    fn hand_in(&self, snapshot: Snapshot, query: Query<'_>, answer: Option<Answer>) {
+        self.judge.offer(Sample { snapshot, query: query.into_owned(), answer });
+    }
+
+    fn searched(&self, answer: &Result<Answer, SearchError>, snapshot: Option<&Snapshot>) -> Outcome {
+        match answer {
+            Ok(answer) if answer.len() < self.asking.k => {
+                let rows = snapshot.map_or_else(|| self.items.len(), Snapshot::len);
+                if answer.len() < rows.min(self.asking.k) { Outcome::Short } else { Outcome::Done }
+            }
+            Ok(_) => Outcome::Done,
+            Err(SearchError::Full { .. }) => Outcome::Refused,
+            Err(fault) => Outcome::Failed(fault.to_string()),
+        }
+    }
+
+    fn page(&self, request: Request) -> Outcome {
+        // From the start: cursors of other snapshots say nothing about this one.
+        let _ = request;
+        let Page { records, .. } = self.items.snapshot().scroll(None, PAGE);
+        if records.len() < PAGE.min(self.items.len()) { Outcome::Short } else { Outcome::Done }
+    }
+
+    fn written(&self, request: Request, write: Result<Write, WriteError>) -> Reply<'_> {
+        let write = match write {
+            Ok(write) => write,
+            Err(WriteError::Full { .. }) => return Outcome::Refused.into(),
+            Err(fault) => return Outcome::Failed(fault.to_string()).into(),
+        };
+        let watched = self.asking.watch_every > 0 && request.number.is_multiple_of(self.asking.watch_every);
+        let visible = watched.then(|| -> Later<'_, bool> {
+            // Others may replace or delete a record at once, but not a new one.
+            let is_new = matches!(request.operation, Operation::Insert | Operation::Batch);
+            Box::pin(async move {
+                write.wait_async().await.is_ok() && (!is_new || self.items.snapshot().contains(request.key))
+            })
+        });
+        Reply { outcome: Outcome::Done, visible }
+    }
+
+    fn write(&self, prepared: Prepared) -> Reply<'_> {
+        let Prepared { request, mut records } = prepared;
+        let write = match (request.operation, records.pop()) {
+            (Operation::Delete, _) | (_, None) => self.items.delete(request.key),
+            (Operation::Batch, Some(last)) => self.items.upsert_batch(records.into_iter().chain([last])),
+            (_, Some(record)) => self.items.upsert(record),
+        };
+        self.written(request, write)
+    }
+
+    async fn write_by_workers(&self, prepared: Prepared) -> Reply<'_> {
+        let Prepared { request, mut records } = prepared;
+        let write = match (request.operation, records.pop()) {
+            (Operation::Delete, _) | (_, None) => self.items.delete_async(request.key).await,
+            (Operation::Batch, Some(last)) => {
+                self.items.upsert_batch_async(records.into_iter().chain([last])).await
+            }
+            (_, Some(record)) => self.items.upsert_async(record).await,
+        };
+        self.written(request, write)
+    }
+}
+
+impl Target for UnderLoad<'_> {
+    fn describe(&self) -> String {
+        let way = match self.asking.way {
+            Way::Caller => "on the calling thread",
+            Way::Workers => "through the workers (async)",
+        };
+        format!("vecino {} {way}, kernels {}", env!("CARGO_PKG_VERSION"), self.engine.stats().isa)
+    }
+
+    fn prepare(&self, request: Request) -> Prepared {
+        let record = |at: u64| Record::new(request.key + at, self.data.row(request.row.wrapping_add(at)));
+        let records = match request.operation {
+            Operation::Insert | Operation::Upsert => vec![record(0)],
+            Operation::Batch => (0..self.asking.batch).map(record).collect(),
+            Operation::Search | Operation::Delete | Operation::Page => Vec::new(),
+        };
+        Prepared { request, records }
+    }
+
+    fn call(&self, prepared: Prepared) -> Call<'_> {
+        let request = prepared.request;
+        match (request.operation, self.asking.way) {
+            (Operation::Search, Way::Caller) => Call::Now(self.search(request).into()),
+            (Operation::Search, Way::Workers) => {
+                Call::Later(Box::pin(async move { self.search_by_workers(request).await.into() }))
+            }
+            (Operation::Page, _) => Call::Now(self.page(request).into()),
+            (_, Way::Caller) => Call::Now(self.write(prepared)),
+            (_, Way::Workers) => Call::Later(Box::pin(self.write_by_workers(prepared))),
+        }
+    }
+
+    fn gauges(&self) -> Gauges {
+        let (engine, items) = (self.engine.stats(), self.items.stats());
+        Gauges {
+            bytes: items.bytes.total(),
+            rows: items.rows,
+            tail: items.tail,
+            queued: engine.mailbox_depths.iter().sum::<usize>() + engine.coordinator_depth,
+        }
+    }
+}

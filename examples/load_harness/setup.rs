@@ -1,0 +1,132 @@
+//! What the arguments describe: data, an engine that is filled, a scenario.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use vecino::{Collection, CollectionConfig, Engine, IndexSpec, Record};
+
+use super::arguments::{Arguments, Index, Loaded};
+use super::load::Result;
+use super::load::check::Judge;
+use super::load::collection::{Asking, UnderLoad, Way};
+use super::load::data::Data;
+use super::load::feed::FeedSettings;
+use super::load::run::Scenario;
+
+/// Records that go in with one call when a collection is filled.
+const FILL: u64 = 5_000;
+
+pub(super) fn data(arguments: &Arguments) -> Result<Data> {
+    match &arguments.data {
+        Some(folder) => Data::read(folder),
+        None => Ok(Data::generated(arguments.rows, arguments.dim, 1_000, arguments.seed)),
+    }
+}
+
+/// Records that are there when a run begins.
+pub(super) fn loaded(arguments: &Arguments, data: &Data) -> u64 {
+    let rows = if arguments.data.is_some() { data.len().min(arguments.rows.max(1)) } else { data.len() };
+    arguments.loaded.unwrap_or(rows / 2).max(1) as u64
+}
+
+/// An engine with a collection that is filled and indexed.
+pub(super) fn under_load<'d>(arguments: &Arguments, data: &'d Data) -> Result<UnderLoad<'d>> {
+    let under_load = empty(arguments, data)?;
+    let started = Instant::now();
+    fill(&under_load.items, data, 0..loaded(arguments, data))?;
+    under_load.items.optimize()?;
+    println!("{} records indexed in {:.1} s", under_load.items.len(), started.elapsed().as_secs_f64());
+    Ok(under_load)
+}
+
+/// An engine with an empty collection.
+pub(super) fn empty<'d>(arguments: &Arguments, data: &'d Data) -> Result<UnderLoad<'d>> {
+    let builder = Engine::builder()
+        .workers(arguments.shards)
+        .pool_threads(arguments.pool)
+        .mailbox_capacity(arguments.mailbox);
+    let engine = match &arguments.folder {
+        Some(folder) => builder.open(folder)?,
+        None => builder.build()?,
+    };
+    let index = match arguments.index {
+        Index::Graph => IndexSpec::graph(),
+        Index::Hnsw => IndexSpec::hnsw(),
+        Index::Flat => IndexSpec::Flat,
+    };
+    let config = CollectionConfig::new(data.dim, data.metric).index(index);
+    let items = match engine.collection("load") {
+        Ok(items) => items,
+        Err(_) => engine.create_collection("load", config)?,
+    };
+    let items = items.backpressure(arguments.full);
+    let way = if arguments.target == Loaded::Workers { Way::Workers } else { Way::Caller };
+    let asking = Asking {
+        way,
+        k: arguments.k,
+        params: arguments.params,
+        published_is_enough: arguments.published,
+        judge_every: arguments.judge_every,
+        watch_every: arguments.watch_every,
+        batch: arguments.batch,
+    };
+    Ok(UnderLoad { engine, items, data, asking, judge: Judge::new() })
+}
+
+/// Puts the records of these keys in.
+pub(super) fn fill(items: &Collection, data: &Data, keys: std::ops::Range<u64>) -> Result<()> {
+    let patient = items.backpressure(vecino::Backpressure::Wait);
+    let mut first = keys.start;
+    while first < keys.end {
+        let end = keys.end.min(first + FILL);
+        // The last wait is for all of them.
+        let write = patient.upsert_batch((first..end).map(|key| Record::new(key, data.row(key))))?;
+        if end == keys.end {
+            write.wait()?;
+        }
+        first = end;
+    }
+    Ok(())
+}
+
+pub(super) fn scenario(arguments: &Arguments, data: &Data) -> Scenario {
+    let seconds = arguments.seconds.max(0.1);
+    // Enough points for a picture, few enough for a terminal.
+    let interval = (seconds / 60.0).clamp(0.25, 10.0);
+    let mut notes = BTreeMap::new();
+    let mut note = |name: &str, value: String| drop(notes.insert(name.to_owned(), value));
+    note("data", format!("{}, {} x {}, {}", data.name, data.len(), data.dim, data.metric));
+    note("index", format!("{:?}", arguments.index).to_lowercase());
+    note("searched with", arguments.params_text.clone());
+    note("k", arguments.k.to_string());
+    note("shards", arguments.shards.to_string());
+    note("pool", arguments.pool.to_string());
+    note("mailbox", arguments.mailbox.to_string());
+    note("a full mailbox", format!("{:?}", arguments.full).to_lowercase());
+    note(
+        "searches show",
+        if arguments.published { "what is published" } else { "all writes before" }.to_owned(),
+    );
+    note("batch", arguments.batch.to_string());
+    Scenario {
+        title: arguments.title.clone().unwrap_or_else(|| "vecino under load".to_owned()),
+        feed: FeedSettings {
+            arrivals: arguments.arrivals,
+            length: Duration::from_secs_f64(seconds),
+            mix: arguments.mix,
+            keys: arguments.keys,
+            queries: arguments.queries,
+            query_count: data.query_count() as u64,
+            oldest: 0,
+            newest: loaded(arguments, data),
+            batch: arguments.batch,
+            cap: arguments.in_flight,
+            seed: arguments.seed,
+        },
+        threads: arguments.threads,
+        warm_up: Duration::from_secs_f64(arguments.warm_up.clamp(0.0, seconds / 2.0)),
+        interval: Duration::from_secs_f64(interval),
+        useful_within: arguments.useful_within,
+        notes,
+    }
+}

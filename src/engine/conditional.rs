@@ -1,0 +1,152 @@
+//! Writes that happen only under a condition.
+
+use super::collection::Collection;
+use super::write::Write;
+use crate::error::WriteError;
+use crate::id::{RecordId, Seq};
+use crate::query::{Answer, Hit, Query};
+use crate::rows::{Condition, Mutation, Verdict};
+use crate::shard::reply;
+use crate::snapshot::{Record, search};
+
+/// What became of a write with a condition.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The record was written. Its version is the write's [`Write::seq`].
+    Written(Write),
+    /// There is a record with this id.
+    Exists {
+        /// The number of the write that it comes from.
+        version: Seq,
+    },
+    /// There is no record with this id.
+    Missing,
+    /// The record is not the version that was expected.
+    Changed {
+        /// The version that there is; `None`: no record has this id.
+        found: Option<Seq>,
+    },
+    /// Another record is as near as that.
+    Near {
+        /// The nearest one.
+        id: RecordId,
+        /// Its distance.
+        distance: f32,
+    },
+}
+
+impl Outcome {
+    /// The write, if it happened.
+    #[must_use]
+    pub fn written(self) -> Option<Write> {
+        match self {
+            Outcome::Written(write) => Some(write),
+            _ => None,
+        }
+    }
+}
+
+/// Each blocks until the writer of the record's shard has decided, against all
+/// writes before this one: no other write comes between the check and the
+/// write. A refusal takes a number in the history, too, and changes nothing.
+impl Collection {
+    /// Puts a record in unless there is one with its id.
+    ///
+    /// # Errors
+    /// As [`Collection::upsert`].
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Metric, Outcome, Record};
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+    /// let first = items.insert(Record::new("a", [1.0, 0.0]))?;
+    /// assert!(matches!(first, Outcome::Written(_)));
+    /// let second = items.insert(Record::new("a", [2.0, 0.0]))?;
+    /// assert!(matches!(second, Outcome::Exists { .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn insert(&self, record: Record) -> Result<Outcome, WriteError> {
+        self.write_if(record, Condition::Absent)
+    }
+
+    /// Puts a record in the place of the one with its id, if there is one.
+    ///
+    /// # Errors
+    /// As [`Collection::upsert`].
+    pub fn replace(&self, record: Record) -> Result<Outcome, WriteError> {
+        self.write_if(record, Condition::Present)
+    }
+
+    /// Puts a record in the place of a certain version of it: nobody has
+    /// written it since. The version of a record is the number of the write
+    /// that it comes from ([`Write::seq`], [`Snapshot::version`](crate::Snapshot::version)); it
+    /// survives restarts.
+    ///
+    /// # Errors
+    /// As [`Collection::upsert`].
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Metric, Outcome, Record};
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+    /// let read = items.upsert(Record::new("a", [1.0, 0.0]))?.seq();
+    /// items.upsert(Record::new("a", [5.0, 0.0]))?; // by somebody else
+    /// let outcome = items.replace_version(Record::new("a", [2.0, 0.0]), read)?;
+    /// assert!(matches!(outcome, Outcome::Changed { found: Some(version) } if version > read));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn replace_version(&self, record: Record, version: Seq) -> Result<Outcome, WriteError> {
+        self.write_if(record, Condition::Version(version))
+    }
+
+    /// Puts a record in, as [`Collection::upsert`], unless another one is
+    /// within a distance of it: for memories that should not hold the same
+    /// thing twice.
+    ///
+    /// Within the record's shard this is certain: its writer compares with
+    /// every row, in O(rows). Other shards are searched first, in the newest
+    /// snapshot and as any search: so with several workers two near records
+    /// that are written at the same moment may both get in, and so may one
+    /// that an approximate index overlooks. With one worker (the default)
+    /// neither can happen.
+    ///
+    /// # Errors
+    /// As [`Collection::upsert`].
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Metric, Outcome, Record};
+    /// # let engine = Engine::builder().build()?;
+    /// # let facts = engine.create_collection("facts", CollectionConfig::new(2, Metric::Cosine))?;
+    /// facts.upsert(Record::new("likes tea", [1.0, 0.1]))?;
+    /// let outcome = facts.upsert_unless_near(Record::new("enjoys tea", [1.0, 0.11]), 0.01)?;
+    /// assert!(matches!(outcome, Outcome::Near { id, .. } if id == "likes tea".into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn upsert_unless_near(&self, record: Record, distance: f32) -> Result<Outcome, WriteError> {
+        if self.shared.core.writes.len() > 1 {
+            let query = Query::new(record.vector()).within(distance).exclude([record.id().clone()]).top(1);
+            // A vector that cannot be searched for cannot be written either.
+            let hits = search(&self.shared.cell.load(), &query).map_or(Vec::new(), Answer::into_hits);
+            if let Some(Hit { id, distance, .. }) = hits.into_iter().next() {
+                return Ok(Outcome::Near { id, distance });
+            }
+        }
+        self.write_if(record, Condition::NotNear(distance))
+    }
+
+    fn write_if(&self, record: Record, condition: Condition) -> Result<Outcome, WriteError> {
+        let Mutation::Upsert(new) = self.check_record(0, record)? else { return Ok(Outcome::Missing) };
+        let (verdict, waiting) = reply();
+        let write = self.write_decided(vec![Mutation::Conditional(new, condition)], Some(verdict))?;
+        // Lost: the worker, the log or the collection is gone.
+        let verdict = waiting.wait(None).map_err(|_| self.shared.gone())?;
+        Ok(match verdict {
+            Verdict::Written => Outcome::Written(write),
+            Verdict::Exists { version } => Outcome::Exists { version },
+            Verdict::Missing => Outcome::Missing,
+            Verdict::Changed { found } => Outcome::Changed { found },
+            Verdict::Near { id, distance } => Outcome::Near { id, distance },
+        })
+    }
+}

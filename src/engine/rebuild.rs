@@ -1,0 +1,49 @@
+//! A shard made anew from a view, when its state was lost: by way of a
+//! checkpoint in memory, so that it is what opening one would give.
+//!
+//! The directory is told of all rows again: older snapshots go by the entries
+//! that it had, and nobody knows any more when these can go. (They stay: some
+//! bytes a record for each defect.)
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::collection::Blueprint;
+use super::config::CollectionConfig;
+use super::open::Source;
+use crate::id::Generation;
+use crate::persist::{Memory, checkpoint};
+use crate::rows::ShardView;
+use crate::shard::{CollectionId, Keep, Rebuilder, ShardState};
+use crate::snapshot::{Context, Published};
+
+/// The name of the file, which nobody sees.
+const FILE: &str = "shard";
+
+/// Rebuilds shards of one collection.
+pub(super) struct FromView {
+    pub(super) id: CollectionId,
+    pub(super) config: CollectionConfig,
+    pub(super) context: Arc<Context>,
+}
+
+impl Rebuilder for FromView {
+    fn rebuild(&self, view: Arc<ShardView>) -> Result<ShardState<Keep>, String> {
+        let published = Published {
+            generation: Generation(0),
+            seq: view.applied(),
+            shards: Box::new([view]),
+            calibration: None,
+            context: Arc::clone(&self.context),
+        };
+        let memory = Memory::default();
+        checkpoint::write(&memory, FILE, &published, &self.context.config, &AtomicBool::new(false))
+            .map_err(|fault| fault.to_string())?;
+        let mut blueprint = Blueprint::empty(self.id, &self.context.name, self.config, 1);
+        blueprint.directory = Arc::clone(&self.context.directory);
+        let source = Source { storage: &memory, file: FILE, repair: false };
+        let restored = source.restore(&mut blueprint, &mut |_| {});
+        let (mut states, _) = restored.map_err(|fault| fault.to_string())?;
+        states.pop().ok_or_else(|| "there is no shard".to_owned())
+    }
+}

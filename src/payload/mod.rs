@@ -1,0 +1,40 @@
+//! What stands beside a vector: typed fields, kept by column, and filters over them.
+//!
+//! Rows are cut into blocks of 1,024. A block keeps each field of its rows as a
+//! column of one type, small whole numbers narrow and texts as places in a
+//! sorted list of the block's different texts: a comparison becomes a range of
+//! small numbers, and a block is asked with a few vector instructions or, where
+//! its least and greatest value or its texts say enough, not at all. Blocks
+//! never change once a view has them; newer payloads stand beside the columns
+//! until they are enough for new ones.
+
+mod block;
+mod column;
+mod document;
+mod edit;
+mod filter;
+#[cfg(feature = "json")]
+mod json;
+mod limits;
+mod mask;
+mod range;
+mod resolve;
+mod store;
+mod stored;
+mod stored_filter;
+mod value;
+mod words;
+
+pub use document::Payload;
+pub use edit::PayloadUpdate;
+pub use filter::Filter;
+pub use limits::{FilterError, PayloadError};
+pub use value::{Timestamp, Value};
+
+pub(crate) use resolve::Resolver;
+pub(crate) use store::{PayloadStore, PayloadView};
+pub(crate) use stored::{decode_edit, decode_fields, decode_payload, encode_edit, encode_payload};
+pub(crate) use stored_filter::{decode_filter, encode_filter};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! Writes with a condition: decided by the one writer of the shard, against
+//! what is applied. The verdict is a function of the log alone, so a log that
+//! is read back gives the same one.
+
+use super::state::ShardState;
+use crate::id::{RecordId, Row};
+use crate::rows::{Condition, NewRow, Verdict};
+use crate::vector::BLOCK;
+
+impl<T> ShardState<T> {
+    /// Whether a record may be written.
+    pub(super) fn judge(&self, new: &NewRow, condition: Condition) -> Verdict {
+        let before = self.live_row(&new.id).map(|row| self.rows().born(row));
+        match (condition, before) {
+            (Condition::Absent, Some(version)) => Verdict::Exists { version },
+            (Condition::Present, None) => Verdict::Missing,
+            (Condition::Version(wanted), found) if found != Some(wanted) => Verdict::Changed { found },
+            (Condition::NotNear(distance), _) => match self.nearest_within(new, distance) {
+                Some((id, distance)) => Verdict::Near { id, distance },
+                None => Verdict::Written,
+            },
+            _ => Verdict::Written,
+        }
+    }
+
+    /// The nearest other record within a distance. Compares with every row: the
+    /// index may be more or less far behind, and the verdict must not depend
+    /// on that.
+    fn nearest_within(&self, new: &NewRow, distance: f32) -> Option<(RecordId, f32)> {
+        let (space, rows) = (self.space(), self.rows());
+        let mut prepared = Vec::new();
+        space.prepare(&new.vector, new.scale, &mut prepared);
+        let own = self.live_row(&new.id);
+        let all: Vec<Row> = (0..rows.high_water() as Row).collect();
+        let (mut bound, mut nearest) = (distance, None);
+        let (mut block, mut distances) = (Vec::with_capacity(BLOCK), [0.0; BLOCK]);
+        for part in all.chunks(BLOCK) {
+            block.clear();
+            block.extend(part.iter().copied().filter(|row| rows.is_alive(*row) && Some(*row) != own));
+            space.distances(&prepared, rows.vectors(), &block, bound, &mut distances);
+            for (row, found) in block.iter().zip(distances) {
+                // The first of equals, so that the answer is one.
+                if found < bound || (found == bound && nearest.is_none()) {
+                    (bound, nearest) = (found, Some(*row));
+                }
+            }
+        }
+        nearest.and_then(|row| Some((rows.id(row)?.clone(), bound)))
+    }
+}

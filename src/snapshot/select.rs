@@ -1,0 +1,296 @@
+//! Reading by filter: counting, paging, values of fields, groups of hits.
+
+use std::cmp::{Ordering, Reverse};
+
+use super::{Cursor, Page, Record, Snapshot, search};
+use crate::bits::{RowSet, ones};
+use crate::error::SearchError;
+use crate::id::Row;
+use crate::payload::{Filter, FilterError, Value};
+use crate::query::{Hit, Query};
+use crate::rows::ShardView;
+
+/// In which order [`Snapshot::scroll_by`] shows records.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OrderBy {
+    path: String,
+    descending: bool,
+}
+
+impl OrderBy {
+    /// By a field, least first: numbers, moments, texts, truth values.
+    pub fn ascending(path: impl Into<String>) -> OrderBy {
+        OrderBy { path: path.into(), descending: false }
+    }
+
+    /// By a field, greatest first.
+    pub fn descending(path: impl Into<String>) -> OrderBy {
+        OrderBy { path: path.into(), descending: true }
+    }
+
+    fn order(&self, a: &Ranked, b: &Ranked) -> Ordering {
+        let values = a.value.order(&b.value);
+        let values = if self.descending { values.reverse() } else { values };
+        values.then((a.shard, a.row).cmp(&(b.shard, b.row)))
+    }
+}
+
+/// A record by the value that it is ordered by.
+#[derive(Clone, Debug, PartialEq)]
+struct Ranked {
+    value: Value,
+    shard: usize,
+    row: Row,
+}
+
+/// Where [`Snapshot::scroll_by`] goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OrderCursor(Ranked);
+
+/// A part of a snapshot's records, in the order of a field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OrderedPage {
+    /// The records.
+    pub records: Vec<Record>,
+    /// Where the next page begins; `None` when this one was the last.
+    pub next: Option<OrderCursor>,
+}
+
+/// A value of a field and how many records have it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facet {
+    /// The value.
+    pub value: Value,
+    /// Records that have it; of a list, each member counts once.
+    pub count: usize,
+}
+
+/// The hits that share a value of a field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// The value.
+    pub value: Value,
+    /// The nearest records that have it, nearest first.
+    pub hits: Vec<Hit>,
+}
+
+impl Snapshot {
+    /// The visible rows of a shard that pass, as bits.
+    fn passing(&self, shard: &ShardView, filter: &Filter) -> Vec<u64> {
+        shard.passing(filter, self.seq(), self.published.context.directory.as_ref())
+    }
+
+    /// The number of records that pass a filter. O(rows / 64) and a look at
+    /// each row that passes.
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Filter, Metric, Record};
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(1, Metric::L2))?;
+    /// items.upsert_batch((0..250u64).map(|id| Record::new(id, [0.0]).with("third", id % 3 == 0)))?.wait()?;
+    /// assert_eq!(items.snapshot().count(&Filter::eq("third", true))?, 84);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`FilterError`] when the filter cannot be used.
+    pub fn count(&self, filter: &Filter) -> Result<usize, FilterError> {
+        filter.check()?;
+        let shards = self.published.shards.iter();
+        Ok(shards.map(|shard| count_ones(&self.passing(shard, filter))).sum())
+    }
+
+    /// As [`Snapshot::scroll`], of the records that pass a filter.
+    ///
+    /// # Errors
+    /// [`FilterError`] when the filter cannot be used.
+    pub fn scroll_where(
+        &self,
+        filter: &Filter,
+        from: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page, FilterError> {
+        filter.check()?;
+        let from = from.unwrap_or(Cursor { shard: 0, row: 0 });
+        let mut records = Vec::new();
+        for (number, shard) in self.published.shards.iter().enumerate().skip(from.shard) {
+            let first = if number == from.shard { from.row } else { 0 };
+            for row in rows_of(&self.passing(shard, filter)).skip_while(|row| *row < first) {
+                if records.len() >= limit {
+                    return Ok(Page { records, next: Some(Cursor { shard: number, row }) });
+                }
+                records.extend(self.record(shard, row));
+            }
+        }
+        Ok(Page { records, next: None })
+    }
+
+    /// Up to `limit` records that pass a filter, in the order of a field, from
+    /// a place on (`None`: from the start). Records without the field are left
+    /// out; one with a list stands where its first member in the order does.
+    /// O(m log m), m being the records that pass.
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Filter, Metric, OrderBy, Record};
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(1, Metric::L2))?;
+    /// items.upsert_batch((0..100u64).map(|id| Record::new(id, [0.0]).with("year", 1900 + id as i64)))?.wait()?;
+    /// let newest = OrderBy::descending("year");
+    /// let page = items.snapshot().scroll_by(&Filter::lt("year", 1950), &newest, None, 10)?;
+    /// assert_eq!(page.records[0].id(), &49.into());
+    /// let next = items.snapshot().scroll_by(&Filter::lt("year", 1950), &newest, page.next.as_ref(), 10)?;
+    /// assert_eq!(next.records[0].id(), &39.into());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`FilterError`] when the filter cannot be used.
+    pub fn scroll_by(
+        &self,
+        filter: &Filter,
+        order: &OrderBy,
+        from: Option<&OrderCursor>,
+        limit: usize,
+    ) -> Result<OrderedPage, FilterError> {
+        filter.check()?;
+        let mut all: Vec<Ranked> = Vec::new();
+        for (number, shard) in self.published.shards.iter().enumerate() {
+            let passing = self.passing(shard, filter);
+            shard.payloads().values_of(&order.path, &passing, self.seq(), &mut |row, value| {
+                all.push(Ranked { value: value.clone(), shard: number, row });
+            });
+        }
+        all.sort_unstable_by(|a, b| order.order(a, b));
+        let mut seen: Vec<RowSet> = vec![RowSet::default(); self.published.shards.len()];
+        all.retain(|ranked| seen[ranked.shard].insert(ranked.row));
+        let first = from.map_or(0, |from| all.partition_point(|one| order.order(one, &from.0).is_le()));
+        let page = &all[first..all.len().min(first.saturating_add(limit))];
+        let has_more = first + page.len() < all.len();
+        let shard = |ranked: &Ranked| self.record(&self.published.shards[ranked.shard], ranked.row);
+        Ok(OrderedPage {
+            records: page.iter().filter_map(shard).collect(),
+            next: page.last().filter(|_| has_more).cloned().map(OrderCursor),
+        })
+    }
+
+    /// The values of a field among the records that pass a filter, the most
+    /// frequent first, `most` of them; equally frequent ones in their order.
+    /// O(m log m), m being the records that pass.
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Filter, Metric, Record};
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(1, Metric::L2))?;
+    /// let genres = ["rock", "folk", "rock"];
+    /// items.upsert_batch((0..99u64).map(|id| Record::new(id, [0.0]).with("genre", genres[id as usize % 3])))?.wait()?;
+    /// let facets = items.snapshot().facets("genre", &Filter::all([]), 10)?;
+    /// assert_eq!((&facets[0].value, facets[0].count), (&"rock".into(), 66));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`FilterError`] when the filter cannot be used.
+    pub fn facets(&self, path: &str, filter: &Filter, most: usize) -> Result<Vec<Facet>, FilterError> {
+        filter.check()?;
+        let mut values: Vec<Value> = Vec::new();
+        for shard in &self.published.shards {
+            let (mut last, mut first) = (None, 0);
+            let passing = self.passing(shard, filter);
+            shard.payloads().values_of(path, &passing, self.seq(), &mut |row, value| {
+                // The members of a list come one after the other.
+                if last != Some(row) {
+                    (last, first) = (Some(row), values.len());
+                }
+                if !values[first..].contains(value) {
+                    values.push(value.clone());
+                }
+            });
+        }
+        values.sort_unstable_by(Value::order);
+        let runs = values.chunk_by(|a, b| a.order(b).is_eq());
+        let mut facets: Vec<Facet> =
+            runs.map(|run| Facet { value: run[0].clone(), count: run.len() }).collect();
+        facets.sort_by_key(|facet| Reverse(facet.count));
+        facets.truncate(most);
+        Ok(facets)
+    }
+
+    /// The nearest `groups` values of a field, each with the nearest `size`
+    /// records that have it: of many chunks of few documents, say, the best of
+    /// each document. Groups stand in the order of their nearest record; the
+    /// query's own number of hits does not count.
+    ///
+    /// One search finds most groups; then come as many as there are groups, each
+    /// among the records of one.
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Metric, Query, Record};
+    /// # let engine = Engine::builder().build()?;
+    /// # let chunks = engine.create_collection("chunks", CollectionConfig::new(1, Metric::L2))?;
+    /// chunks.upsert_batch((0..100u64).map(|id| Record::new(id, [id as f32]).with("document", id as i64 / 10)))?.wait()?;
+    /// let groups = chunks.snapshot().search_groups(&Query::new(&[0.0]), "document", 3, 2)?;
+    /// assert_eq!(groups.len(), 3);
+    /// assert_eq!((&groups[1].value, groups[1].hits.len()), (&1.into(), 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshot::search`].
+    pub fn search_groups(
+        &self,
+        query: &Query<'_>,
+        path: &str,
+        groups: usize,
+        size: usize,
+    ) -> Result<Vec<Group>, SearchError> {
+        let base = query.filters().cloned().unwrap_or(Filter::all([]));
+        let mut values: Vec<Value> = Vec::new();
+        while values.len() < groups {
+            let wanted = (groups - values.len()) * size.max(1);
+            let others = !Filter::is_in(path, values.iter().cloned());
+            let asked = query.clone().top(wanted).filter(base.clone() & Filter::exists(path) & others);
+            let answer = search(&self.published, &asked)?;
+            let before = values.len();
+            for hit in &answer {
+                let members = self.get(hit.id.clone()).and_then(|record| record.payload().get(path).cloned());
+                for value in members.iter().flat_map(Value::each) {
+                    if *value != Value::Null
+                        && values.len() < groups
+                        && !values.iter().any(|seen| seen.order(value).is_eq())
+                    {
+                        values.push(value.clone());
+                    }
+                }
+            }
+            if values.len() == before {
+                break;
+            }
+        }
+        let mut found = Vec::with_capacity(values.len());
+        for value in values {
+            let own = Filter::eq(path, value.clone());
+            let asked = query.clone().top(size).filter(base.clone() & own);
+            found.push(Group { value, hits: search(&self.published, &asked)?.into_hits() });
+        }
+        found.sort_by(|a, b| nearest(a).total_cmp(&nearest(b)));
+        Ok(found)
+    }
+
+    fn record(&self, shard: &ShardView, row: Row) -> Option<Record> {
+        let id = shard.id(row)?.clone();
+        Some(Record { id, vector: shard.vector(row), payload: shard.payload(row, self.seq()) })
+    }
+}
+
+fn nearest(group: &Group) -> f32 {
+    group.hits.first().map_or(f32::INFINITY, |hit| hit.distance)
+}
+
+fn count_ones(words: &[u64]) -> usize {
+    words.iter().map(|word| word.count_ones() as usize).sum()
+}
+
+fn rows_of(words: &[u64]) -> impl Iterator<Item = Row> + '_ {
+    let words = words.iter().enumerate();
+    words.flat_map(|(at, word)| ones(*word).map(move |bit| (at * 64) as Row + bit))
+}

@@ -1,0 +1,129 @@
+//! What queries ask for beside the nearest records to a vector: records like
+//! examples, others than some, unlike each other.
+
+use super::published::Published;
+use super::search::Candidate;
+use crate::error::SearchError;
+use crate::id::{RecordId, Row};
+use crate::query::{Example, Hit, Query};
+
+/// Candidates for each hit that is to be unlike the others...
+const CANDIDATES_A_HIT: usize = 4;
+
+/// ...and how many are looked at in the end: k times as many distances are
+/// computed, a few milliseconds, on the coordinator's thread at times.
+const MOST_CANDIDATES: usize = 256;
+
+/// The vector that stands for a query's examples.
+///
+/// # Errors
+/// [`SearchError::NoExample`] when the snapshot does not show a record,
+/// [`SearchError::Vector`] when a vector cannot be used.
+pub(super) fn vector_of_examples(
+    published: &Published,
+    query: &Query<'_>,
+) -> Result<Option<Vec<f32>>, SearchError> {
+    let Some(examples) = query.examples() else { return Ok(None) };
+    let positive = mean(published, &examples.positive)?;
+    if examples.negative.is_empty() {
+        return Ok(Some(positive));
+    }
+    let negative = mean(published, &examples.negative)?;
+    Ok(Some(positive.iter().zip(negative).map(|(positive, negative)| 2.0 * positive - negative).collect()))
+}
+
+/// The mean of some vectors; of their directions under cosine.
+fn mean(published: &Published, examples: &[Example]) -> Result<Vec<f32>, SearchError> {
+    let space = &published.context.space;
+    let mut sum = vec![0.0; space.dim()];
+    for example in examples {
+        let stored;
+        let vector = match example {
+            Example::Vector(vector) => vector,
+            Example::Id(id) => {
+                let found = published.find(id).map(|(shard, row)| shard.vector(row));
+                stored = found.ok_or_else(|| SearchError::NoExample { id: id.clone() })?;
+                &stored
+            }
+        };
+        let scale = space.check(vector)?;
+        sum.iter_mut().zip(vector).for_each(|(sum, x)| *sum += x * scale);
+    }
+    let share = 1.0 / examples.len() as f32;
+    sum.iter_mut().for_each(|sum| *sum *= share);
+    Ok(sum)
+}
+
+/// The rows that may not be in the answer, by shard and row.
+pub(super) fn hidden(published: &Published, query: &Query<'_>) -> Vec<(u32, Row)> {
+    let of_examples = query.examples().into_iter().flat_map(|examples| examples.ids());
+    let ids = of_examples.chain(query.excluded());
+    let mut hidden: Vec<(u32, Row)> = ids.filter_map(|id| published.place(id)).collect();
+    hidden.sort_unstable();
+    hidden.dedup();
+    hidden
+}
+
+/// How many rows must be found, so that there are k to choose.
+pub(super) fn candidates(query: &Query<'_>, hidden: usize) -> usize {
+    let k = query.k();
+    let chosen_from = match query.diversity_wanted() {
+        Some(_) => k.max(k.saturating_mul(CANDIDATES_A_HIT).min(MOST_CANDIDATES)),
+        None => k,
+    };
+    chosen_from.saturating_add(hidden)
+}
+
+/// Chooses k of the candidates, which ascend by distance, so that they are
+/// unlike each other. In O(k x candidates) distances.
+pub(super) fn diversify(published: &Published, query: &Query<'_>, found: &mut Vec<Candidate>) {
+    let Some(diversity) = query.diversity_wanted() else { return };
+    let rest = found.split_off(found.len().min(MOST_CANDIDATES));
+    let mut waiting = std::mem::take(found);
+    let mut nearest_chosen = vec![f32::INFINITY; waiting.len()];
+    let (mut prepared, space) = (Vec::new(), &published.context.space);
+    while found.len() < query.k() {
+        let gain = |(candidate, nearest): (&Candidate, &f32)| {
+            // The first has nothing to be unlike to.
+            let unlike = if nearest.is_finite() { diversity * nearest } else { 0.0 };
+            unlike - (1.0 - diversity) * candidate.distance
+        };
+        let gains = waiting.iter().zip(&nearest_chosen).map(gain).enumerate();
+        // The first of equals: the nearest.
+        let best = gains.reduce(|best, next| if next.1 > best.1 { next } else { best });
+        let Some((best, _)) = best else { break };
+        let chosen = waiting.remove(best);
+        nearest_chosen.remove(best);
+        let Some(shard) = published.shards.get(chosen.shard as usize) else { break };
+        shard.prepare(space, chosen.row, &mut prepared);
+        for (candidate, nearest) in waiting.iter().zip(&mut nearest_chosen) {
+            let shard = &published.shards[candidate.shard as usize];
+            *nearest = nearest.min(shard.distance(space, &prepared, candidate.row));
+        }
+        found.push(chosen);
+    }
+    found.extend(rest);
+    found.truncate(query.k());
+}
+
+/// The same for hits that workers found.
+pub(super) fn diversify_hits(published: &Published, query: &Query<'_>, hits: &mut Vec<Hit>) {
+    if query.diversity_wanted().is_none() {
+        return;
+    }
+    let candidate = |hit: &Hit| {
+        let (shard, row) = published.place(&hit.id)?;
+        Some(Candidate { distance: hit.distance, shard, row })
+    };
+    let mut found: Vec<Candidate> = hits.iter().filter_map(candidate).collect();
+    diversify(published, query, &mut found);
+    *hits = found.iter().filter_map(|candidate| candidate.hit(published, query)).collect();
+}
+
+impl Published {
+    /// Where a record stands, by shard and row.
+    fn place(&self, id: &RecordId) -> Option<(u32, Row)> {
+        let (_, row) = self.find(id)?;
+        Some((super::published::shard_of(id, self.shards.len()) as u32, row))
+    }
+}

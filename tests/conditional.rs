@@ -1,0 +1,200 @@
+//! Writes with a condition: decided once, by the writer, and decided the same
+//! way when the log is read back.
+
+#![allow(missing_docs, unreachable_pub, reason = "a test has no readers of its interface")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail loudly"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::thread;
+
+use common::{Rng, distance, watchdog, whole_vector};
+use vecino::{Collection, CollectionConfig, Engine, Metric, Outcome, Record, RecordId, Seq};
+
+const DIM: usize = 4;
+
+fn collection(engine: &Engine) -> Collection {
+    engine.create_collection("items", CollectionConfig::new(DIM, Metric::L2)).unwrap()
+}
+
+fn record(id: u64, seed: u64) -> Record {
+    Record::new(id, whole_vector(seed, DIM))
+}
+
+/// The version and the vector of each record.
+type Twin = BTreeMap<RecordId, (Seq, Vec<f32>)>;
+
+/// Does a random write with a condition on both; the outcome must be that of the twin.
+fn write_both(items: &Collection, twin: &mut Twin, rng: &mut Rng) {
+    let id: RecordId = (rng.below(40) as u64).into();
+    let vector = whole_vector(rng.next(), DIM);
+    let record = Record::new(id.clone(), vector.clone());
+    let before = twin.get(&id).map(|(version, _)| *version);
+    let (outcome, expected) = match rng.below(5) {
+        0 => (items.insert(record).unwrap(), before.is_none()),
+        1 => (items.replace(record).unwrap(), before.is_some()),
+        2 => {
+            let wanted = if rng.once_in(2) { before.unwrap_or(Seq(1)) } else { Seq(rng.next() % 100) };
+            (items.replace_version(record, wanted).unwrap(), before == Some(wanted))
+        }
+        3 => {
+            items.delete(id.clone()).unwrap();
+            twin.remove(&id);
+            return;
+        }
+        _ => {
+            let others = twin.iter().filter(|(other, _)| **other != id);
+            let nearest =
+                others.map(|(_, (_, other))| distance(Metric::L2, &vector, other)).min_by(f64::total_cmp);
+            let outcome = items.upsert_unless_near(record, 6.0).unwrap();
+            if let Outcome::Near { distance, .. } = &outcome {
+                assert_eq!(Some(f64::from(*distance)), nearest);
+            }
+            (outcome, nearest.is_none_or(|nearest| nearest > 6.0))
+        }
+    };
+    match &outcome {
+        Outcome::Written(write) => _ = twin.insert(id, (write.seq(), vector)),
+        Outcome::Exists { version } => assert_eq!(Some(*version), before),
+        Outcome::Changed { found } => assert_eq!(*found, before),
+        Outcome::Missing => assert_eq!(before, None),
+        _ => {}
+    }
+    assert_eq!(matches!(outcome, Outcome::Written(_)), expected, "{outcome:?}");
+}
+
+fn check(items: &Collection, twin: &Twin) {
+    items.flush().unwrap();
+    let snapshot = items.snapshot();
+    assert_eq!(snapshot.len(), twin.len());
+    for (id, (version, vector)) in twin {
+        assert_eq!(snapshot.get(id.clone()).unwrap().vector(), vector);
+        assert_eq!(snapshot.version(id.clone()), Some(*version));
+    }
+}
+
+#[test]
+fn conditions_are_decided_as_a_naive_twin_decides_them() {
+    let engine = Engine::builder().build().unwrap();
+    let (items, mut twin, mut rng) = (collection(&engine), Twin::new(), Rng::new(5));
+    for round in 0..3_000 {
+        write_both(&items, &mut twin, &mut rng);
+        if round % 500 == 0 {
+            check(&items, &twin);
+        }
+    }
+    check(&items, &twin);
+    assert!(items.verify().unwrap().is_sound());
+}
+
+// Versions come back from the log and from checkpoints, so conditions that were
+// decided with them are decided again the same way.
+#[test]
+fn versions_and_verdicts_survive_restarts() {
+    for workers in [1, 2] {
+        let folder =
+            std::env::temp_dir().join(format!("vecino-conditional-{}-{workers}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let (mut twin, mut rng) = (Twin::new(), Rng::new(9));
+        for round in 0..6 {
+            let engine = Engine::builder().workers(workers).open(&folder).unwrap();
+            let items = if round == 0 { collection(&engine) } else { engine.collection("items").unwrap() };
+            check(&items, &twin);
+            for _ in 0..150 {
+                let id = rng.below(30) as u64;
+                let vector = whole_vector(rng.next(), DIM);
+                let record = Record::new(id, vector.clone());
+                let before = twin.get(&id.into()).map(|(version, _)| *version);
+                let outcome = match before {
+                    Some(version) => items.replace_version(record, version).unwrap(),
+                    None => items.insert(record).unwrap(),
+                };
+                let write = outcome.written().expect("nobody else writes");
+                twin.insert(id.into(), (write.seq(), vector));
+            }
+            if round % 2 == 1 {
+                engine.checkpoint().unwrap();
+            }
+            engine.close().unwrap();
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
+
+#[test]
+fn of_many_who_insert_the_same_id_one_succeeds() {
+    let _watchdog = watchdog(60);
+    let engine = Engine::builder().workers(2).build().unwrap();
+    let items = collection(&engine);
+    for id in 0..50 {
+        let written: usize = thread::scope(|scope| {
+            let insert =
+                |seed| usize::from(matches!(items.insert(record(id, seed)).unwrap(), Outcome::Written(_)));
+            let threads: Vec<_> = (0..4).map(|seed| scope.spawn(move || insert(seed))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(written, 1);
+    }
+}
+
+// Each thread reads, adds 1, and writes if nobody wrote since: nothing is lost.
+#[test]
+fn counting_by_version_loses_no_step() {
+    let _watchdog = watchdog(120);
+    let engine = Engine::builder().build().unwrap();
+    let items = collection(&engine);
+    items.upsert(Record::new(1, [0.0, 1.0, 0.0, 0.0])).unwrap().wait().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    loop {
+                        let snapshot = items.snapshot();
+                        let mut vector = snapshot.get(1).unwrap().vector().to_vec();
+                        vector[0] += 1.0;
+                        let version = snapshot.version(1).unwrap();
+                        if let Some(write) =
+                            items.replace_version(Record::new(1, vector), version).unwrap().written()
+                        {
+                            write.wait().unwrap();
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(items.get(1).unwrap().unwrap().vector()[0], 300.0);
+}
+
+#[test]
+fn a_near_duplicate_is_found_in_the_other_shard_once_it_is_visible() {
+    let engine = Engine::builder().workers(4).build().unwrap();
+    let items = collection(&engine);
+    for id in 0..100u64 {
+        items.upsert(Record::new(id, [id as f32 * 10.0, 0.0, 0.0, 0.0])).unwrap().wait().unwrap();
+        let near = Record::new(1_000 + id, [id as f32 * 10.0 + 1.0, 0.0, 0.0, 0.0]);
+        let outcome = items.upsert_unless_near(near, 2.0).unwrap();
+        assert!(
+            matches!(outcome, Outcome::Near { id: found, distance } if found == id.into() && distance == 1.0)
+        );
+    }
+    assert_eq!(items.len(), 100);
+}
+
+// A record may be written anew beside its own former self.
+#[test]
+fn a_record_is_no_duplicate_of_itself() {
+    let engine = Engine::builder().build().unwrap();
+    let items = collection(&engine);
+    items.upsert(record(1, 7)).unwrap();
+    assert!(matches!(items.upsert_unless_near(record(1, 7), 5.0).unwrap(), Outcome::Written(_)));
+    assert!(matches!(items.upsert_unless_near(record(2, 7), 0.0).unwrap(), Outcome::Near { .. }));
+}

@@ -1,0 +1,296 @@
+//! Goal: under a filter the nearest records that pass are found, however many
+//! pass and wherever they lie, in every way of searching; and what is written
+//! beside vectors survives restarts.
+
+#![allow(missing_docs, reason = "a test has no readers of its interface")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly")]
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::{METRICS, Rng, block_on, clustered, distance, watchdog};
+use vecino::{
+    Answer, Collection, CollectionConfig, Completeness, Durability, Engine, Filter, FilterError, FilterPlan,
+    IndexSpec, Metric, Payload, PayloadUpdate, Query, Record, RecordId, SearchError, Snapshot, Timestamp,
+    Value, WriteError,
+};
+
+const ROWS: usize = 12_000;
+const DIM: usize = 16;
+const CLUSTERS: usize = 40;
+
+/// Rows in thousands that pass: 90 % to 0.01 %.
+const SHARES: [usize; 7] = [9_000, 5_000, 1_000, 300, 100, 10, 1];
+
+struct Place {
+    items: Collection,
+    _engine: Engine,
+    vectors: Vec<Vec<f32>>,
+    metric: Metric,
+    payloads: Vec<Payload>,
+}
+
+/// Fields: `random` is independent of the vector; `near` ranks the rows by their
+/// distance to the first query: few that pass lie all near it, or all far away.
+fn place(metric: Metric, index: IndexSpec, workers: usize, queries: &[Vec<f32>]) -> Place {
+    let engine = Engine::builder().workers(workers).pool_threads(2).build().unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(DIM, metric).index(index)).unwrap();
+    let vectors = clustered(5, ROWS, DIM, CLUSTERS);
+    let mut rng = Rng::new(3);
+    let mut ranks: Vec<usize> = (0..ROWS).collect();
+    let far = |row: &usize| distance(metric, &queries[0], &vectors[*row]);
+    ranks.sort_by(|a, b| far(a).total_cmp(&far(b)));
+    let mut near = vec![0; ROWS];
+    ranks.iter().enumerate().for_each(|(rank, row)| near[*row] = rank * 10_000 / ROWS);
+    let payloads: Vec<Payload> = (0..ROWS)
+        .map(|row| Payload::new().with("random", rng.below(10_000) as i64).with("near", near[row] as i64))
+        .collect();
+    let records = (0..ROWS)
+        .map(|row| Record::new(row as u64, vectors[row].clone()).with_payload(payloads[row].clone()));
+    items.upsert_batch(records).unwrap();
+    items.optimize().unwrap();
+    Place { items, _engine: engine, vectors, metric, payloads }
+}
+
+impl Place {
+    fn exact(&self, query: &[f32], filter: &Filter, k: usize) -> Vec<f64> {
+        let passing = (0..ROWS).filter(|row| filter.matches(&(*row as u64).into(), &self.payloads[*row]));
+        let mut all: Vec<f64> = passing.map(|row| distance(self.metric, query, &self.vectors[row])).collect();
+        all.sort_by(f64::total_cmp);
+        all.truncate(k);
+        all
+    }
+
+    /// Hits that are as near as the true k-th, and those that there should be.
+    fn judge(&self, query: &[f32], filter: &Filter, k: usize, answer: &Answer) -> (usize, usize) {
+        let exact = self.exact(query, filter, k);
+        assert_eq!(answer.len(), exact.len(), "never short while more pass");
+        let is_full = answer.completeness() == Completeness::Complete;
+        assert_eq!(is_full, exact.len() == k);
+        let last = exact.last().copied().unwrap_or(0.0);
+        for hit in answer {
+            let row = hit.id.as_num().unwrap() as usize;
+            assert!(filter.matches(&hit.id, &self.payloads[row]), "{} does not pass", hit.id);
+        }
+        let right =
+            answer.hits().iter().filter(|hit| f64::from(hit.distance) <= last + 1e-4 * (1.0 + last.abs()));
+        (right.count(), exact.len())
+    }
+}
+
+fn filters(share: usize) -> [(&'static str, Filter); 3] {
+    let share = share as i64;
+    [
+        ("independent", Filter::lt("random", share)),
+        ("near the query", Filter::lt("near", share)),
+        ("far from the query", Filter::ge("near", 10_000 - share)),
+    ]
+}
+
+fn queries() -> Vec<Vec<f32>> {
+    clustered(5, 30, DIM, CLUSTERS)
+}
+
+#[test]
+fn the_nearest_that_pass_are_found_whatever_share_passes_and_wherever_they_lie() {
+    let _watchdog = watchdog(240);
+    let queries = queries();
+    let mut plans = Vec::new();
+    for (metric, index) in
+        METRICS.iter().flat_map(|m| [IndexSpec::graph(), IndexSpec::hnsw()].map(|i| (*m, i)))
+    {
+        let place = place(metric, index, 1, &queries);
+        for share in SHARES {
+            for (name, filter) in filters(share) {
+                let (mut right, mut all) = (0, 0);
+                for query in &queries {
+                    let asked = Query::new(query).ef_search(100).filter(filter.clone());
+                    let answer = place.items.search(&asked).unwrap();
+                    let (found, there) = place.judge(query, &filter, 10, &answer);
+                    (right, all) = (right + found, all + there);
+                    plans.push(answer.stats().filter.unwrap().plan);
+                }
+                let recall = right as f64 / all.max(1) as f64;
+                assert!(recall >= 0.99 || all == 0, "{metric} {index:?} {name} {share}: {recall}");
+            }
+        }
+    }
+    for plan in [FilterPlan::Scan, FilterPlan::Walk] {
+        assert!(plans.contains(&plan), "{plan:?} was never chosen");
+    }
+}
+
+#[test]
+fn every_way_of_searching_takes_a_filter_for_each_query() {
+    let _watchdog = watchdog(120);
+    let queries = queries();
+    for (index, workers) in [(IndexSpec::graph(), 1), (IndexSpec::hnsw(), 3), (IndexSpec::Flat, 2)] {
+        let place = place(Metric::L2, index, workers, &queries);
+        let all: Vec<(usize, Option<Filter>)> = (0..queries.len())
+            .map(|at| (at, (at % 4 > 0).then(|| filters(SHARES[at % 7])[at % 3].1.clone())))
+            .collect();
+        let asked: Vec<Query<'_>> = all
+            .iter()
+            .map(|(at, filter)| {
+                let query = Query::new(&queries[*at]).ef_search(100);
+                filter.clone().map_or(query.clone(), |filter| query.filter(filter))
+            })
+            .collect();
+        let snapshot = place.items.snapshot();
+        let single: Vec<Answer> = asked.iter().map(|query| snapshot.search(query).unwrap()).collect();
+        let futures = asked.iter().map(|query| block_on(place.items.search_async(query.clone())).unwrap());
+        for (way, answers) in [
+            ("many", snapshot.search_many(&asked).unwrap()),
+            ("batch", snapshot.search_batch(&asked).unwrap()),
+            ("async", futures.collect()),
+        ] {
+            let (mut right, mut there) = (0, 0);
+            for (((at, filter), answer), single) in all.iter().zip(&answers).zip(&single) {
+                let filter = filter.clone().unwrap_or(Filter::all([]));
+                let judged = place.judge(&queries[*at], &filter, 10, answer);
+                (right, there) = (right + judged.0, there + judged.1);
+                assert_eq!(answer.stats().filter.is_some(), single.stats().filter.is_some());
+                if workers == 1 {
+                    assert_eq!(answer.hits(), single.hits(), "{way}");
+                }
+            }
+            assert!(right * 100 >= there * 99, "{way}: {right} of {there}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_not_in_the_index_yet_are_filtered_too() {
+    let engine = Engine::builder().build().unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(1, Metric::L2)).unwrap();
+    for id in 0..300u64 {
+        items.upsert(Record::new(id, [id as f32]).with("odd", id % 2 == 1)).unwrap();
+        if id % 10 == 9 {
+            items.flush().unwrap();
+            let filter = Filter::eq("odd", true);
+            let answer = items.search(&Query::new(&[id as f32]).top(1_000).filter(filter)).unwrap();
+            assert!(answer.hits().iter().all(|hit| hit.id.as_num().unwrap() % 2 == 1));
+            assert_eq!((answer.len(), answer.hits()[0].distance), (id as usize / 2 + 1, 0.0));
+            assert_eq!(answer.completeness(), Completeness::FewerMatch);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_stored_or_asked_is_refused_with_its_reason() {
+    let engine = Engine::builder().build().unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(1, Metric::L2)).unwrap();
+    let bad = items.upsert_batch([Record::new(1, [0.0]), Record::new(2, [0.0]).with("a", f64::INFINITY)]);
+    assert!(matches!(bad, Err(WriteError::Payload { position: 1, .. })), "{bad:?}");
+    assert!(matches!(items.delete_fields(1, ["a..b"]), Err(WriteError::Payload { position: 0, .. })));
+    assert!(matches!(items.set_payload(1, Payload::new().with("", 1)), Err(WriteError::Payload { .. })));
+    items.flush().unwrap();
+    assert!(items.is_empty());
+    let filter = Filter::eq("a", [1, 2]);
+    for outcome in [
+        items.search(&Query::new(&[0.0]).filter(filter.clone())),
+        items.search_batch(&[Query::new(&[0.0]).filter(filter.clone())]).map(|mut answers| answers.remove(0)),
+        block_on(items.search_async(Query::new(&[0.0]).filter(filter.clone()))),
+    ] {
+        assert!(matches!(outcome, Err(SearchError::Filter(FilterError::Value { .. }))), "{outcome:?}");
+    }
+}
+
+/// A folder that is removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("vecino-filters-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn every_kind(id: u64) -> Payload {
+    let empty: Vec<Value> = Vec::new();
+    Payload::new()
+        .with("null", Value::Null)
+        .with("truth", id.is_multiple_of(2))
+        .with("whole", id as i64 - 50)
+        .with("float", id as f64 / 4.0)
+        .with("time", Timestamp::from_secs(id as i64))
+        .with("text.inner", format!("text {id}"))
+        .with("list", ["x", "y", "x"])
+        .with("empty", empty)
+}
+
+fn content(snapshot: &Snapshot) -> Vec<(RecordId, Payload)> {
+    let records = snapshot.scroll(None, usize::MAX).records;
+    let mut all: Vec<_> =
+        records.into_iter().map(|record| (record.id().clone(), record.payload().clone())).collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+#[test]
+fn payloads_are_there_again_after_reopening_from_logs_and_from_checkpoints() {
+    let folder = Folder::new("reopen");
+    let open = || Engine::builder().workers(2).durability(Durability::Logged).open(&folder.0).unwrap();
+    let engine = open();
+    let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2)).unwrap();
+    let records = (0..100u64).map(|id| Record::new(id, [id as f32, 0.0]).with_payload(every_kind(id)));
+    items.upsert_batch(records).unwrap();
+    items.upsert(Record::new(500, [1.0, 1.0])).unwrap();
+    items.merge_payload(3, Payload::new().with("whole", "text now").with("new.field", 1)).unwrap();
+    items.delete_fields(4, ["text", "list"]).unwrap();
+    items.set_payload(5, Payload::new()).unwrap();
+    items.delete(6).unwrap().wait().unwrap();
+    let expected = content(&items.snapshot());
+    assert_eq!(expected.len(), 100);
+    assert_eq!(items.get(7).unwrap().unwrap().payload(), &every_kind(7));
+    engine.close().unwrap();
+
+    let engine = open();
+    let items = engine.collection("items").unwrap();
+    assert_eq!(content(&items.snapshot()), expected, "from the logs");
+    engine.checkpoint().unwrap();
+    let updates = (10..20u64).map(|id| PayloadUpdate::merge(id, Payload::new().with("whole", 7)));
+    items.update_payloads(updates).unwrap().wait().unwrap();
+    let expected = content(&items.snapshot());
+    let backup = folder.0.join("backup");
+    items.snapshot().checkpoint(&backup).unwrap();
+    engine.close().unwrap();
+
+    let engine = open();
+    let items = engine.collection("items").unwrap();
+    assert_eq!(content(&items.snapshot()), expected, "from a checkpoint and the logs after it");
+    let sevens = Query::new(&[0.0, 0.0]).top(50).filter(Filter::eq("whole", 7));
+    assert_eq!(items.search(&sevens).unwrap().len(), 11);
+    engine.close().unwrap();
+
+    assert_eq!(content(&Snapshot::open(&backup).unwrap()), expected, "from a backup");
+    let other = Engine::builder().workers(3).build().unwrap();
+    let copy = other.load("copy", &backup).unwrap();
+    assert_eq!(content(&copy.snapshot()), expected, "spread over other shards");
+}
+
+#[test]
+fn payloads_are_counted_and_given_back() {
+    let engine = Engine::builder().build().unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2)).unwrap();
+    items.upsert_batch((0..5_000u64).map(|id| Record::new(id, [id as f32, 0.0]))).unwrap().wait().unwrap();
+    assert_eq!(items.stats().bytes.payload, 0);
+    let records = (0..5_000u64).map(|id| Record::new(id, [id as f32, 0.0]).with_payload(every_kind(id)));
+    items.upsert_batch(records).unwrap().wait().unwrap();
+    let full = items.stats().bytes.payload;
+    assert!(full > 5_000 * 40 && full < 5_000 * 200, "{full}");
+    items.delete_batch(0..5_000u64).unwrap();
+    items.optimize().unwrap();
+    items.upsert(Record::new(1, [0.0, 0.0])).unwrap().wait().unwrap();
+    common::eventually("payloads of deleted records are given back", || {
+        items.stats().bytes.payload < full / 10
+    });
+}

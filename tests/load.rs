@@ -1,0 +1,317 @@
+//! Goal: the load generator of `examples/load_harness` tells the truth: a
+//! stall is charged for everybody who waited, what it skips is counted, the
+//! same seed asks the same things, and wrong answers are noticed.
+//!
+//! Method: targets whose behaviour is known (they stall, refuse, or answer too
+//! little), and vecino itself for the judge. Stalls are work that ends by the
+//! clock; times are compared with wide margins, on the side that a busy
+//! machine does not push.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly")]
+
+mod common;
+#[path = "../examples/load_harness/load/mod.rs"]
+mod load;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::watchdog;
+use load::arrivals::{Arrivals, Schedule};
+use load::check::Judge;
+use load::collection::{Asking, UnderLoad, Way};
+use load::data::Data;
+use load::feed::{Feed, FeedSettings, Request};
+use load::mix::{Mix, Operation};
+use load::report::Report;
+use load::rng::{Popularity, Rng};
+use load::run::{Outcome, Scenario, run};
+use load::soak::Soak;
+use load::target::{Call, Gauges, Outcome as Ended, Prepared, Target};
+use vecino::{Backpressure, CollectionConfig, Engine, Metric, Record};
+
+fn settings(arrivals: Arrivals, millis: u64) -> FeedSettings {
+    FeedSettings {
+        arrivals,
+        length: Duration::from_millis(millis),
+        mix: Mix::parse("search=1").unwrap(),
+        keys: Popularity::Uniform,
+        queries: Popularity::Uniform,
+        query_count: 100,
+        oldest: 0,
+        newest: 1_000,
+        batch: 10,
+        cap: 100_000,
+        seed: 7,
+    }
+}
+
+fn scenario(feed: FeedSettings, threads: usize) -> Scenario {
+    Scenario {
+        title: "test".to_owned(),
+        feed,
+        threads,
+        warm_up: Duration::ZERO,
+        interval: Duration::from_millis(100),
+        useful_within: None,
+        notes: Default::default(),
+    }
+}
+
+fn measured(scenario: &Scenario, target: &dyn Target) -> Outcome {
+    run(scenario, target, None, &mut |_| {}).unwrap()
+}
+
+/// Answers as a closure says.
+struct Closure<F>(F);
+
+impl<F: Fn(&Request) -> Ended + Sync> Target for Closure<F> {
+    fn describe(&self) -> String {
+        "a closure".to_owned()
+    }
+
+    fn prepare(&self, request: Request) -> Prepared {
+        Prepared { request, records: Vec::new() }
+    }
+
+    fn call(&self, prepared: Prepared) -> Call<'_> {
+        Call::Now(self.0(&prepared.request).into())
+    }
+
+    fn gauges(&self) -> Gauges {
+        Gauges::default()
+    }
+}
+
+fn work_for(time: Duration) {
+    let started = Instant::now();
+    while started.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
+// 1,000 requests a second and one stall of 300 ms: 300 requests were due in
+// it, and waited 150 ms on average. A closed loop would have sent one of them.
+#[test]
+fn a_stall_is_charged_for_every_request_that_was_due_in_it() {
+    let _watchdog = watchdog(60);
+    let stall = Closure(|request: &Request| {
+        if request.number == 100 {
+            work_for(Duration::from_millis(300));
+        }
+        Ended::Done
+    });
+    let scenario = scenario(settings(Arrivals::Constant { rate: 1_000.0 }, 1_000), 1);
+    let report = measured(&scenario, &stall).report;
+    assert_eq!((report.totals.offered, report.totals.done, report.totals.skipped), (1_000, 1_000, 0));
+    let latency = report.totals.latency.unwrap();
+    assert!(latency.p90 >= 150_000.0, "a tenth of all requests waited for more than 150 ms: {latency:?}");
+    let service = report.operations[0].service.unwrap();
+    assert!(service.p90 < 150_000.0, "only one of them took so long itself: {service:?}");
+}
+
+#[test]
+fn what_goes_beyond_the_cap_is_skipped_and_counted() {
+    let _watchdog = watchdog(60);
+    let slow = Closure(|_: &Request| {
+        work_for(Duration::from_millis(10));
+        Ended::Done
+    });
+    let feed = FeedSettings { cap: 5, ..settings(Arrivals::Constant { rate: 1_000.0 }, 500) };
+    let totals = measured(&scenario(feed, 1), &slow).report.totals;
+    assert_eq!(totals.offered, 500);
+    assert_eq!(totals.done + totals.skipped, 500);
+    assert!(totals.done <= 60, "one at a time, 10 ms each: {} in half a second", totals.done);
+    let latency = totals.latency.unwrap();
+    assert!(latency.p50 >= 20_000.0, "whoever got a place waited behind others: {latency:?}");
+}
+
+#[test]
+fn a_closed_loop_sends_as_many_as_it_has_clients_and_no_more() {
+    let _watchdog = watchdog(60);
+    let (now, most) = (AtomicU64::new(0), AtomicU64::new(0));
+    let target = Closure(|_: &Request| {
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        work_for(Duration::from_micros(200));
+        now.fetch_sub(1, Ordering::SeqCst);
+        Ended::Done
+    });
+    let totals =
+        measured(&scenario(settings(Arrivals::Closed { clients: 3 }, 200), 3), &target).report.totals;
+    assert!(totals.done > 10 && totals.done == totals.offered, "{totals:?}");
+    assert!(most.into_inner() <= 3);
+}
+
+#[test]
+fn refusals_and_failures_are_told_apart_and_not_counted_as_answers() {
+    let target = Closure(|request: &Request| match request.number % 4 {
+        0 => Ended::Done,
+        1 => Ended::Short,
+        2 => Ended::Refused,
+        _ => Ended::Failed("on purpose".to_owned()),
+    });
+    let report = measured(&scenario(settings(Arrivals::Constant { rate: 4_000.0 }, 100), 1), &target).report;
+    let totals = &report.totals;
+    assert_eq!((totals.done, totals.short, totals.refused, totals.failed), (200, 100, 100, 100));
+    assert_eq!(totals.latency.unwrap().count, 200);
+    assert_eq!(totals.refusal.unwrap().count, 100);
+    assert!(report.faults().iter().any(|fault| fault.contains("on purpose")), "{:?}", report.faults());
+}
+
+#[test]
+fn every_kind_of_arrivals_comes_at_its_rate() {
+    let count = |arrivals| Schedule::new(arrivals, Duration::from_secs(20), 3).count() as f64;
+    let near = |count: f64, wanted: f64| assert!((count / wanted - 1.0).abs() < 0.05, "{count}: {wanted}");
+    near(count(Arrivals::Constant { rate: 500.0 }), 10_000.0);
+    near(count(Arrivals::Poisson { rate: 500.0 }), 10_000.0);
+    near(count(Arrivals::Ramp { from: 100.0, to: 900.0 }), 10_000.0);
+    near(count(Arrivals::Ramp { from: 900.0, to: 100.0 }), 10_000.0);
+    near(count(Arrivals::Bursts { rate: 100.0, peak: 1_000.0, every: 5.0, length: 1.0 }), 5_600.0);
+}
+
+#[test]
+fn a_ramp_grows_and_a_burst_comes_where_it_should() {
+    let length = Duration::from_secs(10);
+    let early = |arrivals| {
+        let all: Vec<u64> = Schedule::new(arrivals, length, 3).collect();
+        assert!(all.windows(2).all(|pair| pair[0] <= pair[1]), "in order");
+        all.iter().filter(|at| **at < 5_000_000_000).count() as f64 / all.len() as f64
+    };
+    let ramp = early(Arrivals::Ramp { from: 0.001, to: 2_000.0 });
+    assert!((ramp - 0.25).abs() < 0.02, "a quarter of a triangle is in its first half: {ramp}");
+    let burst = early(Arrivals::Bursts { rate: 100.0, peak: 900.0, every: 10.0, length: 5.0 });
+    assert!((burst - 0.9).abs() < 0.02, "{burst}");
+}
+
+#[test]
+fn zipf_prefers_low_ranks_as_its_exponent_says() {
+    let mut rng = Rng::new(5);
+    for exponent in [0.7, 0.99, 1.0, 1.3] {
+        let mut counts = [0_u32; 100];
+        for _ in 0..200_000 {
+            counts[Popularity::Zipf(exponent).draw(&mut rng, 100) as usize] += 1;
+        }
+        for rank in [2_usize, 5, 20] {
+            let wanted = (rank as f64).powf(exponent);
+            let ratio = f64::from(counts[0]) / f64::from(counts[rank - 1]);
+            assert!((ratio / wanted - 1.0).abs() < 0.15, "{exponent}: rank {rank} {ratio}, not {wanted}");
+        }
+    }
+    assert_eq!(Popularity::Zipf(1.0).draw(&mut rng, 1), 0);
+    assert_eq!(Popularity::Uniform.draw(&mut rng, 1), 0);
+}
+
+#[test]
+fn the_same_seed_asks_the_same_things_whoever_takes_them() {
+    let mix = Mix::parse("search=5,insert=1,upsert=1,delete=1,batch=0.2,page=0.2").unwrap();
+    let feed = FeedSettings { mix, ..settings(Arrivals::Poisson { rate: 5_000.0 }, 1_000) };
+    let drawn = |seed: u64, now_ns: u64| {
+        let feed = Feed::new(FeedSettings { seed, ..feed });
+        let requests: Vec<Request> = std::iter::from_fn(|| feed.take(now_ns)).collect();
+        requests
+    };
+    let early = drawn(9, 0);
+    assert!(early.len() > 4_500);
+    let late = drawn(9, u64::MAX);
+    let same = early.iter().zip(&late).take_while(|(early, late)| early == late).count();
+    assert_eq!((same, late.len()), (early.len(), early.len()), "late takers get the same");
+    assert_ne!(early[0].query, drawn(10, 0)[0].query);
+    let inserted: Vec<u64> =
+        early.iter().filter(|r| r.operation == Operation::Insert).map(|r| r.key).collect();
+    assert!(inserted.windows(2).all(|pair| pair[0] < pair[1]), "a new record has a new key");
+}
+
+fn small(data: &Data, way: Way) -> UnderLoad<'_> {
+    let engine = Engine::builder().pool_threads(1).build().unwrap();
+    let config = CollectionConfig::new(data.dim, Metric::L2);
+    let items = engine.create_collection("items", config).unwrap().backpressure(Backpressure::Reject);
+    let records = (0..1_000).map(|key| Record::new(key, data.row(key)));
+    items.upsert_batch(records).unwrap().wait().unwrap();
+    let asking = Asking {
+        way,
+        k: 5,
+        params: None,
+        published_is_enough: false,
+        judge_every: 10,
+        watch_every: 3,
+        batch: 10,
+    };
+    UnderLoad { engine, items, data, asking, judge: Judge::new() }
+}
+
+#[test]
+fn vecino_under_a_mixed_load_answers_rightly_in_both_ways() {
+    let _watchdog = watchdog(120);
+    let data = Data::generated(2_000, 16, 50, 4);
+    for way in [Way::Caller, Way::Workers] {
+        let target = small(&data, way);
+        let mix = Mix::parse("search=80,insert=6,upsert=6,delete=6,batch=1,page=1").unwrap();
+        let feed = FeedSettings { mix, ..settings(Arrivals::Poisson { rate: 1_000.0 }, 1_500) };
+        let outcome = run(&scenario(feed, 2), &target, Some(&target.judge), &mut |_| {}).unwrap();
+        let report = outcome.report;
+        assert_eq!(report.faults(), Vec::<String>::new());
+        let totals = &report.totals;
+        assert!(totals.done > 1_000 && totals.done + totals.refused == totals.offered, "{totals:?}");
+        assert!(totals.judged > 20 && totals.recall.unwrap() > 0.8, "{totals:?}");
+        assert!(totals.fresh.unwrap().count > 20, "{totals:?}");
+        assert!(report.operations.len() == Operation::COUNT);
+        assert!(outcome.log.starts_with(b"#") && outcome.log.len() > 1_000);
+        let text = serde_json::to_string(&report).unwrap();
+        let read: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!((read.totals.done, read.intervals.len()), (totals.done, report.intervals.len()));
+        target.items.flush().unwrap();
+        assert!(target.items.verify().unwrap().is_sound());
+    }
+}
+
+// A few seconds of what `load_harness soak` does for hours.
+#[test]
+fn a_soak_finds_nothing_wrong_and_checks_every_answer() {
+    let _watchdog = watchdog(120);
+    let data = Data::generated(3_000, 16, 50, 4);
+    let mut target = small(&data, Way::Caller);
+    target.judge.be_strict();
+    (target.asking.judge_every, target.asking.watch_every) = (1, 1);
+    let folder = std::env::temp_dir().join(format!("vecino-soak-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (items, over) = (target.items.clone(), AtomicBool::new(false));
+    let soak = Soak { items: &items, data: &data, folder: folder.clone(), seed: 3 };
+    let mix = Mix::parse("search=70,upsert=12,insert=8,delete=8,batch=1,page=1").unwrap();
+    let feed = FeedSettings { mix, ..settings(Arrivals::Closed { clients: 2 }, 3_000) };
+    let (report, soaked) = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| soak.run(&over));
+        let outcome = run(&scenario(feed, 2), &target, Some(&target.judge), &mut |_| {});
+        over.store(true, Ordering::Relaxed);
+        (outcome.unwrap().report, watcher.join().unwrap())
+    });
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!((report.faults(), soaked.faults), (Vec::new(), Vec::<String>::new()));
+    let searches = report.operation("search").unwrap().done;
+    assert_eq!(report.totals.judged, searches, "every answer was judged");
+    assert!(searches > 200 && soaked.compared > 10 && soaked.checkpoints > 1 && soaked.verified > 2);
+    assert!(report.totals.recall.unwrap() > 0.9);
+}
+
+#[test]
+fn the_judge_notices_answers_that_are_wrong_or_incomplete() {
+    let data = Data::generated(2_000, 16, 50, 4);
+    let target = small(&data, Way::Caller);
+    let query = vecino::Query::new(data.query(1)).top(5);
+    let right = target.items.search(&query.clone().exact()).unwrap();
+    let other = target.items.search(&vecino::Query::new(data.query(2)).top(5)).unwrap();
+    let judged = |answer: &vecino::Answer, snapshot| {
+        let sample =
+            load::check::Sample { snapshot, query: query.clone().into_owned(), answer: Some(answer.clone()) };
+        target.judge.offer(sample);
+        assert!(target.judge.work(Duration::from_secs(1)));
+        target.judge.take()
+    };
+    let fine = judged(&right, target.items.snapshot());
+    assert_eq!((fine.recall(), fine.wrong), (Some(1.0), 0));
+    target.items.delete(right.hits()[0].id.clone()).unwrap().wait().unwrap();
+    assert_eq!(judged(&right, target.items.snapshot()).wrong, 1, "one is not there any more");
+    let poor = judged(&other, target.items.snapshot());
+    assert!(poor.recall().unwrap() <= 1.0 && poor.wrong == 0);
+    let none = judged(&target.items.search(&query.clone().top(0)).unwrap(), target.items.snapshot());
+    assert_eq!(none.recall(), Some(0.0));
+}
