@@ -38,6 +38,10 @@ const DIM: usize = 64;
 /// Rows of a batch that stalls a shard for seconds.
 const STALL_ROWS: usize = 4_000;
 
+/// After an overload all is as before within this: a second on a machine that
+/// has nothing else to do, and tests run beside one another.
+const NORMAL_WITHIN: Duration = Duration::from_secs(4);
+
 fn slow_collection(engine: &Engine) -> Collection {
     let graph = HnswConfig::default().m(32).ef_construction(1_000);
     let config = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Hnsw(graph));
@@ -303,7 +307,7 @@ fn at_ten_times_its_capacity_an_engine_goes_on_and_recovers() {
     target.items.flush().unwrap();
     let query = Query::new(data.query(1).to_vec()).top(10);
     assert_eq!(block_on(target.items.search_async(query)).unwrap().len(), 10);
-    assert!(started.elapsed() < Duration::from_secs(1), "normal again after {:?}", started.elapsed());
+    assert!(started.elapsed() < NORMAL_WITHIN, "normal again after {:?}", started.elapsed());
     eventually("nothing is left queued", || target.engine.stats().mailbox_depths == [0]);
     assert!(target.items.verify().unwrap().is_sound());
 }
