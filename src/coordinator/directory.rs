@@ -48,16 +48,9 @@ impl Rows {
     }
 }
 
-/// A bucket of a hash map and its control byte.
-const BUCKET_BYTES: usize = size_of::<(RecordId, Rows)>() + 1;
-
-/// Bytes of an entry when the map has just grown: seven eighths of the buckets
-/// were taken, and now there are twice as many.
-pub(crate) const ENTRY_BYTES_MOST: usize = BUCKET_BYTES * 16 / 7;
-
-/// The map is measured again when its entries have changed by one in so many:
-/// that locks each of its stripes for a moment.
-const MEASURE_DIVISOR: usize = 64;
+/// Buckets and control bytes of a hash map hold an entry in this many bytes,
+/// at the average load of 2/3.
+const BYTES_PER_ENTRY: usize = (size_of::<(RecordId, Rows)>() + 1) * 3 / 2;
 
 /// The map shrinks when it holds less than one in so many of what it once held.
 const SPARSE: usize = 4;
@@ -70,9 +63,6 @@ pub(crate) struct IdDirectory {
     /// The most entries since memory was last given back.
     most: AtomicUsize,
     text_bytes: AtomicUsize,
-    /// Entries when the map was last measured, and the bytes that it had.
-    measured_entries: AtomicUsize,
-    measured_bytes: AtomicUsize,
 }
 
 impl Directory for IdDirectory {
@@ -111,26 +101,12 @@ impl Directory for IdDirectory {
         let (entries, most) = (self.entries.load(Ordering::Relaxed), self.most.load(Ordering::Relaxed));
         if entries.saturating_mul(SPARSE) < most {
             self.rows.shrink_to_fit();
-            self.measure(entries);
             self.most.store(entries, Ordering::Relaxed);
         }
     }
 
     fn bytes(&self) -> usize {
-        let entries = self.entries.load(Ordering::Relaxed);
-        let changed = entries.abs_diff(self.measured_entries.load(Ordering::Relaxed));
-        if changed * MEASURE_DIVISOR > entries {
-            self.measure(entries);
-        }
-        self.measured_bytes.load(Ordering::Relaxed) + self.text_bytes.load(Ordering::Relaxed)
-    }
-}
-
-impl IdDirectory {
-    fn measure(&self, entries: usize) {
-        let buckets = self.rows.capacity() * 8 / 7;
-        self.measured_bytes.store(buckets * BUCKET_BYTES, Ordering::Relaxed);
-        self.measured_entries.store(entries, Ordering::Relaxed);
+        self.entries.load(Ordering::Relaxed) * BYTES_PER_ENTRY + self.text_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -151,7 +127,6 @@ mod tests {
         assert_eq!(directory.newest(&id), Some(4));
         directory.prune(&id, 7);
         directory.prune(&id, 4);
-        directory.shrink();
         assert_eq!((directory.newest(&id), directory.bytes()), (None, 0));
     }
 }

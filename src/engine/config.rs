@@ -232,7 +232,6 @@ pub struct CollectionConfig {
     index: IndexSpec,
     vectors: VectorStorage,
     search: Option<SearchParams>,
-    memory_budget: Option<usize>,
 }
 
 impl CollectionConfig {
@@ -240,14 +239,7 @@ impl CollectionConfig {
     #[must_use]
     pub fn new(dimension: usize, metric: Metric) -> CollectionConfig {
         let vectors = VectorStorage::default();
-        CollectionConfig {
-            dimension,
-            metric,
-            index: IndexSpec::graph(),
-            vectors,
-            search: None,
-            memory_budget: None,
-        }
+        CollectionConfig { dimension, metric, index: IndexSpec::graph(), vectors, search: None }
     }
 
     /// The preset for least memory: vectors of a byte a number
@@ -296,30 +288,6 @@ impl CollectionConfig {
         self
     }
 
-    /// Bytes that the collection may hold: see
-    /// [`EngineBuilder::memory_budget`](crate::EngineBuilder::memory_budget), which
-    /// bounds all collections together. Default: no budget.
-    ///
-    /// ```
-    /// use vecino::{CollectionConfig, Engine, Metric};
-    /// let engine = Engine::builder().build()?;
-    /// let config = CollectionConfig::new(384, Metric::Cosine).memory_budget(64 << 20);
-    /// let notes = engine.create_collection("notes", config)?;
-    /// assert_eq!(notes.stats().budget.limit, Some(64 << 20));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn memory_budget(mut self, bytes: usize) -> CollectionConfig {
-        self.memory_budget = Some(bytes);
-        self
-    }
-
-    /// Bytes that it may hold, if that was said.
-    #[must_use]
-    pub fn memory_budget_bytes(&self) -> Option<usize> {
-        self.memory_budget
-    }
-
     /// The dimension.
     #[must_use]
     pub fn dimension(&self) -> usize {
@@ -366,8 +334,6 @@ impl CollectionConfig {
         if let IndexSpec::Pq(codes) = &self.index {
             codes.check(self.dimension)?;
         }
-        let budget = self.memory_budget.unwrap_or(usize::MAX);
-        bounded("memory_budget", budget, 1, usize::MAX)?;
         if let Some(params) = self.search {
             params.check()?;
             if let Goal::Breadth(ef_search) = params.goal() {
@@ -375,21 +341,6 @@ impl CollectionConfig {
             }
         }
         Ok(())
-    }
-
-    /// Bytes of an index for a record: blocks of links and of codes, and where they stand.
-    pub(super) fn index_row_bytes(&self) -> usize {
-        const WORD: usize = size_of::<u32>();
-        match self.index {
-            IndexSpec::Flat => 0,
-            IndexSpec::Graph(graph) => {
-                graph.degree * WORD + graph.code_bytes.unwrap_or(defaults::CODE_BYTES) + 6 * WORD
-            }
-            IndexSpec::Hnsw(graph) => (2 * graph.m + 4) * WORD,
-            // Its number in a list, its place there, and its code.
-            IndexSpec::Ivf(lists) => 3 * WORD + lists.code_bytes(),
-            IndexSpec::Pq(codes) => 3 * WORD + codes.code_bytes(),
-        }
     }
 
     /// A new, empty index for one shard.

@@ -18,7 +18,7 @@ pub struct Bytes {
     pub payload: usize,
     /// Indexes.
     pub index: usize,
-    /// The map from ids to rows.
+    /// The map from ids to rows (estimated from its number of entries).
     pub directory: usize,
 }
 
@@ -49,18 +49,6 @@ impl VectorBytes {
     pub fn total(&self) -> usize {
         self.bytes + self.half + self.full
     }
-}
-
-/// A memory budget: see [`EngineBuilder::memory_budget`](crate::EngineBuilder::memory_budget).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct BudgetStats {
-    /// Bytes that it allows; none: there is no budget.
-    pub limit: Option<usize>,
-    /// Bytes that count against it: what is held, and what was promised to
-    /// writes that were accepted. May be more than the limit: deletes and
-    /// replacements are always taken, and folders are opened whatever they hold.
-    pub used: usize,
 }
 
 /// One shard, as of the newest snapshot.
@@ -111,8 +99,6 @@ pub struct CollectionStats {
     pub distances: u64,
     /// Memory.
     pub bytes: Bytes,
-    /// What counts against its memory budget.
-    pub budget: BudgetStats,
     /// Every shard.
     pub shards: Vec<ShardStats>,
     /// What searches to a target come to.
@@ -147,8 +133,6 @@ pub struct EngineStats {
     pub rows: usize,
     /// Memory of all of them.
     pub bytes: usize,
-    /// What counts against the engine's memory budget.
-    pub budget: BudgetStats,
 }
 
 pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
@@ -187,7 +171,6 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         searches: shared.context.searches.sum(),
         distances: shared.context.distances.sum(),
         bytes,
-        budget: BudgetStats { limit: shared.account.limit(), used: shared.account.used() },
         shards,
         tuning: tuning::of_published(&published),
         left_out: shared.context.health.left_out().collect(),
@@ -207,7 +190,6 @@ pub(super) fn of_engine<'a>(core: &Core, collections: impl Iterator<Item = &'a C
         collections: 0,
         rows: 0,
         bytes: 0,
-        budget: BudgetStats { limit: core.budget.limit(), used: core.budget.used() },
     };
     for collection in collections.map(of_collection) {
         stats.collections += 1;

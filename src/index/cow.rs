@@ -76,17 +76,6 @@ impl Versions {
         self.alive.len() <= 1
     }
 
-    /// The number of the newest version that was published.
-    pub(crate) fn newest(&self) -> u64 {
-        self.next.saturating_sub(1)
-    }
-
-    /// True when a version up to this number may still be read.
-    pub(crate) fn any_up_to(&self, version: u64) -> bool {
-        let mut old = self.alive.iter().take_while(|(number, _)| *number <= version);
-        old.any(|(_, receipt)| !receipt.is_released())
-    }
-
     /// Ends the making of the version: the lease belongs into it.
     pub(crate) fn publish(&mut self) -> Lease {
         let (lease, receipt) = lease();

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::cells::{Cell, Cells, CellsView};
+use super::cells::{Cells, CellsView};
 use super::directory::Directory;
 use super::leases::{Leases, ViewNumber};
 use super::mutation::NewRow;
@@ -59,9 +59,6 @@ const LOOKED_DIVISOR: usize = 4;
 
 /// Entries that are not worth a sweep.
 const SWEEP_LEAST: usize = 64;
-
-/// Bytes that stand beside the vector of a row.
-pub(crate) const CELL_BYTES: usize = size_of::<Cell>() + size_of::<ViewNumber>();
 
 /// All rows of one shard.
 pub(crate) struct RowStore {
@@ -325,7 +322,6 @@ impl RowStore {
     /// Prunes directory entries that no held view needs any more.
     pub(crate) fn prune(&mut self, directory: &dyn Directory) {
         let oldest = self.leases.oldest();
-        self.cells.forget_lost();
         self.detached_vectors.retain(|_, since| *since > oldest);
         self.detached_cells.retain(|_, since| *since > oldest);
         let leases = &self.leases;
@@ -389,24 +385,11 @@ impl RowStore {
 
     /// Bytes of the vectors by format, narrowest first.
     pub(crate) fn vector_bytes(&self) -> [usize; 3] {
-        [Format::Bytes, Format::Half, Format::Full].map(|format| self.vectors.bytes(format))
-    }
-
-    /// Bytes from one vector to the next where they are widest.
-    pub(crate) fn stride(&self) -> usize {
-        self.vectors.stride()
-    }
-
-    /// Bytes of texts of ids.
-    pub(crate) fn id_bytes(&self) -> usize {
-        self.cells.heap_bytes()
+        [Format::Bytes, Format::Half, Format::Full].map(|format| self.vectors.view().bytes(format))
     }
 
     pub(crate) fn cell_bytes(&self) -> usize {
-        self.cells.bytes()
-            + self.first_views.capacity() * size_of::<ViewNumber>()
-            + self.free.capacity() * size_of::<Retired>()
-            + self.unlisted.capacity() * size_of::<Unlisted>()
+        self.cells.bytes() + self.first_views.capacity() * size_of::<ViewNumber>()
     }
 }
 

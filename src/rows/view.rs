@@ -31,14 +31,6 @@ pub(crate) struct ShardMeasure {
     pub(crate) row_bytes: usize,
     pub(crate) payload_bytes: usize,
     pub(crate) index_bytes: usize,
-    /// Live rows after the last complete write.
-    pub(crate) live: usize,
-    /// Rows that have memory for their vectors.
-    pub(crate) capacity: usize,
-    /// Bytes from one vector to the next where they are widest.
-    pub(crate) stride: usize,
-    /// Bytes of texts of ids, beside the rows.
-    pub(crate) id_bytes: usize,
     /// The kind of the index.
     pub(crate) index_kind: &'static str,
 }

@@ -575,8 +575,7 @@ impl<T> ShardState<T> {
         ShardView::new(&mut self.rows, parts)
     }
 
-    /// Counts and sizes.
-    pub(crate) fn measure(&self) -> ShardMeasure {
+    fn measure(&self) -> ShardMeasure {
         ShardMeasure {
             tail: self.sealed.iter().map(|batch| batch.absorb.len()).sum::<usize>() + self.open.len(),
             indexed: self.index.version().len(),
@@ -590,10 +589,6 @@ impl<T> ShardState<T> {
             row_bytes: self.rows.cell_bytes(),
             payload_bytes: self.rows.payloads().bytes(),
             index_bytes: self.index.bytes(),
-            live: self.live_applied,
-            capacity: self.rows.vectors().capacity(),
-            stride: self.rows.stride(),
-            id_bytes: self.rows.id_bytes(),
             index_kind: self.index.kind(),
         }
     }

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use tracing::{debug, debug_span, error, info, trace};
 
 use super::batch::AbsorbJob;
-use super::budget::Meter;
 use super::command::{Background, CollectionId, Keep, Note, Report, ShardQuery, Signal, Width, WriteCommand};
 use super::journal::{Journal, LogFault, logged};
 use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
@@ -45,7 +44,6 @@ const SETTLE_MOST: Duration = Duration::from_secs(1);
 /// A shard on this worker.
 struct Hosted {
     state: ShardState<Keep>,
-    meter: Meter,
     troubles: Troubles,
     rebuilder: Arc<dyn Rebuilder>,
     /// The job that is under way: others are of a state that was given up.
@@ -162,7 +160,6 @@ impl Worker {
                 let settling = hosted.state.settle();
                 hosted.settled = settling == Settling::Settled;
                 hosted.changed = settling == Settling::Stepped;
-                hosted.meter.show(&hosted.state.measure());
                 Ok(())
             });
         }
@@ -320,20 +317,17 @@ impl Worker {
             error!(worker = self.number, %fault, "log failed");
         }
         self.ports.log_fault.set(fault.clone());
-        self.shards.values().for_each(|hosted| hosted.meter.wake());
         self.ports.reports.send(Report::LogFailed);
     }
 
     fn take_write(&mut self, command: WriteCommand, permit: Permit) {
         match command {
-            WriteCommand::Create { collection, state, rebuilder, meter } => {
-                self.host(collection, *state, rebuilder, meter);
-            }
-            WriteCommand::Write { collection, seq, mutations, verdict, grant, .. } => {
+            WriteCommand::Create { collection, state, rebuilder } => self.host(collection, *state, rebuilder),
+            WriteCommand::Write { collection, seq, mutations, verdict, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
                     let keep = match verdict {
-                        Some(verdict) => Keep::Decided { verdict, _permit: permit, _grant: grant },
-                        None => Keep::Place { _permit: permit, _grant: grant },
+                        Some(verdict) => Keep::Decided { verdict, _permit: permit },
+                        None => Keep::Place { _permit: permit },
                     };
                     hosted.state.enqueue(seq, mutations, keep);
                 }
@@ -361,17 +355,10 @@ impl Worker {
         }
     }
 
-    fn host(
-        &mut self,
-        collection: CollectionId,
-        mut state: ShardState<Keep>,
-        rebuilder: Arc<dyn Rebuilder>,
-        meter: Meter,
-    ) {
+    fn host(&mut self, collection: CollectionId, mut state: ShardState<Keep>, rebuilder: Arc<dyn Rebuilder>) {
         let hosted = Hosted {
             troubles: Troubles::new(Arc::new(state.view())),
             rebuilder,
-            meter,
             job: 0,
             changed: state.has_batches(),
             settled: true,
@@ -432,7 +419,6 @@ impl Worker {
                 hosted.changed = false;
                 hosted.settled = false;
                 let view = Arc::new(hosted.state.view());
-                hosted.meter.show(&view.measure());
                 hosted.troubles.shows(Arc::clone(&view));
                 ports.send(Report::View { collection, shard, view });
                 while let Some(Keep::Optimized { done, .. }) = hosted.state.optimized() {

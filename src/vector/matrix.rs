@@ -10,7 +10,7 @@
 //! matrix of vectors that need floats is written as floats from its first row
 //! on, and no chunk is copied for this more than twice.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use super::aligned::AlignedBytes;
 use super::format::{Format, Stored, halves, near_steps, whole_steps};
@@ -72,12 +72,6 @@ impl Shape {
         let chunk = self.chunk(row);
         (chunk as usize, (row - chunk * self.rows) as usize)
     }
-}
-
-/// Rows that have memory once a matrix was filled with so many.
-pub(crate) fn rows_with_memory(dim: usize, rows: usize) -> usize {
-    let full = Shape::new(dim).chunk_rows();
-    if rows < full { rows.next_power_of_two().clamp(FIRST_ROWS, full) } else { rows.next_multiple_of(full) }
 }
 
 /// Rows of one format.
@@ -237,8 +231,6 @@ pub(crate) struct Matrix {
     /// The format of new chunks: the widest that was needed so far.
     widest: Format,
     rounding: Rounding,
-    /// Chunks that only views taken before have.
-    replaced: Vec<Weak<Chunk>>,
     /// The row that is being written.
     encoded: Encoded,
 }
@@ -269,11 +261,12 @@ impl Matrix {
             VectorStorage::Byte if bytes_pay => Rounding::Rounded,
             _ => Rounding::None,
         };
+        let mut formats = Format::ALL.into_iter().filter(|format| format.pays(dim));
+        let widest = if storage == VectorStorage::Full { None } else { formats.next() };
         Matrix {
             view: MatrixView { chunks: Arc::default(), shape: Shape::new(dim), kernels: kernels() },
-            widest: storage.narrowest(dim),
+            widest: widest.unwrap_or(Format::Full),
             rounding,
-            replaced: Vec::new(),
             encoded: Encoded::default(),
         }
     }
@@ -300,18 +293,12 @@ impl Matrix {
         let mut chunks = Vec::clone(&self.view.chunks);
         let rows = if capacity < full { (capacity * 2).clamp(FIRST_ROWS, full) } else { full };
         let smaller = if capacity < full { chunks.pop() } else { None };
-        chunks.push(Arc::new(match &smaller {
+        chunks.push(Arc::new(match smaller {
             Some(smaller) => smaller.copy(dim, rows)?,
             None => Chunk::new(dim, self.widest, rows)?,
         }));
         self.view.chunks = Arc::new(chunks);
-        self.lose(smaller);
         Ok(())
-    }
-
-    /// Bytes from one row to the next where they are widest.
-    pub(crate) fn stride(&self) -> usize {
-        self.widest.stride(self.view.shape.dim)
     }
 
     /// The number of the chunk of a row: what `detach` copies.
@@ -324,9 +311,7 @@ impl Matrix {
     pub(crate) fn truncate(&mut self, rows: Row) -> Row {
         let kept = rows.div_ceil(self.view.shape.rows) as usize;
         if kept < self.view.chunks.len() {
-            let lost = self.view.chunks[kept..].to_vec();
             self.view.chunks = Arc::new(self.view.chunks[..kept].to_vec());
-            self.lose(lost);
         }
         self.view.capacity() as Row
     }
@@ -346,22 +331,8 @@ impl Matrix {
 
     fn replace(&mut self, at: usize, chunk: Chunk) {
         let mut chunks = Vec::clone(&self.view.chunks);
-        let before = std::mem::replace(&mut chunks[at], Arc::new(chunk));
+        chunks[at] = Arc::new(chunk);
         self.view.chunks = Arc::new(chunks);
-        self.lose(Some(before));
-    }
-
-    /// Later views have these chunks no more; those from before may.
-    fn lose(&mut self, chunks: impl IntoIterator<Item = Arc<Chunk>>) {
-        self.replaced.retain(|chunk| chunk.strong_count() > 0);
-        self.replaced.extend(chunks.into_iter().map(|chunk| Arc::downgrade(&chunk)));
-    }
-
-    /// Bytes of all chunks of a format, with those that only older views keep.
-    pub(crate) fn bytes(&self, format: Format) -> usize {
-        let replaced = self.replaced.iter().filter_map(Weak::upgrade);
-        let replaced = replaced.filter(|chunk| chunk.format == format).map(|chunk| chunk.buffer.bytes());
-        self.view.bytes(format) + replaced.sum::<usize>()
     }
 
     /// Puts a vector and its scale into a row that has memory. True when its

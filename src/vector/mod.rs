@@ -7,8 +7,7 @@ mod space;
 mod storage;
 
 pub(crate) use format::Format;
-pub(crate) use matrix::{Matrix, MatrixView, OutOfMemory, rows_with_memory};
+pub(crate) use matrix::{Matrix, MatrixView, OutOfMemory};
 pub use space::VectorError;
 pub(crate) use space::{BLOCK, Space};
-pub(crate) use storage::Ruler;
 pub use storage::VectorStorage;

@@ -107,8 +107,6 @@ pub(crate) struct QuantizedGraph {
     links: Links,
     codes: Option<CodeBlocks>,
     newest: Arc<GraphVersion>,
-    /// Bytes that only versions up to a number keep: all was laid anew then.
-    left: Vec<(u64, usize)>,
 }
 
 impl QuantizedGraph {
@@ -124,7 +122,7 @@ impl QuantizedGraph {
             is_laid_out: true,
             _lease: versions.publish(),
         });
-        QuantizedGraph { versions, links, codes: None, newest, left: Vec::new() }
+        QuantizedGraph { versions, links, codes: None, newest }
     }
 
     /// The graph that was saved of `held` rows below `limit`, over vectors of
@@ -157,7 +155,7 @@ impl QuantizedGraph {
             is_laid_out,
             _lease: versions.publish(),
         });
-        Ok(QuantizedGraph { versions, links, codes, newest, left: Vec::new() })
+        Ok(QuantizedGraph { versions, links, codes, newest })
     }
 
     fn commit_change(&mut self, plan: GraphPlan) {
@@ -188,7 +186,6 @@ impl QuantizedGraph {
 
     /// Nothing is held any more: no more memory is needed than at first.
     fn begin_anew(&mut self, options: GraphOptions) {
-        self.leave();
         let epoch = self.versions.begin();
         self.links = Links::new(options.links());
         self.codes = None;
@@ -202,21 +199,7 @@ impl QuantizedGraph {
         });
     }
 
-    /// What older versions hold is theirs alone from now on.
-    fn leave(&mut self) {
-        let bytes = self.bytes_of_newest();
-        let versions = &self.versions;
-        self.left.retain(|(version, _)| versions.any_up_to(*version));
-        self.left.push((versions.newest(), bytes));
-    }
-
-    fn bytes_of_newest(&self) -> usize {
-        let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes);
-        self.links.bytes() + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes()
-    }
-
     fn commit_relaid(&mut self, relaid: Relaid) {
-        self.leave();
         let before = Arc::clone(&self.newest);
         let epoch = self.versions.begin();
         let graph = self.links.replace(relaid.links, epoch, &self.versions);
@@ -272,8 +255,8 @@ impl Index for QuantizedGraph {
     }
 
     fn bytes(&self) -> usize {
-        let left = self.left.iter().filter(|(version, _)| self.versions.any_up_to(*version));
-        self.bytes_of_newest() + left.map(|(_, bytes)| bytes).sum::<usize>()
+        let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes);
+        self.links.bytes() + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes()
     }
 
     fn kind(&self) -> &'static str {

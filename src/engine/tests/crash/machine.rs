@@ -208,7 +208,6 @@ impl Machine {
                             mutations,
                             log,
                             verdict: None,
-                            grant: None,
                         });
                     }
                     return;
