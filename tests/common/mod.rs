@@ -1,6 +1,7 @@
 //! Helpers of the integration tests: seeded numbers, a naive twin of the
 //! engine, a watchdog, a small executor. Standard library only.
 
+#![allow(clippy::print_stderr, reason = "the watchdog says what it ended")]
 #![allow(dead_code, reason = "every test file is a crate of its own and uses a part of this")]
 
 use std::collections::BTreeMap;
