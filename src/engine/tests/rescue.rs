@@ -80,12 +80,14 @@ fn turmoil(items: &Collection, model: &mut Model, seed: u64, operations: usize) 
     let mut random = Random(seed);
     let mut held = Vec::new();
     for number in 0..operations {
-        if random.below(6) == 0 {
+        let is_lit = random.below(6) == 0;
+        if is_lit {
             let after = random.below(150) as usize;
             light(items, random.below(WORKERS as u64) as usize, after, 1 + random.below(2) as u32);
         }
         let write = operate(items, model, &mut random);
-        if random.below(4) == 0 {
+        // Defects without any progress between them add up.
+        if is_lit || random.below(4) == 0 {
             write.wait().unwrap();
         }
         if number % 50 == 20 {
