@@ -15,10 +15,11 @@ fn vector(id: u64, dim: usize) -> Vec<f32> {
 }
 
 /// Every kind of index.
+#[allow(clippy::expect_used, reason = "a test may fail loudly")]
 fn indexes() -> [IndexSpec; 6] {
-    let named = |name: &str| name.parse().unwrap();
     let (graph, hnsw) = (IndexSpec::graph(), IndexSpec::hnsw());
-    [IndexSpec::Flat, graph, hnsw, IndexSpec::ivf(), named("IVF20,PQ12x4fsr"), named("PQ12x4fs")]
+    let [lists, codes] = ["IVF20,PQ12x4fsr", "PQ12x4fs"].map(|name| name.parse().expect("a name"));
+    [IndexSpec::Flat, graph, hnsw, IndexSpec::ivf(), lists, codes]
 }
 
 #[test]
