@@ -23,9 +23,8 @@ use std::time::Duration;
 
 use common::{METRICS, Rng, block_on, index_specs, watchdog};
 use vecino::{
-    Answer, BuildError, Collection, CollectionConfig, CollectionError, Engine, GraphConfig, HnswConfig,
-    IndexSpec, IvfConfig, IvfStorage, Metric, PqConfig, Query, Record, RecordId, SearchError, Seq,
-    VectorError, WaitError, WriteError,
+    Answer, BuildError, Collection, CollectionConfig, CollectionError, Engine, HnswConfig, IndexSpec, Metric,
+    Query, Record, RecordId, SearchError, Seq, VectorError, WaitError, WriteError,
 };
 
 const ISA: &str = "VECINO_ISA";
@@ -386,89 +385,6 @@ fn names_of_collections_have_bounds_and_are_unique() {
     assert_eq!(engine.drop_collection("absent").unwrap_err(), absent());
     engine.drop_collection("a").unwrap();
     assert_eq!(create("a").unwrap(), "a");
-}
-
-#[test]
-fn settings_outside_their_bounds_are_named_with_their_value() {
-    let _watchdog = watchdog(20);
-    let engine = Engine::builder().build().unwrap();
-    let graph = HnswConfig::default();
-    let dims = |dim| CollectionConfig::new(dim, Metric::L2);
-    let with = |graph| dims(2).index(IndexSpec::Hnsw(graph));
-    let codes = GraphConfig::default();
-    let coded = |codes| dims(2).index(IndexSpec::Graph(codes));
-    let lists = IvfConfig::default();
-    let listed = |lists| dims(8).index(IndexSpec::Ivf(lists));
-    let cut = |num_subquantizers, bits_per_code| {
-        listed(lists.storage(IvfStorage::Pq { num_subquantizers, bits_per_code }))
-    };
-    let all = |codes| dims(8).index(IndexSpec::Pq(codes));
-    let refused = [
-        (listed(lists.nlist(1)), "nlist", 1),
-        (listed(lists.nlist(usize::MAX)), "nlist", usize::MAX),
-        (listed(lists.nprobe(0)), "nprobe", 0),
-        (listed(lists.nprobe(usize::MAX)), "nprobe", usize::MAX),
-        (listed(lists.oversample(0)), "oversample", 0),
-        (listed(lists.oversample(usize::MAX)), "oversample", usize::MAX),
-        (cut(0, 4), "num_subquantizers", 0),
-        (cut(9, 4), "num_subquantizers", 9),
-        (cut(8, 5), "bits_per_code", 5),
-        (all(PqConfig::new(0)), "num_subquantizers", 0),
-        (all(PqConfig::new(usize::MAX)), "num_subquantizers", usize::MAX),
-        (all(PqConfig::new(8).bits_per_code(0)), "bits_per_code", 0),
-        (all(PqConfig::new(8).ef_search(0)), "ef_search", 0),
-        (dims(0), "dimension", 0),
-        (dims(65_537), "dimension", 65_537),
-        (dims(usize::MAX), "dimension", usize::MAX),
-        (with(graph.m(1)), "m", 1),
-        (with(graph.m(513)), "m", 513),
-        (with(graph.ef_construction(0)), "ef_construction", 0),
-        (with(graph.ef_construction(10_001)), "ef_construction", 10_001),
-        (with(graph.ef_search(0)), "ef_search", 0),
-        (with(graph.ef_search(usize::MAX)), "ef_search", usize::MAX),
-        (coded(codes.ef_construction(0)), "ef_construction", 0),
-        (coded(codes.ef_construction(10_001)), "ef_construction", 10_001),
-        (coded(codes.ef_search(0)), "ef_search", 0),
-        (coded(codes.ef_search(usize::MAX)), "ef_search", usize::MAX),
-        (coded(codes.code_bits(0)), "code_bits", 0),
-        (coded(codes.code_bits(5)), "code_bits", 5),
-        (coded(codes.code_bits(usize::MAX)), "code_bits", usize::MAX),
-        (coded(codes.code_bytes(0)), "code_bytes", 0),
-        (coded(codes.code_bytes(100)), "code_bytes", 100),
-        (coded(codes.code_bytes(1_024)), "code_bytes", 1_024),
-        (coded(codes.code_bits(4).code_bytes(usize::MAX)), "code_bytes", usize::MAX),
-    ];
-    for (config, name, wrong) in refused {
-        match engine.create_collection("items", config) {
-            Err(CollectionError::Setting { parameter, value, least, most }) => {
-                assert_eq!((parameter, value), (name, wrong));
-                // Of codes, not every number between the bounds is allowed.
-                assert!(
-                    value < least || value > most || name.starts_with("code_") || name == "bits_per_code"
-                );
-            }
-            other => panic!("{config:?}: {other:?}"),
-        }
-    }
-    assert!(engine.collections().is_empty());
-    let builders = [
-        (Engine::builder().workers(0), 0),
-        (Engine::builder().workers(65), 65),
-        (Engine::builder().mailbox_capacity(0), 0),
-        (Engine::builder().mailbox_capacity(usize::MAX), usize::MAX),
-        (Engine::builder().pool_threads(0), 0),
-        (Engine::builder().pool_threads(100_000), 100_000),
-        (Engine::builder().publish_interval(Duration::from_secs(11)), 11_000),
-        (Engine::builder().publish_interval(Duration::MAX), usize::MAX),
-    ];
-    for (builder, wrong) in builders {
-        match builder.clone().build() {
-            Err(BuildError::Setting { value, least, most, .. }) => {
-                assert!(value == wrong && (value < least || value > most));
-            }
-            other => panic!("{builder:?}: {other:?}"),
-        }
-    }
 }
 
 #[test]
