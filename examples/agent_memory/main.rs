@@ -61,7 +61,7 @@ const LEARNED: &[&str] = &[
 ];
 
 fn main() -> Result<()> {
-    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let asked: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--quick").collect();
     let folder = std::env::temp_dir().join(format!("vecino-agent-memory-{}", std::process::id()));
     learn(&folder)?;
     let questions = if asked.is_empty() {

@@ -30,7 +30,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 const SHOWN: usize = 5;
 
 fn main() -> Result<()> {
-    let world = match std::env::args().nth(1) {
+    // It is quick in any case.
+    let world = match std::env::args().skip(1).find(|argument| argument != "--quick") {
         Some(folder) => movielens::read(folder.as_ref())?,
         None => films::made_up(),
     };
