@@ -7,9 +7,9 @@
 //! deletes and optimizes, readers check every hit against their snapshot.
 //!
 //! `VECINO_CHURN_ROWS` and `VECINO_CHURN_TURNOVERS` set the size (1,500 and 12).
-//! The ignored tests are the long form, 100 turnovers of 4,000 records;
+//! The ignored tests are the long form, 100 turnovers of 4,000 records:
 //! `VECINO_CHURN_ROWS=20000 cargo test --release --test churn -- --ignored
-//! --nocapture a_hundred_turnovers_of_a_graph` is what design.md reports.
+//! --nocapture a_hundred_turnovers_of_a_graph` (of 20,000).
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly")]
 
