@@ -33,6 +33,14 @@ impl RowSet {
         was
     }
 
+    /// The set without some rows, then with others.
+    pub(crate) fn after(&self, gone: &[Row], come: &[Row]) -> RowSet {
+        let mut rows = self.clone();
+        gone.iter().for_each(|row| _ = rows.remove(*row));
+        come.iter().for_each(|row| _ = rows.insert(*row));
+        rows
+    }
+
     #[inline]
     pub(crate) fn contains(&self, row: Row) -> bool {
         self.words.get(row as usize / 64).is_some_and(|word| word & (1 << (row % 64)) != 0)

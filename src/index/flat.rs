@@ -128,16 +128,6 @@ pub(super) fn membership(held: &RowSet, expected: &mut dyn Iterator<Item = Row>)
     defects
 }
 
-impl FlatVersion {
-    /// The rows that are held after a change.
-    fn after(&self, absorb: &[Row], forget: &[Row]) -> RowSet {
-        let mut held = self.held.clone();
-        forget.iter().for_each(|row| _ = held.remove(*row));
-        absorb.iter().for_each(|row| _ = held.insert(*row));
-        held
-    }
-}
-
 impl IndexVersion for FlatVersion {
     fn len(&self) -> usize {
         self.held.len()
@@ -162,7 +152,7 @@ impl IndexVersion for FlatVersion {
     }
 
     fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan {
-        let after = || self.after(batch.absorb, batch.forget).iter().collect();
+        let after = || self.held.after(batch.forget, batch.absorb).iter().collect();
         let turn = Turn {
             absorb: batch.absorb,
             held: &after,
@@ -198,7 +188,7 @@ impl Index for Flat {
 
     fn commit(&mut self, plan: Plan) {
         let Ok(change) = plan.0.downcast::<Change>() else { return };
-        let held = self.newest.after(&change.absorb, &change.forget);
+        let held = self.newest.held.after(&change.forget, &change.absorb);
         let epoch = self.versions.begin();
         match (change.codes, &mut self.codes) {
             (SiftedChange::Replace(codes), own) => *own = Some(codes),

@@ -88,6 +88,14 @@ pub(crate) struct ShardRequest<'a> {
     pub(crate) directory: &'a dyn Directory,
 }
 
+impl<'a> ShardRequest<'a> {
+    /// What the index is asked for.
+    fn of_index(&self, admit: Option<&'a (dyn Fn(Row) -> bool + 'a)>) -> Request<'a> {
+        let ShardRequest { query, k, ef, bound, ends, .. } = *self;
+        Request { query, k, ef, bound, admit, ends }
+    }
+}
+
 /// Working memory of a shard search.
 #[derive(Default)]
 pub(crate) struct ShardScratch {
@@ -258,15 +266,7 @@ impl ShardView {
 
     /// `visible` says which rows the request may see.
     fn index_request<'a>(&self, request: &ShardRequest<'a>, visible: &'a dyn Fn(Row) -> bool) -> Request<'a> {
-        let admit = if self.shows_whole_index(request.at) { None } else { Some(visible) };
-        Request {
-            query: request.query,
-            k: request.k,
-            ef: request.ef,
-            bound: request.bound,
-            admit,
-            ends: request.ends,
-        }
+        request.of_index(if self.shows_whole_index(request.at) { None } else { Some(visible) })
     }
 
     fn search_index(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
@@ -291,14 +291,7 @@ impl ShardView {
         admit: &dyn Fn(Row) -> bool,
         scratch: &mut ShardScratch,
     ) -> Effort {
-        let inner = Request {
-            query: request.query,
-            k: request.k,
-            ef: request.ef,
-            bound: request.bound,
-            admit: Some(admit),
-            ends: request.ends,
-        };
+        let inner = request.of_index(Some(admit));
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found)
     }
@@ -314,14 +307,7 @@ impl ShardView {
         if self.parts.index.is_exact() {
             return Some(self.walk(request, admit, scratch));
         }
-        let inner = Request {
-            query: request.query,
-            k: request.k,
-            ef: request.ef,
-            bound: request.bound,
-            admit: Some(admit),
-            ends: request.ends,
-        };
+        let inner = request.of_index(Some(admit));
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search_exact(points, &inner, &mut scratch.index, &mut scratch.found)
     }
@@ -334,14 +320,7 @@ impl ShardView {
         rows: &mut dyn Iterator<Item = Row>,
         scratch: &mut ShardScratch,
     ) -> Option<Effort> {
-        let inner = Request {
-            query: request.query,
-            k: request.k,
-            ef: request.ef,
-            bound: request.bound,
-            admit: None,
-            ends: request.ends,
-        };
+        let inner = request.of_index(None);
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search_among(points, &inner, rows, &mut scratch.index, &mut scratch.found)
     }

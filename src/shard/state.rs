@@ -15,8 +15,8 @@ use crate::id::{RecordId, Row, Seq};
 use crate::index::{Index, Plan, Settling};
 use crate::payload::{Filter, Resolver};
 use crate::rows::{
-    Allocation, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView, Verdict,
-    ViewParts,
+    Allocation, Condition, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView,
+    Verdict, ViewParts,
 };
 use crate::vector::{Matrix, Space, VectorStorage};
 
@@ -248,16 +248,17 @@ impl<T> ShardState<T> {
             let Some(write) = self.pending.front_mut() else { break };
             let seq = write.seq;
             let next = match &mut write.work {
-                Work::Mutations { all, next, .. } => all.get(*next).map(|mutation| {
+                Work::Mutations { all, next, .. } if *next < all.len() => {
                     *next += 1;
-                    (mutation.clone(), all.len() - *next)
-                }),
-                Work::Optimize(_) => None,
+                    Some((Arc::clone(all), *next))
+                }
+                _ => None,
             };
             step.changed = true;
             match next {
-                Some((mutation, coming)) => {
-                    self.apply_decided(mutation, seq)?;
+                Some((all, next)) => {
+                    let coming = all.len() - next;
+                    self.apply(&all[next - 1], seq)?;
                     self.seal_if_due(seq, coming);
                     step.applied += 1;
                     if coming == 0 {
@@ -296,10 +297,9 @@ impl<T> ShardState<T> {
         self.decided.pop_front().map(|(_, keep, verdict)| (keep, verdict))
     }
 
-    /// Applies a mutation of the front write, under its condition if it has one.
-    fn apply_decided(&mut self, mutation: Mutation, seq: Seq) -> Result<(), Allocation> {
-        let Mutation::Conditional(new, condition) = mutation else { return self.apply(mutation, seq) };
-        let judged = self.judge(&new, condition);
+    /// Applies an upsert of the front write if its condition holds.
+    fn upsert_if(&mut self, new: &NewRow, condition: Condition, seq: Seq) -> Result<(), Allocation> {
+        let judged = self.judge(new, condition);
         if let Some(PendingWrite { work: Work::Mutations { verdict, .. }, .. }) = self.pending.front_mut() {
             *verdict = Some(judged.clone());
         }
@@ -343,25 +343,25 @@ impl<T> ShardState<T> {
         self.pending.extend(salvage.writes);
     }
 
-    fn apply(&mut self, mutation: Mutation, seq: Seq) -> Result<(), Allocation> {
+    fn apply(&mut self, mutation: &Mutation, seq: Seq) -> Result<(), Allocation> {
         match mutation {
             Mutation::Upsert(new) => self.upsert(new, seq),
-            Mutation::Conditional(..) => self.apply_decided(mutation, seq),
+            Mutation::Conditional(new, condition) => self.upsert_if(new, *condition, seq),
             Mutation::Delete(id) => {
-                if let Some(row) = self.live_row(&id) {
+                if let Some(row) = self.live_row(id) {
                     self.kill(row, seq);
                     self.live -= 1;
                 }
                 Ok(())
             }
             Mutation::DeleteWhere(filter) => {
-                self.delete_where(&filter, seq);
+                self.delete_where(filter, seq);
                 Ok(())
             }
             Mutation::Payload(update) => {
                 if let Some(row) = self.live_row(&update.id) {
                     let payloads = self.rows.payloads_mut();
-                    let after = update.edit.apply(payloads.get(row));
+                    let after = update.edit.clone().apply(payloads.get(row));
                     payloads.change(row, after, seq);
                 }
                 Ok(())
@@ -389,14 +389,14 @@ impl<T> ShardState<T> {
         }
     }
 
-    fn upsert(&mut self, new: NewRow, seq: Seq) -> Result<(), Allocation> {
+    fn upsert(&mut self, new: &NewRow, seq: Seq) -> Result<(), Allocation> {
         let before = self.live_row(&new.id);
-        let row = self.rows.insert(&new, seq)?;
+        let row = self.rows.insert(new, seq)?;
         match before {
             Some(before) => self.kill(before, seq),
             None => self.live += 1,
         }
-        self.directory.push(new.id, row);
+        self.directory.push(new.id.clone(), row);
         self.open.push(Entrant { row, ordinal: self.next_ordinal });
         self.open_rows.insert(row);
         self.next_ordinal += 1;

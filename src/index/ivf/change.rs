@@ -74,7 +74,7 @@ pub(super) fn change(
         Some(filed) => filed.training.is_due(count),
     };
     if is_due && count >= LEAST_ROWS {
-        let rows: Vec<Row> = version.after(&absorb, &forget).iter().collect();
+        let rows: Vec<Row> = version.held.after(&forget, &absorb).iter().collect();
         let trained = train(&version.options, points, &rows, executor);
         let fresh = file(&version.options, &trained, points, rows, executor);
         let lists = Lists::filled(Form(version.options.product), trained.coarse.lists(), &fresh);

@@ -147,9 +147,9 @@ impl Index for Ivf {
         let Ok(change) = plan.0.downcast::<Change>() else { return };
         let (before, epoch) = (Arc::clone(&self.newest), self.versions.begin());
         let (held, mut filed) = match *change {
-            Change::Set { absorb, forget } => (before.after(&absorb, &forget), None),
+            Change::Set { absorb, forget } => (before.held.after(&forget, &absorb), None),
             Change::Filed { fresh, forget } => {
-                let held = before.after(&fresh.rows, &forget);
+                let held = before.held.after(&forget, &fresh.rows);
                 if let (Some(lists), Some(filed)) = (&mut self.lists, &before.filed) {
                     lists.change(&filed.lists, &forget, &fresh, epoch);
                 }
@@ -160,7 +160,7 @@ impl Index for Ivf {
                 (held, filed)
             }
             Change::Trained { trained, lists, absorb, forget } => {
-                let held = before.after(&absorb, &forget);
+                let held = before.held.after(&forget, &absorb);
                 let training = Training { rows: held.len(), since: 0 };
                 let mut lists = *lists;
                 let view = lists.publish(epoch, &self.versions);
@@ -206,16 +206,6 @@ impl Index for Ivf {
 
     fn kind(&self) -> &'static str {
         if self.newest.options.is_exhaustive() { "pq" } else { "ivf" }
-    }
-}
-
-impl IvfVersion {
-    /// The rows that are held after a change.
-    fn after(&self, absorb: &[Row], forget: &[Row]) -> RowSet {
-        let mut held = self.held.clone();
-        forget.iter().for_each(|row| _ = held.remove(*row));
-        absorb.iter().for_each(|row| _ = held.insert(*row));
-        held
     }
 }
 
