@@ -1,6 +1,7 @@
 //! What time it is, handed in by whoever starts the engine.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -13,6 +14,41 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// measured with it. Called from the loops of searches that have a
     /// deadline, so it should take nanoseconds.
     fn elapsed(&self) -> Duration;
+
+    /// The time since the Unix epoch, 1970-01-01. Records expire by it. Should
+    /// it go back, the engine takes the latest time that it was told.
+    fn unix_time(&self) -> Duration;
+}
+
+/// The wall clock of an engine, which never goes back.
+#[derive(Debug)]
+pub(crate) struct Wall {
+    clock: Arc<dyn Clock>,
+    latest: AtomicU64,
+}
+
+impl Wall {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Wall {
+        Wall { clock, latest: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// Milliseconds since the Unix epoch. Writes only when there is a new one.
+    pub(crate) fn now(&self) -> u64 {
+        let now = milliseconds(self.clock.unix_time());
+        if now <= self.latest.load(Ordering::Relaxed) {
+            return self.latest.load(Ordering::Relaxed);
+        }
+        self.latest.fetch_max(now, Ordering::Relaxed).max(now)
+    }
+}
+
+/// Whole milliseconds of a time; never 0, which is no time.
+pub(crate) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX - 1).clamp(1, u64::MAX - 1)
 }
 
 /// A clock that stands still until it is told to go on.
@@ -45,5 +81,10 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.nanoseconds.load(Ordering::Acquire))
+    }
+
+    /// The same: the clock begins at the Unix epoch.
+    fn unix_time(&self) -> Duration {
+        self.elapsed()
     }
 }

@@ -65,7 +65,9 @@ fn main() -> Result<()> {
     let folder = std::env::temp_dir().join(format!("vecino-agent-memory-{}", std::process::id()));
     learn(&folder)?;
     let questions = if asked.is_empty() {
-        ["which restaurant can Mira eat at?", "what about the train to Porto?", "who won the match?"].map(String::from).into()
+        ["which restaurant can Mira eat at?", "what about the train to Porto?", "who won the match?"]
+            .map(String::from)
+            .into()
     } else {
         asked
     };
@@ -77,10 +79,8 @@ fn main() -> Result<()> {
 /// The first conversation.
 fn learn(folder: &Path) -> Result<()> {
     let engine = Engine::builder().open(folder)?;
-    let [working, episodes, facts, preferences] =
-        ["working", "episodes", "facts", "preferences"].map(|name| {
-            engine.create_collection(name, CollectionConfig::new(DIM, Metric::Cosine))
-        });
+    let [working, episodes, facts, preferences] = ["working", "episodes", "facts", "preferences"]
+        .map(|name| engine.create_collection(name, CollectionConfig::new(DIM, Metric::Cosine)));
     let (working, episodes, facts, preferences) = (working?, episodes?, facts?, preferences?);
 
     println!("In this conversation:");

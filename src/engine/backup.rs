@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::Engine;
 use super::clock::SystemClock;
@@ -12,7 +13,7 @@ use super::open::{Source, refused};
 use crate::error::{CheckpointError, CollectionError, FileError, Gone, LoadError};
 use crate::persist::Disk;
 use crate::persist::checkpoint::{self, Checkpoint, Meta};
-use crate::rows::NewRow;
+use crate::rows::{NEVER, NewRow};
 use crate::shard::{CollectionId, Note, reply};
 use crate::snapshot::{Calibrator, Helpers, Record, Screener, Snapshot};
 use crate::vector::Space;
@@ -178,6 +179,7 @@ impl Engine {
                 });
             }
         }
+        collection.note_expiries();
         collections.insert(name, collection.clone());
         Ok(collection)
     }
@@ -189,8 +191,18 @@ fn rewrite(checkpoint: &mut Checkpoint, collection: &Collection) -> Result<(), L
     let space = Space::new(config.metric(), config.dimension());
     for _ in 0..checkpoint.meta.shards {
         let shard = checkpoint.shard(&space, config.vector_storage(), &mut |_, _| {}, &mut |_| {})?;
-        let mut records =
-            shard.records().map(|NewRow { id, vector, .. }| Record::new(id, vector.into_vec())).peekable();
+        let mut records = shard
+            .records()
+            .map(|NewRow { id, vector, expires, .. }| {
+                let record = Record::new(id, vector.into_vec());
+                // Not the default of the collection once more.
+                if expires == NEVER {
+                    record.never_expires()
+                } else {
+                    record.expires_at(Duration::from_millis(expires))
+                }
+            })
+            .peekable();
         while records.peek().is_some() {
             collection.upsert_batch(records.by_ref().take(RECORDS_AT_A_TIME))?;
         }

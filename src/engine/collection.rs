@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::config::CollectionConfig;
 use super::core::Core;
 use super::stats::{self, CollectionStats};
-use crate::clock::Clock;
+use crate::clock::{Clock, Wall};
 use crate::coordinator::{Admission, AskCoordinator, Board, IdDirectory, Request};
 use crate::durability::Durability;
 use crate::error::{CollectionError, Gone};
@@ -52,6 +52,8 @@ pub(super) struct CollectionShared {
     pub(super) cell: Arc<SnapshotCell>,
     pub(super) context: Arc<Context>,
     dropped: AtomicBool,
+    /// Somebody looks after what expires.
+    pub(super) is_swept: AtomicBool,
 }
 
 /// The shards of a collection before anybody knows it.
@@ -98,7 +100,7 @@ impl Blueprint {
             config: config.encode(),
             directory: Arc::clone(&self.directory),
             helpers,
-            clock,
+            wall: Wall::new(clock),
             ef_search: config.ef_search(),
             search: config.search_params(),
             tuning: Tuning::new(calibrator),
@@ -133,6 +135,7 @@ impl Collection {
                 context: Arc::clone(&first.context),
                 cell: Arc::new(SnapshotCell::new(first)),
                 dropped: AtomicBool::new(false),
+                is_swept: AtomicBool::new(false),
             }),
             backpressure: Backpressure::default(),
             durability: core.durability,
@@ -158,6 +161,7 @@ impl Collection {
     pub(super) fn end(&self) {
         let shared = &self.shared;
         shared.dropped.store(true, Ordering::Release);
+        shared.core.sweeper.forget(shared.id);
         // A closed engine has forgotten it already.
         let _ = shared.request(Request::Unregister { collection: shared.id });
         for worker in &shared.core.writes {

@@ -10,6 +10,7 @@ use tracing::{error, info};
 use super::builder::EngineBuilder;
 use super::defaults;
 use super::files::Files;
+use super::sweeper::Sweeper;
 use crate::clock::Clock;
 use crate::coordinator::{Coordinator, Pool, Request};
 use crate::durability::Durability;
@@ -28,6 +29,7 @@ pub(super) struct Core {
     pub(super) pool: Arc<Pool>,
     pub(super) slow_query: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) sweeper: Arc<Sweeper>,
     /// The instruction set of the kernels.
     pub(super) isa: &'static str,
     /// What writes reach that do not say it.
@@ -93,6 +95,7 @@ impl Core {
             pool: Arc::clone(&pool),
             slow_query: builder.slow_query,
             clock: Arc::clone(&builder.clock),
+            sweeper: Arc::default(),
             isa: isa.name(),
             durability,
             log_fault: log_fault.clone(),
@@ -109,6 +112,8 @@ impl Core {
             Coordinator::new(request_inbox, report_inbox, lines.queries, jobs, pace, log_fault.clone());
         // From here on `core` ends whatever was started when it is dropped.
         core.spawn("vecino-coordinator".to_owned(), move || coordinator.run())?;
+        let sweeper = Arc::clone(&core.sweeper);
+        core.spawn("vecino-sweeper".to_owned(), move || sweeper.run())?;
         for (number, (writes, queries, signals)) in lines.inboxes.into_iter().enumerate() {
             let ports = WorkerPorts {
                 writes,
@@ -165,6 +170,7 @@ impl Core {
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sweeper.close();
         self.worker_signals.iter().for_each(|worker| worker.send(Signal::Close));
         self.reports.send(Report::Close);
         self.files().into_iter().for_each(|files| files.end());

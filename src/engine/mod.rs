@@ -8,6 +8,7 @@ mod config;
 mod clock;
 mod core;
 mod defaults;
+mod expiry;
 mod files;
 mod open;
 mod read;
@@ -16,6 +17,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod tuning;
+mod sweeper;
 mod write;
 
 use std::collections::BTreeMap;

@@ -8,6 +8,9 @@ use crate::metric::Metric;
 use crate::query::{Goal, SearchParams, Target};
 use crate::vector::VectorStorage;
 
+/// The tag of the default expiry, behind what every configuration has.
+const TTL: u8 = 1;
+
 impl CollectionConfig {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::default();
@@ -53,6 +56,10 @@ impl CollectionConfig {
         };
         out.u8(kind);
         out.u64(value);
+        if let Some(ttl) = self.default_ttl() {
+            out.u8(TTL);
+            out.u64(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        }
         out.into_bytes()
     }
 
@@ -98,8 +105,13 @@ impl CollectionConfig {
             3 => Some(SearchParams::p99(Duration::from_nanos(value))),
             _ => return Err(input.fault("the default of searches is unknown")),
         };
-        input.end()?;
-        let config = CollectionConfig::new(dimension, metric).index(index).vectors(storage);
+        let mut config = CollectionConfig::new(dimension, metric).index(index).vectors(storage);
+        while input.rest() > 0 {
+            match input.u8()? {
+                TTL => config = config.ttl(Duration::from_millis(input.u64()?)),
+                _ => return Err(input.fault("a setting is of an unknown kind")),
+            }
+        }
         let config = search.map_or(config, |search| config.search(search));
         let fault = input.fault("a setting is outside its bounds");
         config.check().map_err(|_| fault).map(|()| config)
@@ -121,13 +133,15 @@ mod tests {
                 .search(SearchParams::recall(0.95)),
             base.vectors(VectorStorage::Half),
             base.lean(),
+            base.ttl(Duration::from_secs(3)),
             CollectionConfig::new(3, Metric::Dot).search(SearchParams::p99(Duration::from_micros(70))),
         ];
         for config in all {
             let bytes = config.encode();
             assert_eq!(CollectionConfig::decode(&bytes), Ok(config));
             for cut in 0..bytes.len() {
-                assert!(CollectionConfig::decode(&bytes[..cut]).is_err());
+                // What may stand behind is missing as a whole, or broken off.
+                assert_ne!(CollectionConfig::decode(&bytes[..cut]), Ok(config));
             }
         }
         assert!(CollectionConfig::decode(&CollectionConfig::new(0, Metric::L2).encode()).is_err());

@@ -155,8 +155,10 @@ impl Parts {
             parts[0].1 = mutations;
         } else {
             for mutation in mutations {
-                let shard = shard_of(mutation.id(), shards);
-                parts[shard].1.push(mutation);
+                match mutation.id().map(|id| shard_of(id, shards)) {
+                    Some(shard) => parts[shard].1.push(mutation),
+                    None => parts.iter_mut().for_each(|(_, part)| part.push(mutation.clone())),
+                }
             }
         }
         // A write of nothing goes to one shard all the same: only what a worker
@@ -276,15 +278,20 @@ impl Collection {
     }
 
     pub(super) fn check_record(&self, position: usize, record: Record) -> Result<Mutation, WriteError> {
+        let (wall, default) = (&self.shared.context.wall, self.shared.config.default_ttl());
+        let expires = record.expiry_asked().resolve(|| wall.now(), default);
+        self.note_expiry(expires);
         let (id, mut vector) = record.into_parts();
         let storage = self.shared.config.vector_storage();
         match storage.admit(&self.shared.context.space, &mut vector) {
-            Ok(scale) => Ok(Mutation::Upsert(NewRow { id, vector: vector.into_boxed_slice(), scale })),
+            Ok(scale) => {
+                Ok(Mutation::Upsert(NewRow { id, vector: vector.into_boxed_slice(), scale, expires }))
+            }
             Err(fault) => Err(WriteError::Vector { id, position, fault }),
         }
     }
 
-    fn write(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
+    pub(super) fn write(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
         self.write_decided(mutations, None)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{RecordId, Seq};
-use crate::rows::{Condition, Mutation, NewRow};
+use crate::rows::{Condition, Mutation, NEVER, NewRow};
 use crate::vector::Space;
 
 /// What a write asks of a shard.
@@ -80,6 +80,12 @@ pub(crate) fn decode_id(input: &mut Decoder<'_>) -> Result<RecordId, Malformed> 
 pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
     match mutation {
         Mutation::Upsert(new) => {
+            if new.expires != NEVER {
+                out.u8(WITH_FIELDS);
+                out.u8(1);
+                out.u8(EXPIRES);
+                out.u64(new.expires);
+            }
             out.u8(0);
             encode_id(&new.id, out);
             out.size(new.vector.len());
@@ -89,8 +95,19 @@ pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
             out.u8(1);
             encode_id(id, out);
         }
-        Mutation::Conditional(new, condition) => {
+        Mutation::Touch { id, now, expires, gain } => {
+            out.u8(TOUCH);
+            encode_id(id, out);
+            [now, expires, gain].into_iter().for_each(|time| out.u64(*time));
+        }
+        Mutation::Expire { now, most } => {
+            out.u8(EXPIRE);
+            out.u64(*now);
+            out.u64(*most);
+        }
+        Mutation::Conditional(new, condition, now) => {
             out.u8(CONDITIONAL);
+            out.u64(*now);
             match condition {
                 Condition::Absent => out.u8(0),
                 Condition::Present => out.u8(1),
@@ -108,9 +125,18 @@ pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
     }
 }
 
-/// The kind of a mutation with a condition: the condition follows, and then the
-/// record as one that is put in without.
+/// The kind of a mutation with a condition: the time and the condition follow,
+/// and then the record as one that is put in without.
 const CONDITIONAL: u8 = 16;
+
+/// The kind of a record with further fields: their number follows, then each
+/// with its tag, then the record as one without.
+const WITH_FIELDS: u8 = 17;
+const TOUCH: u8 = 18;
+const EXPIRE: u8 = 19;
+
+/// The tag of the time at which a record expires.
+const EXPIRES: u8 = 1;
 
 fn decode_condition(input: &mut Decoder<'_>) -> Result<Condition, Malformed> {
     match input.u8()? {
@@ -128,10 +154,11 @@ pub(crate) fn decode_mutations(input: &mut Decoder<'_>, space: &Space) -> Result
     while input.rest() > 0 {
         mutations.push(match input.u8()? {
             CONDITIONAL => {
+                let now = input.u64()?;
                 let condition = decode_condition(input)?;
                 let kind = input.u8()?;
                 match decode_mutation(kind, input, space)? {
-                    Mutation::Upsert(new) => Mutation::Conditional(new, condition),
+                    Mutation::Upsert(new) => Mutation::Conditional(new, condition, now),
                     _ => return Err(input.fault("a condition is for no record")),
                 }
             }
@@ -149,8 +176,28 @@ fn decode_mutation(kind: u8, input: &mut Decoder<'_>, space: &Space) -> Result<M
             let count = input.count(size_of::<f32>())?;
             let vector = input.floats(count)?.into_boxed_slice();
             let scale = space.check(&vector).map_err(|_| fault)?;
-            Ok(Mutation::Upsert(NewRow { id, vector, scale }))
+            Ok(Mutation::Upsert(NewRow { id, vector, scale, expires: NEVER }))
         }
+        WITH_FIELDS => {
+            let mut expires = NEVER;
+            for _ in 0..input.u8()? {
+                match input.u8()? {
+                    EXPIRES => expires = input.u64()?,
+                    _ => return Err(input.fault("a field is of an unknown kind")),
+                }
+            }
+            let kind = input.u8()?;
+            input.check(kind == 0, "fields are of no record")?;
+            match decode_mutation(kind, input, space)? {
+                Mutation::Upsert(new) => Ok(Mutation::Upsert(NewRow { expires, ..new })),
+                other => Ok(other),
+            }
+        }
+        TOUCH => {
+            let id = decode_id(input)?;
+            Ok(Mutation::Touch { id, now: input.u64()?, expires: input.u64()?, gain: input.u64()? })
+        }
+        EXPIRE => Ok(Mutation::Expire { now: input.u64()?, most: input.u64()? }),
         1 => Ok(Mutation::Delete(decode_id(input)?)),
         _ => Err(input.fault("a mutation is of an unknown kind")),
     }
@@ -164,15 +211,22 @@ mod tests {
     #[test]
     fn mutations_are_read_back_as_they_were_and_bad_ones_are_refused() {
         let mut out = Encoder::default();
-        let new = |id: RecordId, x| NewRow { id, vector: Box::new([x, 4.0]), scale: 0.2 };
+        let new = |id: RecordId, x| NewRow { id, vector: Box::new([x, 4.0]), scale: 0.2, expires: NEVER };
         let all = [
             Mutation::Upsert(new(7.into(), 3.0)),
             Mutation::Delete("gone".into()),
             Mutation::Upsert(new("é".into(), -3.0)),
-            Mutation::Conditional(new(8.into(), 1.0), Condition::Absent),
-            Mutation::Conditional(new(8.into(), 2.0), Condition::Present),
-            Mutation::Conditional(new(9.into(), 2.0), Condition::Version(Seq(77))),
-            Mutation::Conditional(new("near".into(), 2.0), Condition::NotNear(0.5)),
+            Mutation::Conditional(new(8.into(), 1.0), Condition::Absent, 5),
+            Mutation::Conditional(new(8.into(), 2.0), Condition::Present, 6),
+            Mutation::Conditional(new(9.into(), 2.0), Condition::Version(Seq(77)), 7),
+            Mutation::Conditional(
+                NewRow { expires: 9, ..new("near".into(), 2.0) },
+                Condition::NotNear(0.5),
+                8,
+            ),
+            Mutation::Upsert(NewRow { expires: 1 << 40, ..new(3.into(), 2.0) }),
+            Mutation::Touch { id: 3.into(), now: 1, expires: 2, gain: 3 },
+            Mutation::Expire { now: 1, most: 2 },
         ];
         all.iter().for_each(|mutation| encode_mutation(mutation, &mut out));
         let bytes = out.into_bytes();

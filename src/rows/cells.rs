@@ -4,9 +4,10 @@ use std::cell::UnsafeCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::mutation::NEVER;
 use crate::id::{RecordId, Row, Seq};
 
-/// Rows of a full chunk, as a power of two: 40 KB.
+/// Rows of a full chunk, as a power of two: 48 KB.
 const SHIFT: u32 = 10;
 const CHUNK_ROWS: usize = 1 << SHIFT;
 
@@ -22,6 +23,8 @@ const UNBORN: u64 = u64::MAX;
 struct Cell {
     born: AtomicU64,
     died: AtomicU64,
+    /// Written before the row is shown, and never again while it is.
+    expires: AtomicU64,
     id: UnsafeCell<RecordId>,
 }
 
@@ -32,7 +35,12 @@ unsafe impl Sync for Cell {}
 
 impl Cell {
     fn unused() -> Cell {
-        Cell { born: AtomicU64::new(UNBORN), died: AtomicU64::new(0), id: UnsafeCell::new(RecordId::Num(0)) }
+        Cell {
+            born: AtomicU64::new(UNBORN),
+            died: AtomicU64::new(0),
+            expires: AtomicU64::new(NEVER),
+            id: UnsafeCell::new(RecordId::Num(0)),
+        }
     }
 }
 
@@ -61,6 +69,18 @@ impl CellsView {
             let died = cell.died.load(Ordering::Acquire);
             at.0 < died && cell.born.load(Ordering::Relaxed) <= at.0
         })
+    }
+
+    /// The same for who looks at a time: what has expired by then is not shown.
+    #[inline]
+    pub(super) fn shows(&self, row: Row, at: Seq, now: u64) -> bool {
+        self.visible(row, at) && self.expires(row) > now
+    }
+
+    /// When a row expires.
+    #[inline]
+    pub(super) fn expires(&self, row: Row) -> u64 {
+        self.cell(row).map_or(NEVER, |cell| cell.expires.load(Ordering::Relaxed))
     }
 
     /// The write that a row was born with.
@@ -155,12 +175,13 @@ impl Cells {
     /// No thread reads the row's id meanwhile: either the row is visible in no
     /// view that anybody holds, or its chunk was detached after the last view
     /// in which it was visible.
-    pub(super) unsafe fn write(&mut self, row: Row, id: RecordId, born: Seq) {
+    pub(super) unsafe fn write(&mut self, row: Row, id: RecordId, born: Seq, expires: u64) {
         if let Some(cell) = self.view.cell(row) {
             self.heap_bytes += id.heap_bytes();
             // SAFETY: exclusive by the caller's promise.
             let before = std::mem::replace(unsafe { &mut *cell.id.get() }, id);
             self.heap_bytes = self.heap_bytes.saturating_sub(before.heap_bytes());
+            cell.expires.store(expires, Ordering::Relaxed);
             cell.born.store(born.0, Ordering::Relaxed);
             cell.died.store(ALIVE, Ordering::Release);
         }
@@ -192,6 +213,7 @@ fn copy(cells: &[Cell], rows: usize) -> Chunk {
     let copied = cells.iter().map(|cell| Cell {
         born: AtomicU64::new(cell.born.load(Ordering::Relaxed)),
         died: AtomicU64::new(cell.died.load(Ordering::Relaxed)),
+        expires: AtomicU64::new(cell.expires.load(Ordering::Relaxed)),
         // SAFETY: copying is the writer's act, and it alone writes ids.
         id: UnsafeCell::new(unsafe { (*cell.id.get()).clone() }),
     });
@@ -206,7 +228,7 @@ mod tests {
         let mut cells = Cells::new();
         cells.reserve(row);
         // SAFETY: single thread, no view is held.
-        unsafe { cells.write(row, RecordId::Num(id), Seq(born)) };
+        unsafe { cells.write(row, RecordId::Num(id), Seq(born), NEVER) };
         cells
     }
 
@@ -226,7 +248,7 @@ mod tests {
         cells.kill(3, Seq(2));
         cells.detach(3);
         // SAFETY: the chunk was detached from `before`.
-        unsafe { cells.write(3, RecordId::Num(8), Seq(3)) };
+        unsafe { cells.write(3, RecordId::Num(8), Seq(3), NEVER) };
         assert_eq!(before.id(3), Some(&RecordId::Num(7)));
         assert!(before.visible(3, Seq(1)) && !before.visible(3, Seq(3)));
         assert_eq!(cells.view().id(3), Some(&RecordId::Num(8)));

@@ -9,6 +9,6 @@ mod store;
 mod view;
 
 pub(crate) use directory::Directory;
-pub(crate) use mutation::{Condition, Mutation, NewRow, Verdict};
+pub(crate) use mutation::{Condition, Mutation, NEVER, NewRow, Verdict};
 pub(crate) use store::{Allocation, RetiredRows, RowStore};
 pub(crate) use view::{ShardMeasure, ShardRequest, ShardScratch, ShardView, ViewParts};

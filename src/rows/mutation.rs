@@ -9,7 +9,12 @@ pub(crate) struct NewRow {
     pub(crate) vector: Box<[f32]>,
     /// 1 / length under cosine, else 1.
     pub(crate) scale: f32,
+    /// When it expires, in milliseconds since the Unix epoch; [`NEVER`]: never.
+    pub(crate) expires: u64,
 }
+
+/// The expiry of rows that do not expire.
+pub(crate) const NEVER: u64 = u64::MAX;
 
 /// One step of a write.
 #[derive(Clone, Debug)]
@@ -18,16 +23,23 @@ pub(crate) enum Mutation {
     Upsert(NewRow),
     /// Takes the record with this id out, if there is one.
     Delete(RecordId),
-    /// Puts a record in if the condition holds.
-    Conditional(NewRow, Condition),
+    /// Puts a record in if the condition holds at a time: what has expired by
+    /// then is not there.
+    Conditional(NewRow, Condition, u64),
+    /// Lets a record live until `expires`, if it has not expired by `now` and
+    /// gains at least so much by it.
+    Touch { id: RecordId, now: u64, expires: u64, gain: u64 },
+    /// Takes out the first rows that have expired by `now`, of every shard.
+    Expire { now: u64, most: u64 },
 }
 
 impl Mutation {
-    /// The record that it is about.
-    pub(crate) fn id(&self) -> &RecordId {
+    /// The record that it is about; none: it is for every shard.
+    pub(crate) fn id(&self) -> Option<&RecordId> {
         match self {
-            Mutation::Upsert(new) | Mutation::Conditional(new, _) => &new.id,
-            Mutation::Delete(id) => id,
+            Mutation::Upsert(new) | Mutation::Conditional(new, ..) => Some(&new.id),
+            Mutation::Delete(id) | Mutation::Touch { id, .. } => Some(id),
+            Mutation::Expire { .. } => None,
         }
     }
 }

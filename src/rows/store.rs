@@ -120,7 +120,7 @@ impl RowStore {
                 // Wider now: all views so far have the chunk as it was before.
                 self.detached_vectors.insert(self.vectors.chunk_of(row), self.leases.next());
             }
-            self.cells.write(row, new.id.clone(), born);
+            self.cells.write(row, new.id.clone(), born, new.expires);
         }
         match reused {
             Some(_) => _ = self.free.pop_front(),
@@ -155,14 +155,14 @@ impl RowStore {
         id: Option<RecordId>,
         vector: &[f32],
         scale: f32,
-        born: Seq,
+        (born, expires): (Seq, u64),
     ) -> Result<(), Allocation> {
         self.restore_places(row as usize + 1)?;
         let lives = id.is_some();
         // SAFETY: the row is in nobody's view: none was granted.
         unsafe {
             self.vectors.write(row, vector, scale)?;
-            self.cells.write(row, id.unwrap_or(RecordId::Num(0)), born);
+            self.cells.write(row, id.unwrap_or(RecordId::Num(0)), born, expires);
         }
         if !lives {
             self.cells.kill(row, Seq(0));
@@ -195,11 +195,7 @@ impl RowStore {
     /// The live records, in the order of their rows.
     pub(crate) fn live_records(&self) -> impl Iterator<Item = NewRow> + '_ {
         let rows = (0..self.high_water as Row).filter(|row| self.is_alive(*row));
-        rows.filter_map(|row| {
-            let id = self.cells.view().id(row)?.clone();
-            let vectors = self.vectors.view();
-            Some(NewRow { id, vector: vectors.vector(row).into(), scale: vectors.scale(row) })
-        })
+        rows.filter_map(|row| self.record(row))
     }
 
     /// Makes sure that no held view shares the place of a retired row: its
@@ -240,6 +236,18 @@ impl RowStore {
     /// The write that a live row comes from.
     pub(crate) fn born(&self, row: Row) -> Seq {
         self.cells.view().born(row)
+    }
+
+    /// When a row expires.
+    pub(crate) fn expires(&self, row: Row) -> u64 {
+        self.cells.view().expires(row)
+    }
+
+    /// The record in a live row, to be written anew.
+    pub(crate) fn record(&self, row: Row) -> Option<NewRow> {
+        let (id, vectors) = (self.id(row)?.clone(), self.vectors());
+        let (vector, scale) = (vectors.vector(row).into(), vectors.scale(row));
+        Some(NewRow { id, vector, scale, expires: self.expires(row) })
     }
 
     /// The id of a live row.
@@ -377,10 +385,11 @@ mod tests {
     use super::*;
     use crate::id::RecordId;
     use crate::metric::Metric;
+    use crate::rows::NEVER;
     use crate::vector::VectorStorage;
 
     fn record(id: u64) -> NewRow {
-        NewRow { id: RecordId::Num(id), vector: vec![id as f32; 4].into(), scale: 1.0 }
+        NewRow { id: RecordId::Num(id), vector: vec![id as f32; 4].into(), scale: 1.0, expires: NEVER }
     }
 
     #[test]

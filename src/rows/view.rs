@@ -28,6 +28,8 @@ pub(crate) struct ShardMeasure {
     pub(crate) index_bytes: usize,
     /// The kind of the index.
     pub(crate) index_kind: &'static str,
+    /// When the next row expires that lives.
+    pub(crate) next_expiry: u64,
 }
 
 /// What the writer hands over to make a view.
@@ -46,6 +48,8 @@ pub(crate) struct ViewParts {
     /// The newest death of a row that neither index nor tail shows any more:
     /// the view cannot show states before it.
     pub(crate) floor: Seq,
+    /// Before this nothing that the view shows expires.
+    pub(crate) earliest_expiry: u64,
     pub(crate) measure: ShardMeasure,
 }
 
@@ -66,6 +70,8 @@ pub(crate) struct ShardRequest<'a> {
     pub(crate) query: &'a [f32],
     /// Show the writes up to here.
     pub(crate) at: Seq,
+    /// What has expired by then is not shown; 0: everything is.
+    pub(crate) now: u64,
     pub(crate) k: usize,
     pub(crate) ef: usize,
     /// A distance that k rows of other shards are known to reach.
@@ -129,6 +135,23 @@ impl ShardView {
         (row as usize) < self.high_water && self.cells.visible(row, at)
     }
 
+    /// The same for who looks at a time: what has expired by then is not shown.
+    #[inline]
+    pub(crate) fn shows(&self, row: Row, at: Seq, now: u64) -> bool {
+        (row as usize) < self.high_water && self.cells.shows(row, at, now)
+    }
+
+    /// Before this nothing that the view shows expires.
+    #[inline]
+    pub(crate) fn earliest_expiry(&self) -> u64 {
+        self.parts.earliest_expiry
+    }
+
+    /// When a row expires.
+    pub(crate) fn expires(&self, row: Row) -> u64 {
+        self.cells.expires(row)
+    }
+
     /// The id of a visible row.
     pub(crate) fn id(&self, row: Row) -> Option<&RecordId> {
         self.cells.id(row)
@@ -159,12 +182,12 @@ impl ShardView {
         self.vectors.scale(row)
     }
 
-    /// Rows visible at `at`: O(1) unless the view is ahead of it.
-    pub(crate) fn live_at(&self, at: Seq) -> usize {
-        if self.parts.applied <= at {
+    /// Rows shown: O(1) unless the view is ahead of `at`, or something has expired.
+    pub(crate) fn live_at(&self, at: Seq, now: u64) -> usize {
+        if self.parts.applied <= at && self.earliest_expiry() > now {
             return self.parts.live;
         }
-        (0..self.high_water()).filter(|row| self.visible(*row, at)).count()
+        (0..self.high_water()).filter(|row| self.shows(*row, at, now)).count()
     }
 
     /// Leaves the `min(k, visible)` nearest rows that it finds in
@@ -192,8 +215,10 @@ impl ShardView {
         efforts: &mut Vec<Effort>,
     ) {
         efforts.clear();
-        let visible: Vec<_> =
-            requests.iter().map(|request| |row: Row| self.cells.visible(row, request.at)).collect();
+        let visible: Vec<_> = requests
+            .iter()
+            .map(|request| |row: Row| self.cells.shows(row, request.at, request.now))
+            .collect();
         let parts = requests.iter().zip(scratches.iter_mut()).zip(&visible);
         let mut trips: Vec<Trip<'_>> = parts
             .map(|((request, scratch), visible)| {
@@ -215,7 +240,8 @@ impl ShardView {
 
     /// `visible` says which rows the request may see.
     fn index_request<'a>(&self, request: &ShardRequest<'a>, visible: &'a dyn Fn(Row) -> bool) -> Request<'a> {
-        let all_visible = !self.parts.index_has_dead && self.parts.index_newest <= request.at;
+        let is_alive = !self.parts.index_has_dead && self.earliest_expiry() > request.now;
+        let all_visible = is_alive && self.parts.index_newest <= request.at;
         let admit = if all_visible { None } else { Some(visible) };
         Request {
             query: request.query,
@@ -228,7 +254,7 @@ impl ShardView {
     }
 
     fn search_index(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
-        let admit = |row: Row| self.cells.visible(row, request.at);
+        let admit = |row: Row| self.cells.shows(row, request.at, request.now);
         let inner = self.index_request(request, &admit);
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found)
@@ -236,7 +262,7 @@ impl ShardView {
 
     /// The nearest rows of the index for certain; `None` when it cannot.
     fn search_exact(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Option<Effort> {
-        let admit = |row: Row| self.cells.visible(row, request.at);
+        let admit = |row: Row| self.cells.shows(row, request.at, request.now);
         let inner = self.index_request(request, &admit);
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search_exact(points, &inner, &mut scratch.index, &mut scratch.found)
@@ -245,7 +271,7 @@ impl ShardView {
     /// Compares with every visible row of `rows`.
     fn scan(&self, request: &ShardRequest<'_>, rows: impl Iterator<Item = Row>, found: &mut TopK) -> Effort {
         let mut effort = Effort::default();
-        let mut visible = rows.filter(|row| self.visible(*row, request.at));
+        let mut visible = rows.filter(|row| self.shows(*row, request.at, request.now));
         let mut block = [0; BLOCK];
         let mut distances = [0.0; BLOCK];
         loop {

@@ -7,6 +7,7 @@
 mod batch;
 mod command;
 mod journal;
+mod expiry;
 mod judge;
 mod mailbox;
 mod places;

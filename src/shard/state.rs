@@ -10,6 +10,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{AbsorbJob, SealedBatch, forget_due, rows_due};
+use super::expiry::Expiries;
 use crate::bits::RowSet;
 use crate::id::{RecordId, Row, Seq};
 use crate::index::{Index, Plan, Settling};
@@ -105,6 +106,7 @@ pub(crate) struct ShardState<T> {
     retired: VecDeque<(u64, RetiredRows)>,
     /// Optimizations under way: done when the batch is committed.
     optimizing: VecDeque<(u64, T)>,
+    expiries: Expiries,
     /// Writes with a condition that were decided.
     decided: VecDeque<(T, Verdict)>,
     batches_sealed: u64,
@@ -138,6 +140,7 @@ impl<T> ShardState<T> {
             dead_linked: Vec::new(),
             retired: VecDeque::new(),
             optimizing: VecDeque::new(),
+            expiries: Expiries::default(),
             decided: VecDeque::new(),
             batches_sealed: 0,
             absorbed: 0,
@@ -170,6 +173,7 @@ impl<T> ShardState<T> {
             floor: seq,
             ..ShardState::new(setup)
         };
+        state.restore_expiries();
         let mut coming = tail.len();
         for row in tail {
             coming -= 1;
@@ -260,8 +264,8 @@ impl<T> ShardState<T> {
 
     /// Applies a mutation of the front write, under its condition if it has one.
     fn apply_decided(&mut self, mutation: Mutation, seq: Seq) -> Result<(), Allocation> {
-        let Mutation::Conditional(new, condition) = mutation else { return self.apply(mutation, seq) };
-        let judged = self.judge(&new, condition);
+        let Mutation::Conditional(new, condition, now) = mutation else { return self.apply(mutation, seq) };
+        let judged = self.judge(&new, condition, now);
         if let Some(PendingWrite { work: Work::Mutations { verdict, .. }, .. }) = self.pending.front_mut() {
             *verdict = Some(judged.clone());
         }
@@ -280,6 +284,11 @@ impl<T> ShardState<T> {
         match mutation {
             Mutation::Upsert(new) => self.upsert(new, seq),
             Mutation::Conditional(..) => self.apply_decided(mutation, seq),
+            Mutation::Touch { id, now, expires, gain } => self.touch(&id, now, expires, gain, seq),
+            Mutation::Expire { now, most } => {
+                self.expire(now, most, seq);
+                Ok(())
+            }
             Mutation::Delete(id) => {
                 if let Some(row) = self.live_row(&id) {
                     self.kill(row, seq);
@@ -297,11 +306,47 @@ impl<T> ShardState<T> {
             Some(before) => self.kill(before, seq),
             None => self.live += 1,
         }
+        self.expiries.born(row, &new.id, new.expires);
         self.directory.push(new.id, row);
         self.open.push(Entrant { row, ordinal: self.next_ordinal });
         self.open_rows.insert(row);
         self.next_ordinal += 1;
         Ok(())
+    }
+
+    /// Writes a record anew, with a later expiry.
+    fn touch(
+        &mut self,
+        id: &RecordId,
+        now: u64,
+        expires: u64,
+        gain: u64,
+        seq: Seq,
+    ) -> Result<(), Allocation> {
+        let Some(row) = self.live_row(id) else { return Ok(()) };
+        let before = self.rows.expires(row);
+        if before <= now || expires < before.saturating_add(gain) {
+            return Ok(());
+        }
+        let record = self.rows.record(row).map(|record| NewRow { expires, ..record });
+        record.map_or(Ok(()), |record| self.upsert(record, seq))
+    }
+
+    /// Takes out the first rows that have expired.
+    fn expire(&mut self, now: u64, most: u64, seq: Seq) {
+        for row in self.expiries.due(now, usize::try_from(most).unwrap_or(usize::MAX)) {
+            self.kill(row, seq);
+            self.live -= 1;
+        }
+    }
+
+    /// Of rows that come from a file.
+    fn restore_expiries(&mut self) {
+        for row in (0..self.rows.high_water() as Row).filter(|row| self.rows.is_alive(*row)) {
+            if let Some(id) = self.rows.id(row) {
+                self.expiries.born(row, id, self.rows.expires(row));
+            }
+        }
     }
 
     pub(super) fn live_row(&self, id: &RecordId) -> Option<Row> {
@@ -310,6 +355,9 @@ impl<T> ShardState<T> {
 
     fn kill(&mut self, row: Row, seq: Seq) {
         self.rows.kill(row, seq);
+        if let Some(id) = self.rows.id(row) {
+            self.expiries.died(row, id, self.rows.expires(row));
+        }
         if !self.open_rows.contains(&row) {
             self.dead_linked.push(row);
         }
@@ -435,6 +483,11 @@ impl<T> ShardState<T> {
         }
         let gone: Vec<Row> = batch.dropped.iter().chain(&batch.forget).copied().collect();
         if !gone.is_empty() {
+            for row in &gone {
+                if let Some(id) = self.rows.id(*row) {
+                    self.expiries.retired(*row, id, self.rows.expires(*row));
+                }
+            }
             let deaths = gone.iter().map(|row| self.rows.died(*row));
             self.floor = deaths.fold(self.floor, Seq::max);
             let retired = self.rows.retire(gone);
@@ -463,6 +516,7 @@ impl<T> ShardState<T> {
             index_has_dead: unlinking || !self.dead_linked.is_empty(),
             index_newest: self.index_newest,
             floor: self.floor,
+            earliest_expiry: self.expiries.earliest(),
             measure: self.measure(),
         };
         ShardView::new(&mut self.rows, parts)
@@ -479,9 +533,10 @@ impl<T> ShardState<T> {
             absorbed: self.absorbed,
             pending: self.pending.len(),
             vector_bytes: self.rows.vector_bytes(),
-            row_bytes: self.rows.cell_bytes(),
+            row_bytes: self.rows.cell_bytes() + self.expiries.bytes(),
             index_bytes: self.index.bytes(),
             index_kind: self.index.kind(),
+            next_expiry: self.expiries.next_due(),
         }
     }
 }

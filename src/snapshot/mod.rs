@@ -4,11 +4,13 @@ mod cell;
 mod effort;
 mod published;
 mod search;
+mod sight;
 mod verify;
 mod watch;
 mod wishes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use cell::SnapshotCell;
 pub(crate) use effort::breadth_for;
@@ -16,17 +18,49 @@ pub(crate) use published::{
     Calibrator, Context, ExactUse, Health, Helpers, Published, Screener, Tuning, shard_of,
 };
 pub(crate) use search::{merge_answers, search, search_many, search_one_shard, search_uncounted};
+pub(crate) use sight::Sight;
 pub use verify::{Finding, VerifyReport};
 
+use crate::clock::milliseconds;
 use crate::error::SearchError;
 use crate::id::{Generation, RecordId, Row, Seq};
 use crate::query::{Answer, Query};
+use crate::rows::{NEVER, ShardView};
 
 /// A record: an id and its vector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     id: RecordId,
     vector: Vec<f32>,
+    expiry: Expiry,
+}
+
+/// When a record expires, as its writer says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Expiry {
+    /// As the collection says.
+    #[default]
+    Default,
+    Never,
+    After(Duration),
+    /// Milliseconds since the Unix epoch.
+    At(u64),
+}
+
+impl Expiry {
+    /// Milliseconds since the Unix epoch, for who writes it now.
+    pub(crate) fn resolve(self, now: impl FnOnce() -> u64, default: Option<Duration>) -> u64 {
+        match (self, default) {
+            (Expiry::Never, _) | (Expiry::Default, None) => NEVER,
+            (Expiry::At(time), _) => time,
+            (Expiry::After(ttl), _) | (Expiry::Default, Some(ttl)) => after(now(), ttl),
+        }
+    }
+}
+
+/// The time so long after another; before the end of all times.
+pub(crate) fn after(now: u64, ttl: Duration) -> u64 {
+    now.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(NEVER)).min(NEVER - 1)
 }
 
 impl Record {
@@ -38,7 +72,68 @@ impl Record {
     /// assert_eq!(song.vector(), [0.1, 0.2, 0.3]);
     /// ```
     pub fn new(id: impl Into<RecordId>, vector: impl Into<Vec<f32>>) -> Record {
-        Record { id: id.into(), vector: vector.into() }
+        Record { id: id.into(), vector: vector.into(), expiry: Expiry::Default }
+    }
+
+    /// Expires so long after it is written: from then on no search and no
+    /// `get` shows it, to the millisecond, and its memory is given back in the
+    /// background.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use std::time::Duration;
+    /// # use vecino::{CollectionConfig, Engine, ManualClock, Metric, Record};
+    /// let clock = Arc::new(ManualClock::default());
+    /// let engine = Engine::builder().clock(clock.clone()).build()?;
+    /// let notes = engine.create_collection("notes", CollectionConfig::new(2, Metric::L2))?;
+    /// notes.upsert(Record::new("pin", [1.0, 0.0]).ttl(Duration::from_secs(60)))?.wait()?;
+    /// clock.advance(Duration::from_secs(59));
+    /// assert!(notes.contains("pin")?);
+    /// clock.advance(Duration::from_secs(1));
+    /// assert!(!notes.contains("pin")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Record {
+        self.expiry = Expiry::After(ttl);
+        self
+    }
+
+    /// Expires at a time, given as the time since the Unix epoch.
+    #[must_use]
+    pub fn expires_at(mut self, unix_time: Duration) -> Record {
+        self.expiry = Expiry::At(milliseconds(unix_time));
+        self
+    }
+
+    /// Does not expire, whatever the collection's default is.
+    #[must_use]
+    pub fn never_expires(mut self) -> Record {
+        self.expiry = Expiry::Never;
+        self
+    }
+
+    /// When a record that was read expires, as the time since the Unix epoch;
+    /// `None`: never, or it was not written yet.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Duration> {
+        match self.expiry {
+            Expiry::At(time) => Some(Duration::from_millis(time)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn expiry_asked(&self) -> Expiry {
+        self.expiry
+    }
+
+    /// As it is stored.
+    pub(crate) fn read(shard: &ShardView, row: Row, id: RecordId) -> Record {
+        let expiry = match shard.expires(row) {
+            NEVER => Expiry::Default,
+            time => Expiry::At(time),
+        };
+        Record { id, vector: shard.vector(row), expiry }
     }
 
     /// The id.
@@ -81,7 +176,7 @@ pub struct Page {
 ///
 /// Searching and reading a snapshot takes no lock that a writer holds and
 /// never delays a write; a held snapshot only keeps the memory of what it
-/// shows. It goes on answering after its collection was dropped and its
+/// shows. What expires while it is held goes on being shown by it. It goes on answering after its collection was dropped and its
 /// engine closed.
 ///
 /// ```
@@ -102,11 +197,18 @@ pub struct Page {
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     published: Arc<Published>,
+    /// When it was taken: what had expired by then is not seen.
+    now: u64,
 }
 
 impl Snapshot {
     pub(crate) fn new(published: Arc<Published>) -> Snapshot {
-        Snapshot { published }
+        let now = published.now();
+        Snapshot { published, now }
+    }
+
+    pub(crate) fn sight(&self) -> Sight<'_> {
+        Sight::at(&self.published, self.now)
     }
 
     pub(crate) fn published(&self) -> &Published {
@@ -130,10 +232,11 @@ impl Snapshot {
     }
 
     /// The number of records. O(shards); while several shards are being
-    /// written, sometimes O(records).
+    /// written, and when records have expired that are not swept up yet,
+    /// sometimes O(records).
     #[must_use]
     pub fn len(&self) -> usize {
-        self.published.len()
+        self.sight().len()
     }
 
     /// True when the snapshot shows no record.
@@ -146,20 +249,20 @@ impl Snapshot {
     /// short lock on a part of the id directory.
     pub fn get(&self, id: impl Into<RecordId>) -> Option<Record> {
         let id = id.into();
-        let (shard, row) = self.published.find(&id)?;
-        Some(Record { vector: shard.vector(row), id })
+        let (shard, row) = self.sight().find(&id)?;
+        Some(Record::read(shard, row, id))
     }
 
     /// True when the snapshot shows a record with this id. O(1), like [`Snapshot::get`].
     pub fn contains(&self, id: impl Into<RecordId>) -> bool {
-        self.published.find(&id.into()).is_some()
+        self.sight().find(&id.into()).is_some()
     }
 
     /// The version of a record: the number of the write that it comes from.
     /// `None`: the snapshot shows no record with this id. O(1), like
     /// [`Snapshot::get`]. (Records of files of format 1 have version 0.)
     pub fn version(&self, id: impl Into<RecordId>) -> Option<Seq> {
-        let (shard, row) = self.published.find(&id.into())?;
+        let (shard, row) = self.sight().find(&id.into())?;
         Some(shard.born(row))
     }
 
@@ -171,7 +274,7 @@ impl Snapshot {
     /// [`SearchError::Params`] when its target cannot be searched to,
     /// [`SearchError::Stale`] when it demands a later write.
     pub fn search(&self, query: &Query<'_>) -> Result<Answer, SearchError> {
-        search(&self.published, query)
+        search(self.sight(), query)
     }
 
     /// Answers many queries, in their order, on the calling thread alone. Up
@@ -195,7 +298,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::search`], of the first query at fault.
     pub fn search_many(&self, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
-        search_many(&self.published, queries)
+        search_many(self.sight(), queries)
     }
 
     /// Up to `limit` records from a place on (`None`: from the start), in an
@@ -228,13 +331,13 @@ impl Snapshot {
         for (number, shard) in self.published.shards.iter().enumerate().skip(from.shard) {
             let first = if number == from.shard { from.row } else { 0 };
             for row in first..shard.high_water() {
-                let Some(id) = shard.visible(row, self.seq()).then(|| shard.id(row)).flatten() else {
+                let Some(id) = shard.shows(row, self.seq(), self.now).then(|| shard.id(row)).flatten() else {
                     continue;
                 };
                 if records.len() >= limit {
                     return Page { records, next: Some(Cursor { shard: number, row }) };
                 }
-                records.push(Record { id: id.clone(), vector: shard.vector(row) });
+                records.push(Record::read(shard, row, id.clone()));
             }
         }
         Page { records, next: None }

@@ -28,6 +28,8 @@ use crate::persist::frame::FORMAT;
 
 /// Of the columns that may follow the rows: the writes that live rows come from.
 const BIRTHS: u8 = 1;
+/// When they expire; only if some do.
+const EXPIRIES: u8 = 2;
 
 const MAGIC: &[u8; 8] = b"vecino\0C";
 const META: [u8; 4] = *b"meta";

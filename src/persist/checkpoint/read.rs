@@ -1,7 +1,7 @@
 //! Reading a checkpoint, shard by shard.
 
 use super::section::Sections;
-use super::{BIRTHS, DEAD, FREE, INDEX, LIVE, META, Meta, ROWS, VECTORS};
+use super::{BIRTHS, DEAD, EXPIRIES, FREE, INDEX, LIVE, META, Meta, ROWS, VECTORS};
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Malformed};
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
@@ -9,7 +9,7 @@ use crate::persist::entry::decode_id;
 use crate::persist::fault::{FileError, Operation, damaged};
 use crate::persist::recover::GivenUp;
 use crate::persist::storage::Storage;
-use crate::rows::{NewRow, RowStore};
+use crate::rows::{NEVER, NewRow, RowStore};
 use crate::vector::{Matrix, Space, VectorStorage};
 
 /// Shards of a checkpoint at most: far more than engines have workers.
@@ -69,6 +69,8 @@ struct RowTable {
     cells: Vec<(f32, Option<RecordId>)>,
     /// Of each row that lives the write that it comes from; empty in old files.
     births: Vec<Seq>,
+    /// When it expires; empty when none does.
+    expiries: Vec<u64>,
 }
 
 impl RowTable {
@@ -92,18 +94,20 @@ impl RowTable {
             let scale = input.f32()?;
             cells.push((scale, if *kind == LIVE { Some(decode_id(&mut input)?) } else { None }));
         }
-        let mut births = Vec::new();
+        let live = kinds.iter().filter(|kind| **kind == LIVE).count();
+        let (mut births, mut expiries) = (Vec::new(), Vec::new());
         while input.rest() > 0 {
             match input.u8()? {
                 BIRTHS if births.is_empty() => {
-                    for _ in kinds.iter().filter(|kind| **kind == LIVE) {
-                        births.push(Seq(input.u64()?));
-                    }
+                    (0..live).try_for_each(|_| input.u64().map(|born| births.push(Seq(born))))?;
+                }
+                EXPIRIES if expiries.is_empty() => {
+                    (0..live).try_for_each(|_| input.u64().map(|time| expiries.push(time)))?;
                 }
                 _ => return Err(input.fault("a column is of an unknown kind")),
             }
         }
-        input.end().map(|()| RowTable { absorbed, kinds, tail, cells, births })
+        input.end().map(|()| RowTable { absorbed, kinds, tail, cells, births, expiries })
     }
 }
 
@@ -222,6 +226,7 @@ impl Checkpoint {
         let mut cells = table.kinds.iter().zip(0 as Row..).filter(|(kind, _)| **kind != FREE);
         let mut known = table.cells.iter();
         let mut births = table.births.iter().copied();
+        let mut expiries = table.expiries.iter().copied();
         let mut vector = vec![0.0; space.dim()];
         let (name, mut at) = (self.sections.name().to_owned(), section.start);
         let fault = |offset, what| FileError::Damaged { file: name.clone(), offset, what };
@@ -236,7 +241,10 @@ impl Checkpoint {
                     return Err(fault(at, "a vector cannot be used"));
                 }
                 let born = id.as_ref().and_then(|_| births.next()).unwrap_or(Seq(0));
-                store.restore(row, id.clone(), &vector, *scale, born).map_err(|_| out_of_memory(&name))?;
+                let expires = id.as_ref().and_then(|_| expiries.next()).unwrap_or(NEVER);
+                store
+                    .restore(row, id.clone(), &vector, *scale, (born, expires))
+                    .map_err(|_| out_of_memory(&name))?;
                 if let Some(id) = id {
                     list(id.clone(), row);
                 }

@@ -3,14 +3,14 @@
 use std::sync::atomic::AtomicBool;
 
 use super::section::{PIECE, SectionWriter};
-use super::{BIRTHS, DEAD, DRAFT, FREE, INDEX, LIVE, META, ROWS, VECTORS};
+use super::{BIRTHS, DEAD, DRAFT, EXPIRIES, FREE, INDEX, LIVE, META, ROWS, VECTORS};
 use crate::bits::RowSet;
 use crate::codec::Encoder;
 use crate::id::{Row, Seq};
 use crate::persist::entry::encode_id;
 use crate::persist::fault::{FileError, Operation, failed};
 use crate::persist::storage::Storage;
-use crate::rows::ShardView;
+use crate::rows::{NEVER, ShardView};
 use crate::snapshot::Published;
 
 /// What stands in a checkpoint beside the rows.
@@ -139,6 +139,12 @@ fn write_shard(
     rows.u8(BIRTHS);
     for (_, row) in chosen.written().filter(|(kind, _)| *kind == LIVE) {
         rows.u64(shard.born(row).0);
+    }
+    if shard.earliest_expiry() != NEVER {
+        rows.u8(EXPIRIES);
+        for (_, row) in chosen.written().filter(|(kind, _)| *kind == LIVE) {
+            rows.u64(shard.expires(row));
+        }
     }
     out.whole(ROWS, number, rows.as_slice())?;
     let dim = published.context.space.dim();

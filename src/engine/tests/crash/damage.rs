@@ -48,7 +48,12 @@ fn write(
     let new = |id: u64, random: &mut Random| {
         let vector = Box::new([1.0 + random.below(100) as f32, random.below(100) as f32]);
         let scale = crate::vector::Space::new(Metric::Cosine, 2).check(&*vector).unwrap();
-        Mutation::Upsert(NewRow { id: id.into(), vector, scale: if name == "a" { 1.0 } else { scale } })
+        Mutation::Upsert(NewRow {
+            id: id.into(),
+            vector,
+            scale: if name == "a" { 1.0 } else { scale },
+            expires: crate::rows::NEVER,
+        })
     };
     let mutations = (0..records).map(|id| new(id, random)).collect();
     machine.write(vec![Asked { collection: name.to_owned(), durability, mutations }], model).unwrap();

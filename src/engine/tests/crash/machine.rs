@@ -177,7 +177,8 @@ impl Machine {
         let Some(hosted) = self.find(&asked.collection) else { return };
         let mut parts: BTreeMap<usize, Vec<Mutation>> = BTreeMap::new();
         for mutation in &asked.mutations {
-            parts.entry(shard_of(mutation.id(), workers)).or_default().push(mutation.clone());
+            let Some(id) = mutation.id() else { continue };
+            parts.entry(shard_of(id, workers)).or_default().push(mutation.clone());
         }
         if parts.is_empty() {
             parts.insert(0, Vec::new());

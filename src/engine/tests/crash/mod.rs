@@ -55,8 +55,8 @@ impl Known {
         for (mutation, seq) in writes.flat_map(|(write, seq)| write.iter().map(move |one| (one, Seq(seq)))) {
             let new = match mutation {
                 Mutation::Upsert(new) => new,
-                Mutation::Conditional(new, condition) if holds(*condition, versions.get(&new.id)) => new,
-                Mutation::Conditional(..) => continue,
+                Mutation::Conditional(new, condition, _) if holds(*condition, versions.get(&new.id)) => new,
+                Mutation::Conditional(..) | Mutation::Touch { .. } | Mutation::Expire { .. } => continue,
                 Mutation::Delete(id) => {
                     content.remove(id);
                     versions.remove(id);

@@ -109,11 +109,11 @@ fn mutation(random: &mut Random) -> Mutation {
         return Mutation::Delete(id);
     }
     let vector = Box::new([random.below(1_000) as f32, random.below(1_000) as f32]);
-    let new = NewRow { id, vector, scale: 1.0 };
+    let new = NewRow { id, vector, scale: 1.0, expires: crate::rows::NEVER };
     match kind {
-        2 => Mutation::Conditional(new, Condition::Absent),
-        3 => Mutation::Conditional(new, Condition::Present),
-        4 => Mutation::Conditional(new, Condition::Version(Seq(random.below(60)))),
+        2 => Mutation::Conditional(new, Condition::Absent, 1),
+        3 => Mutation::Conditional(new, Condition::Present, 1),
+        4 => Mutation::Conditional(new, Condition::Version(Seq(random.below(60))), 1),
         _ => Mutation::Upsert(new),
     }
 }
