@@ -8,6 +8,9 @@ use crate::metric::Metric;
 use crate::query::{Goal, SearchParams, Target};
 use crate::vector::VectorStorage;
 
+/// The number of the time after which records expire.
+const TTL: u8 = 1;
+
 impl CollectionConfig {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::default();
@@ -75,6 +78,11 @@ impl CollectionConfig {
         };
         out.u8(kind);
         out.u64(value);
+        // What came later stands here, each with a number, and only if it is said.
+        if let Some(ttl) = self.default_ttl() {
+            out.u8(TTL);
+            out.u64(u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX));
+        }
         out.into_bytes()
     }
 
@@ -137,9 +145,16 @@ impl CollectionConfig {
             3 => Some(SearchParams::p99(Duration::from_nanos(value))),
             _ => return Err(input.fault("the default of searches is unknown")),
         };
-        input.end()?;
+        let mut ttl = None;
+        while input.rest() > 0 {
+            match input.u8()? {
+                TTL => ttl = Some(Duration::from_micros(input.u64()?)),
+                _ => return Err(input.fault("a setting is unknown")),
+            }
+        }
         let config = CollectionConfig::new(dimension, metric).index(index).vectors(storage);
         let config = search.map_or(config, |search| config.search(search));
+        let config = ttl.map_or(config, |ttl| config.ttl(ttl));
         let fault = input.fault("a setting is outside its bounds");
         config.check().map_err(|_| fault).map(|()| config)
     }

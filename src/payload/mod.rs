@@ -13,6 +13,7 @@ mod column;
 mod document;
 mod edit;
 mod exclusion;
+mod expiry;
 mod filter;
 #[cfg(feature = "json")]
 mod json;
@@ -33,6 +34,7 @@ pub use filter::Filter;
 pub use limits::{FilterError, PayloadError};
 pub use value::{Timestamp, Value};
 
+pub(crate) use expiry::{BEFORE_ALL, EXPIRES, NEVER, expired_at};
 pub(crate) use resolve::Resolver;
 pub(crate) use store::{PayloadStore, PayloadView};
 pub(crate) use stored::{decode_edit, decode_fields, decode_payload, encode_edit, encode_payload};

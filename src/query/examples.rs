@@ -1,5 +1,7 @@
 //! Searching by examples instead of a vector.
 
+use std::time::Duration;
+
 use super::Query;
 use crate::error::ParamsError;
 use crate::id::RecordId;
@@ -105,6 +107,8 @@ pub(super) struct Wishes {
     diversity: Option<f32>,
     /// All records up to this distance.
     within: Option<f32>,
+    /// What is found lives so much longer.
+    renewal: Option<Duration>,
 }
 
 impl Query<'_> {
@@ -174,6 +178,21 @@ impl Query<'_> {
     pub fn within(mut self, distance: f32) -> Self {
         self.wishes.within = Some(distance);
         self
+    }
+
+    /// What is found expires at least so long from now: use keeps it alive.
+    /// Works in [`Collection::search`](crate::Collection::search) and `search_async`, which write
+    /// for it and do not wait; not in snapshots and batches. A record is written
+    /// only when it gains an eighth of this by it, so it may expire that much
+    /// earlier. See [`Collection::touch`](crate::Collection::touch).
+    #[must_use]
+    pub fn renew(mut self, ttl: Duration) -> Self {
+        self.wishes.renewal = Some(ttl);
+        self
+    }
+
+    pub(crate) fn renewal(&self) -> Option<Duration> {
+        self.wishes.renewal
     }
 
     pub(crate) fn examples(&self) -> Option<&Examples> {

@@ -3,6 +3,7 @@
 
 mod cells;
 mod directory;
+mod expired;
 mod filtered;
 mod leases;
 mod mutation;
@@ -10,6 +11,6 @@ mod store;
 mod view;
 
 pub(crate) use directory::Directory;
-pub(crate) use mutation::{Condition, Mutation, NewRow, Verdict};
+pub(crate) use mutation::{Condition, Mutation, NewExpiry, NewRow, Verdict};
 pub(crate) use store::{Allocation, RetiredRows, RowStore};
 pub(crate) use view::{ShardMeasure, ShardRequest, ShardScratch, ShardView, ViewParts};

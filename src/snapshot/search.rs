@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::effort::breadth_of;
-use super::published::Published;
+use super::sight::Sight;
 use super::watch::watched;
 use super::wishes::{candidates, diversify, diversify_hits, hidden, vector_of_examples};
 use crate::error::SearchError;
@@ -36,7 +36,7 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    pub(super) fn hit(&self, published: &Published, query: &Query<'_>) -> Option<Hit> {
+    pub(super) fn hit(&self, published: Sight<'_>, query: &Query<'_>) -> Option<Hit> {
         let shard = published.shards.get(self.shard as usize)?;
         let id = shard.id(self.row)?.clone();
         let payload =
@@ -58,7 +58,7 @@ pub(crate) struct SearchScratch {
 ///
 /// # Errors
 /// [`SearchError::Vector`], [`SearchError::Params`] and [`SearchError::Stale`].
-pub(crate) fn search(published: &Published, query: &Query<'_>) -> Result<Answer, SearchError> {
+pub(crate) fn search(published: Sight<'_>, query: &Query<'_>) -> Result<Answer, SearchError> {
     let answer = search_uncounted(published, query)?;
     published.context.distances.add(answer.stats.distances);
     published.context.searches.add(1);
@@ -67,7 +67,7 @@ pub(crate) fn search(published: &Published, query: &Query<'_>) -> Result<Answer,
 }
 
 /// Lets the indexes get ready for exact searches when there are many of them.
-fn note_exact(published: &Published, answer: &Answer) {
+fn note_exact(published: Sight<'_>, answer: &Answer) {
     let is_exact = answer.stats.ef == 0 && !published.is_exact();
     if is_exact && answer.stats.distances >= LARGE_SCAN {
         published.context.exact_use.note();
@@ -78,7 +78,7 @@ fn note_exact(published: &Published, answer: &Answer) {
 ///
 /// # Errors
 /// As [`search`].
-pub(crate) fn search_uncounted(published: &Published, query: &Query<'_>) -> Result<Answer, SearchError> {
+pub(crate) fn search_uncounted(published: Sight<'_>, query: &Query<'_>) -> Result<Answer, SearchError> {
     watched(published, query, None, |stop| {
         SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
             Ok(mut scratch) => search_with(published, query, stop, &mut scratch),
@@ -88,7 +88,7 @@ pub(crate) fn search_uncounted(published: &Published, query: &Query<'_>) -> Resu
 }
 
 fn search_with(
-    published: &Published,
+    published: Sight<'_>,
     query: &Query<'_>,
     stop: Option<&Stop<'_>>,
     scratch: &mut SearchScratch,
@@ -142,7 +142,7 @@ fn cut_of(stop: Option<&Stop<'_>>) -> Option<Cut> {
 /// Searches once more, for all k, where all that a shard was asked for is among
 /// the best: it may have more.
 fn revisit(
-    published: &Published,
+    published: Sight<'_>,
     plan: &ShardPlan<'_>,
     prepared: &[f32],
     scratch: &mut ShardScratch,
@@ -189,13 +189,14 @@ struct GroupScratch {
 ///
 /// # Errors
 /// As [`search`], of the first query at fault; nothing is searched then.
-pub(crate) fn search_many(published: &Published, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
+pub(crate) fn search_many(published: Sight<'_>, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
     let is_limited = queries.iter().any(Query::is_limited);
     // The time of all of them begins now.
     let begun: Vec<Query<'_>> = match is_limited {
-        true => {
-            queries.iter().map(|query| query.clone().begun(|| published.context.clock.elapsed())).collect()
-        }
+        true => queries
+            .iter()
+            .map(|query| query.clone().begun(|| published.context.wall.clock().elapsed()))
+            .collect(),
         false => Vec::new(),
     };
     let queries = if is_limited { &begun } else { queries };
@@ -224,7 +225,7 @@ pub(crate) fn search_many(published: &Published, queries: &[Query<'_>]) -> Resul
 }
 
 fn search_group(
-    published: &Published,
+    published: Sight<'_>,
     queries: &[Query<'_>],
     scratch: &mut GroupScratch,
     answers: &mut Vec<Answer>,
@@ -296,9 +297,9 @@ const SPREAD: f64 = 3.0;
 
 impl<'q> ShardPlan<'q> {
     /// For a query that keeps so many rows out of its answer.
-    fn new(published: &Published, query: &'q Query<'_>, hidden: usize) -> ShardPlan<'q> {
+    fn new(published: Sight<'_>, query: &'q Query<'_>, hidden: usize) -> ShardPlan<'q> {
         let k = if query.k() == 0 { 0 } else { candidates(query, hidden).min(published.high_water()) };
-        let breadth = breadth_of(published, query, k);
+        let breadth = breadth_of(&published, query, k);
         let ef = breadth.unwrap_or(0);
         let exact = breadth.is_none();
         let shown = if published.is_exact() { 0 } else { ef };
@@ -326,14 +327,17 @@ impl<'q> ShardPlan<'q> {
         ShardPlan { shard_k: self.k, ..self }
     }
 
-    fn request<'a>(&self, published: &'a Published, prepared: &'a [f32], bound: f32) -> ShardRequest<'a>
+    fn request<'a>(&self, sight: Sight<'a>, prepared: &'a [f32], bound: f32) -> ShardRequest<'a>
     where
         'q: 'a,
     {
+        let published = sight.state();
         ShardRequest {
             space: &published.context.space,
             query: prepared,
             at: published.seq,
+            now: sight.now,
+            hidden: &[],
             k: self.shard_k,
             ef: self.shard_ef,
             bound: self.ends.reach.map_or(bound, |reach| reach.min(bound)),
@@ -359,7 +363,7 @@ fn share(ef: usize, shards: usize) -> usize {
     ((mean + spread).ceil() as usize).min(ef)
 }
 
-fn check(published: &Published, query: &Query<'_>) -> Result<(), SearchError> {
+fn check(published: Sight<'_>, query: &Query<'_>) -> Result<(), SearchError> {
     query.search_params().map_or(Ok(()), SearchParams::check)?;
     query.check_wishes()?;
     query.filters().map_or(Ok(()), Filter::check)?;
@@ -371,7 +375,7 @@ fn check(published: &Published, query: &Query<'_>) -> Result<(), SearchError> {
     }
 }
 
-fn prepare(published: &Published, query: &Query<'_>, prepared: &mut Vec<f32>) -> Result<(), SearchError> {
+fn prepare(published: Sight<'_>, query: &Query<'_>, prepared: &mut Vec<f32>) -> Result<(), SearchError> {
     let space = &published.context.space;
     let of_examples = vector_of_examples(published, query)?;
     let vector = of_examples.as_deref().unwrap_or(query.vector());
@@ -382,7 +386,7 @@ fn prepare(published: &Published, query: &Query<'_>, prepared: &mut Vec<f32>) ->
 
 /// Adds the best of one shard to `scratch.merged`.
 fn search_shard(
-    published: &Published,
+    published: Sight<'_>,
     shard: usize,
     plan: &ShardPlan<'_>,
     bound: f32,
@@ -431,7 +435,7 @@ fn kth(merged: &[Candidate], k: usize) -> f32 {
 }
 
 fn answer(
-    published: &Published,
+    published: Sight<'_>,
     query: &Query<'_>,
     merged: &[Candidate],
     effort: Effort,
@@ -462,7 +466,7 @@ fn answer(
 /// # Errors
 /// As [`search`].
 pub(crate) fn search_one_shard(
-    published: &Published,
+    published: Sight<'_>,
     query: &Query<'_>,
     shard: usize,
     abandoned: &dyn Fn() -> bool,
@@ -492,7 +496,7 @@ pub(crate) fn search_one_shard(
 }
 
 /// Merges the answers of all shards, given in the order of the shards.
-pub(crate) fn merge_answers(published: &Published, query: &Query<'_>, parts: Vec<Answer>) -> Answer {
+pub(crate) fn merge_answers(published: Sight<'_>, query: &Query<'_>, parts: Vec<Answer>) -> Answer {
     let ef = parts.first().map_or(0, |part| part.stats.ef);
     let mut merged = answer(published, query, &[], Effort::default(), ef, None);
     let mut cut = None;
