@@ -96,7 +96,7 @@ impl Block {
 
     /// The moment that a row has in a field, if it is one, by its column.
     pub(super) fn time(&self, row: u16, field: u32) -> Option<Timestamp> {
-        match self.times(field)?.value(row) {
+        match self.column(field, Kind::Time)?.value(row) {
             Some(Value::Time(time)) => Some(time),
             _ => None,
         }
@@ -104,12 +104,12 @@ impl Block {
 
     /// The first moment in a field that is after `now`, by its column.
     pub(super) fn first_time_after(&self, field: u32, now: Timestamp) -> Option<Timestamp> {
-        self.times(field)?.first_after(now.0).map(Timestamp)
+        self.column(field, Kind::Time)?.first_after(now.0).map(Timestamp)
     }
 
-    fn times(&self, field: u32) -> Option<&Column> {
-        let at =
-            self.columns.binary_search_by_key(&(field, Kind::Time), |column| (column.field, column.kind));
+    /// The values of one kind in a field.
+    pub(super) fn column(&self, field: u32, kind: Kind) -> Option<&Column> {
+        let at = self.columns.binary_search_by_key(&(field, kind), |column| (column.field, column.kind));
         self.columns.get(at.ok()?)
     }
 

@@ -314,6 +314,14 @@ impl Column {
         (!entries.is_empty()).then(|| self.at(entries.start).value(self.kind))
     }
 
+    /// The greatest whole number or moment.
+    pub(super) fn last(&self) -> Option<i64> {
+        match &self.data {
+            Data::Whole { base, most, .. } => Some(base.wrapping_add(*most as i64)),
+            _ => None,
+        }
+    }
+
     /// The least whole number or moment beyond one.
     pub(super) fn first_after(&self, least: i64) -> Option<i64> {
         let Data::Whole { base, numbers, .. } = &self.data else { return None };

@@ -19,6 +19,7 @@ mod filter;
 mod json;
 mod limits;
 mod mask;
+mod numbers;
 mod range;
 mod resolve;
 mod store;
@@ -35,6 +36,7 @@ pub use limits::{FilterError, PayloadError};
 pub use value::{Timestamp, Value};
 
 pub(crate) use expiry::{BEFORE_ALL, EXPIRES, NEVER, expired_at};
+pub(crate) use numbers::{Field, Quantity};
 pub(crate) use resolve::Resolver;
 pub(crate) use store::{PayloadStore, PayloadView};
 pub(crate) use stored::{decode_edit, decode_fields, decode_payload, encode_edit, encode_payload};

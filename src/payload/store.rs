@@ -98,6 +98,11 @@ impl PayloadView {
         self.groups.get(number / GROUP)?.get(number % GROUP)?.as_deref()
     }
 
+    /// True when states before the newest can be shown otherwise than they are now.
+    pub(super) fn has_undone(&self) -> bool {
+        !self.undo.is_empty()
+    }
+
     /// The number of a field, if any row ever had it.
     pub(super) fn field(&self, path: &str) -> Option<u32> {
         self.names.numbers.get(path).copied()

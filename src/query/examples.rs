@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Query;
+use super::{Query, Scoring};
 use crate::error::ParamsError;
 use crate::id::RecordId;
 
@@ -109,6 +109,8 @@ pub(super) struct Wishes {
     within: Option<f32>,
     /// What is found lives so much longer.
     renewal: Option<Duration>,
+    /// What counts beside the distance.
+    scoring: Option<Scoring>,
 }
 
 impl Query<'_> {
@@ -191,6 +193,21 @@ impl Query<'_> {
         self
     }
 
+    /// Lets fields count beside the distance: age, importance, use. Hits stand in
+    /// the order of `distance - bonus`, and no record is missed that has a place
+    /// among them, as far as the index finds it by its distance; with
+    /// [`Query::exact`] none at all. The farther a record may come from by its
+    /// bonus, the more are looked at. See [`Scoring`].
+    #[must_use]
+    pub fn scoring(mut self, scoring: Scoring) -> Self {
+        self.wishes.scoring = Some(scoring).filter(|scoring| !scoring.terms.is_empty());
+        self
+    }
+
+    pub(crate) fn scoring_wanted(&self) -> Option<&Scoring> {
+        self.wishes.scoring.as_ref()
+    }
+
     pub(crate) fn renewal(&self) -> Option<Duration> {
         self.wishes.renewal
     }
@@ -223,6 +240,7 @@ impl Query<'_> {
         if examples.as_ref().is_some_and(|examples| examples.positive.is_empty()) {
             return Err(ParamsError::NoPositive);
         }
+        self.wishes.scoring.as_ref().map_or(Ok(()), Scoring::check)?;
         match (diversity, within) {
             (Some(got), _) if !(0.0..=1.0).contains(got) => Err(ParamsError::Diversity { got: *got }),
             (_, Some(got)) if got.is_nan() => Err(ParamsError::Within),

@@ -54,7 +54,7 @@ pub(super) struct Resolved {
 }
 
 impl Resolved {
-    fn contains(&self, row: Row) -> bool {
+    pub(super) fn contains(&self, row: Row) -> bool {
         self.words.get(row as usize / 64).is_some_and(|word| word & 1 << (row % 64) != 0)
     }
 
@@ -72,7 +72,7 @@ pub(super) struct FilterMemory {
 }
 
 impl FilterMemory {
-    fn take(&mut self, view: &ShardView, request: &ShardRequest<'_>, filter: &Filter) -> Resolved {
+    pub(super) fn take(&mut self, view: &ShardView, request: &ShardRequest<'_>, filter: &Filter) -> Resolved {
         let key = (view.number(), request.at);
         let is_same = |known: &Resolved| known.key == key && known.filter.as_ref() == Some(filter);
         if let Some(at) = self.resolved.iter().position(is_same) {
@@ -89,7 +89,7 @@ impl FilterMemory {
         resolved
     }
 
-    fn give_back(&mut self, resolved: Resolved) {
+    pub(super) fn give_back(&mut self, resolved: Resolved) {
         self.resolved.push(resolved);
     }
 }

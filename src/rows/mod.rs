@@ -7,10 +7,12 @@ mod expired;
 mod filtered;
 mod leases;
 mod mutation;
+mod scored;
 mod store;
 mod view;
 
 pub(crate) use directory::Directory;
 pub(crate) use mutation::{Condition, Mutation, NewExpiry, NewRow, Verdict};
+pub(crate) use scored::Scored;
 pub(crate) use store::{Allocation, RetiredRows, RowStore};
 pub(crate) use view::{ShardMeasure, ShardRequest, ShardScratch, ShardView, ViewParts};

@@ -6,6 +6,7 @@ use super::cells::CellsView;
 use super::directory::Directory;
 use super::expired::Expired;
 use super::filtered::{FilterMemory, next_view};
+use super::scored::Scored;
 use super::store::RowStore;
 use crate::id::{RecordId, Row, Seq};
 use crate::index::{Effort, Ends, IndexVersion, Points, Request, Scratch, Trip};
@@ -91,6 +92,8 @@ pub(crate) struct ShardRequest<'a> {
     pub(crate) filter: Option<&'a Filter>,
     /// No records of this set.
     pub(crate) excluded: Option<&'a ExclusionSet>,
+    /// What counts beside the distance.
+    pub(crate) scored: Option<Scored<'a>>,
     pub(crate) directory: &'a dyn Directory,
 }
 
@@ -220,6 +223,9 @@ impl ShardView {
     /// Leaves the `min(k, visible)` nearest rows that it finds in
     /// `scratch.found`. Rows beyond `request.bound` may be missing.
     pub(crate) fn search(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
+        if let Some(scored) = request.scored {
+            return self.search_scored(request, scored, scratch);
+        }
         scratch.found.reset(request.k);
         scratch.filtered = None;
         if self.soonest_expiry(request.at) > request.now {

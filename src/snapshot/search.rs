@@ -10,9 +10,9 @@ use crate::error::SearchError;
 use crate::id::Row;
 use crate::index::{Effort, Ends};
 use crate::neighbor::Neighbor;
-use crate::payload::{ExclusionSet, Filter, Payload};
-use crate::query::{Answer, Completeness, FilterStats, Hit, Query, SearchParams, SearchStats};
-use crate::rows::{ShardRequest, ShardScratch};
+use crate::payload::{ExclusionSet, Filter, Payload, Timestamp};
+use crate::query::{Answer, Completeness, FilterStats, Hit, Query, Scoring, SearchParams, SearchStats};
+use crate::rows::{Scored, ShardRequest, ShardScratch};
 use crate::stop::{Cut, Stop};
 
 thread_local! {
@@ -36,12 +36,25 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    pub(super) fn hit(&self, published: Sight<'_>, query: &Query<'_>) -> Option<Hit> {
+    /// `scored` is what was asked of the shards, if more than the distance counts.
+    pub(super) fn hit(
+        &self,
+        published: Sight<'_>,
+        query: &Query<'_>,
+        scored: Option<&ShardRequest<'_>>,
+    ) -> Option<Hit> {
         let shard = published.shards.get(self.shard as usize)?;
         let id = shard.id(self.row)?.clone();
         let payload =
             if query.wants_payload() { shard.payload(self.row, published.seq) } else { Payload::new() };
-        Some(Hit { id, distance: self.distance, payload })
+        let (distance, bonus) = match scored {
+            None => (self.distance, 0.0),
+            Some(request) => {
+                let distance = shard.distance(request.space, request.query, self.row);
+                (distance, shard.bonus(request, self.row))
+            }
+        };
+        Some(Hit { id, distance, bonus, payload })
     }
 }
 
@@ -117,7 +130,9 @@ fn search_with(
         diversify(published, query, &mut scratch.merged);
         scratch.merged.truncate(query.k());
     }
-    let mut answer = answer(published, query, &scratch.merged, effort, plan.ef, scratch.filtered);
+    let scored = plan.scored_request(published, &scratch.prepared);
+    let found = Found { merged: &scratch.merged, effort, filter: scratch.filtered, scored };
+    let mut answer = found.answer(published, query, plan.ef);
     answer.completeness = Completeness::of(cut_of(stop), answer.len(), query.k());
     Ok(answer)
 }
@@ -267,7 +282,8 @@ fn search_group(
         revisit(published, plan, prepared, scratch, &mut merged[query], &mut done[query]);
     }
     for (((query, plan), merged), effort) in queries.iter().zip(&plans).zip(merged.iter()).zip(done) {
-        let mut answer = answer(published, query, merged, effort, plan.ef, None);
+        let found = Found { merged, effort, filter: None, scored: None };
+        let mut answer = found.answer(published, query, plan.ef);
         answer.completeness = Completeness::of(None, answer.len(), query.k());
         answers.push(answer);
     }
@@ -289,6 +305,7 @@ pub(crate) struct ShardPlan<'a> {
     shard_ef: usize,
     exact: bool,
     ends: Ends<'a>,
+    scored: Option<Scored<'a>>,
 }
 
 /// Standard deviations added to what a shard holds on average of the best k
@@ -305,9 +322,21 @@ impl<'q> ShardPlan<'q> {
         let shown = if published.is_exact() { 0 } else { ef };
         let (filter, excluded, shards) = (query.filters(), query.exclusion_set(), published.shards.len());
         // What passes need not be spread evenly.
-        let shard_k = if exact || filter.is_some() || excluded.is_some() { k } else { share(k, shards) };
+        let scored = scored(published, query);
+        let is_uneven = filter.is_some() || excluded.is_some() || scored.is_some();
+        let shard_k = if exact || is_uneven { k } else { share(k, shards) };
         let ends = Ends { stop: None, reach: query.reach() };
-        ShardPlan { filter, excluded, k, ef: shown, shard_k, shard_ef: share(ef, shards), exact, ends }
+        ShardPlan {
+            filter,
+            excluded,
+            k,
+            ef: shown,
+            shard_k,
+            shard_ef: share(ef, shards),
+            exact,
+            ends,
+            scored,
+        }
     }
 
     /// Not every visible record may be an answer.
@@ -327,6 +356,14 @@ impl<'q> ShardPlan<'q> {
         ShardPlan { shard_k: self.k, ..self }
     }
 
+    /// What the shards are asked for, if more than the distance counts.
+    fn scored_request<'a>(&self, sight: Sight<'a>, prepared: &'a [f32]) -> Option<ShardRequest<'a>>
+    where
+        'q: 'a,
+    {
+        self.scored.map(|_| self.request(sight, prepared, f32::INFINITY))
+    }
+
     fn request<'a>(&self, sight: Sight<'a>, prepared: &'a [f32], bound: f32) -> ShardRequest<'a>
     where
         'q: 'a,
@@ -340,11 +377,13 @@ impl<'q> ShardPlan<'q> {
             hidden: &[],
             k: self.shard_k,
             ef: self.shard_ef,
-            bound: self.ends.reach.map_or(bound, |reach| reach.min(bound)),
+            // Under a scoring the bound is one of ranks.
+            bound: self.ends.reach.filter(|_| self.scored.is_none()).map_or(bound, |reach| reach.min(bound)),
             exact: self.exact,
             ends: self.ends,
             filter: self.filter,
             excluded: self.excluded,
+            scored: self.scored,
             directory: published.context.directory.as_ref(),
         }
     }
@@ -363,10 +402,19 @@ fn share(ef: usize, shards: usize) -> usize {
     ((mean + spread).ceil() as usize).min(ef)
 }
 
+/// What counts beside the distance, at the time of the search.
+fn scored<'q>(sight: Sight<'_>, query: &'q Query<'_>) -> Option<Scored<'q>> {
+    let scoring = query.scoring_wanted()?;
+    let wall = || Timestamp(sight.context.wall.now());
+    let now = if scoring.needs_now() { wall() } else { scoring.now.unwrap_or_default() };
+    Some(Scored { scoring, now })
+}
+
 fn check(published: Sight<'_>, query: &Query<'_>) -> Result<(), SearchError> {
     query.search_params().map_or(Ok(()), SearchParams::check)?;
     query.check_wishes()?;
     query.filters().map_or(Ok(()), Filter::check)?;
+    query.scoring_wanted().map_or(Ok(()), Scoring::check_filters)?;
     match query.required() {
         Some(demanded) if demanded > published.seq => {
             Err(SearchError::Stale { shown: published.seq, demanded })
@@ -403,7 +451,9 @@ fn search_shard(
 
 fn add_found(merged: &mut Vec<Candidate>, found: &[Neighbor], shard: usize, plan: &ShardPlan<'_>) {
     let reach = plan.ends.reach.unwrap_or(f32::INFINITY);
-    let found = &found[..found.partition_point(|found| found.distance <= reach)];
+    // Ranks are of rows within reach already.
+    let is_near = |found: &Neighbor| plan.scored.is_some() || found.distance <= reach;
+    let found = &found[..found.partition_point(is_near)];
     merged.extend(found.iter().map(|found| Candidate {
         distance: found.distance,
         shard: shard as u32,
@@ -434,29 +484,34 @@ fn kth(merged: &[Candidate], k: usize) -> f32 {
     }
 }
 
-fn answer(
-    published: Sight<'_>,
-    query: &Query<'_>,
-    merged: &[Candidate],
+/// What became of a search over shards.
+struct Found<'a> {
+    merged: &'a [Candidate],
     effort: Effort,
-    ef: usize,
     filter: Option<FilterStats>,
-) -> Answer {
-    let mut hits = Vec::with_capacity(merged.len());
-    hits.extend(merged.iter().filter_map(|candidate| candidate.hit(published, query)));
-    Answer {
-        hits,
-        metric: published.context.space.metric(),
-        generation: published.generation,
-        seq: published.seq,
-        completeness: Completeness::Complete,
-        stats: SearchStats {
-            distances: effort.distances,
-            hops: effort.hops,
-            shards: published.shards.len() as u32,
-            ef,
-            filter,
-        },
+    /// What was asked of the shards, if more than the distance counts.
+    scored: Option<ShardRequest<'a>>,
+}
+
+impl Found<'_> {
+    fn answer(&self, published: Sight<'_>, query: &Query<'_>, ef: usize) -> Answer {
+        let mut hits = Vec::with_capacity(self.merged.len());
+        let hit = |candidate: &Candidate| candidate.hit(published, query, self.scored.as_ref());
+        hits.extend(self.merged.iter().filter_map(hit));
+        Answer {
+            hits,
+            metric: published.context.space.metric(),
+            generation: published.generation,
+            seq: published.seq,
+            completeness: Completeness::Complete,
+            stats: SearchStats {
+                distances: self.effort.distances,
+                hops: self.effort.hops,
+                shards: published.shards.len() as u32,
+                ef,
+                filter: self.filter,
+            },
+        }
     }
 }
 
@@ -486,7 +541,9 @@ pub(crate) fn search_one_shard(
             leave_out(&hidden, &mut scratch.merged);
         }
         published.context.distances.add(effort.distances);
-        let mut answer = answer(published, query, &scratch.merged, effort, plan.ef, scratch.filtered);
+        let scored = plan.scored_request(published, &scratch.prepared);
+        let found = Found { merged: &scratch.merged, effort, filter: scratch.filtered, scored };
+        let mut answer = found.answer(published, query, plan.ef);
         answer.completeness = Completeness::of(cut_of(stop), answer.len(), query.k());
         Ok(answer)
     };
@@ -498,7 +555,8 @@ pub(crate) fn search_one_shard(
 /// Merges the answers of all shards, given in the order of the shards.
 pub(crate) fn merge_answers(published: Sight<'_>, query: &Query<'_>, parts: Vec<Answer>) -> Answer {
     let ef = parts.first().map_or(0, |part| part.stats.ef);
-    let mut merged = answer(published, query, &[], Effort::default(), ef, None);
+    let nothing = Found { merged: &[], effort: Effort::default(), filter: None, scored: None };
+    let mut merged = nothing.answer(published, query, ef);
     let mut cut = None;
     for part in parts {
         cut = cut.max(part.completeness.cut());
@@ -510,7 +568,7 @@ pub(crate) fn merge_answers(published: Sight<'_>, query: &Query<'_>, parts: Vec<
         merged.hits.extend(part.hits);
     }
     // Stable: equal distances stay in the order of shard and row.
-    merged.hits.sort_by(|a, b| a.distance.total_cmp(&b.distance));
+    merged.hits.sort_by(|a, b| a.rank().total_cmp(&b.rank()));
     merged.hits.truncate(candidates(query, 0));
     diversify_hits(published, query, &mut merged.hits);
     merged.hits.truncate(query.k());

@@ -111,13 +111,21 @@ pub(super) fn diversify_hits(published: Sight<'_>, query: &Query<'_>, hits: &mut
     if query.diversity_wanted().is_none() {
         return;
     }
+    let known = std::mem::take(hits);
     let candidate = |hit: &Hit| {
         let (shard, row) = published.place(&hit.id)?;
-        Some(Candidate { distance: hit.distance, shard, row })
+        Some(Candidate { distance: hit.rank(), shard, row })
     };
-    let mut found: Vec<Candidate> = hits.iter().filter_map(candidate).collect();
+    let places: Vec<Option<Candidate>> = known.iter().map(candidate).collect();
+    let mut found: Vec<Candidate> = places.iter().flatten().copied().collect();
     diversify(published, query, &mut found);
-    *hits = found.iter().filter_map(|candidate| candidate.hit(published, query)).collect();
+    for chosen in found {
+        let is_chosen = |place: &Option<Candidate>| {
+            place.is_some_and(|place| (place.shard, place.row) == (chosen.shard, chosen.row))
+        };
+        let at = places.iter().position(is_chosen);
+        hits.extend(at.and_then(|at| known.get(at)).cloned());
+    }
 }
 
 impl Sight<'_> {
