@@ -68,14 +68,7 @@ impl CollectionConfig {
             VectorStorage::Half => 2,
             VectorStorage::Byte => 3,
         });
-        let (kind, value) = match self.search_params().map(SearchParams::goal) {
-            None => (0, 0),
-            Some(Goal::Breadth(ef_search)) => (1, ef_search as u64),
-            Some(Goal::Target(Target::Recall(share))) => (2, share.get().to_bits()),
-            Some(Goal::Target(Target::P99(limit))) => {
-                (3, u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX))
-            }
-        };
+        let (kind, value) = stored_search(self.search_params());
         out.u8(kind);
         out.u64(value);
         // What came later stands here, each with a number, and only if it is said.
@@ -137,14 +130,7 @@ impl CollectionConfig {
             3 => VectorStorage::Byte,
             _ => return Err(input.fault("how vectors are stored is unknown")),
         };
-        let (kind, value) = (input.u8()?, input.u64()?);
-        let search = match kind {
-            0 => None,
-            1 => Some(SearchParams::ef_search(usize::try_from(value).unwrap_or(usize::MAX))),
-            2 => Some(SearchParams::recall(f64::from_bits(value))),
-            3 => Some(SearchParams::p99(Duration::from_nanos(value))),
-            _ => return Err(input.fault("the default of searches is unknown")),
-        };
+        let search = decode_search(&mut input)?;
         let mut ttl = None;
         while input.rest() > 0 {
             match input.u8()? {
@@ -158,6 +144,27 @@ impl CollectionConfig {
         let fault = input.fault("a setting is outside its bounds");
         config.check().map_err(|_| fault).map(|()| config)
     }
+}
+
+/// How hard searches try, as a kind and a value.
+fn stored_search(search: Option<SearchParams>) -> (u8, u64) {
+    match search.map(SearchParams::goal) {
+        None => (0, 0),
+        Some(Goal::Breadth(ef_search)) => (1, ef_search as u64),
+        Some(Goal::Target(Target::Recall(share))) => (2, share.get().to_bits()),
+        Some(Goal::Target(Target::P99(limit))) => (3, u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)),
+    }
+}
+
+fn decode_search(input: &mut Decoder<'_>) -> Result<Option<SearchParams>, Malformed> {
+    let (kind, value) = (input.u8()?, input.u64()?);
+    Ok(match kind {
+        0 => None,
+        1 => Some(SearchParams::ef_search(usize::try_from(value).unwrap_or(usize::MAX))),
+        2 => Some(SearchParams::recall(f64::from_bits(value))),
+        3 => Some(SearchParams::p99(Duration::from_nanos(value))),
+        _ => return Err(input.fault("the default of searches is unknown")),
+    })
 }
 
 #[cfg(test)]
@@ -177,7 +184,7 @@ mod tests {
             base.index("IVF100,PQ48x4fsr".parse().unwrap()),
             base.index(IndexSpec::Pq(PqConfig::new(384).bits_per_code(8).seed(7))),
             base.vectors(VectorStorage::Half),
-            base.lean(),
+            base.lean().ttl(Duration::from_micros(1_500)),
             CollectionConfig::new(3, Metric::Dot).search(SearchParams::p99(Duration::from_micros(70))),
         ];
         for config in all {

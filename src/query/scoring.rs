@@ -168,8 +168,8 @@ impl Gain {
     pub(crate) fn of_number(&self, number: f64) -> f64 {
         match self {
             Gain::Share { full, .. } => (number / full).clamp(0.0, 1.0),
-            Gain::Strength { half, .. } if number >= f64::MAX => half / half,
-            Gain::Strength { half, .. } => (number / (number.max(0.0) + half)).max(0.0),
+            // Written so that no number is too great.
+            Gain::Strength { half, .. } if number > 0.0 => 1.0 / (1.0 + half / number),
             _ => 0.0,
         }
     }
