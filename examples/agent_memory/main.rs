@@ -177,7 +177,7 @@ fn remember(folder: &Path, clock: &Arc<ManualClock>, questions: &[String]) -> Re
     let facts = engine.collection("facts")?;
     for _ in 0..2 {
         clock.advance(SEASON - 10 * DAY);
-        facts.search(&Query::new(&embed("what is Mira allergic to?")).top(1).renew(SEASON))?;
+        facts.search(&Query::new(embed("what is Mira allergic to?")).top(1).renew(SEASON))?;
         facts.flush()?;
     }
     println!("\nAfter five months in which only the allergy mattered, these facts are left:");

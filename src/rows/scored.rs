@@ -108,13 +108,6 @@ impl<'a> Scorer<'a> {
 }
 
 impl ShardView {
-    /// What the fields of a visible row earn it.
-    pub(crate) fn bonus(&self, request: &ShardRequest<'_>, row: Row) -> f32 {
-        let Some(scored) = request.scored else { return 0.0 };
-        let mut filters = FilterMemory::default();
-        Scorer::new(self, request, scored, &mut filters).bonus(row)
-    }
-
     /// As `search`, by rank: that is what stands as distance in `scratch.found`.
     pub(super) fn search_scored(
         &self,
@@ -166,10 +159,26 @@ impl ShardView {
 
 /// The k best by rank of what was found; gives the distance of the farthest.
 fn rank(scorer: &Scorer<'_>, scratch: &mut ShardScratch, k: usize, ranked: &mut TopK) -> f32 {
+    let ShardScratch { found, bonuses, .. } = scratch;
+    let found = found.sorted();
     ranked.reset(k);
-    let found = scratch.found.sorted();
+    bonuses.0.clear();
     for Neighbor { distance, row } in found {
-        ranked.offer(Neighbor { distance: distance - scorer.bonus(*row), row: *row });
+        let bonus = scorer.bonus(*row);
+        bonuses.0.push((*row, bonus));
+        ranked.offer(Neighbor { distance: distance - bonus, row: *row });
     }
+    bonuses.0.sort_unstable_by_key(|(row, _)| *row);
     found.last().map_or(f32::INFINITY, |last| last.distance)
+}
+
+/// What rows have earned, by row.
+#[derive(Default)]
+pub(crate) struct Bonuses(Vec<(Row, f32)>);
+
+impl Bonuses {
+    pub(crate) fn of(&self, row: Row) -> f32 {
+        let at = self.0.binary_search_by_key(&row, |(row, _)| *row);
+        at.ok().and_then(|at| self.0.get(at)).map_or(0.0, |(_, bonus)| *bonus)
+    }
 }

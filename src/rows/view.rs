@@ -6,7 +6,7 @@ use super::cells::CellsView;
 use super::directory::Directory;
 use super::expired::Expired;
 use super::filtered::{FilterMemory, next_view};
-use super::scored::Scored;
+use super::scored::{Bonuses, Scored};
 use super::store::RowStore;
 use crate::id::{RecordId, Row, Seq};
 use crate::index::{Effort, Ends, IndexVersion, Points, Request, Scratch, Trip};
@@ -113,6 +113,8 @@ pub(crate) struct ShardScratch {
     pub(crate) filtered: Option<FilterStats>,
     pub(super) filters: FilterMemory,
     expired: Expired,
+    /// Under a scoring, what rows have earned that were found, by row.
+    pub(crate) bonuses: Bonuses,
     index: Scratch,
 }
 

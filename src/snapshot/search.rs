@@ -27,34 +27,31 @@ thread_local! {
 /// Distances of an exact search that is worth making cheaper.
 const LARGE_SCAN: u64 = 2_048;
 
-/// A row of one shard and its distance.
+/// A row of one shard and its distance; under a scoring, its rank.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     pub(super) distance: f32,
+    /// What is taken off the distance in a rank.
+    pub(super) bonus: f32,
     pub(super) shard: u32,
     pub(super) row: Row,
 }
 
 impl Candidate {
-    /// `scored` is what was asked of the shards, if more than the distance counts.
+    /// `prepared` is the query's vector if the distance is a rank.
     pub(super) fn hit(
         &self,
         published: Sight<'_>,
         query: &Query<'_>,
-        scored: Option<&ShardRequest<'_>>,
+        prepared: Option<&[f32]>,
     ) -> Option<Hit> {
         let shard = published.shards.get(self.shard as usize)?;
         let id = shard.id(self.row)?.clone();
         let payload =
             if query.wants_payload() { shard.payload(self.row, published.seq) } else { Payload::new() };
-        let (distance, bonus) = match scored {
-            None => (self.distance, 0.0),
-            Some(request) => {
-                let distance = shard.distance(request.space, request.query, self.row);
-                (distance, shard.bonus(request, self.row))
-            }
-        };
-        Some(Hit { id, distance, bonus, payload })
+        let measure = |prepared| shard.distance(&published.context.space, prepared, self.row);
+        let distance = prepared.map_or(self.distance, measure);
+        Some(Hit { id, distance, bonus: self.bonus, payload })
     }
 }
 
@@ -130,8 +127,8 @@ fn search_with(
         diversify(published, query, &mut scratch.merged);
         scratch.merged.truncate(query.k());
     }
-    let scored = plan.scored_request(published, &scratch.prepared);
-    let found = Found { merged: &scratch.merged, effort, filter: scratch.filtered, scored };
+    let prepared = plan.scored.map(|_| scratch.prepared.as_slice());
+    let found = Found { merged: &scratch.merged, effort, filter: scratch.filtered, prepared };
     let mut answer = found.answer(published, query, plan.ef);
     answer.completeness = Completeness::of(cut_of(stop), answer.len(), query.k());
     Ok(answer)
@@ -178,7 +175,7 @@ fn revisit(
         effort.hops += done.hops;
         // What was found before stays: with a bound a walk is shorter, and may
         // overlook some of it.
-        add_found(merged, scratch.found.sorted(), at, plan);
+        add_found(merged, scratch, at, plan);
         sort(merged);
         merged.dedup_by_key(|candidate| (candidate.shard, candidate.row));
         merge(merged, plan.k);
@@ -273,7 +270,7 @@ fn search_group(
         for (query, plan) in plans.iter().enumerate() {
             done[query].distances += efforts[query].distances;
             done[query].hops += efforts[query].hops;
-            add_found(&mut merged[query], shards[query].found.sorted(), at, plan);
+            add_found(&mut merged[query], &mut shards[query], at, plan);
             bounds[query] = merge(&mut merged[query], plan.k);
         }
     }
@@ -282,7 +279,7 @@ fn search_group(
         revisit(published, plan, prepared, scratch, &mut merged[query], &mut done[query]);
     }
     for (((query, plan), merged), effort) in queries.iter().zip(&plans).zip(merged.iter()).zip(done) {
-        let found = Found { merged, effort, filter: None, scored: None };
+        let found = Found { merged, effort, filter: None, prepared: None };
         let mut answer = found.answer(published, query, plan.ef);
         answer.completeness = Completeness::of(None, answer.len(), query.k());
         answers.push(answer);
@@ -354,14 +351,6 @@ impl<'q> ShardPlan<'q> {
     /// For a shard that is asked once and for all.
     fn alone(self) -> ShardPlan<'q> {
         ShardPlan { shard_k: self.k, ..self }
-    }
-
-    /// What the shards are asked for, if more than the distance counts.
-    fn scored_request<'a>(&self, sight: Sight<'a>, prepared: &'a [f32]) -> Option<ShardRequest<'a>>
-    where
-        'q: 'a,
-    {
-        self.scored.map(|_| self.request(sight, prepared, f32::INFINITY))
     }
 
     fn request<'a>(&self, sight: Sight<'a>, prepared: &'a [f32], bound: f32) -> ShardRequest<'a>
@@ -445,20 +434,27 @@ fn search_shard(
     if let Some(done) = scratch.shard.filtered {
         scratch.filtered.get_or_insert_default().add(done);
     }
-    add_found(&mut scratch.merged, scratch.shard.found.sorted(), shard, plan);
+    add_found(&mut scratch.merged, &mut scratch.shard, shard, plan);
     effort
 }
 
-fn add_found(merged: &mut Vec<Candidate>, found: &[Neighbor], shard: usize, plan: &ShardPlan<'_>) {
+fn add_found(merged: &mut Vec<Candidate>, scratch: &mut ShardScratch, shard: usize, plan: &ShardPlan<'_>) {
+    let shard = shard as u32;
+    if plan.scored.is_some() {
+        // Rows within reach only, by rank.
+        let ShardScratch { found, bonuses, .. } = scratch;
+        let candidate = |found: &Neighbor| {
+            let Neighbor { distance, row } = *found;
+            Candidate { distance, bonus: bonuses.of(row), shard, row }
+        };
+        return merged.extend(found.sorted().iter().map(candidate));
+    }
     let reach = plan.ends.reach.unwrap_or(f32::INFINITY);
-    // Ranks are of rows within reach already.
-    let is_near = |found: &Neighbor| plan.scored.is_some() || found.distance <= reach;
-    let found = &found[..found.partition_point(is_near)];
-    merged.extend(found.iter().map(|found| Candidate {
-        distance: found.distance,
-        shard: shard as u32,
-        row: found.row,
-    }));
+    let found = scratch.found.sorted();
+    let found = &found[..found.partition_point(|found| found.distance <= reach)];
+    let candidate =
+        |found: &Neighbor| Candidate { distance: found.distance, bonus: 0.0, shard, row: found.row };
+    merged.extend(found.iter().map(candidate));
 }
 
 /// Keeps the k best and gives the distance of the last, infinite while there
@@ -489,14 +485,14 @@ struct Found<'a> {
     merged: &'a [Candidate],
     effort: Effort,
     filter: Option<FilterStats>,
-    /// What was asked of the shards, if more than the distance counts.
-    scored: Option<ShardRequest<'a>>,
+    /// The query's vector, if more than the distance counts.
+    prepared: Option<&'a [f32]>,
 }
 
 impl Found<'_> {
     fn answer(&self, published: Sight<'_>, query: &Query<'_>, ef: usize) -> Answer {
         let mut hits = Vec::with_capacity(self.merged.len());
-        let hit = |candidate: &Candidate| candidate.hit(published, query, self.scored.as_ref());
+        let hit = |candidate: &Candidate| candidate.hit(published, query, self.prepared);
         hits.extend(self.merged.iter().filter_map(hit));
         Answer {
             hits,
@@ -541,8 +537,8 @@ pub(crate) fn search_one_shard(
             leave_out(&hidden, &mut scratch.merged);
         }
         published.context.distances.add(effort.distances);
-        let scored = plan.scored_request(published, &scratch.prepared);
-        let found = Found { merged: &scratch.merged, effort, filter: scratch.filtered, scored };
+        let prepared = plan.scored.map(|_| scratch.prepared.as_slice());
+        let found = Found { merged: &scratch.merged, effort, filter: scratch.filtered, prepared };
         let mut answer = found.answer(published, query, plan.ef);
         answer.completeness = Completeness::of(cut_of(stop), answer.len(), query.k());
         Ok(answer)
@@ -555,7 +551,7 @@ pub(crate) fn search_one_shard(
 /// Merges the answers of all shards, given in the order of the shards.
 pub(crate) fn merge_answers(published: Sight<'_>, query: &Query<'_>, parts: Vec<Answer>) -> Answer {
     let ef = parts.first().map_or(0, |part| part.stats.ef);
-    let nothing = Found { merged: &[], effort: Effort::default(), filter: None, scored: None };
+    let nothing = Found { merged: &[], effort: Effort::default(), filter: None, prepared: None };
     let mut merged = nothing.answer(published, query, ef);
     let mut cut = None;
     for part in parts {
@@ -592,7 +588,7 @@ mod tests {
 
     #[test]
     fn merging_bounds_only_when_k_are_known() {
-        let at = |distance, row| Candidate { distance, shard: 0, row };
+        let at = |distance, row| Candidate { distance, bonus: 0.0, shard: 0, row };
         let mut merged = vec![at(3.0, 1), at(1.0, 2)];
         assert_eq!(merge(&mut merged, 3), f32::INFINITY);
         merged.push(at(2.0, 0));

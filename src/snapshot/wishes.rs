@@ -114,7 +114,7 @@ pub(super) fn diversify_hits(published: Sight<'_>, query: &Query<'_>, hits: &mut
     let known = std::mem::take(hits);
     let candidate = |hit: &Hit| {
         let (shard, row) = published.place(&hit.id)?;
-        Some(Candidate { distance: hit.rank(), shard, row })
+        Some(Candidate { distance: hit.rank(), bonus: hit.bonus, shard, row })
     };
     let places: Vec<Option<Candidate>> = known.iter().map(candidate).collect();
     let mut found: Vec<Candidate> = places.iter().flatten().copied().collect();
