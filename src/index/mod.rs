@@ -39,7 +39,7 @@ pub(crate) use flat::Flat;
 pub(crate) use graph::{Coding, GraphOptions, QuantizedGraph};
 pub(crate) use hnsw::{Hnsw, HnswOptions};
 pub(crate) use ivf::{Ivf, IvfOptions, MAX_LISTS};
-pub(crate) use links::WALKED;
+pub(crate) use links::walked;
 pub(crate) use scratch::Scratch;
 pub(crate) use screened::Screened;
 

@@ -11,7 +11,7 @@ use super::directory::Directory;
 use super::view::{ShardRequest, ShardScratch, ShardView};
 use crate::bits::ones;
 use crate::id::{RecordId, Row, Seq};
-use crate::index::{Effort, RowFilter, WALKED};
+use crate::index::{Effort, RowFilter, walked};
 use crate::payload::{ExclusionSet, Filter, Resolver, Timestamp};
 use crate::query::{FilterPlan, FilterStats};
 
@@ -211,8 +211,9 @@ impl ShardView {
         if request.exact || self.index().is_exact() || matching <= SCAN_LEAST.max(2 * request.k) {
             return true;
         }
+        let rows = f64::from(self.high_water());
         let (breadth, matching) = (request.ef.max(request.k) as f64, matching as f64);
-        let walked = (f64::from(self.high_water()) * f64::from(WALKED)).max(matching);
+        let walked = rows * f64::from(walked((matching / rows) as f32));
         matching <= breadth * walked / matching * MEASURED_A_HOP
     }
 }

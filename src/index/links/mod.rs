@@ -35,7 +35,7 @@ pub(super) use graph::Graph;
 pub(super) use laid::Laid;
 pub(super) use plan::{Change, Job, change};
 use starts::Starts;
-pub(crate) use thinned::WALKED;
+pub(crate) use thinned::walked;
 use towers::Towers;
 
 /// How a graph is built.
