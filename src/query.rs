@@ -47,6 +47,7 @@ pub struct Query<'a> {
     filter: Option<Filter>,
     excluded: Option<ExclusionSet>,
     with_payload: bool,
+    allow_partial: bool,
     at_least: Option<Seq>,
     wait_at_most: Option<Duration>,
     limits: Limits,
@@ -65,6 +66,7 @@ impl<'a> Query<'a> {
             filter: None,
             excluded: None,
             with_payload: true,
+            allow_partial: false,
             at_least: None,
             wait_at_most: None,
             limits: Limits::default(),
@@ -175,6 +177,27 @@ impl<'a> Query<'a> {
         self
     }
 
+    /// Rather an answer that lacks something than an error: without a shard whose
+    /// worker has failed or is too busy, or without a write that was demanded and
+    /// cannot be shown. Such an answer says [`Completeness::Partial`].
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Completeness, Engine, Metric, Query, Record};
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(2, Metric::L2))?;
+    /// let before = items.snapshot();
+    /// let write = items.upsert(Record::new(1, [0.0, 0.0]))?;
+    /// let query = Query::new(&[1.0, 0.0]).at_least(write.seq()).allow_partial();
+    /// assert_eq!(before.search(&query)?.completeness(), Completeness::Partial);
+    /// assert_eq!(items.search(&query)?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn allow_partial(mut self) -> Self {
+        self.allow_partial = true;
+        self
+    }
+
     /// The vector that is searched for; empty when examples stand for it.
     #[must_use]
     pub fn vector(&self) -> &[f32] {
@@ -204,6 +227,7 @@ impl<'a> Query<'a> {
             filter: self.filter.clone(),
             excluded: self.excluded.clone(),
             with_payload: self.with_payload,
+            allow_partial: self.allow_partial,
             at_least: self.at_least,
             wait_at_most: self.wait_at_most,
             limits: self.limits.clone(),
@@ -230,6 +254,10 @@ impl<'a> Query<'a> {
 
     pub(crate) fn wants_payload(&self) -> bool {
         self.with_payload
+    }
+
+    pub(crate) fn allows_partial(&self) -> bool {
+        self.allow_partial
     }
 
     pub(crate) fn required(&self) -> Option<Seq> {

@@ -308,36 +308,41 @@ impl Coordinator {
     fn serve(&mut self, waiter: Waiter, published: &Arc<Published>) {
         match waiter {
             Waiter::Visible { reply, .. } => reply.send(Ok(published.generation)),
-            Waiter::Search { order, permit } => self.fan_out(order, permit, published),
+            Waiter::Search { order, permit } => self.fan_out(order, permit, published, None),
         }
     }
 
-    /// Sends a search to all workers.
-    fn fan_out(&mut self, order: Arc<SearchOrder>, permit: Permit, published: &Arc<Published>) {
+    /// Sends a search to all workers; `lacking` is what its answer will not show.
+    fn fan_out(
+        &mut self,
+        order: Arc<SearchOrder>,
+        permit: Permit,
+        published: &Arc<Published>,
+        lacking: Option<SearchError>,
+    ) {
         if order.reply.is_abandoned() {
             return;
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let mut refusal = None;
-        let mut sent = 0;
+        let mut gather = Gather::new(Arc::clone(&order), Arc::clone(published), permit);
+        if let Some(lacking) = lacking {
+            gather.lack(lacking);
+        }
         for (shard, worker) in self.workers.iter().enumerate().take(published.shards.len()) {
+            if gather.has_failed() {
+                gather.lose(shard, SearchError::Failed { shard });
+                continue;
+            }
             let query =
                 ShardQuery { ticket, shard, published: Arc::clone(published), order: Arc::clone(&order) };
-            match worker.acquire(Backpressure::Reject).and_then(|place| worker.send(place, query)) {
-                Ok(()) => sent += 1,
-                Err(Refusal::Full { .. }) => {
-                    refusal = Some(SearchError::Full { capacity: worker.capacity() })
-                }
-                Err(Refusal::Closed) => refusal = Some(SearchError::Failed { shard }),
-            }
-            if refusal.is_some() {
-                break;
-            }
-        }
-        let mut gather = Gather::new(order, Arc::clone(published), permit, sent);
-        if let Some(refusal) = refusal {
-            gather.fail(refusal);
+            let refusal =
+                match worker.acquire(Backpressure::Reject).and_then(|place| worker.send(place, query)) {
+                    Ok(()) => continue,
+                    Err(Refusal::Full { .. }) => SearchError::Full { capacity: worker.capacity() },
+                    Err(Refusal::Closed) => SearchError::Failed { shard },
+                };
+            gather.lose(shard, refusal);
         }
         if !gather.is_over() {
             self.gathers.insert(ticket, gather);
@@ -349,7 +354,10 @@ impl Coordinator {
         let collections: Vec<CollectionId> = self.boards.keys().copied().collect();
         collections.into_iter().for_each(|collection| self.fail_shard(collection, worker));
         // The parts of the worker that ended will never come.
-        self.gathers.drain().for_each(|(_, mut gather)| gather.fail(SearchError::Failed { shard: worker }));
+        self.gathers.retain(|_, gather| {
+            gather.lose(worker, SearchError::Failed { shard: worker });
+            !gather.is_over()
+        });
     }
 
     fn fail_shard(&mut self, collection: CollectionId, shard: usize) {
@@ -369,7 +377,7 @@ impl Coordinator {
     }
 
     /// Tells a waiter that its write will never be visible.
-    fn refuse(&self, waiter: Waiter, published: &Published) {
+    fn refuse(&mut self, waiter: Waiter, published: &Arc<Published>) {
         let context = &published.context;
         let gone = match (context.health.failed_shard(), self.log_fault.get()) {
             (Some(shard), _) => Gone::ShardFailed { collection: context.name.clone(), shard },
@@ -378,8 +386,13 @@ impl Coordinator {
         };
         match waiter {
             Waiter::Visible { reply, .. } => reply.send(Err(gone)),
-            Waiter::Search { order, .. } => {
-                order.reply.send(Err(SearchError::AtLeast(WaitError::Gone(gone))));
+            Waiter::Search { order, permit } => {
+                let lacking = SearchError::AtLeast(WaitError::Gone(gone));
+                if order.query.allows_partial() {
+                    self.fan_out(order, permit, published, Some(lacking));
+                } else {
+                    order.reply.send(Err(lacking));
+                }
             }
         }
     }

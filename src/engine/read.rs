@@ -33,7 +33,7 @@ impl Collection {
             begun = query.clone().begun(|| self.shared.context.wall.clock().elapsed());
             query = &begun;
         }
-        self.shared.await_required(query)?;
+        self.shared.await_required(query).or_else(|fault| tolerate(query, fault))?;
         let clock = self.shared.start_clock();
         let answer = search(self.shared.cell.load().sight(), query);
         self.shared.report_slow(clock, query.k(), "caller");
@@ -55,7 +55,8 @@ impl Collection {
             queries = &begun;
         }
         let demanding = queries.iter().max_by_key(|query| query.required());
-        demanding.map_or(Ok(()), |query| self.shared.await_required(query))?;
+        let wait = |query| self.shared.await_required(query).or_else(|fault| tolerate(query, fault));
+        demanding.map_or(Ok(()), wait)?;
         self.snapshot().search_batch(queries)
     }
 
@@ -173,6 +174,16 @@ impl Collection {
         self.shared.check_open()?;
         let snapshot: Snapshot = self.snapshot();
         Ok(snapshot.verify())
+    }
+}
+
+/// What a query puts up with that allows a partial answer.
+fn tolerate(query: &Query<'_>, fault: SearchError) -> Result<(), SearchError> {
+    match fault {
+        // There is no such write: a mistake of the caller's.
+        SearchError::AtLeast(WaitError::Future { .. }) => Err(fault),
+        SearchError::AtLeast(_) if query.allows_partial() => Ok(()),
+        _ => Err(fault),
     }
 }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::{Collection, CollectionConfig, Engine, IndexSpec};
 use crate::error::{Gone, SearchError, WaitError, WriteError};
+use crate::id::Seq;
 use crate::metric::Metric;
-use crate::query::Query;
+use crate::query::{Completeness, Query};
 use crate::shard::{Backpressure, WriteCommand};
 use crate::snapshot::{Record, shard_of};
 
@@ -110,4 +111,38 @@ fn callers_who_wait_when_a_worker_ends_are_told() {
         assert!(told.into_iter().all(|gone| matches!(gone, Ok(Gone::ShardFailed { shard: 1, .. }))));
     });
     engine.close().unwrap();
+}
+
+#[test]
+fn who_allows_partial_answers_gets_what_the_other_shards_have() {
+    let engine = engine();
+    let items = filled(&engine, "items");
+    let lost = (0..100u64).filter(|id| shard_of(&(*id).into(), WORKERS) == 1).count();
+    inject(&items, true);
+    let never = items.upsert(Record::new(id_of_worker_1(), [0.5, 0.5]));
+    failure(&items);
+    let vector = [7.0, 0.0];
+    let query = || Query::new(&vector).top(100).at_least(Seq(0));
+    assert!(matches!(block_on(items.search_async(query())), Err(SearchError::Failed { shard: 1 })));
+    let answer = block_on(items.search_async(query().allow_partial())).unwrap();
+    assert_eq!((answer.len(), answer.completeness()), (100 - lost, Completeness::Partial));
+    // A write that will never be visible, unless it came too late to be accepted.
+    let Ok(never) = never else { return };
+    let later = Query::new(&vector).top(100).at_least(never.seq());
+    assert!(matches!(items.search(&later), Err(SearchError::AtLeast(_))));
+    let answer = items.search(&later.clone().allow_partial()).unwrap();
+    assert_eq!((answer.len(), answer.completeness()), (100, Completeness::Partial));
+    let answer = block_on(items.search_async(later.allow_partial())).unwrap();
+    assert_eq!((answer.len(), answer.completeness()), (100 - lost, Completeness::Partial));
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        std::thread::yield_now();
+    }
 }

@@ -64,8 +64,8 @@ pub enum Completeness {
     Deadline,
     /// The work was used up ([`Query::budget`]): the best of what was seen by then.
     Budget,
-    /// The search was ended from outside ([`Query::cancel`]): the best of what
-    /// was seen by then.
+    /// The search was ended from outside ([`Query::cancel`]), or something could
+    /// not be searched ([`Query::allow_partial`]): the best of what was seen.
     Partial,
 }
 

@@ -130,7 +130,7 @@ fn search_with(
     let prepared = plan.scored.map(|_| scratch.prepared.as_slice());
     let found = Found { merged: &scratch.merged, effort, filter: scratch.filtered, prepared };
     let mut answer = found.answer(published, query, plan.ef);
-    answer.completeness = Completeness::of(cut_of(stop), answer.len(), query.k());
+    answer.completeness = completeness(published, query, cut_of(stop), &answer);
     Ok(answer)
 }
 
@@ -281,7 +281,7 @@ fn search_group(
     for (((query, plan), merged), effort) in queries.iter().zip(&plans).zip(merged.iter()).zip(done) {
         let found = Found { merged, effort, filter: None, prepared: None };
         let mut answer = found.answer(published, query, plan.ef);
-        answer.completeness = Completeness::of(None, answer.len(), query.k());
+        answer.completeness = completeness(published, query, None, &answer);
         answers.push(answer);
     }
     Ok(())
@@ -405,11 +405,22 @@ fn check(published: Sight<'_>, query: &Query<'_>) -> Result<(), SearchError> {
     query.filters().map_or(Ok(()), Filter::check)?;
     query.scoring_wanted().map_or(Ok(()), Scoring::check_filters)?;
     match query.required() {
-        Some(demanded) if demanded > published.seq => {
+        Some(demanded) if is_behind(published, query) && !query.allows_partial() => {
             Err(SearchError::Stale { shown: published.seq, demanded })
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a query demands a later write.
+fn is_behind(published: Sight<'_>, query: &Query<'_>) -> bool {
+    query.required().is_some_and(|demanded| demanded > published.seq)
+}
+
+/// Whether an answer is all that was asked for.
+fn completeness(published: Sight<'_>, query: &Query<'_>, cut: Option<Cut>, answer: &Answer) -> Completeness {
+    let lacks = is_behind(published, query).then_some(Cut::Cancelled);
+    Completeness::of(cut.or(lacks), answer.len(), query.k())
 }
 
 fn prepare(published: Sight<'_>, query: &Query<'_>, prepared: &mut Vec<f32>) -> Result<(), SearchError> {
@@ -540,7 +551,7 @@ pub(crate) fn search_one_shard(
         let prepared = plan.scored.map(|_| scratch.prepared.as_slice());
         let found = Found { merged: &scratch.merged, effort, filter: scratch.filtered, prepared };
         let mut answer = found.answer(published, query, plan.ef);
-        answer.completeness = Completeness::of(cut_of(stop), answer.len(), query.k());
+        answer.completeness = completeness(published, query, cut_of(stop), &answer);
         Ok(answer)
     };
     watched(published, query, Some((abandoned, published.shards.len())), |stop| {
@@ -568,7 +579,7 @@ pub(crate) fn merge_answers(published: Sight<'_>, query: &Query<'_>, parts: Vec<
     merged.hits.truncate(candidates(query, 0));
     diversify_hits(published, query, &mut merged.hits);
     merged.hits.truncate(query.k());
-    merged.completeness = Completeness::of(cut, merged.len(), query.k());
+    merged.completeness = completeness(published, query, cut, &merged);
     published.context.searches.add(1);
     note_exact(published, &merged);
     merged
