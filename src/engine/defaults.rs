@@ -113,6 +113,12 @@ pub(super) const NPROBE: usize = 16;
 /// Rows that are measured for each that is wanted, at most: codes of half a
 /// byte for each 8 to 16 numbers lose few rows beyond it.
 pub(super) const OVERSAMPLE: usize = 10;
+/// Codes of a byte or two a number hardly err: the others are spare.
+pub(super) const OVERSAMPLE_ROUNDED: usize = 2;
+/// Walks keep more than is wanted as it is.
+pub(super) const OVERSAMPLE_WALKED: usize = 1;
+/// One bit errs most.
+pub(super) const OVERSAMPLE_SIGNS: usize = 20;
 /// More would be the exact search of a list.
 pub(super) const OVERSAMPLE_MOST: usize = 10_000;
 

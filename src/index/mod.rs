@@ -18,6 +18,7 @@ use crate::neighbor::TopK;
 use crate::stop::Stop;
 use crate::vector::{MatrixView, Space};
 
+mod copies;
 mod cow;
 mod flat;
 mod graph;
@@ -38,7 +39,7 @@ pub(crate) use cow::{BlockView, Blocks, Versions};
 pub(crate) use flat::Flat;
 pub(crate) use graph::{Coding, GraphOptions, QuantizedGraph};
 pub(crate) use hnsw::{Hnsw, HnswOptions};
-pub(crate) use ivf::{Ivf, IvfOptions, MAX_LISTS};
+pub(crate) use ivf::{Ivf, IvfOptions, ListStorage, MAX_LISTS};
 pub(crate) use scratch::Scratch;
 pub(crate) use screened::Screened;
 

@@ -5,9 +5,11 @@
 //! how far below its estimate a further row may still be. Re-ranking ends with
 //! the first row that would need to be nearer than that.
 
-use super::{Effort, Points, Request, Scratch};
+use super::{Effort, Ends, Points, Request, Scratch, flat};
+use crate::id::Row;
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
+use crate::stop::Stop;
 use crate::vector::BLOCK;
 
 /// Rows measured at a time once k are known: few are measured in vain.
@@ -19,6 +21,9 @@ pub(super) const STEP: usize = 2;
 /// recall 0.942 for 0.947 at ef 8, 0.995 for 0.990 at ef 40.
 const LEAST_ALLOWANCE: f32 = 1.25;
 const ALLOWANCE_A_DOUBLING: f32 = 0.75;
+
+/// Candidates that are measured at least when a search is cut short.
+const LEAST_SHOWN: usize = 16;
 
 /// Errors that must be known before they are trusted.
 const KNOWN: f32 = 8.0;
@@ -133,4 +138,43 @@ impl Rerank {
         self.ask(points, request, scratch);
         Some(self)
     }
+}
+
+/// Measures `scratch.candidates`, which are rows and ascend by estimate, as far
+/// as it takes, `step` at a time once k are known.
+pub(super) fn rerank(
+    points: Points<'_>,
+    request: &Request<'_>,
+    step: usize,
+    scratch: &mut Scratch,
+    found: &mut TopK,
+    effort: &mut Effort,
+) {
+    if scratch.candidates.is_empty() {
+        return;
+    }
+    let mut next = Some(Rerank::new(points, request, step, scratch));
+    while let Some(rerank) = next {
+        if request.ends.are_due(effort.distances) {
+            return measure_few(points, request, rerank.at(), scratch, found, effort);
+        }
+        next = rerank.advance(points, request, scratch, found, effort);
+    }
+}
+
+/// Ends a search whose time or work is used up: a few of the candidates, from
+/// one on, are measured all the same, to have something to show.
+#[cold]
+pub(super) fn measure_few(
+    points: Points<'_>,
+    request: &Request<'_>,
+    from: usize,
+    scratch: &mut Scratch,
+    found: &mut TopK,
+    effort: &mut Effort,
+) {
+    let few = request.ends.stop.map_or(0, Stop::grace).max(LEAST_SHOWN);
+    let rows: Vec<Row> = scratch.candidates.iter().skip(from).take(few).map(|near| near.row).collect();
+    let unlimited = Request { admit: None, ends: Ends::default(), ..*request };
+    effort.distances += flat::scan_rows(rows.into_iter(), points, &unlimited, scratch, found);
 }

@@ -77,6 +77,8 @@ pub(crate) struct ProductQuery {
     /// A sum of bytes stands for `least + step * sum`.
     pub(crate) least: f32,
     pub(crate) step: f32,
+    /// Working memory of tables of [signs](super::Signs).
+    pub(super) turned: Vec<f32>,
 }
 
 impl ProductQuantizer {
@@ -101,10 +103,6 @@ impl ProductQuantizer {
     /// Of all parts, in order.
     pub(crate) fn of_parts(dim: usize, shape: ProductShape, parts: Vec<TrainedPart>) -> ProductQuantizer {
         ProductQuantizer { dim, shape, parts: parts.into_iter().map(|part| part.0).collect() }
-    }
-
-    pub(crate) fn shape(&self) -> ProductShape {
-        self.shape
     }
 
     /// The codes of a vector, one a byte.
@@ -205,7 +203,7 @@ impl ProductQuery {
     /// Rounds the products to bytes: one step for all parts, so that sums of
     /// bytes mean something, as fine as the widest part and the sum allow.
     #[inline(always)]
-    fn round(&mut self, shape: ProductShape) {
+    pub(super) fn round(&mut self, shape: ProductShape) {
         let parts = shape.num_subquantizers;
         let mut lows = [0f32; TILE];
         let (mut widest, mut least) = (0f32, 0f32);
