@@ -234,7 +234,7 @@ impl HnswVersion {
         let walk = Walk { graph: &self.graph, measure: Copied(copies), query: &query };
         let is_found = self.walk(walk, request, (limits, limits.ef), scratch, effort);
         if is_found {
-            rerank(points, request, STEP, scratch, found, effort);
+            rerank(points, request, (STEP, false), scratch, found, effort);
         }
         is_found
     }

@@ -39,6 +39,10 @@ pub(super) fn scale(metric: Metric) -> f32 {
 /// What is known of the errors of the estimates.
 #[derive(Default)]
 struct Errors {
+    /// Estimates are right on average. Those of the best by estimate are then
+    /// too low because these were chosen for it: the mean of their errors says
+    /// nothing about the others.
+    unbiased: bool,
     count: f32,
     sum: f64,
     /// Of squared distances, once more squared: no `f32` has room for it.
@@ -57,7 +61,7 @@ impl Errors {
         if self.count < KNOWN {
             return f32::INFINITY;
         }
-        let mean = self.sum / f64::from(self.count);
+        let mean = if self.unbiased { 0.0 } else { self.sum / f64::from(self.count) };
         let variance = (self.squares / f64::from(self.count) - mean * mean).max(0.0);
         deviations * variance.sqrt() as f32 - mean as f32
     }
@@ -86,6 +90,12 @@ impl Rerank {
         let mut rerank = Rerank { deviations, step, errors: Errors::default(), at: 0, end: 0 };
         rerank.ask(points, request, scratch);
         rerank
+    }
+
+    /// Of estimates that are right on average and err much.
+    fn of_unbiased(mut self) -> Rerank {
+        self.errors.unbiased = true;
+        self
     }
 
     /// The first candidate that was not measured.
@@ -141,11 +151,12 @@ impl Rerank {
 }
 
 /// Measures `scratch.candidates`, which are rows and ascend by estimate, as far
-/// as it takes, `step` at a time once k are known.
+/// as it takes, `step` at a time once k are known. `unbiased`: the estimates are
+/// right on average, and err much.
 pub(super) fn rerank(
     points: Points<'_>,
     request: &Request<'_>,
-    step: usize,
+    (step, unbiased): (usize, bool),
     scratch: &mut Scratch,
     found: &mut TopK,
     effort: &mut Effort,
@@ -153,7 +164,8 @@ pub(super) fn rerank(
     if scratch.candidates.is_empty() {
         return;
     }
-    let mut next = Some(Rerank::new(points, request, step, scratch));
+    let first = Rerank::new(points, request, step, scratch);
+    let mut next = Some(if unbiased { first.of_unbiased() } else { first });
     while let Some(rerank) = next {
         if request.ends.are_due(effort.distances) {
             return measure_few(points, request, rerank.at(), scratch, found, effort);

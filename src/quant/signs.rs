@@ -206,13 +206,12 @@ mod tests {
     #[test]
     fn estimates_err_as_little_as_the_paper_says_and_to_no_side() {
         let dim = 784;
-        let signs = Signs::new(dim, 3);
         let (centre, query) = (vector(dim, 1_000), vector(dim, 2_000));
         let (mut tables, mut work) = (ProductQuery::default(), Turned::default());
-        signs.prepare(kernels().level, &query, &mut tables);
         let (mut sum, mut squares) = (0.0, 0.0);
         for seed in 0..300 {
-            let row = vector(dim, seed);
+            let (signs, row) = (Signs::new(dim, seed), vector(dim, seed));
+            signs.prepare(kernels().level, &query, &mut tables);
             let mut codes = vec![0; Signs::codes(dim)];
             let SignFactors { bias, factor } = signs.encode(&row, &centre, &mut work, &mut codes);
             let bytes = codes

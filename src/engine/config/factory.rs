@@ -203,14 +203,14 @@ mod tests {
             "SQ4",
             "SQ8,Flat",
             "HNSW32,RaBitQ",
-            "Graph_SQ8",
             "Graph,SQ8",
             "IVF16,SQ6",
-            "IVF16_SQ8",
         ] {
             assert!(matches!(name.parse::<IndexSpec>(), Err(SpecError::Unknown { .. })), "{name}");
         }
-        for name in ["HNSWx", "IVF-1", "PQ+4", "IVF99999999999999999999999", "Graph3.5"] {
+        for name in
+            ["HNSWx", "IVF-1", "PQ+4", "IVF99999999999999999999999", "Graph3.5", "Graph_SQ8", "IVF16_SQ8"]
+        {
             assert!(matches!(name.parse::<IndexSpec>(), Err(SpecError::Number { .. })), "{name}");
         }
         let error = "IVF16,LSH".parse::<IndexSpec>().unwrap_err().to_string();

@@ -158,7 +158,8 @@ impl Search<'_> {
         scratch.candidates.clear();
         scratch.candidates.extend_from_slice(best.sorted());
         let request = Request { ef: kept, ..*self.request };
-        rerank(self.points, &request, RERANKED, scratch, found, &mut effort);
+        let unbiased = matches!(options.storage, ListStorage::Signs { .. });
+        rerank(self.points, &request, (RERANKED, unbiased), scratch, found, &mut effort);
         request.ends.spend(effort.distances);
         effort
     }

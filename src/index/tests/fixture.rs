@@ -36,7 +36,10 @@ pub(super) struct ListKind {
 impl ListKind {
     pub(super) fn options(self, dim: usize) -> IvfOptions {
         let ListKind { nlist, storage, residual } = self;
-        IvfOptions { nlist, storage: storage(dim), residual, oversample: 10, seed: 7 }
+        let storage = storage(dim);
+        // A bit a number says little of few numbers.
+        let oversample = if matches!(storage, ListStorage::Signs { .. }) { 40 } else { 10 };
+        IvfOptions { nlist, storage, residual, oversample, seed: 7 }
     }
 }
 
