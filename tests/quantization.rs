@@ -35,19 +35,19 @@ const NAMES: [&str; 10] = [
 type State = BTreeMap<u64, Vec<f32>>;
 
 /// Rows, others that replace some, and queries: all around the same centres.
-fn vectors() -> (Vec<Vec<f32>>, Vec<Vec<f32>>, Vec<Vec<f32>>) {
+fn vectors() -> [Vec<Vec<f32>>; 3] {
     let mut rows = clustered(7, ROWS + 300 + 40, DIM, 30);
     let queries = rows.split_off(ROWS + 300);
     let others = rows.split_off(ROWS);
-    (rows, others, queries)
+    [rows, others, queries]
 }
 
 /// Fills a collection, replaces and deletes some.
 fn fill(items: &Collection, metric: Metric) -> State {
-    let mut state: State = (0..).zip(vectors().0).collect();
+    let mut state: State = (0..).zip(vectors()[0].clone()).collect();
     let record = |(id, vector): (&u64, &Vec<f32>)| Record::new(*id, vector.clone());
     items.upsert_batch(state.iter().map(record)).unwrap();
-    for (id, vector) in (0..ROWS as u64).step_by(9).zip(vectors().1) {
+    for (id, vector) in (0..ROWS as u64).step_by(9).zip(vectors()[1].clone()) {
         items.upsert(Record::new(id, vector.clone())).unwrap();
         state.insert(id, vector);
     }
@@ -61,7 +61,7 @@ fn fill(items: &Collection, metric: Metric) -> State {
 }
 
 fn asked() -> Vec<Vec<f32>> {
-    vectors().2
+    vectors()[2].clone()
 }
 
 /// Hits with the bits of their distances.
@@ -167,7 +167,7 @@ fn filters_and_exact_searches_are_as_without_codes() {
         let items = engine.create_collection(name, config(name, Metric::L2)).unwrap();
         let plain = engine.create_collection(&format!("{name}-"), config("Flat", Metric::L2)).unwrap();
         for items in [&items, &plain] {
-            let rows = (0u64..).zip(vectors().0);
+            let rows = (0u64..).zip(vectors()[0].clone());
             items
                 .upsert_batch(
                     rows.map(|(id, vector)| Record::new(id, vector).with("tenth", (id % 10) as i64)),

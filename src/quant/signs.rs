@@ -131,7 +131,7 @@ impl Signs {
             #[inline(always)]
             fn run<A: Arch>(self, _arch: A) {
                 let Prepare(turned, query, shape) = self;
-                query.products.resize(turned.len() / SIGNS << SIGNS, 0.0);
+                query.products.resize((turned.len() / SIGNS) << SIGNS, 0.0);
                 let tables = query.products.as_chunks_mut::<{ 1 << SIGNS }>().0;
                 for (table, numbers) in tables.iter_mut().zip(turned.as_chunks::<SIGNS>().0) {
                     *table = sums(*numbers);
