@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use vecino::{
-    BuildError, CollectionConfig, CollectionError, Engine, FlatConfig, GraphConfig, HnswConfig, IndexSpec,
-    IvfConfig, IvfStorage, Metric, PqConfig, Quantization,
+    AutoConfig, BuildError, CollectionConfig, CollectionError, Engine, FlatConfig, GraphConfig, HnswConfig,
+    IndexSpec, IvfConfig, IvfStorage, Metric, PqConfig, Quantization,
 };
 
 /// No such collection is created, and the error names the setting.
@@ -15,7 +15,12 @@ fn refuses(engine: &Engine, config: CollectionConfig, name: &str, wrong: usize) 
         Err(CollectionError::Setting { parameter, value, least, most }) => {
             assert_eq!((parameter, value), (name, wrong));
             // Of codes, not every number between the bounds is allowed.
-            assert!(value < least || value > most || name.starts_with("code_") || name == "bits_per_code");
+            assert!(
+                value < least
+                    || value > most
+                    || name.starts_with("code_")
+                    || ["bits_per_code", "degree"].contains(&name)
+            );
         }
         other => panic!("{config:?}: {other:?}"),
     }
@@ -66,6 +71,7 @@ fn settings_of_lists_and_codes_are_named_with_their_value() {
     let all = |codes| CollectionConfig::new(8, Metric::L2).index(IndexSpec::Pq(codes));
     let dims = CollectionConfig::new(8, Metric::L2);
     let flat = |flat| dims.index(IndexSpec::QuantizedFlat(flat));
+    let auto = |auto| dims.index(IndexSpec::Auto(auto));
     let walked = |graph| dims.index(IndexSpec::Hnsw(graph));
     let refused = [
         (listed(lists.nlist(1)), "nlist", 1),
@@ -86,6 +92,9 @@ fn settings_of_lists_and_codes_are_named_with_their_value() {
         (flat(FlatConfig::default().quantization(product(9, 4))), "num_subquantizers", 9),
         (flat(FlatConfig::default().quantization(product(4, 6))), "bits_per_code", 6),
         (walked(HnswConfig::default().oversample(0)), "oversample", 0),
+        (auto(AutoConfig::default().exact_below(0)), "exact_below", 0),
+        (auto(AutoConfig::default().exact_below(1_000_001)), "exact_below", 1_000_001),
+        (auto(AutoConfig::default().graph(GraphConfig::default().degree(33))), "degree", 33),
     ];
     refused.into_iter().for_each(|(config, name, wrong)| refuses(&engine, config, name, wrong));
 }

@@ -1,5 +1,6 @@
 //! What a collection is made of.
 
+mod auto;
 mod factory;
 mod lists;
 mod quantized;
@@ -8,13 +9,14 @@ use super::defaults;
 use crate::codec::{Decoder, Malformed};
 use crate::error::CollectionError;
 use crate::index::{
-    Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, Ivf, QuantizedGraph, Saved, Screened,
+    Auto, Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, Ivf, QuantizedGraph, Saved, Screened,
 };
 use crate::metric::Metric;
 use crate::quant::{Bits, MAX_TRAINED, Shape};
 use crate::query::{Goal, SearchParams};
 use crate::vector::VectorStorage;
 
+pub use auto::AutoConfig;
 pub use lists::{IvfConfig, IvfStorage, PqConfig};
 pub use quantized::{FlatConfig, Quantization};
 
@@ -22,6 +24,8 @@ pub use quantized::{FlatConfig, Quantization};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IndexSpec {
+    /// Exact while there are few records, a graph once there are many.
+    Auto(AutoConfig),
     /// Compares with every record: exact, O(records x dimension) a search, no
     /// memory beside the records.
     Flat,
@@ -364,6 +368,9 @@ impl CollectionConfig {
 
     pub(super) fn check(&self) -> Result<(), CollectionError> {
         bounded("dimension", self.dimension, 1, defaults::DIMENSION_MOST)?;
+        if let IndexSpec::Auto(auto) = &self.index {
+            auto.check()?;
+        }
         if let IndexSpec::Graph(graph) = &self.index {
             graph.check()?;
         }
@@ -391,6 +398,7 @@ impl CollectionConfig {
     /// A new, empty index for one shard.
     pub(super) fn new_index(&self) -> Box<dyn Index> {
         let inner: Box<dyn Index> = match self.index {
+            IndexSpec::Auto(auto) => return Box::new(Auto::new(auto.options(self))),
             IndexSpec::Flat => return Box::new(Flat::default()),
             IndexSpec::Graph(graph) => match self.graph_options(graph) {
                 Ok(options) => Box::new(QuantizedGraph::new(options)),
@@ -414,6 +422,9 @@ impl CollectionConfig {
         input: &mut Decoder<'_>,
     ) -> Result<Box<dyn Index>, Malformed> {
         let inner: Box<dyn Index> = match self.index {
+            IndexSpec::Auto(auto) => {
+                return Ok(Box::new(Auto::load(auto.options(self), self.dimension, saved, input)?));
+            }
             IndexSpec::Flat => return Ok(Box::new(Flat::load(saved))),
             IndexSpec::Graph(graph) => match self.graph_options(graph) {
                 Ok(options) => Box::new(QuantizedGraph::load(options, self.dimension, saved, input)?),
@@ -445,6 +456,7 @@ impl CollectionConfig {
 
     pub(super) fn ef_search(&self) -> usize {
         match self.index {
+            IndexSpec::Auto(auto) => auto.graph.ef_search,
             IndexSpec::Flat => defaults::EF_SEARCH,
             // What is measured follows from what is wanted.
             IndexSpec::QuantizedFlat(_) => 1,

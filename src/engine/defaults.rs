@@ -93,6 +93,11 @@ pub(super) const GRAPH_DEGREE_STEP: usize = 32;
 /// ...and at most sixteen: from 96 on every search was slower.
 pub(super) const GRAPH_DEGREE_MOST: usize = 256;
 
+/// Records from which on a graph is used where the index follows their number.
+pub(super) const EXACT_BELOW: usize = 4_096;
+/// Exact searches of more take milliseconds.
+pub(super) const EXACT_BELOW_MOST: usize = 1_000_000;
+
 /// Codes are whole cache lines...
 pub(super) const CODE_LINE: usize = 64;
 

@@ -29,8 +29,8 @@ pub use builder::EngineBuilder;
 pub use collection::Collection;
 pub use conditional::Outcome;
 pub use config::{
-    CollectionConfig, FlatConfig, GraphConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage, PqConfig,
-    Quantization,
+    AutoConfig, CollectionConfig, FlatConfig, GraphConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage,
+    PqConfig, Quantization,
 };
 pub use open::Recovery;
 pub use stats::{Bytes, CollectionStats, EngineStats, ShardStats, VectorBytes};

@@ -55,8 +55,11 @@ impl VectorBytes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShardStats {
-    /// The kind of its index: "graph", "hnsw", "flat".
+    /// The kind of its index: "graph", "hnsw", "ivf", "pq", "flat".
     pub index: &'static str,
+    /// Why it is that one: "as configured", or what [`IndexSpec::Auto`](crate::IndexSpec::Auto)
+    /// goes by.
+    pub index_reason: &'static str,
     /// Its vectors.
     pub vectors: VectorBytes,
     /// Rows that every search scans because the index does not hold them yet.
@@ -150,6 +153,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         bytes.index += measure.index_bytes;
         shards.push(ShardStats {
             index: measure.index_kind,
+            index_reason: measure.index_reason,
             vectors,
             tail: measure.tail,
             indexed: measure.indexed,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::config::{
-    CollectionConfig, FlatConfig, GraphConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage, PqConfig,
-    Quantization,
+    AutoConfig, CollectionConfig, FlatConfig, GraphConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage,
+    PqConfig, Quantization,
 };
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::metric::Metric;
@@ -78,13 +78,12 @@ fn encode_index(index: IndexSpec, out: &mut Encoder) {
         IndexSpec::Flat => out.u8(0),
         IndexSpec::Graph(graph) => {
             out.u8(1);
-            out.size(graph.degree);
-            out.size(graph.ef_construction);
-            out.size(graph.ef_search);
-            // Neither is ever 0.
-            out.size(graph.code_bits.unwrap_or(0));
-            out.size(graph.code_bytes.unwrap_or(0));
-            out.u64(graph.seed);
+            encode_graph(graph, out);
+        }
+        IndexSpec::Auto(auto) => {
+            out.u8(7);
+            out.size(auto.exact_below);
+            encode_graph(auto.graph, out);
         }
         IndexSpec::Hnsw(graph) => {
             let is_plain = graph.quantization == Quantization::None;
@@ -137,14 +136,8 @@ fn encode_index(index: IndexSpec, out: &mut Encoder) {
 fn decode_index(input: &mut Decoder<'_>) -> Result<IndexSpec, Malformed> {
     Ok(match input.u8()? {
         0 => IndexSpec::Flat,
-        1 => IndexSpec::Graph(GraphConfig {
-            degree: input.size()?,
-            ef_construction: input.size()?,
-            ef_search: input.size()?,
-            code_bits: Some(input.size()?).filter(|bits| *bits > 0),
-            code_bytes: Some(input.size()?).filter(|bytes| *bytes > 0),
-            seed: input.u64()?,
-        }),
+        1 => IndexSpec::Graph(decode_graph(input)?),
+        7 => IndexSpec::Auto(AutoConfig { exact_below: input.size()?, graph: decode_graph(input)? }),
         kind @ (2 | 6) => {
             let graph = HnswConfig {
                 m: input.size()?,
@@ -184,6 +177,27 @@ fn decode_index(input: &mut Decoder<'_>) -> Result<IndexSpec, Malformed> {
             seed: input.u64()?,
         }),
         _ => return Err(input.fault("the index is unknown")),
+    })
+}
+
+fn encode_graph(graph: GraphConfig, out: &mut Encoder) {
+    out.size(graph.degree);
+    out.size(graph.ef_construction);
+    out.size(graph.ef_search);
+    // Neither is ever 0.
+    out.size(graph.code_bits.unwrap_or(0));
+    out.size(graph.code_bytes.unwrap_or(0));
+    out.u64(graph.seed);
+}
+
+fn decode_graph(input: &mut Decoder<'_>) -> Result<GraphConfig, Malformed> {
+    Ok(GraphConfig {
+        degree: input.size()?,
+        ef_construction: input.size()?,
+        ef_search: input.size()?,
+        code_bits: Some(input.size()?).filter(|bits| *bits > 0),
+        code_bytes: Some(input.size()?).filter(|bytes| *bytes > 0),
+        seed: input.u64()?,
     })
 }
 
@@ -228,6 +242,10 @@ mod tests {
             base.index(IndexSpec::ivf()),
             base.index("IVF100,PQ48x4fsr".parse().unwrap()),
             base.index(IndexSpec::Pq(PqConfig::new(384).bits_per_code(8).seed(7))),
+            base.index(IndexSpec::auto()),
+            base.index(IndexSpec::Auto(
+                AutoConfig::default().exact_below(7).graph(GraphConfig::default().seed(5)),
+            )),
             base.index("IVF100,SQ8".parse().unwrap()),
             base.index("IVF,SQfp16".parse().unwrap()),
             base.index("IVF7,RaBitQ".parse().unwrap()),

@@ -18,6 +18,7 @@ use crate::neighbor::TopK;
 use crate::stop::Stop;
 use crate::vector::{MatrixView, Space};
 
+mod auto;
 mod copies;
 mod cow;
 mod flat;
@@ -34,6 +35,7 @@ mod screened;
 mod sift;
 mod sifted;
 
+pub(crate) use auto::{Auto, AutoOptions, Grown};
 #[cfg(feature = "internals")]
 pub(crate) use cow::{BlockView, Blocks, Versions};
 pub(crate) use flat::Flat;
@@ -321,6 +323,11 @@ pub(crate) trait Index: Send {
 
     /// The kind, for statistics: "graph", "hnsw", "ivf", "pq", "flat".
     fn kind(&self) -> &'static str;
+
+    /// Why it is of that kind, for statistics.
+    fn reason(&self) -> &'static str {
+        "as configured"
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub(crate) struct ShardMeasure {
     pub(crate) index_bytes: usize,
     /// The kind of the index.
     pub(crate) index_kind: &'static str,
+    pub(crate) index_reason: &'static str,
 }
 
 /// What the writer hands over to make a view.

@@ -590,6 +590,7 @@ impl<T> ShardState<T> {
             payload_bytes: self.rows.payloads().bytes(),
             index_bytes: self.index.bytes(),
             index_kind: self.index.kind(),
+            index_reason: self.index.reason(),
         }
     }
 }

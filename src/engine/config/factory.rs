@@ -31,7 +31,7 @@ struct Codes {
 /// | `HNSW32`, `HNSW32,Flat`, `HNSW32_SQ8`, `HNSW32,SQfp16` | [`IndexSpec::Hnsw`] |
 /// | `IVF1024,Flat` and with `SQ8`, `SQfp16`, `RaBitQ`, `PQ48x4fs`, `PQ48` | [`IndexSpec::Ivf`] |
 ///
-/// Also `Graph`, `Graph32` (links of a record) and `IVF` without a number. `r`
+/// Also `Auto`, `Graph`, `Graph32` (links of a record) and `IVF` without a number. `r`
 /// behind `fs` says residual codes. `RFlat` at the end may be said: answers are
 /// always measured by the stored vectors.
 ///
@@ -80,8 +80,10 @@ impl FromStr for IndexSpec {
         if !matches!(follows, Rest::Nothing) {
             return Err(unknown(first));
         }
-        if first == "Flat" {
-            return Ok(IndexSpec::Flat);
+        match first {
+            "Flat" => return Ok(IndexSpec::Flat),
+            "Auto" => return Ok(IndexSpec::auto()),
+            _ => {}
         }
         if let Some(codes) = scalar(first) {
             return Ok(IndexSpec::flat(codes));
@@ -162,6 +164,7 @@ mod tests {
         let ivf = IvfConfig::default();
         let cases = [
             ("Flat", IndexSpec::Flat),
+            ("Auto", IndexSpec::auto()),
             ("HNSW32", IndexSpec::Hnsw(HnswConfig::default().m(32))),
             ("HNSW,Flat", IndexSpec::hnsw()),
             ("Graph", IndexSpec::graph()),
@@ -201,6 +204,7 @@ mod tests {
             "PQ8,Flat",
             "PQ8x4fsr",
             "SQ4",
+            "Auto,SQ8",
             "SQ8,Flat",
             "HNSW32,RaBitQ",
             "Graph,SQ8",
