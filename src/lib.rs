@@ -126,7 +126,7 @@ pub use engine::{
 };
 pub use error::{
     BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError, OpenError,
-    Operation, ParamsError, ReadError, SearchError, SpecError, WaitError, WriteError,
+    Operation, ParamsError, ReadError, ReindexError, SearchError, SpecError, WaitError, WriteError,
 };
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;

@@ -14,6 +14,7 @@ mod open;
 mod payload;
 mod read;
 mod rebuild;
+mod reindex;
 mod stats;
 mod stored;
 #[cfg(test)]

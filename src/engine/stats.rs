@@ -4,6 +4,7 @@ use super::collection::Collection;
 use super::core::Core;
 use super::tuning::{self, TuningStats};
 use crate::id::{Generation, Seq};
+use crate::rows::Reindexing;
 use crate::shard::Mailbox;
 
 /// Bytes of a collection by what they hold.
@@ -60,6 +61,9 @@ pub struct ShardStats {
     /// Why it is that one: "as configured", or what [`IndexSpec::Auto`](crate::IndexSpec::Auto)
     /// goes by.
     pub index_reason: &'static str,
+    /// Another index is being built in its place
+    /// ([`Collection::reindex`](crate::Collection::reindex)).
+    pub reindexing: bool,
     /// Its vectors.
     pub vectors: VectorBytes,
     /// Rows that every search scans because the index does not hold them yet.
@@ -154,6 +158,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         shards.push(ShardStats {
             index: measure.index_kind,
             index_reason: measure.index_reason,
+            reindexing: measure.reindexing != Reindexing::No,
             vectors,
             tail: measure.tail,
             indexed: measure.indexed,

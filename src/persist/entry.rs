@@ -81,6 +81,10 @@ pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
             out.u8(4);
             encode_filter(filter, out);
         }
+        Mutation::Reindex(spec) => {
+            out.u8(5);
+            out.bytes(spec);
+        }
         Mutation::Conditional(new, condition) => {
             out.u8(CONDITIONAL);
             match condition {
@@ -147,6 +151,7 @@ fn decode_mutation(kind: u8, input: &mut Decoder<'_>, space: &Space) -> Result<M
         1 => Mutation::Delete(decode_id(input)?),
         3 => Mutation::Payload(PayloadUpdate { id: decode_id(input)?, edit: decode_edit(input)? }),
         4 => Mutation::DeleteWhere(decode_filter(input)?),
+        5 => Mutation::Reindex(input.bytes()?.into()),
         _ => return Err(input.fault("a mutation is of an unknown kind")),
     })
 }
@@ -178,6 +183,7 @@ mod tests {
             Mutation::Conditional(new("near".into(), 3.0), Condition::NotNear(0.5)),
             Mutation::Payload(PayloadUpdate::delete(9, ["a.b"])),
             Mutation::DeleteWhere(Filter::like("a", "x*y")),
+            Mutation::Reindex([7, 8].into()),
         ];
         all.iter().for_each(|mutation| encode_mutation(mutation, &mut out));
         let bytes = out.into_bytes();

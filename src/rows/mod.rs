@@ -12,4 +12,4 @@ mod view;
 pub(crate) use directory::Directory;
 pub(crate) use mutation::{Condition, Mutation, NewRow, Verdict};
 pub(crate) use store::{Allocation, RetiredRows, RowStore};
-pub(crate) use view::{ShardMeasure, ShardRequest, ShardScratch, ShardView, ViewParts};
+pub(crate) use view::{Reindexing, ShardMeasure, ShardRequest, ShardScratch, ShardView, Switched, ViewParts};

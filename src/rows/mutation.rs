@@ -1,5 +1,7 @@
 //! What a write asks of one shard: the same value travels in the mailbox and is applied.
 
+use std::sync::Arc;
+
 use crate::id::{RecordId, Seq};
 use crate::payload::{Filter, Payload, PayloadUpdate};
 
@@ -26,6 +28,9 @@ pub(crate) enum Mutation {
     DeleteWhere(Filter),
     /// Puts a record in if the condition holds.
     Conditional(NewRow, Condition),
+    /// Goes on with building the index of such a collection in place of the
+    /// present one; of nothing: gives up what is being built.
+    Reindex(Arc<[u8]>),
 }
 
 /// When a record is written.
@@ -58,7 +63,7 @@ impl Mutation {
             Mutation::Upsert(new) | Mutation::Conditional(new, _) => Some(&new.id),
             Mutation::Delete(id) => Some(id),
             Mutation::Payload(update) => Some(&update.id),
-            Mutation::DeleteWhere(_) => None,
+            Mutation::DeleteWhere(_) | Mutation::Reindex(_) => None,
         }
     }
 
@@ -71,6 +76,7 @@ impl Mutation {
             Mutation::Payload(update) => update.edit.bytes(),
             // A filter shares its parts with whoever made it.
             Mutation::Delete(_) | Mutation::DeleteWhere(_) => 0,
+            Mutation::Reindex(spec) => spec.len(),
         };
         size_of::<Mutation>() + content + self.id().map_or(0, RecordId::heap_bytes)
     }

@@ -9,14 +9,15 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::batch::{AbsorbJob, SealedBatch, forget_due, rows_due};
+use super::batch::{AbsorbJob, Plans, SealedBatch, forget_due, rows_due};
+use super::successor::{MakeIndex, Successor, SuccessorJob};
 use crate::bits::{RowSet, ones};
 use crate::id::{RecordId, Row, Seq};
-use crate::index::{Index, Plan, Settling};
+use crate::index::{Index, Settling};
 use crate::payload::{Filter, Resolver};
 use crate::rows::{
-    Allocation, Condition, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView,
-    Verdict, ViewParts,
+    Allocation, Condition, Directory, Mutation, NewRow, Reindexing, RetiredRows, RowStore, ShardMeasure,
+    ShardView, Switched, Verdict, ViewParts,
 };
 use crate::vector::{Matrix, Space, VectorStorage};
 
@@ -35,6 +36,7 @@ pub(crate) struct ShardSetup {
     pub(crate) space: Space,
     pub(crate) storage: VectorStorage,
     pub(crate) index: Box<dyn Index>,
+    pub(crate) make_index: MakeIndex,
     pub(crate) directory: Arc<dyn Directory>,
 }
 
@@ -48,6 +50,8 @@ pub(crate) struct RestoredShard {
     /// Rows that it ever took in.
     pub(crate) absorbed: u64,
     pub(crate) live: usize,
+    /// The index, if it is not the one that the collection was made with.
+    pub(crate) switched: Option<Switched>,
     /// The write after which they stood like this.
     pub(crate) seq: Seq,
 }
@@ -116,6 +120,11 @@ pub(crate) struct ShardState<T> {
     space: Space,
     rows: RowStore,
     index: Box<dyn Index>,
+    make_index: MakeIndex,
+    switched: Option<Switched>,
+    successor: Option<Successor>,
+    /// Exact searches are frequent.
+    wants_exact: bool,
     directory: Arc<dyn Directory>,
     pending: VecDeque<PendingWrite<T>>,
     /// Writes that were applied and that no view shows yet.
@@ -157,6 +166,10 @@ impl<T> ShardState<T> {
             rows: RowStore::new(vectors),
             space: setup.space,
             index: setup.index,
+            make_index: setup.make_index,
+            switched: None,
+            successor: None,
+            wants_exact: false,
             directory: setup.directory,
             pending: VecDeque::new(),
             unshown: Vec::new(),
@@ -185,11 +198,12 @@ impl<T> ShardState<T> {
     /// ids are in the directory already. Rows that no index holds wait to be
     /// absorbed, in batches as if they came in one write.
     pub(crate) fn restore(setup: ShardSetup, from: RestoredShard) -> ShardState<T> {
-        let RestoredShard { rows, tail, dead, absorbed, live, seq } = from;
+        let RestoredShard { rows, tail, dead, absorbed, live, switched, seq } = from;
         let linked = setup.index.version().len();
         let mut state = ShardState {
             rows,
             linked,
+            switched,
             absorbed,
             next_ordinal: absorbed,
             dead_linked: dead,
@@ -358,6 +372,10 @@ impl<T> ShardState<T> {
                 self.delete_where(filter, seq);
                 Ok(())
             }
+            Mutation::Reindex(spec) => {
+                self.reindex(spec, seq);
+                Ok(())
+            }
             Mutation::Payload(update) => {
                 if let Some(row) = self.live_row(&update.id) {
                     let payloads = self.rows.payloads_mut();
@@ -366,6 +384,29 @@ impl<T> ShardState<T> {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Goes on with the index that a configuration says, and begins it if it is
+    /// not under way.
+    fn reindex(&mut self, spec: &Arc<[u8]>, seq: Seq) {
+        let is = |switched: &Switched| switched.spec == *spec;
+        if spec.is_empty() {
+            // One that only waits for its last batch takes over all the same:
+            // whether it has done so is a matter of timing.
+            self.successor.take_if(|successor| successor.ends_at.is_none());
+            return;
+        }
+        if self.successor.is_none() && self.switched.as_ref().is_some_and(is) {
+            return;
+        }
+        if !self.successor.as_ref().is_some_and(|successor| is(&successor.switched)) {
+            let (since, limit) = (self.batches_sealed + 1, self.rows.high_water() as Row);
+            let made = (self.make_index)(spec);
+            self.successor = made.map(|(index, switched)| Successor::new(index, switched, since, limit));
+        }
+        if self.successor.as_ref().is_some_and(|successor| successor.ends_at.is_none()) {
+            self.seal_with(seq, true, true);
         }
     }
 
@@ -424,6 +465,11 @@ impl<T> ShardState<T> {
     /// Fixes the content of the next batch: all open rows, and the dead ones
     /// of the index when they are many or `forget_all` is set.
     fn seal(&mut self, cut: Seq, forget_all: bool) {
+        self.seal_with(cut, forget_all, false);
+    }
+
+    /// The same; `carries`: with rows for the index that is to take over.
+    fn seal_with(&mut self, cut: Seq, forget_all: bool, carries: bool) {
         let forget_now = forget_all || self.dead_linked.len() >= forget_due(self.linked);
         let mut dead = RowSet::default();
         self.dead_linked.iter().for_each(|row| {
@@ -435,6 +481,10 @@ impl<T> ShardState<T> {
         self.open_rows.clear();
         self.batches_sealed += 1;
         self.linked = self.linked + absorb.len() - forget.len();
+        let entrants: Vec<_> = absorb.iter().map(|entrant| (entrant.row, entrant.ordinal)).collect();
+        let (number, rows) = (self.batches_sealed, &self.rows);
+        let successor = self.successor.as_mut();
+        let share = successor.map(|successor| successor.share(number, rows, &entrants, &forget, carries));
         self.sealed.push_back(Arc::new(SealedBatch {
             number: self.batches_sealed,
             cut,
@@ -444,6 +494,7 @@ impl<T> ShardState<T> {
             forget,
             dead,
             optimize: false,
+            share,
         }));
         self.free_retired();
     }
@@ -465,6 +516,7 @@ impl<T> ShardState<T> {
             forget: Vec::new(),
             dead,
             optimize: true,
+            share: None,
         }));
     }
 
@@ -499,12 +551,21 @@ impl<T> ShardState<T> {
         self.running = Some(running);
         self.upkeep_next = running == Running::Batch;
         let vectors = self.rows.vectors().clone();
-        Some(AbsorbJob { batch, version, space: self.space, vectors })
+        let number = batch.as_ref().map_or(0, |batch| batch.number);
+        let successor = self.successor.as_ref().filter(|successor| number >= successor.since);
+        let successor = successor
+            .map(|successor| SuccessorJob { since: successor.since, version: successor.index.version() });
+        Some(AbsorbJob { batch, version, successor, space: self.space, vectors })
     }
 
     /// Commits the plan of the job that is under way.
-    pub(crate) fn absorbed(&mut self, plan: Plan) {
-        self.index.commit(plan);
+    pub(crate) fn absorbed(&mut self, plans: Plans) {
+        self.index.commit(plans.index);
+        if let (Some((since, plan)), Some(successor)) = (plans.successor, &mut self.successor)
+            && successor.since == since
+        {
+            successor.index.commit(plan);
+        }
         if self.running.take() == Some(Running::Batch) {
             self.finish_batch();
         }
@@ -530,11 +591,18 @@ impl<T> ShardState<T> {
 
     /// Exact searches are frequent; true when that changes what readers see.
     pub(crate) fn want_exact(&mut self) -> bool {
+        self.wants_exact = true;
         self.index.want_exact()
     }
 
     fn finish_batch(&mut self) {
         let Some(batch) = self.sealed.pop_front() else { return };
+        if let Some(mut successor) = self.successor.take_if(|it| it.ends_at == Some(batch.number)) {
+            if self.wants_exact {
+                successor.index.want_exact();
+            }
+            (self.index, self.switched) = (successor.index, Some(successor.switched));
+        }
         self.absorbed += batch.absorb.len() as u64;
         if !batch.absorb.is_empty() {
             self.index_newest = self.index_newest.max(batch.cut);
@@ -563,6 +631,7 @@ impl<T> ShardState<T> {
         let unlinking = self.sealed.iter().any(|batch| !batch.forget.is_empty());
         let parts = ViewParts {
             index: self.index.version(),
+            switched: self.switched.clone(),
             tail,
             applied: self.applied,
             live: self.live_applied,
@@ -588,9 +657,11 @@ impl<T> ShardState<T> {
             vector_bytes: self.rows.vector_bytes(),
             row_bytes: self.rows.cell_bytes(),
             payload_bytes: self.rows.payloads().bytes(),
-            index_bytes: self.index.bytes(),
+            index_bytes: self.index.bytes()
+                + self.successor.as_ref().map_or(0, |successor| successor.index.bytes()),
             index_kind: self.index.kind(),
             index_reason: self.index.reason(),
+            reindexing: self.successor.as_ref().map_or(Reindexing::No, Successor::progress),
         }
     }
 }
