@@ -5,6 +5,8 @@ mod factory;
 mod lists;
 mod quantized;
 
+use std::time::Duration;
+
 use super::defaults;
 use crate::codec::{Decoder, Malformed};
 use crate::error::CollectionError;
@@ -280,6 +282,7 @@ pub struct CollectionConfig {
     index: IndexSpec,
     vectors: VectorStorage,
     search: Option<SearchParams>,
+    ttl: Option<Duration>,
 }
 
 impl CollectionConfig {
@@ -287,7 +290,7 @@ impl CollectionConfig {
     #[must_use]
     pub fn new(dimension: usize, metric: Metric) -> CollectionConfig {
         let vectors = VectorStorage::default();
-        CollectionConfig { dimension, metric, index: IndexSpec::graph(), vectors, search: None }
+        CollectionConfig { dimension, metric, index: IndexSpec::graph(), vectors, search: None, ttl: None }
     }
 
     /// The preset for least memory: vectors of a byte a number
@@ -352,6 +355,20 @@ impl CollectionConfig {
     #[must_use]
     pub fn index_spec(&self) -> IndexSpec {
         self.index
+    }
+
+    /// Records expire so long after they are written, unless they say something
+    /// else ([`Record::ttl`](crate::Record::ttl)). Whole microseconds. Default: never.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> CollectionConfig {
+        self.ttl = Some(Duration::from_micros(u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX)));
+        self
+    }
+
+    /// After how long records expire that do not say it.
+    #[must_use]
+    pub fn default_ttl(&self) -> Option<Duration> {
+        self.ttl
     }
 
     /// How vectors are stored.

@@ -171,7 +171,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         });
     }
     CollectionStats {
-        rows: published.len(),
+        rows: published.sight().len(),
         tail: shards.iter().map(|shard| shard.tail).sum(),
         dead: shards.iter().map(|shard| shard.dead).sum(),
         generation: published.generation,

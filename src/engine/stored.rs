@@ -11,6 +11,9 @@ use crate::metric::Metric;
 use crate::query::{Goal, SearchParams, Target};
 use crate::vector::VectorStorage;
 
+/// The number of the time after which records expire.
+const TTL: u8 = 1;
+
 impl CollectionConfig {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::default();
@@ -27,16 +30,14 @@ impl CollectionConfig {
             VectorStorage::Half => 2,
             VectorStorage::Byte => 3,
         });
-        let (kind, value) = match self.search_params().map(SearchParams::goal) {
-            None => (0, 0),
-            Some(Goal::Breadth(ef_search)) => (1, ef_search as u64),
-            Some(Goal::Target(Target::Recall(share))) => (2, share.get().to_bits()),
-            Some(Goal::Target(Target::P99(limit))) => {
-                (3, u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX))
-            }
-        };
+        let (kind, value) = stored_search(self.search_params());
         out.u8(kind);
         out.u64(value);
+        // What came later stands here, each with a number, and only if it is said.
+        if let Some(ttl) = self.default_ttl() {
+            out.u8(TTL);
+            out.u64(u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX));
+        }
         out.into_bytes()
     }
 
@@ -57,17 +58,17 @@ impl CollectionConfig {
             3 => VectorStorage::Byte,
             _ => return Err(input.fault("how vectors are stored is unknown")),
         };
-        let (kind, value) = (input.u8()?, input.u64()?);
-        let search = match kind {
-            0 => None,
-            1 => Some(SearchParams::ef_search(usize::try_from(value).unwrap_or(usize::MAX))),
-            2 => Some(SearchParams::recall(f64::from_bits(value))),
-            3 => Some(SearchParams::p99(Duration::from_nanos(value))),
-            _ => return Err(input.fault("the default of searches is unknown")),
-        };
-        input.end()?;
+        let search = decode_search(&mut input)?;
+        let mut ttl = None;
+        while input.rest() > 0 {
+            match input.u8()? {
+                TTL => ttl = Some(Duration::from_micros(input.u64()?)),
+                _ => return Err(input.fault("a setting is unknown")),
+            }
+        }
         let config = CollectionConfig::new(dimension, metric).index(index).vectors(storage);
         let config = search.map_or(config, |search| config.search(search));
+        let config = ttl.map_or(config, |ttl| config.ttl(ttl));
         let fault = input.fault("a setting is outside its bounds");
         config.check().map_err(|_| fault).map(|()| config)
     }
@@ -226,6 +227,27 @@ fn decode_quantization(input: &mut Decoder<'_>) -> Result<Quantization, Malforme
     }
 }
 
+/// How hard searches try, as a kind and a value.
+fn stored_search(search: Option<SearchParams>) -> (u8, u64) {
+    match search.map(SearchParams::goal) {
+        None => (0, 0),
+        Some(Goal::Breadth(ef_search)) => (1, ef_search as u64),
+        Some(Goal::Target(Target::Recall(share))) => (2, share.get().to_bits()),
+        Some(Goal::Target(Target::P99(limit))) => (3, u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)),
+    }
+}
+
+fn decode_search(input: &mut Decoder<'_>) -> Result<Option<SearchParams>, Malformed> {
+    let (kind, value) = (input.u8()?, input.u64()?);
+    Ok(match kind {
+        0 => None,
+        1 => Some(SearchParams::ef_search(usize::try_from(value).unwrap_or(usize::MAX))),
+        2 => Some(SearchParams::recall(f64::from_bits(value))),
+        3 => Some(SearchParams::p99(Duration::from_nanos(value))),
+        _ => return Err(input.fault("the default of searches is unknown")),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,7 +277,7 @@ mod tests {
             base.index(IndexSpec::QuantizedFlat(FlatConfig::default().oversample(3).seed(1))),
             base.index(IndexSpec::flat(Quantization::Pq { num_subquantizers: 8, bits_per_code: 4 })),
             base.vectors(VectorStorage::Half),
-            base.lean(),
+            base.lean().ttl(Duration::from_micros(1_500)),
             CollectionConfig::new(3, Metric::Dot).search(SearchParams::p99(Duration::from_micros(70))),
         ];
         for config in all {

@@ -7,6 +7,7 @@
 
 mod batch;
 mod command;
+mod expiry;
 mod journal;
 mod judge;
 mod mailbox;

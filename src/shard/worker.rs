@@ -192,7 +192,7 @@ impl Worker {
             return;
         }
         let abandoned = || order.reply.is_abandoned();
-        let search = || search_one_shard(&published, &order.query, shard, &abandoned);
+        let search = || search_one_shard(published.sight(), &order.query, shard, &abandoned);
         let answer = catch_unwind(AssertUnwindSafe(search)).unwrap_or_else(|defect| {
             error!(worker = self.number, shard, defect = describe(&*defect), "search panicked");
             Err(SearchError::Failed { shard })
