@@ -10,7 +10,7 @@ use crate::durability::Durability;
 use crate::error::{Gone, OpenError, ReindexError};
 use crate::id::Generation;
 use crate::index::Index;
-use crate::rows::{Mutation, Reindexing, Switched};
+use crate::rows::{Mutation, Reindex, Reindexing, Switched};
 
 /// Times that no shard knows of the new index although it was asked for it: one
 /// may lose it by a defect, and begins again.
@@ -38,21 +38,24 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// How far all shards are.
+/// How far a shard is; least first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Progress {
-    /// Rows of some wait to be carried over.
-    Carrying,
-    /// All rows were asked for.
+    Done,
+    /// It takes over with batches that are under way.
     Ending,
+    /// It may take over.
+    Carried,
+    /// Rows wait to be carried over.
+    Carrying,
     /// A shard knows nothing of it.
     Lost,
-    Done,
 }
 
 impl Collection {
     /// Changes the index. The new one is built beside the present one, from the
-    /// records as they are, while reads and writes go on; then it takes over,
-    /// for each shard between one view and the next, and the memory of the old
+    /// records as they are, while reads and writes go on; then it takes over
+    /// in all shards by one write, and the memory of the old
     /// one is given back with the last snapshot that has it. Blocks until that
     /// is done and published, and the index put in order
     /// ([`Collection::optimize`]). The change is in the log, so it is there
@@ -88,15 +91,15 @@ impl Collection {
             return Err(ReindexError::UnderWay);
         }
         let _under_way = UnderWay(flag);
-        if config == self.config() {
+        let spec: Arc<[u8]> = config.encode().into();
+        if self.has_all_over(&config, &spec) {
             return Ok(self.flush()?);
         }
-        let spec: Arc<[u8]> = config.encode().into();
         let outcome = self.carry_over(&spec);
         if outcome.is_err() {
             // What was built takes memory for nothing. (If nothing can be
             // written any more, nothing can be done about it.)
-            let _ = self.write(vec![Mutation::Reindex(Arc::default())]);
+            let _ = self.write(vec![Mutation::Reindex(Reindex::GiveUp)]);
         }
         outcome
     }
@@ -105,37 +108,55 @@ impl Collection {
         // The last write of all is as durable as the handle says, and vouches
         // for those before it.
         let pieces = self.durability(Durability::Applied);
+        let send = |step| -> Result<(), ReindexError> {
+            pieces.write(vec![Mutation::Reindex(step)])?.wait()?;
+            Ok(())
+        };
+        send(Reindex::Carry(Arc::clone(spec)))?;
         let mut lost = 0;
         loop {
-            pieces.write(vec![Mutation::Reindex(Arc::clone(spec))])?.wait()?;
             match self.progress(spec) {
-                Progress::Carrying => {}
+                Progress::Carrying => send(Reindex::Carry(Arc::clone(spec)))?,
+                Progress::Carried => send(Reindex::Finish(Arc::clone(spec)))?,
                 Progress::Ending | Progress::Done => {
                     let generation = self.optimize()?;
-                    if matches!(self.progress(spec), Progress::Done) {
+                    if self.progress(spec) == Progress::Done {
                         return Ok(generation);
                     }
                 }
                 Progress::Lost if lost == LOST_MOST => return Err(ReindexError::Lost),
-                Progress::Lost => lost += 1,
+                Progress::Lost => {
+                    lost += 1;
+                    send(Reindex::Carry(Arc::clone(spec)))?;
+                }
             }
         }
     }
 
+    /// How far the last shard is.
     fn progress(&self, spec: &Arc<[u8]>) -> Progress {
         let published = self.shared.cell.pin();
-        let mut progress = Progress::Done;
-        for shard in &published.shards {
-            let is_switched = shard.switched().is_some_and(|switched| switched.spec == *spec);
-            match (is_switched, shard.measure().reindexing) {
-                (true, _) => {}
-                (false, Reindexing::No) => return Progress::Lost,
-                (false, Reindexing::Carrying) => progress = Progress::Carrying,
-                (false, Reindexing::Ending) if matches!(progress, Progress::Carrying) => {}
-                (false, Reindexing::Ending) => progress = Progress::Ending,
+        let shards = published.shards.iter().map(|shard| {
+            if shard.switched().is_some_and(|switched| switched.spec == *spec) {
+                return Progress::Done;
             }
-        }
-        progress
+            match shard.measure().reindexing {
+                Reindexing::No => Progress::Lost,
+                Reindexing::Carrying => Progress::Carrying,
+                Reindexing::Carried => Progress::Carried,
+                Reindexing::Ending => Progress::Ending,
+            }
+        });
+        shards.max().unwrap_or(Progress::Done)
+    }
+
+    /// Whether every shard has the index of a configuration.
+    fn has_all_over(&self, config: &CollectionConfig, spec: &Arc<[u8]>) -> bool {
+        let published = self.shared.cell.pin();
+        published.shards.iter().all(|shard| match shard.switched() {
+            Some(switched) => switched.spec == *spec,
+            None => self.shared.config == *config,
+        })
     }
 
     /// The index, if it is not the one that the collection was made with.
@@ -153,9 +174,9 @@ impl Engine {
         let collections: Vec<Collection> = self.collections_by_name().values().cloned().collect();
         for collection in collections {
             let published = collection.shared.cell.pin();
-            let is_open = |reindexing| reindexing == Reindexing::Carrying;
+            let is_open = |reindexing| matches!(reindexing, Reindexing::Carrying | Reindexing::Carried);
             if published.shards.iter().any(|shard| is_open(shard.measure().reindexing)) {
-                let written = collection.write(vec![Mutation::Reindex(Arc::default())]);
+                let written = collection.write(vec![Mutation::Reindex(Reindex::GiveUp)]);
                 written.map_err(|_| OpenError::Gone(Gone::Closed))?.wait()?;
             }
         }

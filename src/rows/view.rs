@@ -23,6 +23,9 @@ pub(crate) enum Reindexing {
     No,
     /// There are rows that it was not asked to take in.
     Carrying,
+    /// There are none.
+    Carried,
+    /// It takes over with the next batches.
     Ending,
 }
 

@@ -12,13 +12,13 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{AbsorbJob, Plans, SealedBatch, forget_due, rows_due};
-use super::successor::{MakeIndex, Successor, SuccessorJob};
+use super::successor::{Carry, MakeIndex, Successor, SuccessorJob};
 use crate::bits::{RowSet, ones};
 use crate::id::{RecordId, Row, Seq};
 use crate::index::Index;
 use crate::payload::{Filter, Resolver, Timestamp};
 use crate::rows::{
-    Allocation, Condition, Directory, Mutation, NewRow, RetiredRows, RowStore, Switched, Verdict,
+    Allocation, Condition, Directory, Mutation, NewRow, Reindex, RetiredRows, RowStore, Switched, Verdict,
 };
 use crate::vector::{Matrix, Space, VectorStorage};
 
@@ -381,8 +381,8 @@ impl<T> ShardState<T> {
                 self.delete_where(filter, seq);
                 Ok(())
             }
-            Mutation::Reindex(spec) => {
-                self.reindex(spec, seq);
+            Mutation::Reindex(step) => {
+                self.reindex(step, seq);
                 Ok(())
             }
             Mutation::Expiry(change) => {
@@ -404,16 +404,19 @@ impl<T> ShardState<T> {
         }
     }
 
-    /// Goes on with the index that a configuration says, and begins it if it is
-    /// not under way.
-    fn reindex(&mut self, spec: &Arc<[u8]>, seq: Seq) {
+    /// A step on the way to another index.
+    fn reindex(&mut self, step: &Reindex, seq: Seq) {
+        let (spec, carry) = match step {
+            Reindex::Carry(spec) => (spec, Carry::Some),
+            Reindex::Finish(spec) => (spec, Carry::Last),
+            Reindex::GiveUp => {
+                // One that only waits for its last batch takes over all the
+                // same: whether it has done so is a matter of timing.
+                self.successor.take_if(|successor| successor.ends_at.is_none());
+                return;
+            }
+        };
         let is = |switched: &Switched| switched.spec == *spec;
-        if spec.is_empty() {
-            // One that only waits for its last batch takes over all the same:
-            // whether it has done so is a matter of timing.
-            self.successor.take_if(|successor| successor.ends_at.is_none());
-            return;
-        }
         if self.successor.is_none() && self.switched.as_ref().is_some_and(is) {
             return;
         }
@@ -423,7 +426,7 @@ impl<T> ShardState<T> {
             self.successor = made.map(|(index, switched)| Successor::new(index, switched, since, limit));
         }
         if self.successor.as_ref().is_some_and(|successor| successor.ends_at.is_none()) {
-            self.seal_with(seq, true, true);
+            self.seal_with(seq, true, carry);
         }
     }
 
@@ -487,11 +490,11 @@ impl<T> ShardState<T> {
     /// Fixes the content of the next batch: all open rows, and the dead ones
     /// of the index when they are many or `forget_all` is set.
     fn seal(&mut self, cut: Seq, forget_all: bool) {
-        self.seal_with(cut, forget_all, false);
+        self.seal_with(cut, forget_all, Carry::No);
     }
 
-    /// The same; `carries`: with rows for the index that is to take over.
-    fn seal_with(&mut self, cut: Seq, forget_all: bool, carries: bool) {
+    /// The same, with rows for the index that is to take over.
+    fn seal_with(&mut self, cut: Seq, forget_all: bool, carry: Carry) {
         let forget_now = forget_all || self.dead_linked.len() >= forget_due(self.linked);
         let mut dead = RowSet::default();
         self.dead_linked.iter().for_each(|row| {
@@ -506,7 +509,7 @@ impl<T> ShardState<T> {
         let entrants: Vec<_> = absorb.iter().map(|entrant| (entrant.row, entrant.ordinal)).collect();
         let (number, rows) = (self.batches_sealed, &self.rows);
         let successor = self.successor.as_mut();
-        let share = successor.map(|successor| successor.share(number, rows, &entrants, &forget, carries));
+        let share = successor.map(|successor| successor.share(number, rows, &entrants, &forget, carry));
         self.sealed.push_back(Arc::new(SealedBatch {
             number: self.batches_sealed,
             cut,

@@ -3,9 +3,9 @@
 //! From the write that begins it, the successor takes part in every batch.
 //! The rows that were there before are *carried* over, some with each write
 //! that asks for it; such a write also has the present index let go of all its
-//! dead rows. When the last row is carried over both hold the same rows, and
-//! with the commit of that batch the successor takes over: between one view and
-//! the next. All of it is decided when writes are applied, so it is a function of
+//! dead rows. Once the last row is carried over both hold the same rows after each
+//! such batch. Then a last write has the successor take over with the commit of
+//! its batch: all shards by one write, each between one view and the next. All of it is decided when writes are applied, so it is a function of
 //! the log as everything else is (I6).
 
 use std::sync::Arc;
@@ -19,6 +19,16 @@ use crate::rows::{Reindexing, RowStore, Switched};
 /// Makes an index by what files say of a collection; none: they say nothing
 /// that can be read.
 pub(crate) type MakeIndex = fn(spec: &[u8]) -> Option<(Box<dyn Index>, Switched)>;
+
+/// What a batch carries over to a successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carry {
+    No,
+    /// Some rows that were there before.
+    Some,
+    /// Some, after which it takes over if these were the last.
+    Last,
+}
 
 /// The part of a batch that is the successor's.
 #[derive(Debug)]
@@ -58,24 +68,27 @@ impl Successor {
     }
 
     pub(super) fn progress(&self) -> Reindexing {
-        if self.ends_at.is_some() { Reindexing::Ending } else { Reindexing::Carrying }
+        match self.ends_at {
+            Some(_) => Reindexing::Ending,
+            None if self.next >= self.limit => Reindexing::Carried,
+            None => Reindexing::Carrying,
+        }
     }
 
-    /// Its share of a batch that is being sealed as number `batch`. With
-    /// `carries` come rows that were there before.
+    /// Its share of a batch that is being sealed as number `batch`.
     pub(super) fn share(
         &mut self,
         batch: u64,
         rows: &RowStore,
         absorb: &[(Row, u64)],
         forget: &[Row],
-        carries: bool,
+        carry: Carry,
     ) -> Share {
         let forget: Vec<Row> = forget.iter().copied().filter(|row| self.planned.contains(*row)).collect();
         forget.iter().for_each(|row| _ = self.planned.remove(*row));
         absorb.iter().for_each(|(row, _)| _ = self.planned.insert(*row));
         let mut carried = Vec::new();
-        if carries && self.ends_at.is_none() {
+        if carry != Carry::No && self.ends_at.is_none() {
             let most = rows_due(self.planned.len(), 0, usize::MAX / 2);
             while carried.len() < most && self.next < self.limit {
                 let row = self.next;
@@ -84,7 +97,7 @@ impl Successor {
                     carried.push(row);
                 }
             }
-            if self.next >= self.limit {
+            if self.next >= self.limit && carry == Carry::Last {
                 self.ends_at = Some(batch);
             }
         }
