@@ -193,6 +193,14 @@ impl HnswVersion {
                 scratch.candidates.extend(scratch.pool.iter());
             }
             Some(admit) => {
+                if let Some(filter) = request.filter {
+                    let passes = |row: Row| filter.passes(row) && (filter.is_all || admit(row));
+                    let (ends, passes) = (request.ends, (filter, passes));
+                    let is_found = walk.thinned_beam(kept, limits, ends, passes, scratch, effort);
+                    scratch.candidates.clear();
+                    scratch.candidates.extend(scratch.passing.iter());
+                    return is_found;
+                }
                 if !walk.filtered_beam(kept, limits, request.ends, admit, scratch, effort) {
                     return false;
                 }

@@ -187,6 +187,6 @@ pub(super) fn measure_few(
 ) {
     let few = request.ends.stop.map_or(0, Stop::grace).max(LEAST_SHOWN);
     let rows: Vec<Row> = scratch.candidates.iter().skip(from).take(few).map(|near| near.row).collect();
-    let unlimited = Request { admit: None, ends: Ends::default(), ..*request };
+    let unlimited = Request { admit: None, filter: None, ends: Ends::default(), ..*request };
     effort.distances += flat::scan_rows(rows.into_iter(), points, &unlimited, scratch, found);
 }

@@ -181,10 +181,21 @@ impl<'a, A: Arch> Ground<'a, A> {
         let walk = self.walk(query);
         walk.find_starts(scratch, effort);
         let (limits, kept) = self.limits(request);
-        let admit = |node: Row| admit(self.codes.row(node));
-        let is_found = walk.filtered_beam(kept, limits, request.ends, admit, scratch, effort);
+        let Some(filter) = request.filter else {
+            let admit = |node: Row| admit(self.codes.row(node));
+            let is_found = walk.filtered_beam(kept, limits, request.ends, admit, scratch, effort);
+            scratch.candidates.clear();
+            scratch.candidates.extend_from_slice(scratch.admitted.sorted());
+            return is_found.then(|| self.begin_rerank(request, scratch));
+        };
+        let layout = &self.version.layout;
+        let passes = |node: Row| {
+            let row = layout.row(node);
+            filter.passes(row) && (filter.is_all || admit(row))
+        };
+        let is_found = walk.thinned_beam(kept, limits, request.ends, (filter, passes), scratch, effort);
         scratch.candidates.clear();
-        scratch.candidates.extend_from_slice(scratch.admitted.sorted());
+        scratch.candidates.extend(scratch.passing.iter());
         is_found.then(|| self.begin_rerank(request, scratch))
     }
 }
