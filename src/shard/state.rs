@@ -226,11 +226,6 @@ impl<T> ShardState<T> {
         state
     }
 
-    /// True when batches wait to be absorbed.
-    pub(crate) fn has_batches(&self) -> bool {
-        !self.sealed.is_empty()
-    }
-
     /// Queues a write; `keep` is dropped when it is applied.
     pub(crate) fn enqueue(&mut self, seq: Seq, mutations: Vec<Mutation>, keep: T) {
         let work = Work::Mutations { all: mutations.into(), next: 0, keep: Some(keep), verdict: None };

@@ -6,6 +6,11 @@ use crate::rows::{Reindexing, ShardMeasure, ShardView, ViewParts};
 use crate::shard::successor::Successor;
 
 impl<T> ShardState<T> {
+    /// True when batches wait to be absorbed.
+    pub(crate) fn has_batches(&self) -> bool {
+        !self.sealed.is_empty()
+    }
+
     /// The state for readers.
     pub(crate) fn view(&mut self) -> ShardView {
         self.rows.prune(self.directory.as_ref());
