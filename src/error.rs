@@ -101,9 +101,38 @@ pub enum CollectionError {
         /// The most allowed.
         most: usize,
     },
+    /// The index has no such codes.
+    #[error("{index} has no {quantization} codes")]
+    Quantization {
+        /// The index.
+        index: &'static str,
+        /// The codes that were asked for.
+        quantization: &'static str,
+    },
     /// The default of its searches is a target that cannot be.
     #[error(transparent)]
     Params(#[from] ParamsError),
+}
+
+/// Why an index could not be changed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReindexError {
+    /// There is no such index: a setting is outside its bounds.
+    #[error(transparent)]
+    Spec(#[from] CollectionError),
+    /// The collection's index is being changed by another thread.
+    #[error("the index of the collection is being changed already")]
+    UnderWay,
+    /// The collection cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// It was written, and will not become visible.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+    /// Shards met one defect after the other.
+    #[error("shards lost the new index again and again")]
+    Lost,
 }
 
 /// Why a name is not that of an index.

@@ -11,7 +11,8 @@
 //! - [`Query`] and [`Answer`], [`Record`], [`RecordId`], [`Metric`].
 //! - [`SearchParams`]: searching to a recall or a time instead of with a breadth.
 //! - [`CollectionConfig`], [`IndexSpec`], [`GraphConfig`], [`HnswConfig`],
-//!   [`IvfConfig`], [`PqConfig`]: what a collection is made of.
+//!   [`IvfConfig`], [`PqConfig`], [`FlatConfig`], [`Quantization`],
+//!   [`AutoConfig`]: what a collection is made of.
 //! - [`EngineBuilder::open`], [`Durability`], [`Snapshot::checkpoint`],
 //!   [`Engine::inspect`]: engines with a folder, and backups.
 //! - [Operating vecino](operating): sizing, metrics, events, what to do when something rises.
@@ -119,13 +120,13 @@ pub mod operating {}
 pub use clock::{Clock, ManualClock};
 pub use durability::Durability;
 pub use engine::{
-    Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, GraphConfig,
-    HnswConfig, IndexSpec, IvfConfig, IvfStorage, Outcome, PqConfig, Recovery, ShardStats, TargetChoice,
-    TargetStats, TuningStats, VectorBytes, Write,
+    AutoConfig, Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats,
+    FlatConfig, GraphConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage, Outcome, PqConfig, Quantization,
+    Recovery, ShardStats, TargetChoice, TargetStats, TuningStats, VectorBytes, Write,
 };
 pub use error::{
     BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError, OpenError,
-    Operation, ParamsError, ReadError, SearchError, SpecError, WaitError, WriteError,
+    Operation, ParamsError, ReadError, ReindexError, SearchError, SpecError, WaitError, WriteError,
 };
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;

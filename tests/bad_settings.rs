@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use vecino::{
-    BuildError, CollectionConfig, CollectionError, Engine, GraphConfig, HnswConfig, IndexSpec, IvfConfig,
-    IvfStorage, Metric, PqConfig,
+    AutoConfig, BuildError, CollectionConfig, CollectionError, Engine, FlatConfig, GraphConfig, HnswConfig,
+    IndexSpec, IvfConfig, IvfStorage, Metric, PqConfig, Quantization,
 };
 
 /// No such collection is created, and the error names the setting.
@@ -15,7 +15,12 @@ fn refuses(engine: &Engine, config: CollectionConfig, name: &str, wrong: usize) 
         Err(CollectionError::Setting { parameter, value, least, most }) => {
             assert_eq!((parameter, value), (name, wrong));
             // Of codes, not every number between the bounds is allowed.
-            assert!(value < least || value > most || name.starts_with("code_") || name == "bits_per_code");
+            assert!(
+                value < least
+                    || value > most
+                    || name.starts_with("code_")
+                    || ["bits_per_code", "degree"].contains(&name)
+            );
         }
         other => panic!("{config:?}: {other:?}"),
     }
@@ -64,6 +69,10 @@ fn settings_of_lists_and_codes_are_named_with_their_value() {
         listed(lists.storage(IvfStorage::Pq { num_subquantizers, bits_per_code }))
     };
     let all = |codes| CollectionConfig::new(8, Metric::L2).index(IndexSpec::Pq(codes));
+    let dims = CollectionConfig::new(8, Metric::L2);
+    let flat = |flat| dims.index(IndexSpec::QuantizedFlat(flat));
+    let auto = |auto| dims.index(IndexSpec::Auto(auto));
+    let walked = |graph| dims.index(IndexSpec::Hnsw(graph));
     let refused = [
         (listed(lists.nlist(1)), "nlist", 1),
         (listed(lists.nlist(usize::MAX)), "nlist", usize::MAX),
@@ -78,8 +87,36 @@ fn settings_of_lists_and_codes_are_named_with_their_value() {
         (all(PqConfig::new(usize::MAX)), "num_subquantizers", usize::MAX),
         (all(PqConfig::new(8).bits_per_code(0)), "bits_per_code", 0),
         (all(PqConfig::new(8).ef_search(0)), "ef_search", 0),
+        (flat(FlatConfig::default().oversample(0)), "oversample", 0),
+        (flat(FlatConfig::default().oversample(10_001)), "oversample", 10_001),
+        (flat(FlatConfig::default().quantization(product(9, 4))), "num_subquantizers", 9),
+        (flat(FlatConfig::default().quantization(product(4, 6))), "bits_per_code", 6),
+        (walked(HnswConfig::default().oversample(0)), "oversample", 0),
+        (auto(AutoConfig::default().exact_below(0)), "exact_below", 0),
+        (auto(AutoConfig::default().exact_below(1_000_001)), "exact_below", 1_000_001),
+        (auto(AutoConfig::default().graph(GraphConfig::default().degree(33))), "degree", 33),
     ];
     refused.into_iter().for_each(|(config, name, wrong)| refuses(&engine, config, name, wrong));
+}
+
+fn product(num_subquantizers: usize, bits_per_code: usize) -> Quantization {
+    Quantization::Pq { num_subquantizers, bits_per_code }
+}
+
+#[test]
+fn codes_that_hnsw_does_not_have_are_refused_by_name() {
+    let engine = Engine::builder().build().unwrap();
+    for (codes, named) in [(Quantization::Binary, "Binary"), (product(4, 8), "Pq")] {
+        let graph = HnswConfig::default().quantization(codes);
+        let config = CollectionConfig::new(8, Metric::Dot).index(IndexSpec::Hnsw(graph));
+        match engine.create_collection("items", config) {
+            Err(CollectionError::Quantization { index: "HNSW", quantization }) => {
+                assert_eq!(quantization, named);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(engine.collections().is_empty());
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn ask_often(items: &Collection) {
     }
 }
 
-fn quick() -> [IndexSpec; 5] {
+fn quick() -> [IndexSpec; common::KINDS] {
     index_specs().map(|index| match index {
         IndexSpec::Graph(_) => IndexSpec::Graph(GraphConfig::default().ef_construction(48)),
         index => index,

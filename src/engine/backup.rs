@@ -9,7 +9,8 @@ use super::clock::SystemClock;
 use super::collection::{Blueprint, Collection};
 use super::config::CollectionConfig;
 use super::open::{Source, refused};
-use crate::error::{CheckpointError, CollectionError, FileError, Gone, LoadError};
+use super::reindex::switched;
+use crate::error::{CheckpointError, CollectionError, FileError, Gone, LoadError, ReindexError};
 use crate::persist::Disk;
 use crate::persist::checkpoint::{self, Checkpoint, Meta};
 use crate::rows::NewRow;
@@ -191,6 +192,15 @@ fn rewrite(checkpoint: &mut Checkpoint, collection: &Collection) -> Result<(), L
     let space = Space::new(config.metric(), config.dimension());
     for _ in 0..checkpoint.meta.shards {
         let shard = checkpoint.shard(&space, config.vector_storage(), &mut |_, _| {}, &mut |_| {})?;
+        // While there are hardly any records.
+        if let Some((config, _)) = shard.spec.as_deref().and_then(|spec| switched(spec, &config)) {
+            collection.reindex(config.index_spec()).map_err(|fault| match fault {
+                ReindexError::Spec(fault) => LoadError::Collection(fault),
+                ReindexError::Write(fault) => LoadError::Write(fault),
+                ReindexError::Wait(fault) => LoadError::Wait(fault),
+                ReindexError::UnderWay | ReindexError::Lost => LoadError::Collection(Gone::Closed.into()),
+            })?;
+        }
         let mut records = shard
             .records()
             .map(|NewRow { id, vector, payload, .. }| {

@@ -52,6 +52,8 @@ pub(super) struct CollectionShared {
     pub(super) admission: Arc<Admission>,
     pub(super) cell: Arc<SnapshotCell>,
     pub(super) context: Arc<Context>,
+    /// The index is being changed.
+    pub(super) reindexing: AtomicBool,
     dropped: AtomicBool,
 }
 
@@ -77,6 +79,7 @@ impl Blueprint {
             space,
             storage: config.vector_storage(),
             index: config.new_index(),
+            make_index: super::reindex::make_index,
             directory: Arc::clone(&directory),
         };
         let states = (0..shards).map(|_| ShardState::new(setup())).collect();
@@ -133,6 +136,7 @@ impl Collection {
                 admission: Arc::new(Admission::after(last, &vec![last; states.len()])),
                 context: Arc::clone(&first.context),
                 cell: Arc::new(SnapshotCell::new(first)),
+                reindexing: AtomicBool::new(false),
                 dropped: AtomicBool::new(false),
             }),
             backpressure: Backpressure::default(),
@@ -186,10 +190,11 @@ impl Collection {
         &self.shared.context.name
     }
 
-    /// What it was created with.
+    /// What it was created with, or the index that took the place of the first
+    /// ([`Collection::reindex`]).
     #[must_use]
     pub fn config(&self) -> CollectionConfig {
-        self.shared.config
+        self.switched_config().unwrap_or(self.shared.config)
     }
 
     /// A handle that treats full mailboxes in another way: waiting (the

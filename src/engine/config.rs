@@ -1,7 +1,9 @@
 //! What a collection is made of.
 
+mod auto;
 mod factory;
 mod lists;
+mod quantized;
 
 use std::time::Duration;
 
@@ -9,22 +11,28 @@ use super::defaults;
 use crate::codec::{Decoder, Malformed};
 use crate::error::CollectionError;
 use crate::index::{
-    Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, Ivf, QuantizedGraph, Saved, Screened,
+    Auto, Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, Ivf, QuantizedGraph, Saved, Screened,
 };
 use crate::metric::Metric;
 use crate::quant::{Bits, MAX_TRAINED, Shape};
 use crate::query::{Goal, SearchParams};
 use crate::vector::VectorStorage;
 
+pub use auto::AutoConfig;
 pub use lists::{IvfConfig, IvfStorage, PqConfig};
+pub use quantized::{FlatConfig, Quantization};
 
 /// How near records are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IndexSpec {
+    /// Exact while there are few records, a graph once there are many.
+    Auto(AutoConfig),
     /// Compares with every record: exact, O(records x dimension) a search, no
     /// memory beside the records.
     Flat,
+    /// Compares with small codes of every record, then with the vectors of the best.
+    QuantizedFlat(FlatConfig),
     /// A flat graph walked by small codes of the vectors, with exact distances
     /// for the answers: the fastest. About O(log records) a search. The default.
     Graph(GraphConfig),
@@ -63,6 +71,8 @@ pub struct HnswConfig {
     pub(super) m: usize,
     pub(super) ef_construction: usize,
     pub(super) ef_search: usize,
+    pub(super) quantization: Quantization,
+    pub(super) oversample: usize,
     pub(super) seed: u64,
 }
 
@@ -72,6 +82,8 @@ impl Default for HnswConfig {
             m: defaults::M,
             ef_construction: defaults::EF_CONSTRUCTION,
             ef_search: defaults::EF_SEARCH,
+            quantization: Quantization::None,
+            oversample: defaults::OVERSAMPLE_WALKED,
             seed: defaults::SEED,
         }
     }
@@ -100,6 +112,32 @@ impl HnswConfig {
         self
     }
 
+    /// Codes that searches walk by, before the best are measured by their
+    /// vectors. The graph is the same. Default: [`Quantization::None`];
+    /// [`F16`](Quantization::F16) and [`Sq8`](Quantization::Sq8) exist. They pay
+    /// where vectors are floats: those that are stored in a byte a number
+    /// anyway ([`VectorStorage`]) are walked by it without any codes.
+    ///
+    /// ```
+    /// use vecino::{HnswConfig, IndexSpec, Quantization};
+    /// let graph = HnswConfig::default().m(32).quantization(Quantization::Sq8);
+    /// assert_eq!("HNSW32_SQ8".parse(), Ok(IndexSpec::Hnsw(graph)));
+    /// ```
+    #[must_use]
+    pub fn quantization(mut self, quantization: Quantization) -> Self {
+        self.quantization = quantization;
+        self
+    }
+
+    /// Candidates that a walk by codes keeps at least, for each record that is
+    /// wanted: 1 to 10,000. Default 1: the breadth of a search is more than
+    /// what is wanted anyway, and these codes err little.
+    #[must_use]
+    pub fn oversample(mut self, oversample: usize) -> Self {
+        self.oversample = oversample;
+        self
+    }
+
     /// Seed of the records' levels. Default 42.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
@@ -107,8 +145,18 @@ impl HnswConfig {
         self
     }
 
-    fn options(self) -> HnswOptions {
-        HnswOptions { m: self.m, ef_construction: self.ef_construction, seed: self.seed }
+    fn check(&self) -> Result<(), CollectionError> {
+        bounded("m", self.m, defaults::M_LEAST, defaults::M_MOST)?;
+        bounded("ef_construction", self.ef_construction, 1, defaults::EF_CONSTRUCTION_MOST)?;
+        bounded("ef_search", self.ef_search, 1, defaults::EF_SEARCH_MOST)?;
+        bounded("oversample", self.oversample, 1, defaults::OVERSAMPLE_MOST)?;
+        self.quantization.check_walked()
+    }
+
+    fn options(self, dimension: usize) -> HnswOptions {
+        let HnswConfig { m, ef_construction, oversample, seed, .. } = self;
+        let copies = self.quantization.copies(dimension);
+        HnswOptions { m, ef_construction, seed, copies, oversample }
     }
 }
 
@@ -337,13 +385,17 @@ impl CollectionConfig {
 
     pub(super) fn check(&self) -> Result<(), CollectionError> {
         bounded("dimension", self.dimension, 1, defaults::DIMENSION_MOST)?;
+        if let IndexSpec::Auto(auto) = &self.index {
+            auto.check()?;
+        }
         if let IndexSpec::Graph(graph) = &self.index {
             graph.check()?;
         }
         if let IndexSpec::Hnsw(graph) = &self.index {
-            bounded("m", graph.m, defaults::M_LEAST, defaults::M_MOST)?;
-            bounded("ef_construction", graph.ef_construction, 1, defaults::EF_CONSTRUCTION_MOST)?;
-            bounded("ef_search", graph.ef_search, 1, defaults::EF_SEARCH_MOST)?;
+            graph.check()?;
+        }
+        if let IndexSpec::QuantizedFlat(flat) = &self.index {
+            flat.check(self.dimension)?;
         }
         if let IndexSpec::Ivf(lists) = &self.index {
             lists.check(self.dimension)?;
@@ -363,13 +415,18 @@ impl CollectionConfig {
     /// A new, empty index for one shard.
     pub(super) fn new_index(&self) -> Box<dyn Index> {
         let inner: Box<dyn Index> = match self.index {
+            IndexSpec::Auto(auto) => return Box::new(Auto::new(auto.options(self))),
             IndexSpec::Flat => return Box::new(Flat::default()),
             IndexSpec::Graph(graph) => match self.graph_options(graph) {
                 Ok(options) => Box::new(QuantizedGraph::new(options)),
                 Err(options) => Box::new(Hnsw::new(options)),
             },
-            IndexSpec::Hnsw(graph) => Box::new(Hnsw::new(graph.options())),
-            IndexSpec::Ivf(lists) => Box::new(Ivf::new(lists.options())),
+            IndexSpec::QuantizedFlat(flat) => match flat.options(self.dimension) {
+                Some(options) => Box::new(Ivf::new(options)),
+                None => return Box::new(Flat::default()),
+            },
+            IndexSpec::Hnsw(graph) => Box::new(Hnsw::new(graph.options(self.dimension))),
+            IndexSpec::Ivf(lists) => Box::new(Ivf::new(lists.options(self.dimension))),
             IndexSpec::Pq(codes) => Box::new(Ivf::new(codes.options())),
         };
         Box::new(Screened::new(inner))
@@ -382,13 +439,22 @@ impl CollectionConfig {
         input: &mut Decoder<'_>,
     ) -> Result<Box<dyn Index>, Malformed> {
         let inner: Box<dyn Index> = match self.index {
+            IndexSpec::Auto(auto) => {
+                return Ok(Box::new(Auto::load(auto.options(self), self.dimension, saved, input)?));
+            }
             IndexSpec::Flat => return Ok(Box::new(Flat::load(saved))),
             IndexSpec::Graph(graph) => match self.graph_options(graph) {
                 Ok(options) => Box::new(QuantizedGraph::load(options, self.dimension, saved, input)?),
                 Err(options) => Box::new(Hnsw::load(options, saved, input)?),
             },
-            IndexSpec::Hnsw(graph) => Box::new(Hnsw::load(graph.options(), saved, input)?),
-            IndexSpec::Ivf(lists) => Box::new(Ivf::load(lists.options(), self.dimension, saved, input)?),
+            IndexSpec::QuantizedFlat(flat) => match flat.options(self.dimension) {
+                Some(options) => Box::new(Ivf::load(options, self.dimension, saved, input)?),
+                None => return Ok(Box::new(Flat::load(saved))),
+            },
+            IndexSpec::Hnsw(graph) => Box::new(Hnsw::load(graph.options(self.dimension), saved, input)?),
+            IndexSpec::Ivf(lists) => {
+                Box::new(Ivf::load(lists.options(self.dimension), self.dimension, saved, input)?)
+            }
             IndexSpec::Pq(codes) => Box::new(Ivf::load(codes.options(), self.dimension, saved, input)?),
         };
         Ok(Box::new(Screened::loaded(inner, saved)))
@@ -399,14 +465,18 @@ impl CollectionConfig {
     fn graph_options(&self, graph: GraphConfig) -> Result<GraphOptions, HnswOptions> {
         let GraphConfig { degree, ef_construction, seed, .. } = graph;
         if self.dimension > MAX_TRAINED {
-            return Err(HnswOptions { m: defaults::M, ef_construction, seed });
+            let like = HnswConfig { ef_construction, seed, ..HnswConfig::default() };
+            return Err(like.options(self.dimension));
         }
         Ok(GraphOptions { degree, ef_construction, coding: graph.coding(), seed })
     }
 
     pub(super) fn ef_search(&self) -> usize {
         match self.index {
+            IndexSpec::Auto(auto) => auto.graph.ef_search,
             IndexSpec::Flat => defaults::EF_SEARCH,
+            // What is measured follows from what is wanted.
+            IndexSpec::QuantizedFlat(_) => 1,
             IndexSpec::Hnsw(graph) => graph.ef_search,
             IndexSpec::Graph(graph) => graph.ef_search,
             IndexSpec::Ivf(lists) => lists.nprobe,

@@ -93,6 +93,11 @@ pub(super) const GRAPH_DEGREE_STEP: usize = 32;
 /// ...and at most sixteen: from 96 on every search was slower.
 pub(super) const GRAPH_DEGREE_MOST: usize = 256;
 
+/// Records from which on a graph is used where the index follows their number.
+pub(super) const EXACT_BELOW: usize = 4_096;
+/// Exact searches of more take milliseconds.
+pub(super) const EXACT_BELOW_MOST: usize = 1_000_000;
+
 /// Codes are whole cache lines...
 pub(super) const CODE_LINE: usize = 64;
 
@@ -113,6 +118,12 @@ pub(super) const NPROBE: usize = 16;
 /// Rows that are measured for each that is wanted, at most: codes of half a
 /// byte for each 8 to 16 numbers lose few rows beyond it.
 pub(super) const OVERSAMPLE: usize = 10;
+/// Codes of a byte or two a number hardly err: the others are spare.
+pub(super) const OVERSAMPLE_ROUNDED: usize = 2;
+/// Walks keep more than is wanted as it is.
+pub(super) const OVERSAMPLE_WALKED: usize = 1;
+/// One bit errs most.
+pub(super) const OVERSAMPLE_SIGNS: usize = 20;
 /// More would be the exact search of a list.
 pub(super) const OVERSAMPLE_MOST: usize = 10_000;
 

@@ -15,6 +15,7 @@ mod open;
 mod payload;
 mod read;
 mod rebuild;
+mod reindex;
 mod stats;
 mod stored;
 #[cfg(test)]
@@ -29,7 +30,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use builder::EngineBuilder;
 pub use collection::Collection;
 pub use conditional::Outcome;
-pub use config::{CollectionConfig, GraphConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage, PqConfig};
+pub use config::{
+    AutoConfig, CollectionConfig, FlatConfig, GraphConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage,
+    PqConfig, Quantization,
+};
 pub use open::Recovery;
 pub use stats::{Bytes, CollectionStats, EngineStats, ShardStats, VectorBytes};
 pub use tuning::{TargetChoice, TargetStats, TuningStats};

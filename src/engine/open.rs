@@ -10,6 +10,7 @@ use super::collection::{Blueprint, Collection};
 use super::config::CollectionConfig;
 use super::core::Core;
 use super::files::{Files, Keeper};
+use super::reindex::switched;
 use super::{Engine, EngineBuilder, defaults};
 use crate::coordinator::give_way;
 use crate::durability::Durability;
@@ -110,6 +111,7 @@ impl Engine {
         let recovery = Recovery { collections: collections.len(), replayed, given_up };
         info!(collections = recovery.collections, replayed, "folder opened");
         let engine = Engine::with(core, collections, recovery);
+        engine.give_up_reindexing()?;
         if repaired {
             engine.checkpoint().map_err(|fault| match fault {
                 crate::error::CheckpointError::File(fault) => OpenError::File(fault),
@@ -225,6 +227,15 @@ impl Source<'_> {
         seq: Seq,
         give_up: &mut dyn FnMut(GivenUp),
     ) -> Result<ShardState<crate::shard::Keep>, FileError> {
+        let switched = loaded.spec.as_deref().map(|spec| switched(spec, &config));
+        let (config, switched) = match switched {
+            None => (config, None),
+            Some(Some((config, switched))) => (config, Some(switched)),
+            Some(None) => {
+                let (file, what) = (self.file.to_owned(), "an index is of another collection");
+                return Err(FileError::Damaged { file, offset: 0, what });
+            }
+        };
         let saved = Saved { held: &loaded.held, limit: loaded.rows.high_water() };
         let index = loaded.index.as_ref().map(|bytes| bytes.load(|input| config.load_index(&saved, input)));
         let index = match index {
@@ -240,8 +251,9 @@ impl Source<'_> {
         let index = index.unwrap_or_else(|| config.new_index());
         let live = loaded.live();
         let LoadedShard { rows, tail, dead, absorbed, .. } = loaded;
-        let setup = ShardSetup { space, storage: config.vector_storage(), index, directory };
-        Ok(ShardState::restore(setup, RestoredShard { rows, tail, dead, absorbed, live, seq }))
+        let make_index = super::reindex::make_index;
+        let setup = ShardSetup { space, storage: config.vector_storage(), index, make_index, directory };
+        Ok(ShardState::restore(setup, RestoredShard { rows, tail, dead, absorbed, live, switched, seq }))
     }
 }
 

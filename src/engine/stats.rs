@@ -4,6 +4,7 @@ use super::collection::Collection;
 use super::core::Core;
 use super::tuning::{self, TuningStats};
 use crate::id::{Generation, Seq};
+use crate::rows::Reindexing;
 use crate::shard::Mailbox;
 
 /// Bytes of a collection by what they hold.
@@ -55,8 +56,14 @@ impl VectorBytes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShardStats {
-    /// The kind of its index: "graph", "hnsw", "flat".
+    /// The kind of its index: "graph", "hnsw", "ivf", "pq", "flat".
     pub index: &'static str,
+    /// Why it is that one: "as configured", or what [`IndexSpec::Auto`](crate::IndexSpec::Auto)
+    /// goes by.
+    pub index_reason: &'static str,
+    /// Another index is being built in its place
+    /// ([`Collection::reindex`](crate::Collection::reindex)).
+    pub reindexing: bool,
     /// Its vectors.
     pub vectors: VectorBytes,
     /// Rows that every search scans because the index does not hold them yet.
@@ -150,6 +157,8 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         bytes.index += measure.index_bytes;
         shards.push(ShardStats {
             index: measure.index_kind,
+            index_reason: measure.index_reason,
+            reindexing: measure.reindexing != Reindexing::No,
             vectors,
             tail: measure.tail,
             indexed: measure.indexed,

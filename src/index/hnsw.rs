@@ -7,23 +7,29 @@
 //! neighbourhoods to prune by. Its lists are filled up to m, because the
 //! answers often lie outside all neighbourhoods of the query, and the walk
 //! starts at rows of large norm too.
+//!
+//! Rows may have rounded [`copies`](super::copies): walks of searches then go by
+//! these, and the best are measured. The graph is built by the vectors all the
+//! same, so it is the same graph.
 
 use std::sync::Arc;
 
-use super::cow::Versions;
+use super::copies::{Copied, Copies, CopyBlocks, FreshCopies, copy_rows};
+use super::cow::{Epoch, Versions};
 use super::links::{Change, Graph, Job, Limits, LinkOptions, Links, Step, Walk, audit, change, digest};
-use super::measure::Exact;
+use super::measure::{Exact, Measure};
+use super::rerank::{STEP, rerank, scale};
 use super::{
     Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
     flat,
 };
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
-use crate::id::Row;
+use crate::id::{Row, mix};
 use crate::lease::Lease;
 use crate::metric::Metric;
 use crate::neighbor::TopK;
-use crate::vector::Space;
+use crate::vector::{Rounded, Space};
 
 /// How a graph is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +40,16 @@ pub(crate) struct HnswOptions {
     pub(crate) ef_construction: usize,
     /// Seed of the rows' levels.
     pub(crate) seed: u64,
+    /// Copies of rows that walks go by; none: the vectors themselves.
+    pub(crate) copies: Option<Rounded>,
+    /// Rows that are candidates for re-ranking at least, for each that is
+    /// wanted, when there are copies.
+    pub(crate) oversample: usize,
 }
+
+/// Candidates beyond those wanted, however few these are: the estimates of
+/// copies err little.
+const SPARE: usize = 8;
 
 impl HnswOptions {
     fn links(self) -> LinkOptions {
@@ -53,15 +68,23 @@ impl HnswOptions {
 
 /// The graph as of one moment.
 struct HnswVersion {
-    options: LinkOptions,
+    options: HnswOptions,
     graph: Graph,
+    copies: Option<Copies>,
     _lease: Lease,
+}
+
+/// A computed change.
+struct HnswPlan {
+    change: Change,
+    copies: Option<(Vec<Row>, FreshCopies)>,
 }
 
 /// The writer's side of the graph.
 pub(crate) struct Hnsw {
     versions: Versions,
     links: Links,
+    copies: Option<CopyBlocks>,
     newest: Arc<HnswVersion>,
 }
 
@@ -71,12 +94,13 @@ impl Hnsw {
     /// # Panics
     /// When m is below 2: a tree needs inner nodes.
     pub(crate) fn new(options: HnswOptions) -> Hnsw {
-        let options = options.links();
-        let (mut versions, mut links) = (Versions::default(), Links::new(options));
+        let (mut versions, mut links) = (Versions::default(), Links::new(options.links()));
         let epoch = versions.begin();
         let graph = links.empty(epoch, &versions);
-        let newest = Arc::new(HnswVersion { options, graph, _lease: versions.publish() });
-        Hnsw { versions, links, newest }
+        let mut copies = options.copies.map(CopyBlocks::new);
+        let view = copies.as_mut().map(|copies| copies.publish(epoch, &versions));
+        let newest = Arc::new(HnswVersion { options, graph, copies: view, _lease: versions.publish() });
+        Hnsw { versions, links, copies, newest }
     }
 
     /// The graph that was saved.
@@ -85,12 +109,21 @@ impl Hnsw {
         saved: &Saved<'_>,
         input: &mut Decoder<'_>,
     ) -> Result<Hnsw, Malformed> {
-        let options = options.links();
         let mut versions = Versions::default();
         let epoch = versions.begin();
-        let (links, graph) = Links::load(options, saved.held, input, epoch, &versions)?;
-        let newest = Arc::new(HnswVersion { options, graph, _lease: versions.publish() });
-        Ok(Hnsw { versions, links, newest })
+        let (links, graph) = Links::load(options.links(), saved.held, input, epoch, &versions)?;
+        let copies = options.copies.map(|rounded| CopyBlocks::load(rounded, saved.held, input, epoch));
+        let mut copies = copies.transpose()?;
+        let view = copies.as_mut().map(|copies| copies.publish(epoch, &versions));
+        let newest = Arc::new(HnswVersion { options, graph, copies: view, _lease: versions.publish() });
+        Ok(Hnsw { versions, links, copies, newest })
+    }
+
+    /// Makes a version of a graph and of the copies as they are now.
+    fn show(&mut self, graph: Graph, epoch: Epoch) {
+        let options = self.newest.options;
+        let copies = self.copies.as_mut().map(|copies| copies.publish(epoch, &self.versions));
+        self.newest = Arc::new(HnswVersion { options, graph, copies, _lease: self.versions.publish() });
     }
 }
 
@@ -100,20 +133,23 @@ impl Index for Hnsw {
     }
 
     fn commit(&mut self, plan: Plan) {
-        let Ok(change) = plan.0.downcast::<Change>() else { return };
-        let epoch = self.versions.begin();
-        let mut graph = self.links.apply(*change, &self.newest.graph, epoch, &self.versions);
+        let Ok(plan) = plan.0.downcast::<HnswPlan>() else { return };
+        let (epoch, options) = (self.versions.begin(), self.newest.options);
+        let mut graph = self.links.apply(plan.change, &self.newest.graph, epoch, &self.versions);
+        if let (Some(copies), Some((rows, fresh))) = (&mut self.copies, &plan.copies) {
+            copies.write(rows, fresh, epoch);
+        }
         if graph.held.len() == 0 {
             // Begins anew, with no more memory than at first.
-            self.links = Links::new(self.newest.options);
+            self.links = Links::new(options.links());
+            self.copies = options.copies.map(CopyBlocks::new);
             graph = self.links.empty(epoch, &self.versions);
         }
-        let options = self.newest.options;
-        self.newest = Arc::new(HnswVersion { options, graph, _lease: self.versions.publish() });
+        self.show(graph, epoch);
     }
 
     fn settle(&mut self) -> Settling {
-        if self.links.is_settled() {
+        if self.links.is_settled() && self.copies.as_ref().is_none_or(CopyBlocks::is_settled) {
             return Settling::Settled;
         }
         if !self.versions.is_newest_alone() {
@@ -121,13 +157,13 @@ impl Index for Hnsw {
         }
         let epoch = self.versions.begin();
         let graph = self.links.again(&self.newest.graph, epoch, &self.versions);
-        let options = self.newest.options;
-        self.newest = Arc::new(HnswVersion { options, graph, _lease: self.versions.publish() });
+        self.show(graph, epoch);
         Settling::Stepped
     }
 
     fn bytes(&self) -> usize {
-        self.links.bytes() + self.newest.graph.held.bytes()
+        let copies = self.copies.as_ref().map_or(0, CopyBlocks::bytes);
+        self.links.bytes() + self.newest.graph.held.bytes() + copies
     }
 
     fn kind(&self) -> &'static str {
@@ -136,8 +172,47 @@ impl Index for Hnsw {
 }
 
 impl HnswVersion {
+    /// Finds the candidates by a walk, `kept` of them; false when looking at
+    /// every row is the better way.
+    fn walk<M: Measure>(
+        &self,
+        walk: Walk<'_, M>,
+        request: &Request<'_>,
+        (limits, kept): (Limits, usize),
+        scratch: &mut Scratch,
+        effort: &mut Effort,
+    ) -> bool {
+        walk.find_starts(scratch, effort);
+        match request.admit {
+            None => {
+                let mut step = walk.set_out(kept, limits, scratch);
+                while step != Step::End && !request.ends.are_due(effort.distances) {
+                    step = walk.advance(0, step, limits, scratch, effort);
+                }
+                scratch.candidates.clear();
+                scratch.candidates.extend(scratch.pool.iter());
+            }
+            Some(admit) => {
+                if let Some(filter) = request.filter {
+                    let passes = |row: Row| filter.passes(row) && (filter.is_all || admit(row));
+                    let (ends, passes) = (request.ends, (filter, passes));
+                    let is_found = walk.thinned_beam(kept, limits, ends, passes, scratch, effort);
+                    scratch.candidates.clear();
+                    scratch.candidates.extend(scratch.passing.iter());
+                    return is_found;
+                }
+                if !walk.filtered_beam(kept, limits, request.ends, admit, scratch, effort) {
+                    return false;
+                }
+                scratch.candidates.clear();
+                scratch.candidates.extend_from_slice(scratch.admitted.sorted());
+            }
+        }
+        true
+    }
+
     /// Searches the graph; false when looking at every row is the better way.
-    fn walk(
+    fn find(
         &self,
         points: Points<'_>,
         request: &Request<'_>,
@@ -145,38 +220,31 @@ impl HnswVersion {
         found: &mut TopK,
         effort: &mut Effort,
     ) -> bool {
-        let held = self.graph.held.len();
-        if request.k >= held.div_ceil(2) {
+        let (held, k) = (self.graph.held.len(), request.k);
+        if k >= held.div_ceil(2) {
             return false;
         }
-        let ef = request.ef.max(request.k).min(held);
-        let walk = Walk { graph: &self.graph, measure: Exact::new(points), query: request.query };
+        let ef = request.ef.max(k).min(held);
         let exhausts = request.ends.reach.is_some();
-        let limits = Limits { bound: request.bound, k: request.k, ef, exhausts };
-        walk.find_starts(scratch, effort);
-        match request.admit {
-            None => {
-                let mut step = walk.set_out(ef, limits, scratch);
-                while step != Step::End && !request.ends.are_due(effort.distances) {
-                    step = walk.advance(0, step, limits, scratch, effort);
-                }
-                scratch.pool.iter().take(request.k).for_each(|near| found.offer(near));
+        let limits = Limits { bound: request.bound, k, ef, exhausts };
+        let Some(copies) = &self.copies else {
+            let walk = Walk { graph: &self.graph, measure: Exact::new(points), query: request.query };
+            let is_found = self.walk(walk, request, (limits, ef), scratch, effort);
+            if is_found {
+                scratch.candidates.iter().take(k).for_each(|near| found.offer(*near));
             }
-            Some(admit) => {
-                if let Some(filter) = request.filter {
-                    let passes = |row: Row| filter.passes(row) && (filter.is_all || admit(row));
-                    let (ends, passes) = (request.ends, (filter, passes));
-                    let is_found = walk.thinned_beam(ef, limits, ends, passes, scratch, effort);
-                    scratch.passing.iter().take(request.k).for_each(|near| found.offer(near));
-                    return is_found;
-                }
-                if !walk.filtered_beam(ef, limits, request.ends, admit, scratch, effort) {
-                    return false;
-                }
-                scratch.admitted.sorted().iter().take(request.k).for_each(|near| found.offer(*near));
-            }
+            return is_found;
+        };
+        let metric = points.space.metric();
+        let wanted = k.saturating_mul(self.options.oversample).max(k + SPARE).min(held);
+        let limits = Limits { bound: request.bound * scale(metric), ef: ef.max(wanted), ..limits };
+        let query = copies.rounded.query(metric, request.query);
+        let walk = Walk { graph: &self.graph, measure: Copied(copies), query: &query };
+        let is_found = self.walk(walk, request, (limits, limits.ef), scratch, effort);
+        if is_found {
+            rerank(points, request, (STEP, false), scratch, found, effort);
         }
-        true
+        is_found
     }
 }
 
@@ -196,7 +264,7 @@ impl IndexVersion for HnswVersion {
         if request.k == 0 {
             return effort;
         }
-        let is_found = self.walk(points, request, scratch, found, &mut effort);
+        let is_found = self.find(points, request, scratch, found, &mut effort);
         request.ends.spend(effort.distances);
         if !is_found {
             effort.distances += flat::scan(&self.graph.held, points, request, scratch, found);
@@ -207,34 +275,43 @@ impl IndexVersion for HnswVersion {
     fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan {
         let is_dot = points.space.metric() == Metric::Dot;
         let euclidean = Space::new(Metric::L2, points.space.dim());
+        let given = points;
         let points = if is_dot { Points { space: &euclidean, ..points } } else { points };
         let mut forgotten = RowSet::default();
         for row in batch.forget {
             forgotten.insert(*row);
         }
         let norm = |row: Row| points.vectors.squared_length(row);
-        Plan(Box::new(change(Job {
-            options: &self.options,
+        let absorb = batch.absorb.to_vec();
+        let copies = self.options.copies.map(|rounded| copy_rows(rounded, given, &absorb, executor));
+        let options = self.options.links();
+        let change = change(Job {
+            options: &options,
             graph: &self.graph,
             measure: Exact::new(points),
             batch,
             forgotten: &forgotten,
             executor,
-            least: if is_dot { self.options.first } else { 0 },
+            least: if is_dot { options.first } else { 0 },
             norm: is_dot.then_some(&norm),
-        })))
+        });
+        Plan(Box::new(HnswPlan { change, copies: copies.map(|copies| (absorb, copies)) }))
     }
 
     fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {
-        audit(&self.graph, &self.options, expected)
+        audit(&self.graph, &self.options.links(), expected)
     }
 
     fn save(&self, out: &mut Encoder) -> Option<RowSet> {
-        self.graph.save(&self.options, out);
+        self.graph.save(&self.options.links(), out);
+        if let Some(copies) = &self.copies {
+            copies.save(&self.graph.held, out);
+        }
         Some(self.graph.held.clone())
     }
 
     fn digest(&self) -> u64 {
-        digest(&self.graph)
+        let copies = self.copies.as_ref().map_or(0, |copies| copies.digest(&self.graph.held));
+        if copies == 0 { digest(&self.graph) } else { mix(digest(&self.graph) ^ copies) }
     }
 }

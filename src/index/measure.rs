@@ -9,22 +9,16 @@ use crate::vector::{MatrixView, Space};
 
 use super::Points;
 
-/// Distances from a query or from a stored row to other stored rows.
+/// Distances from a query to stored rows.
 pub(super) trait Measure: Copy + Sync {
     /// A point of view.
     type Query: ?Sized;
-
-    /// Memory to hold one.
-    type Buffer: Default + Send + std::fmt::Debug;
 
     /// What loops over distances are compiled for.
     type Arch: Arch;
 
     /// The same as a value.
     fn arch(&self) -> Self::Arch;
-
-    /// A stored row as a point of view.
-    fn row_query<'a>(&'a self, row: Row, buffer: &'a mut Self::Buffer) -> &'a Self::Query;
 
     /// The distance to one row.
     fn distance(&self, query: &Self::Query, row: Row) -> f32;
@@ -35,6 +29,15 @@ pub(super) trait Measure: Copy + Sync {
 
     /// Asks the processor for what `distances` will read of a row.
     fn prefetch(&self, row: Row);
+}
+
+/// Distances from a stored row, too: what graphs are built by.
+pub(super) trait RowMeasure: Measure {
+    /// Memory to hold a point of view.
+    type Buffer: Default + Send + std::fmt::Debug;
+
+    /// A stored row as a point of view.
+    fn row_query<'a>(&'a self, row: Row, buffer: &'a mut Self::Buffer) -> &'a Self::Query;
 }
 
 /// The stored vectors themselves.
@@ -52,24 +55,11 @@ impl<'a> Exact<'a> {
 
 impl Measure for Exact<'_> {
     type Query = [f32];
-    type Buffer = Vec<f32>;
     /// Kernels behind pointers do most of the work.
     type Arch = Portable;
 
     fn arch(&self) -> Portable {
         Portable
-    }
-
-    /// Copied only where the two forms differ.
-    fn row_query<'a>(&'a self, row: Row, buffer: &'a mut Vec<f32>) -> &'a [f32] {
-        let floats = if self.space.metric() == Metric::Cosine { None } else { self.vectors.floats(row) };
-        match floats {
-            Some(floats) => floats,
-            None => {
-                self.space.prepare_row(self.vectors, row, buffer);
-                buffer
-            }
-        }
     }
 
     #[inline]
@@ -85,4 +75,20 @@ impl Measure for Exact<'_> {
     /// Nothing: the kernels ask for rows themselves, some ahead.
     #[inline]
     fn prefetch(&self, _row: Row) {}
+}
+
+impl RowMeasure for Exact<'_> {
+    type Buffer = Vec<f32>;
+
+    /// Copied only where the two forms differ.
+    fn row_query<'a>(&'a self, row: Row, buffer: &'a mut Vec<f32>) -> &'a [f32] {
+        let floats = if self.space.metric() == Metric::Cosine { None } else { self.vectors.floats(row) };
+        match floats {
+            Some(floats) => floats,
+            None => {
+                self.space.prepare_row(self.vectors, row, buffer);
+                buffer
+            }
+        }
+    }
 }

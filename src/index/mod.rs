@@ -18,6 +18,8 @@ use crate::neighbor::TopK;
 use crate::stop::Stop;
 use crate::vector::{MatrixView, Space};
 
+mod auto;
+mod copies;
 mod cow;
 mod flat;
 mod graph;
@@ -33,12 +35,13 @@ mod screened;
 mod sift;
 mod sifted;
 
+pub(crate) use auto::{Auto, AutoOptions, Grown};
 #[cfg(feature = "internals")]
 pub(crate) use cow::{BlockView, Blocks, Versions};
 pub(crate) use flat::Flat;
 pub(crate) use graph::{Coding, GraphOptions, QuantizedGraph};
 pub(crate) use hnsw::{Hnsw, HnswOptions};
-pub(crate) use ivf::{Ivf, IvfOptions, MAX_LISTS};
+pub(crate) use ivf::{Ivf, IvfOptions, ListStorage, MAX_LISTS};
 pub(crate) use links::walked;
 pub(crate) use scratch::Scratch;
 pub(crate) use screened::Screened;
@@ -341,6 +344,11 @@ pub(crate) trait Index: Send {
 
     /// The kind, for statistics: "graph", "hnsw", "ivf", "pq", "flat".
     fn kind(&self) -> &'static str;
+
+    /// Why it is of that kind, for statistics.
+    fn reason(&self) -> &'static str {
+        "as configured"
+    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@
 //! how far below its estimate a further row may still be. Re-ranking ends with
 //! the first row that would need to be nearer than that.
 
-use super::{Effort, Points, Request, Scratch};
+use super::{Effort, Ends, Points, Request, Scratch, flat};
+use crate::id::Row;
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
+use crate::stop::Stop;
 use crate::vector::BLOCK;
 
 /// Rows measured at a time once k are known: few are measured in vain.
@@ -19,6 +21,9 @@ pub(super) const STEP: usize = 2;
 /// recall 0.942 for 0.947 at ef 8, 0.995 for 0.990 at ef 40.
 const LEAST_ALLOWANCE: f32 = 1.25;
 const ALLOWANCE_A_DOUBLING: f32 = 0.75;
+
+/// Candidates that are measured at least when a search is cut short.
+const LEAST_SHOWN: usize = 16;
 
 /// Errors that must be known before they are trusted.
 const KNOWN: f32 = 8.0;
@@ -34,6 +39,10 @@ pub(super) fn scale(metric: Metric) -> f32 {
 /// What is known of the errors of the estimates.
 #[derive(Default)]
 struct Errors {
+    /// Estimates are right on average. Those of the best by estimate are then
+    /// too low because these were chosen for it: the mean of their errors says
+    /// nothing about the others.
+    unbiased: bool,
     count: f32,
     sum: f64,
     /// Of squared distances, once more squared: no `f32` has room for it.
@@ -52,7 +61,7 @@ impl Errors {
         if self.count < KNOWN {
             return f32::INFINITY;
         }
-        let mean = self.sum / f64::from(self.count);
+        let mean = if self.unbiased { 0.0 } else { self.sum / f64::from(self.count) };
         let variance = (self.squares / f64::from(self.count) - mean * mean).max(0.0);
         deviations * variance.sqrt() as f32 - mean as f32
     }
@@ -81,6 +90,12 @@ impl Rerank {
         let mut rerank = Rerank { deviations, step, errors: Errors::default(), at: 0, end: 0 };
         rerank.ask(points, request, scratch);
         rerank
+    }
+
+    /// Of estimates that are right on average and err much.
+    fn of_unbiased(mut self) -> Rerank {
+        self.errors.unbiased = true;
+        self
     }
 
     /// The first candidate that was not measured.
@@ -133,4 +148,45 @@ impl Rerank {
         self.ask(points, request, scratch);
         Some(self)
     }
+}
+
+/// Measures `scratch.candidates`, which are rows and ascend by estimate, as far
+/// as it takes, `step` at a time once k are known. `unbiased`: the estimates are
+/// right on average, and err much.
+pub(super) fn rerank(
+    points: Points<'_>,
+    request: &Request<'_>,
+    (step, unbiased): (usize, bool),
+    scratch: &mut Scratch,
+    found: &mut TopK,
+    effort: &mut Effort,
+) {
+    if scratch.candidates.is_empty() {
+        return;
+    }
+    let first = Rerank::new(points, request, step, scratch);
+    let mut next = Some(if unbiased { first.of_unbiased() } else { first });
+    while let Some(rerank) = next {
+        if request.ends.are_due(effort.distances) {
+            return measure_few(points, request, rerank.at(), scratch, found, effort);
+        }
+        next = rerank.advance(points, request, scratch, found, effort);
+    }
+}
+
+/// Ends a search whose time or work is used up: a few of the candidates, from
+/// one on, are measured all the same, to have something to show.
+#[cold]
+pub(super) fn measure_few(
+    points: Points<'_>,
+    request: &Request<'_>,
+    from: usize,
+    scratch: &mut Scratch,
+    found: &mut TopK,
+    effort: &mut Effort,
+) {
+    let few = request.ends.stop.map_or(0, Stop::grace).max(LEAST_SHOWN);
+    let rows: Vec<Row> = scratch.candidates.iter().skip(from).take(few).map(|near| near.row).collect();
+    let unlimited = Request { admit: None, filter: None, ends: Ends::default(), ..*request };
+    effort.distances += flat::scan_rows(rows.into_iter(), points, &unlimited, scratch, found);
 }

@@ -105,7 +105,9 @@ impl BareIndex {
         let coding = options.code.map_or(Coding::Measured, |code| Coding::Fixed(shape(code)));
         let mut index: Box<dyn Index> = match m {
             0 => Box::new(QuantizedGraph::new(GraphOptions { degree: 64, ef_construction, coding, seed: 1 })),
-            _ => Box::new(Hnsw::new(HnswOptions { m, ef_construction, seed: 1 })),
+            _ => {
+                Box::new(Hnsw::new(HnswOptions { m, ef_construction, seed: 1, copies: None, oversample: 1 }))
+            }
         };
         let count = rows.len() / dim;
         let mut next = 0;

@@ -2,6 +2,7 @@
 //! change in any version.
 
 pub mod blocks;
+pub mod codes;
 pub mod exact;
 pub mod index;
 pub mod kernel;

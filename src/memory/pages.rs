@@ -7,8 +7,8 @@ use super::{Strip, Word};
 const PAGE_BYTES: usize = 4 << 20;
 
 /// Blocks of a page, as powers of two: narrow blocks need no page of that size,
-/// and wide ones no long table.
-const LEAST_SHIFT: u32 = 12;
+/// and of wide ones a page should not take more.
+const LEAST_SHIFT: u32 = 6;
 const MOST_SHIFT: u32 = 16;
 
 /// Blocks of `stride` words in pages that never move but for the first, which
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn blocks_keep_their_words_while_pages_are_added() {
-        for stride in [1, 3, 16, 128, 400] {
+        for stride in [1, 3, 16, 128, 400, 5_000] {
             let mut pages = Pages::new(stride);
             let (mut used, last) = (0, 2 * pages.page() + 5);
             let mut clones = Vec::new();

@@ -6,7 +6,7 @@ use crate::payload::{
     BEFORE_ALL, Payload, PayloadUpdate, Timestamp, decode_edit, decode_filter, decode_payload, encode_edit,
     encode_filter, encode_payload,
 };
-use crate::rows::{Condition, Mutation, NewExpiry, NewRow};
+use crate::rows::{Condition, Mutation, NewExpiry, NewRow, Reindex};
 use crate::vector::Space;
 
 /// What a write asks of a shard.
@@ -80,6 +80,16 @@ pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
         Mutation::DeleteWhere(filter) => {
             out.u8(4);
             encode_filter(filter, out);
+        }
+        Mutation::Reindex(step) => {
+            out.u8(7);
+            let (kind, spec): (u8, &[u8]) = match step {
+                Reindex::GiveUp => (0, &[]),
+                Reindex::Carry(spec) => (1, spec),
+                Reindex::Finish(spec) => (2, spec),
+            };
+            out.u8(kind);
+            out.bytes(spec);
         }
         Mutation::Expiry(change) => {
             out.u8(5);
@@ -180,6 +190,12 @@ fn decode_mutation(kind: u8, input: &mut Decoder<'_>, space: &Space) -> Result<M
             Mutation::Expiry(NewExpiry { id, now, expires, gain })
         }
         6 => Mutation::Sweep { now: decode_time(input)?, most: input.u64()? },
+        7 => Mutation::Reindex(match (input.u8()?, input.bytes()?) {
+            (0, []) => Reindex::GiveUp,
+            (1, spec) => Reindex::Carry(spec.into()),
+            (2, spec) => Reindex::Finish(spec.into()),
+            _ => return Err(input.fault("a step to another index is of an unknown kind")),
+        }),
         _ => return Err(input.fault("a mutation is of an unknown kind")),
     })
 }
@@ -224,6 +240,9 @@ mod tests {
             Mutation::Sweep { now: Timestamp(i64::MAX), most: 256 },
             Mutation::Payload(PayloadUpdate::delete(9, ["a.b"])),
             Mutation::DeleteWhere(Filter::like("a", "x*y")),
+            Mutation::Reindex(Reindex::Carry([7, 8].into())),
+            Mutation::Reindex(Reindex::Finish([9].into())),
+            Mutation::Reindex(Reindex::GiveUp),
         ];
         all.iter().for_each(|mutation| encode_mutation(mutation, &mut out));
         let bytes = out.into_bytes();

@@ -9,7 +9,8 @@
 //! is the idea of LeanVec (Tepper et al., 2023) and SAQ (Li et al., 2025).
 //!
 //! A [`Sieve`] makes codes of another kind, which do not estimate but bound;
-//! a [`ProductQuantizer`] those of another family, cut into parts.
+//! a [`ProductQuantizer`] those of another family, cut into parts; [`Signs`]
+//! codes of one bit a number.
 //!
 //! [`Shape`] says how large a code is and [`choose`](fn@choose) finds one;
 //! [`Codec`] is trained on rows and makes [codes](block) of vectors, queries
@@ -27,6 +28,7 @@ mod projection;
 mod query;
 mod shape;
 mod sieve;
+mod signs;
 #[cfg(test)]
 mod tests;
 
@@ -39,3 +41,4 @@ pub(crate) use product::{ProductQuantizer, ProductQuery, ProductShape};
 pub(crate) use query::{CodeQuery, Measure};
 pub(crate) use shape::{Bits, Shape};
 pub(crate) use sieve::{Grain, Kind, Screen, Sieve};
+pub(crate) use signs::{SignFactors, Signs, Turned};

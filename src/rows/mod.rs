@@ -12,7 +12,7 @@ mod store;
 mod view;
 
 pub(crate) use directory::Directory;
-pub(crate) use mutation::{Condition, Mutation, NewExpiry, NewRow, Verdict};
+pub(crate) use mutation::{Condition, Mutation, NewExpiry, NewRow, Reindex, Verdict};
 pub(crate) use scored::Scored;
 pub(crate) use store::{Allocation, RetiredRows, RowStore};
-pub(crate) use view::{ShardMeasure, ShardRequest, ShardScratch, ShardView, ViewParts};
+pub(crate) use view::{Reindexing, ShardMeasure, ShardRequest, ShardScratch, ShardView, Switched, ViewParts};

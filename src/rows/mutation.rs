@@ -1,5 +1,7 @@
 //! What a write asks of one shard: the same value travels in the mailbox and is applied.
 
+use std::sync::Arc;
+
 use crate::id::{RecordId, Seq};
 use crate::payload::{Filter, Payload, PayloadUpdate, Timestamp};
 
@@ -31,6 +33,20 @@ pub(crate) enum Mutation {
     Expiry(NewExpiry),
     /// Takes out what has expired at a time, so many records at most.
     Sweep { now: Timestamp, most: u64 },
+    /// Goes on with building another index in place of the present one.
+    Reindex(Reindex),
+}
+
+/// A step on the way to another index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reindex {
+    /// Rows are carried over to the index of such a collection, which is begun if
+    /// it is not under way.
+    Carry(Arc<[u8]>),
+    /// It takes over, if all rows were carried over; else as `Carry`.
+    Finish(Arc<[u8]>),
+    /// What is being built is given up.
+    GiveUp,
 }
 
 /// When a record is to expire.
@@ -83,7 +99,7 @@ impl Mutation {
             Mutation::Delete(id) => Some(id),
             Mutation::Payload(update) => Some(&update.id),
             Mutation::Expiry(change) => Some(&change.id),
-            Mutation::DeleteWhere(_) | Mutation::Sweep { .. } => None,
+            Mutation::DeleteWhere(_) | Mutation::Sweep { .. } | Mutation::Reindex(_) => None,
         }
     }
 
@@ -98,6 +114,8 @@ impl Mutation {
             Mutation::Delete(_) | Mutation::DeleteWhere(_) | Mutation::Expiry(_) | Mutation::Sweep { .. } => {
                 0
             }
+            Mutation::Reindex(Reindex::Carry(spec) | Reindex::Finish(spec)) => spec.len(),
+            Mutation::Reindex(Reindex::GiveUp) => 0,
         };
         size_of::<Mutation>() + content + self.id().map_or(0, RecordId::heap_bytes)
     }

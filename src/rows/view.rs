@@ -16,6 +16,19 @@ use crate::payload::{ExclusionSet, Filter, Payload, PayloadView, Timestamp};
 use crate::query::FilterStats;
 use crate::vector::{BLOCK, MatrixView, Space};
 
+/// How far another index is that is to take over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reindexing {
+    #[default]
+    No,
+    /// There are rows that it was not asked to take in.
+    Carrying,
+    /// There are none.
+    Carried,
+    /// It takes over with the next batches.
+    Ending,
+}
+
 /// What a shard holds, for statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ShardMeasure {
@@ -35,11 +48,23 @@ pub(crate) struct ShardMeasure {
     pub(crate) index_bytes: usize,
     /// The kind of the index.
     pub(crate) index_kind: &'static str,
+    pub(crate) index_reason: &'static str,
+    pub(crate) reindexing: Reindexing,
+}
+
+/// An index that took the place of the one that the collection was made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Switched {
+    /// The configuration with it, in the words of whoever reads it.
+    pub(crate) spec: Arc<[u8]>,
+    /// The breadth of a search that does not say its own.
+    pub(crate) ef_search: usize,
 }
 
 /// What the writer hands over to make a view.
 pub(crate) struct ViewParts {
     pub(crate) index: Arc<dyn IndexVersion>,
+    pub(crate) switched: Option<Switched>,
     /// Rows that the index does not hold yet, oldest first.
     pub(crate) tail: Arc<[Row]>,
     /// The last write that the view holds completely.
@@ -143,6 +168,11 @@ impl ShardView {
 
     pub(crate) fn measure(&self) -> ShardMeasure {
         self.parts.measure
+    }
+
+    /// The index, if it is not the one that the collection was made with.
+    pub(crate) fn switched(&self) -> Option<&Switched> {
+        self.parts.switched.as_ref()
     }
 
     /// The newest write of which the index holds a row.

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::successor::{Share, SuccessorJob};
 use crate::bits::RowSet;
 use crate::id::{Row, Seq};
 use crate::index::{Batch, Executor, IndexVersion, Plan, Points};
@@ -72,12 +73,14 @@ pub(super) struct SealedBatch {
     pub(super) dead: RowSet,
     /// True when the index is to be put in order; nothing else changes then.
     pub(super) optimize: bool,
+    /// What the index that is to take over has to do with it.
+    pub(super) share: Option<Share>,
 }
 
 impl SealedBatch {
     /// True when the index has nothing to do.
     pub(super) fn is_void(&self) -> bool {
-        self.absorb.is_empty() && self.forget.is_empty() && !self.optimize
+        self.absorb.is_empty() && self.forget.is_empty() && !self.optimize && self.share.is_none()
     }
 
     pub(super) fn is_bulk(&self) -> bool {
@@ -90,21 +93,43 @@ impl SealedBatch {
     }
 }
 
+/// What a job computed.
+pub(crate) struct Plans {
+    pub(super) index: Plan,
+    /// Of which successor, and its plan.
+    pub(super) successor: Option<(u64, Plan)>,
+}
+
 /// The expensive half of absorbing a batch, or of upkeep: runs on any thread,
 /// against a frozen version of the index.
 pub(crate) struct AbsorbJob {
     /// None: upkeep of the index, which no write asked for.
     pub(super) batch: Option<Arc<SealedBatch>>,
     pub(super) version: Arc<dyn IndexVersion>,
+    /// The index that is to take over, if it takes part.
+    pub(super) successor: Option<SuccessorJob>,
     pub(super) space: Space,
     pub(super) vectors: MatrixView,
 }
 
 impl AbsorbJob {
     /// Computes the plan that the worker will commit.
-    pub(crate) fn run(&self, executor: &dyn Executor) -> Option<Plan> {
+    pub(crate) fn run(&self, executor: &dyn Executor) -> Option<Plans> {
         let points = Points { space: &self.space, vectors: &self.vectors };
-        let Some(batch) = &self.batch else { return self.version.upkeep(points, executor) };
+        let Some(sealed) = &self.batch else {
+            return self.version.upkeep(points, executor).map(|index| Plans { index, successor: None });
+        };
+        let batch = sealed;
+        let successor = self.successor.as_ref().zip(sealed.share.as_ref()).map(|(successor, share)| {
+            let batch = Batch {
+                absorb: &share.absorb,
+                ordinals: &share.ordinals,
+                forget: &share.forget,
+                dead: &|row| sealed.dead.contains(row),
+                optimize: false,
+            };
+            (successor.since, successor.version.plan(points, &batch, executor))
+        });
         let batch = Batch {
             absorb: &batch.absorb,
             ordinals: &batch.ordinals,
@@ -112,7 +137,7 @@ impl AbsorbJob {
             dead: &|row| batch.dead.contains(row),
             optimize: batch.optimize,
         };
-        Some(self.version.plan(points, &batch, executor))
+        Some(Plans { index: self.version.plan(points, &batch, executor), successor })
     }
 
     pub(crate) fn is_bulk(&self) -> bool {

@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use super::batch::Plans;
 use super::journal::Journal;
 use super::mailbox::{Reply, Signals};
 use super::places::Permit;
@@ -21,7 +22,7 @@ use crate::calibrate::Run;
 use crate::durability::Durability;
 use crate::error::{CheckpointError, SearchError};
 use crate::id::Seq;
-use crate::index::{Executor, Plan};
+use crate::index::Executor;
 use crate::persist::ClosedLog;
 use crate::query::{Answer, Query};
 use crate::rows::{Mutation, ShardView, Verdict};
@@ -97,7 +98,7 @@ pub(crate) struct ShardQuery {
 pub(crate) enum Signal {
     /// A plan to commit; `None` when the job met a defect or was cancelled.
     /// `job` is the number it was begun with.
-    Absorbed { collection: CollectionId, job: u64, plan: Option<Plan> },
+    Absorbed { collection: CollectionId, job: u64, plan: Option<Plans> },
     /// From a reader: exact searches of a collection are frequent.
     WantExact { collection: CollectionId },
     /// From the engine: end the thread; what is queued is dropped.

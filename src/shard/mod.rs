@@ -2,7 +2,8 @@
 //!
 //! `command` is the protocol, `journal` a worker's log, `mailbox` how it travels, `places` what bounds
 //! it, `pace` by how much, `state` what a shard does with it (without threads), `batch` what goes
-//! into the index together, `turns` how a worker shares its time, `worker` the thread.
+//! into the index together, `successor` how another index takes over, `turns` how a worker shares its time,
+//! `worker` the thread.
 
 mod batch;
 mod command;
@@ -14,6 +15,7 @@ mod pace;
 mod places;
 mod rescue;
 mod state;
+mod successor;
 mod turns;
 mod worker;
 

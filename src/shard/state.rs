@@ -6,17 +6,19 @@
 //! Sealed batches are absorbed one after the other: `next_job` gives the work,
 //! `absorbed` commits its plan. `view` shows the state to readers.
 
+mod show;
+
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::batch::{AbsorbJob, SealedBatch, forget_due, rows_due};
+use super::batch::{AbsorbJob, Plans, SealedBatch, forget_due, rows_due};
+use super::successor::{Carry, MakeIndex, Successor, SuccessorJob};
 use crate::bits::{RowSet, ones};
 use crate::id::{RecordId, Row, Seq};
-use crate::index::{Index, Plan, Settling};
+use crate::index::Index;
 use crate::payload::{Filter, Resolver, Timestamp};
 use crate::rows::{
-    Allocation, Condition, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView,
-    Verdict, ViewParts,
+    Allocation, Condition, Directory, Mutation, NewRow, Reindex, RetiredRows, RowStore, Switched, Verdict,
 };
 use crate::vector::{Matrix, Space, VectorStorage};
 
@@ -35,6 +37,7 @@ pub(crate) struct ShardSetup {
     pub(crate) space: Space,
     pub(crate) storage: VectorStorage,
     pub(crate) index: Box<dyn Index>,
+    pub(crate) make_index: MakeIndex,
     pub(crate) directory: Arc<dyn Directory>,
 }
 
@@ -48,6 +51,8 @@ pub(crate) struct RestoredShard {
     /// Rows that it ever took in.
     pub(crate) absorbed: u64,
     pub(crate) live: usize,
+    /// The index, if it is not the one that the collection was made with.
+    pub(crate) switched: Option<Switched>,
     /// The write after which they stood like this.
     pub(crate) seq: Seq,
 }
@@ -116,6 +121,11 @@ pub(crate) struct ShardState<T> {
     space: Space,
     rows: RowStore,
     index: Box<dyn Index>,
+    make_index: MakeIndex,
+    switched: Option<Switched>,
+    successor: Option<Successor>,
+    /// Exact searches are frequent.
+    wants_exact: bool,
     directory: Arc<dyn Directory>,
     pending: VecDeque<PendingWrite<T>>,
     /// Writes that were applied and that no view shows yet.
@@ -157,6 +167,10 @@ impl<T> ShardState<T> {
             rows: RowStore::new(vectors),
             space: setup.space,
             index: setup.index,
+            make_index: setup.make_index,
+            switched: None,
+            successor: None,
+            wants_exact: false,
             directory: setup.directory,
             pending: VecDeque::new(),
             unshown: Vec::new(),
@@ -185,11 +199,12 @@ impl<T> ShardState<T> {
     /// ids are in the directory already. Rows that no index holds wait to be
     /// absorbed, in batches as if they came in one write.
     pub(crate) fn restore(setup: ShardSetup, from: RestoredShard) -> ShardState<T> {
-        let RestoredShard { rows, tail, dead, absorbed, live, seq } = from;
+        let RestoredShard { rows, tail, dead, absorbed, live, switched, seq } = from;
         let linked = setup.index.version().len();
         let mut state = ShardState {
             rows,
             linked,
+            switched,
             absorbed,
             next_ordinal: absorbed,
             dead_linked: dead,
@@ -209,11 +224,6 @@ impl<T> ShardState<T> {
             state.seal_if_due(seq, coming);
         }
         state
-    }
-
-    /// True when batches wait to be absorbed.
-    pub(crate) fn has_batches(&self) -> bool {
-        !self.sealed.is_empty()
     }
 
     /// Queues a write; `keep` is dropped when it is applied.
@@ -366,6 +376,10 @@ impl<T> ShardState<T> {
                 self.delete_where(filter, seq);
                 Ok(())
             }
+            Mutation::Reindex(step) => {
+                self.reindex(step, seq);
+                Ok(())
+            }
             Mutation::Expiry(change) => {
                 self.change_expiry(change, seq);
                 Ok(())
@@ -382,6 +396,32 @@ impl<T> ShardState<T> {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// A step on the way to another index.
+    fn reindex(&mut self, step: &Reindex, seq: Seq) {
+        let (spec, carry) = match step {
+            Reindex::Carry(spec) => (spec, Carry::Some),
+            Reindex::Finish(spec) => (spec, Carry::Last),
+            Reindex::GiveUp => {
+                // One that only waits for its last batch takes over all the
+                // same: whether it has done so is a matter of timing.
+                self.successor.take_if(|successor| successor.ends_at.is_none());
+                return;
+            }
+        };
+        let is = |switched: &Switched| switched.spec == *spec;
+        if self.successor.is_none() && self.switched.as_ref().is_some_and(is) {
+            return;
+        }
+        if !self.successor.as_ref().is_some_and(|successor| is(&successor.switched)) {
+            let (since, limit) = (self.batches_sealed + 1, self.rows.high_water() as Row);
+            let made = (self.make_index)(spec);
+            self.successor = made.map(|(index, switched)| Successor::new(index, switched, since, limit));
+        }
+        if self.successor.as_ref().is_some_and(|successor| successor.ends_at.is_none()) {
+            self.seal_with(seq, true, carry);
         }
     }
 
@@ -445,6 +485,11 @@ impl<T> ShardState<T> {
     /// Fixes the content of the next batch: all open rows, and the dead ones
     /// of the index when they are many or `forget_all` is set.
     fn seal(&mut self, cut: Seq, forget_all: bool) {
+        self.seal_with(cut, forget_all, Carry::No);
+    }
+
+    /// The same, with rows for the index that is to take over.
+    fn seal_with(&mut self, cut: Seq, forget_all: bool, carry: Carry) {
         let forget_now = forget_all || self.dead_linked.len() >= forget_due(self.linked);
         let mut dead = RowSet::default();
         self.dead_linked.iter().for_each(|row| {
@@ -456,6 +501,10 @@ impl<T> ShardState<T> {
         self.open_rows.clear();
         self.batches_sealed += 1;
         self.linked = self.linked + absorb.len() - forget.len();
+        let entrants: Vec<_> = absorb.iter().map(|entrant| (entrant.row, entrant.ordinal)).collect();
+        let (number, rows) = (self.batches_sealed, &self.rows);
+        let successor = self.successor.as_mut();
+        let share = successor.map(|successor| successor.share(number, rows, &entrants, &forget, carry));
         self.sealed.push_back(Arc::new(SealedBatch {
             number: self.batches_sealed,
             cut,
@@ -465,6 +514,7 @@ impl<T> ShardState<T> {
             forget,
             dead,
             optimize: false,
+            share,
         }));
         self.free_retired();
     }
@@ -486,6 +536,7 @@ impl<T> ShardState<T> {
             forget: Vec::new(),
             dead,
             optimize: true,
+            share: None,
         }));
     }
 
@@ -520,12 +571,21 @@ impl<T> ShardState<T> {
         self.running = Some(running);
         self.upkeep_next = running == Running::Batch;
         let vectors = self.rows.vectors().clone();
-        Some(AbsorbJob { batch, version, space: self.space, vectors })
+        let number = batch.as_ref().map_or(0, |batch| batch.number);
+        let successor = self.successor.as_ref().filter(|successor| number >= successor.since);
+        let successor = successor
+            .map(|successor| SuccessorJob { since: successor.since, version: successor.index.version() });
+        Some(AbsorbJob { batch, version, successor, space: self.space, vectors })
     }
 
     /// Commits the plan of the job that is under way.
-    pub(crate) fn absorbed(&mut self, plan: Plan) {
-        self.index.commit(plan);
+    pub(crate) fn absorbed(&mut self, plans: Plans) {
+        self.index.commit(plans.index);
+        if let (Some((since, plan)), Some(successor)) = (plans.successor, &mut self.successor)
+            && successor.since == since
+        {
+            successor.index.commit(plan);
+        }
         if self.running.take() == Some(Running::Batch) {
             self.finish_batch();
         }
@@ -536,26 +596,14 @@ impl<T> ShardState<T> {
         self.running = None;
     }
 
-    /// Gives back memory that only older views needed; for moments in which
-    /// nothing is written.
-    pub(crate) fn settle(&mut self) -> Settling {
-        self.rows.prune(self.directory.as_ref());
-        self.directory.shrink();
-        let is_settled = !self.rows.payloads_mut().settle();
-        match self.index.settle() {
-            _ if !is_settled => Settling::Stepped,
-            Settling::Settled if self.rows.has_unlisted() => Settling::Waiting,
-            settling => settling,
-        }
-    }
-
-    /// Exact searches are frequent; true when that changes what readers see.
-    pub(crate) fn want_exact(&mut self) -> bool {
-        self.index.want_exact()
-    }
-
     fn finish_batch(&mut self) {
         let Some(batch) = self.sealed.pop_front() else { return };
+        if let Some(mut successor) = self.successor.take_if(|it| it.ends_at == Some(batch.number)) {
+            if self.wants_exact {
+                successor.index.want_exact();
+            }
+            (self.index, self.switched) = (successor.index, Some(successor.switched));
+        }
         self.absorbed += batch.absorb.len() as u64;
         if !batch.absorb.is_empty() {
             self.index_newest = self.index_newest.max(batch.cut);
@@ -574,43 +622,5 @@ impl<T> ShardState<T> {
         let committed = self.batches_sealed - self.sealed.len() as u64;
         let (batch, ..) = self.optimizing.front()?;
         (*batch <= committed).then(|| self.optimizing.pop_front().map(|(.., done)| done)).flatten()
-    }
-
-    /// The state for readers.
-    pub(crate) fn view(&mut self) -> ShardView {
-        self.rows.prune(self.directory.as_ref());
-        let waiting = self.sealed.iter().flat_map(|batch| batch.tail());
-        let tail = waiting.chain(self.open.iter().map(|entrant| entrant.row)).collect();
-        let unlinking = self.sealed.iter().any(|batch| !batch.forget.is_empty());
-        let parts = ViewParts {
-            index: self.index.version(),
-            tail,
-            applied: self.applied,
-            live: self.live_applied,
-            index_has_dead: unlinking || !self.dead_linked.is_empty(),
-            index_newest: self.index_newest,
-            floor: self.floor,
-            measure: self.measure(),
-        };
-        self.unshown.clear();
-        ShardView::new(&mut self.rows, parts)
-    }
-
-    fn measure(&self) -> ShardMeasure {
-        ShardMeasure {
-            tail: self.sealed.iter().map(|batch| batch.absorb.len()).sum::<usize>() + self.open.len(),
-            indexed: self.index.version().len(),
-            dead: self.dead_linked.len(),
-            free_places: self.rows.free_places(),
-            views_held: self.rows.views_held(),
-            batches: self.batches_sealed - self.sealed.len() as u64,
-            absorbed: self.absorbed,
-            pending: self.pending.len(),
-            vector_bytes: self.rows.vector_bytes(),
-            row_bytes: self.rows.cell_bytes(),
-            payload_bytes: self.rows.payloads().bytes(),
-            index_bytes: self.index.bytes(),
-            index_kind: self.index.kind(),
-        }
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, debug_span, error, info, trace};
 
-use super::batch::AbsorbJob;
+use super::batch::{AbsorbJob, Plans};
 use super::command::{Background, CollectionId, Keep, Note, Report, ShardQuery, Signal, Width, WriteCommand};
 use super::journal::{Journal, LogFault, logged};
 use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
@@ -23,7 +23,7 @@ use super::rescue::{Rebuilder, Rescued, Troubles};
 use super::state::ShardState;
 use super::turns::Turns;
 use crate::error::{FileError, SearchError};
-use crate::index::{Executor, Plan, Settling};
+use crate::index::{Executor, Settling};
 use crate::snapshot::search_one_shard;
 
 /// Writes taken from the mailbox in one round.
@@ -221,7 +221,7 @@ impl Worker {
     }
 
     /// Commits what the pool did, or has it done again.
-    fn absorbed(&mut self, collection: CollectionId, job: u64, plan: Option<Plan>) {
+    fn absorbed(&mut self, collection: CollectionId, job: u64, plan: Option<Plans>) {
         self.guarded(collection, |hosted| {
             if hosted.job != job {
                 return Ok(());
@@ -504,7 +504,7 @@ impl Drop for JobAnswer {
 }
 
 impl JobAnswer {
-    fn send(&mut self, plan: Option<Plan>) {
+    fn send(&mut self, plan: Option<Plans>) {
         self.sent = true;
         self.signals.send(Signal::Absorbed { collection: self.collection, job: self.job, plan });
     }

@@ -12,7 +12,7 @@ pub(super) fn breadth_of(published: &Published, query: &Query<'_>, k: usize) -> 
     }
     let context = &published.context;
     match query.search_params().or(context.search).map(|params| params.goal()) {
-        None => Some(context.ef_search),
+        None => Some(published.ef_search()),
         Some(Goal::Breadth(ef)) => Some(ef),
         Some(Goal::Target(target)) => {
             context.tuning.note(target);
@@ -24,7 +24,7 @@ pub(super) fn breadth_of(published: &Published, query: &Query<'_>, k: usize) -> 
 /// The breadth for a target, `None` being the exact search, and what is known
 /// of its reach.
 pub(crate) fn breadth_for(published: &Published, target: Target, k: usize) -> (Option<usize>, Reach) {
-    let ef_search = published.context.ef_search;
+    let ef_search = published.ef_search();
     if published.is_exact() {
         return (Some(ef_search), Reach::Exact);
     }

@@ -134,7 +134,7 @@ pub(crate) struct Context {
     /// For batches of queries.
     pub(crate) helpers: Arc<dyn Helpers>,
     pub(crate) wall: Wall,
-    /// The collection's `ef_search`.
+    /// The collection's `ef_search`, while it has the index that it was made with.
     pub(crate) ef_search: usize,
     /// What searches ask for that do not say it.
     pub(crate) search: Option<SearchParams>,
@@ -162,6 +162,12 @@ pub(crate) struct Published {
 }
 
 impl Published {
+    /// The breadth of a search that does not say its own.
+    pub(crate) fn ef_search(&self) -> usize {
+        let switched = self.shards.first().and_then(|shard| shard.switched());
+        switched.map_or(self.context.ef_search, |switched| switched.ef_search)
+    }
+
     /// True when every search compares with all rows.
     pub(crate) fn is_exact(&self) -> bool {
         self.shards.iter().all(|shard| shard.index().is_exact())

@@ -18,6 +18,16 @@ unsafe impl Plain for u16 {}
 // SAFETY: any four bytes are a float.
 unsafe impl Plain for f32 {}
 
+/// Words as what else their bytes are; as many as are whole.
+#[inline(always)]
+pub(super) fn view<T: Plain>(words: &[u32]) -> &[T] {
+    const { assert!(align_of::<T>() <= align_of::<u32>()) };
+    let count = size_of_val(words) / size_of::<T>();
+    // SAFETY: the bytes are those of `words`, for as long; aligned (asserted);
+    // any bytes are a `T`.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), count) }
+}
+
 /// `len` bytes, zeroed, at a 64-byte boundary.
 #[derive(Debug)]
 pub(super) struct AlignedBytes {

@@ -3,11 +3,13 @@
 mod aligned;
 mod format;
 mod matrix;
+mod rounded;
 mod space;
 mod storage;
 
 pub(crate) use format::Format;
 pub(crate) use matrix::{Matrix, MatrixView, OutOfMemory};
+pub(crate) use rounded::{Rounded, RoundedQuery};
 pub use space::VectorError;
 pub(crate) use space::{BLOCK, Space};
 pub use storage::VectorStorage;

@@ -13,15 +13,23 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use vecino::{Answer, IndexSpec, IvfConfig, IvfStorage, Metric, RecordId};
+use vecino::{
+    Answer, AutoConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage, Metric, Quantization, RecordId,
+};
 
 pub(crate) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
 
+/// How many kinds there are.
+pub(crate) const KINDS: usize = 8;
+
 /// Every kind of index, for vectors of any dimension.
-pub(crate) fn index_specs() -> [IndexSpec; 5] {
+pub(crate) fn index_specs() -> [IndexSpec; KINDS] {
+    let walked = IndexSpec::Hnsw(HnswConfig::default().quantization(Quantization::Sq8));
+    let auto = IndexSpec::Auto(AutoConfig::default().exact_below(400));
+    let signs = IndexSpec::flat(Quantization::Binary);
     let codes = IvfStorage::Pq { num_subquantizers: 1, bits_per_code: 4 };
     let coded = IndexSpec::Ivf(IvfConfig::default().storage(codes));
-    [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw(), IndexSpec::ivf(), coded]
+    [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw(), IndexSpec::ivf(), coded, walked, signs, auto]
 }
 
 /// SplitMix64 (Steele, Lea, Flood): the same numbers from the same seed, everywhere.

@@ -3,8 +3,9 @@
 use super::{IndexSpec, bounded, setting};
 use crate::engine::defaults;
 use crate::error::CollectionError;
-use crate::index::{IvfOptions, MAX_LISTS};
+use crate::index::{IvfOptions, ListStorage, MAX_LISTS};
 use crate::quant::ProductShape;
+use crate::vector::Rounded;
 
 /// What the lists of an [`IvfConfig`] hold of a record, beside its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,15 @@ use crate::quant::ProductShape;
 pub enum IvfStorage {
     /// Nothing: the stored vectors are measured.
     Flat,
+    /// Halves: see [`Quantization::F16`](crate::Quantization::F16). Codes of
+    /// this and the following kinds lie side by side in a list; the best by code
+    /// are measured by their stored vectors.
+    F16,
+    /// A byte a number: see [`Quantization::Sq8`](crate::Quantization::Sq8).
+    Sq8,
+    /// A bit a number (RaBitQ; Gao, Long, 2024): the signs of what a vector
+    /// differs from the centre of its list by, after a random rotation.
+    RaBitQ,
     /// A product code (Jégou, Douze, Schmid, 2011); the best by code are
     /// measured by their stored vectors.
     Pq {
@@ -84,8 +94,8 @@ impl IvfConfig {
         self
     }
 
-    /// Whether codes stand for the difference of a vector from the centre of
-    /// its list (the default: they err less) or for the vector itself.
+    /// Whether product codes stand for the difference of a vector from the centre
+    /// of its list (the default: they err less) or for the vector itself.
     #[must_use]
     pub fn residual(mut self, residual: bool) -> Self {
         self.residual = residual;
@@ -113,22 +123,25 @@ impl IvfConfig {
         bounded("nprobe", self.nprobe, 1, MAX_LISTS)?;
         bounded("oversample", self.oversample, 1, defaults::OVERSAMPLE_MOST)?;
         match self.storage {
-            IvfStorage::Flat => Ok(()),
+            IvfStorage::Flat | IvfStorage::F16 | IvfStorage::Sq8 | IvfStorage::RaBitQ => Ok(()),
             IvfStorage::Pq { num_subquantizers, bits_per_code } => {
                 check_codes(num_subquantizers, bits_per_code, dimension)
             }
         }
     }
 
-    pub(super) fn options(self) -> IvfOptions {
-        let product = match self.storage {
-            IvfStorage::Flat => None,
+    pub(super) fn options(self, dimension: usize) -> IvfOptions {
+        let storage = match self.storage {
+            IvfStorage::Flat => ListStorage::Vectors,
+            IvfStorage::F16 => ListStorage::Rounded(Rounded::half(dimension)),
+            IvfStorage::Sq8 => ListStorage::Rounded(Rounded::bytes(dimension)),
+            IvfStorage::RaBitQ => ListStorage::Signs { dim: dimension },
             IvfStorage::Pq { num_subquantizers, bits_per_code } => {
-                Some(ProductShape { num_subquantizers, bits_per_code })
+                ListStorage::Product(ProductShape { num_subquantizers, bits_per_code })
             }
         };
         let IvfConfig { nlist, residual, oversample, seed, .. } = self;
-        IvfOptions { nlist, product, residual, oversample, seed }
+        IvfOptions { nlist, storage, residual, oversample, seed }
     }
 }
 
@@ -190,12 +203,12 @@ impl PqConfig {
 
     pub(super) fn options(self) -> IvfOptions {
         let PqConfig { num_subquantizers, bits_per_code, seed, .. } = self;
-        let product = Some(ProductShape { num_subquantizers, bits_per_code });
-        IvfOptions { nlist: Some(1), product, residual: false, oversample: 1, seed }
+        let storage = ListStorage::Product(ProductShape { num_subquantizers, bits_per_code });
+        IvfOptions { nlist: Some(1), storage, residual: false, oversample: 1, seed }
     }
 }
 
-fn check_codes(
+pub(super) fn check_codes(
     num_subquantizers: usize,
     bits_per_code: usize,
     dimension: usize,

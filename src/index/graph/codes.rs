@@ -10,7 +10,7 @@ use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::Row;
 use crate::index::Defect;
 use crate::index::cow::{BlockView, Blocks, Epoch, Versions};
-use crate::index::measure::Measure;
+use crate::index::measure::{Measure, RowMeasure};
 use crate::kernel::{Arch, prefetch};
 use crate::quant::{CodeQuery, Codec, ROW_WORD, row_of};
 
@@ -193,17 +193,11 @@ pub(super) struct Coded<'a, S, A> {
 
 impl<S: CodeSource, A: Arch> Measure for Coded<'_, S, A> {
     type Query = CodeQuery;
-    type Buffer = CodeQuery;
     type Arch = A;
 
     #[inline(always)]
     fn arch(&self) -> A {
         self.arch
-    }
-
-    fn row_query<'a>(&'a self, node: Row, buffer: &'a mut CodeQuery) -> &'a CodeQuery {
-        self.codec.prepare_block(self.source.code(node), buffer);
-        buffer
     }
 
     #[inline]
@@ -227,5 +221,14 @@ impl<S: CodeSource, A: Arch> Measure for Coded<'_, S, A> {
     #[inline(always)]
     fn prefetch(&self, node: Row) {
         prefetch(self.source.code(node));
+    }
+}
+
+impl<S: CodeSource, A: Arch> RowMeasure for Coded<'_, S, A> {
+    type Buffer = CodeQuery;
+
+    fn row_query<'a>(&'a self, node: Row, buffer: &'a mut CodeQuery) -> &'a CodeQuery {
+        self.codec.prepare_block(self.source.code(node), buffer);
+        buffer
     }
 }

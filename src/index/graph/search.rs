@@ -11,13 +11,12 @@ use crate::id::Row;
 use crate::index::cow::BlockView;
 use crate::index::flat;
 use crate::index::links::{Limits, Step, Walk};
-use crate::index::rerank::{Rerank, STEP, scale};
-use crate::index::{Effort, Ends, Points, Request, Scratch, Trip};
+use crate::index::rerank::{Rerank, STEP, measure_few, scale};
+use crate::index::{Effort, Points, Request, Scratch, Trip};
 use crate::kernel::{Arch, ArchJob};
 use crate::metric::Metric;
 use crate::neighbor::TopK;
 use crate::quant::{CodeQuery, Measure};
-use crate::stop::Stop;
 
 /// Candidates beyond k that are kept for re-ranking, however short the list:
 /// at least so many, and one for so many of k.
@@ -27,9 +26,6 @@ const SPARE_DIVISOR: usize = 2;
 /// Where rows are hidden, so many more are kept: one in 32 of an index may be
 /// dead before it is taken out.
 const HIDDEN_DIVISOR: usize = 8;
-
-/// Candidates that are measured at least when a search is cut short.
-const LEAST_SHOWN: usize = 16;
 
 /// What queries are prepared for.
 fn measure(metric: Metric) -> Measure {
@@ -144,10 +140,7 @@ impl<'a, A: Arch> Ground<'a, A> {
             Stage::Reranking(rerank) => rerank.at(),
             Stage::Done => return Stage::Done,
         };
-        let few = request.ends.stop.map_or(0, Stop::grace).max(LEAST_SHOWN);
-        let rows: Vec<Row> = scratch.candidates.iter().skip(from).take(few).map(|near| near.row).collect();
-        let unlimited = Request { admit: None, filter: None, ends: Ends::default(), ..*request };
-        effort.distances += flat::scan_rows(rows.into_iter(), self.points, &unlimited, scratch, found);
+        measure_few(self.points, request, from, scratch, found, effort);
         Stage::Done
     }
 

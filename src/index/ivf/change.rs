@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::coarse::{Coarse, CoarseScratch};
-use super::{Form, Fresh, IvfOptions, IvfVersion, Lists, MAX_LISTS, Trained};
+use super::{Coder, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, MAX_LISTS, Trained};
 use crate::id::Row;
 use crate::index::parallel::parallel_map;
 use crate::index::{Batch, Executor, Points};
 use crate::metric::Metric;
-use crate::quant::{ProductQuantizer, ProductShape};
+use crate::quant::{ProductQuantizer, ProductShape, SignFactors, Turned};
 
 /// Rows from which on lists pay: fewer are scanned in the time that a query
 /// takes to find its lists.
@@ -77,7 +77,7 @@ pub(super) fn change(
         let rows: Vec<Row> = version.held.after(&forget, &absorb).iter().collect();
         let trained = train(&version.options, points, &rows, executor);
         let fresh = file(&version.options, &trained, points, rows, executor);
-        let lists = Lists::filled(Form(version.options.product), trained.coarse.lists(), &fresh);
+        let lists = Lists::filled(version.options.storage, trained.coarse.lists(), &fresh);
         return Change::Trained { trained: Arc::new(trained), lists: Box::new(lists), absorb, forget };
     }
     // So few rows give the memory of their lists back.
@@ -99,9 +99,18 @@ fn lists_for(options: &IvfOptions, rows: usize) -> usize {
 }
 
 fn train(options: &IvfOptions, points: Points<'_>, rows: &[Row], executor: &dyn Executor) -> Trained {
-    let coarse = Coarse::train(points, rows, lists_for(options, rows.len()), options.seed, executor);
-    let product = options.product.map(|shape| train_product(options, shape, &coarse, points, rows, executor));
-    Trained { coarse, product }
+    let coarse = match options.storage {
+        // Signs say most around the mean.
+        ListStorage::Signs { .. } if options.is_exhaustive() => Coarse::mean(points, rows),
+        _ => Coarse::train(points, rows, lists_for(options, rows.len()), options.seed, executor),
+    };
+    let coder = match (options.untrained(), options.storage) {
+        (None, ListStorage::Product(shape)) => {
+            Coder::Product(train_product(options, shape, &coarse, points, rows, executor))
+        }
+        (coder, _) => coder.unwrap_or(Coder::None),
+    };
+    Trained { coarse, coder }
 }
 
 fn train_product(
@@ -117,7 +126,7 @@ fn train_product(
     let mut scratch = CoarseScratch::default();
     for row in rows.iter().step_by(rows.len().div_ceil(shape.samples()).max(1)) {
         points.space.prepare_row(points.vectors, *row, &mut prepared);
-        if options.residual {
+        if options.is_residual() {
             let list = coarse.nearest(&prepared, &mut scratch);
             subtract(&mut prepared, coarse.centre(list as usize));
         }
@@ -140,6 +149,7 @@ struct Clerk {
     coarse: CoarseScratch,
     prepared: Vec<f32>,
     decoded: Vec<f32>,
+    turned: Turned,
 }
 
 /// Finds the lists of rows and makes their codes, in parallel.
@@ -163,6 +173,7 @@ fn file(
     for part in parts {
         fresh.lists.extend(part.lists);
         fresh.biases.extend(part.biases);
+        fresh.factors.extend(part.factors);
         fresh.codes.extend(part.codes);
     }
     fresh
@@ -176,27 +187,54 @@ fn file_one(
     clerk: &mut Clerk,
     part: &mut Fresh,
 ) {
-    let Clerk { coarse, prepared, decoded } = clerk;
+    let Clerk { coarse, prepared, turned, .. } = clerk;
     points.space.prepare_row(points.vectors, row, prepared);
     let list = trained.coarse.nearest(prepared, coarse);
     part.lists.push(list);
-    let Some(product) = &trained.product else { return };
     let centre = trained.coarse.centre(list as usize);
-    if options.residual {
+    let metric = points.space.metric();
+    let first = part.codes.len();
+    match &trained.coder {
+        Coder::None => {}
+        Coder::Rounded(rounded) => {
+            part.codes.extend(rounded.encode(prepared).iter().flat_map(|word| word.to_ne_bytes()));
+        }
+        Coder::Signs(signs) => {
+            part.codes.resize(first + options.storage.codes(), 0);
+            let codes = &mut part.codes[first..];
+            let SignFactors { bias, factor } = signs.encode(prepared, centre, turned, codes);
+            part.biases.push(if metric == Metric::Dot { 0.0 } else { bias });
+            part.factors.push(factor);
+        }
+        Coder::Product(product) => {
+            part.codes.resize(first + options.storage.codes(), 0);
+            let bias = file_product(options, product, centre, metric, clerk, &mut part.codes[first..]);
+            part.biases.push(bias);
+        }
+    }
+}
+
+/// The product codes of the row that was prepared; gives what it adds to its estimate.
+fn file_product(
+    options: &IvfOptions,
+    product: &ProductQuantizer,
+    centre: &[f32],
+    metric: Metric,
+    clerk: &mut Clerk,
+    codes: &mut [u8],
+) -> f32 {
+    let Clerk { prepared, decoded, .. } = clerk;
+    if options.is_residual() {
         subtract(prepared, centre);
     }
-    let first = part.codes.len();
-    part.codes.resize(first + product.shape().num_subquantizers, 0);
-    product.encode(prepared, &mut part.codes[first..]);
-    part.biases.push(match points.space.metric() {
-        Metric::Dot => 0.0,
-        Metric::L2 | Metric::Cosine => {
-            product.decode(&part.codes[first..], decoded);
-            let squared: f32 = decoded.iter().map(|r| r * r).sum();
-            let twice: f32 = decoded.iter().zip(centre).map(|(r, c)| 2.0 * r * c).sum();
-            if options.residual { squared + twice } else { squared }
-        }
-    });
+    product.encode(prepared, codes);
+    if metric == Metric::Dot {
+        return 0.0;
+    }
+    product.decode(codes, decoded);
+    let squared: f32 = decoded.iter().map(|r| r * r).sum();
+    let twice: f32 = decoded.iter().zip(centre).map(|(r, c)| 2.0 * r * c).sum();
+    if options.is_residual() { squared + twice } else { squared }
 }
 
 #[cfg(test)]
@@ -213,7 +251,8 @@ mod tests {
 
     #[test]
     fn lists_are_as_many_as_was_said_or_follow_the_root_of_the_rows() {
-        let options = |nlist| IvfOptions { nlist, product: None, residual: false, oversample: 1, seed: 1 };
+        let storage = ListStorage::Vectors;
+        let options = |nlist| IvfOptions { nlist, storage, residual: false, oversample: 1, seed: 1 };
         assert_eq!(lists_for(&options(None), 10_000), 312);
         assert_eq!(lists_for(&options(None), 1_000_000), 4_000);
         assert_eq!(lists_for(&options(Some(100)), 10_000), 100);

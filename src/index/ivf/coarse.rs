@@ -101,6 +101,18 @@ impl Coarse {
         Coarse { dim, centres: vec![0.0; dim], codec: None, codes: Vec::new(), kernels: kernels() }
     }
 
+    /// One list for all rows, around the mean of some of them.
+    pub(super) fn mean(points: Points<'_>, rows: &[Row]) -> Coarse {
+        let rows = stepped(rows, CODEC_ROWS);
+        let (mut coarse, mut prepared) = (Coarse::single(points.space.dim()), Vec::new());
+        let share = 1.0 / rows.len().max(1) as f32;
+        for row in rows {
+            points.space.prepare_row(points.vectors, row, &mut prepared);
+            coarse.centres.iter_mut().zip(&prepared).for_each(|(sum, x)| *sum += x * share);
+        }
+        coarse
+    }
+
     /// Trains the centres of `lists` lists on some of `rows`.
     pub(super) fn train(
         points: Points<'_>,

@@ -2,9 +2,10 @@
 //!
 //! | words of a block | content |
 //! |---|---|
-//! | 0..32 | rows; all ones: none |
-//! | 32..64 | where there are codes: what each row adds to its estimate (f32) |
-//! | 64.. | the codes: four bits as [`kernel::scan`](crate::kernel) wants them, eight bits as 32 bytes a position |
+//! | 32 | rows; all ones: none |
+//! | 32, with codes | what each row adds to its estimate (f32) |
+//! | 32, with signs | what the product of each row is multiplied by (f32) |
+//! | the rest | four bits a code as [`kernel::scan`](crate::kernel) wants them; eight bits as 32 bytes a position; or the rounded copies of the rows, one after the other |
 //!
 //! A list is the keys of its blocks. All but the last are full: a row that goes
 //! leaves its place to the last one of its list.
@@ -18,45 +19,75 @@ use crate::id::{Row, mix};
 use crate::index::Defect;
 use crate::index::cow::{BlockView, Blocks, Epoch, NONE, Versions};
 use crate::kernel::SCAN_ROWS;
-use crate::quant::ProductShape;
+use crate::quant::{ProductShape, Signs};
+use crate::vector::Rounded;
 
 /// Rows of a block.
 pub(super) const GROUP: usize = SCAN_ROWS;
 
-/// The word of the first code.
-const CODES: usize = 2 * GROUP;
-
-/// How codes stand in a block.
+/// What lists hold of a row, beside its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Form(pub(super) Option<ProductShape>);
+pub(crate) enum ListStorage {
+    /// Nothing: rows are measured as they are stored.
+    Vectors,
+    Product(ProductShape),
+    /// The signs of so many numbers.
+    Signs {
+        dim: usize,
+    },
+    Rounded(Rounded),
+}
 
-impl Form {
+impl ListStorage {
+    /// Columns of numbers before the codes.
+    fn columns(self) -> usize {
+        match self {
+            ListStorage::Vectors | ListStorage::Rounded(_) => 0,
+            ListStorage::Product(_) => 1,
+            ListStorage::Signs { .. } => 2,
+        }
+    }
+
+    /// Whether codes are of four bits.
+    pub(super) fn is_four(self) -> bool {
+        matches!(self, ListStorage::Product(shape) if shape.bits_per_code == 4)
+            || matches!(self, ListStorage::Signs { .. })
+    }
+
+    /// The word of the first code.
+    fn first_code(self) -> usize {
+        GROUP * (1 + self.columns())
+    }
+
     /// Words of a block.
     fn stride(self) -> usize {
-        match self.0 {
-            None => GROUP,
-            Some(shape) if shape.bits_per_code == 4 => CODES + shape.positions() * GROUP / 8,
-            Some(shape) => CODES + shape.num_subquantizers * GROUP / 4,
-        }
+        let codes = match self {
+            ListStorage::Vectors => 0,
+            ListStorage::Product(shape) if self.is_four() => shape.positions() * GROUP / 8,
+            ListStorage::Signs { dim } => Signs::codes(dim) * GROUP / 8,
+            ListStorage::Product(_) | ListStorage::Rounded(_) => self.codes() * GROUP / 4,
+        };
+        self.first_code() + codes
     }
 
-    /// Codes of a row.
+    /// Codes of a row; of a copy its bytes.
     pub(super) fn codes(self) -> usize {
-        self.0.map_or(0, |shape| shape.num_subquantizers)
+        match self {
+            ListStorage::Vectors => 0,
+            ListStorage::Product(shape) => shape.num_subquantizers,
+            ListStorage::Signs { dim } => Signs::codes(dim),
+            ListStorage::Rounded(rounded) => rounded.words() * size_of::<u32>(),
+        }
     }
 
-    /// The word and the bit of a code.
+    /// The word and the bits of a code.
     fn place(self, slot: usize, at: usize) -> (usize, usize, u32) {
-        match self.0 {
-            Some(shape) if shape.bits_per_code == 4 => {
-                let byte = at * (GROUP / 2) + slot % (GROUP / 2);
-                (CODES + byte / 4, byte % 4 * 8 + slot / (GROUP / 2) * 4, 15)
-            }
-            _ => {
-                let byte = at * GROUP + slot;
-                (CODES + byte / 4, byte % 4 * 8, 255)
-            }
-        }
+        let (byte, shift, mask) = match self {
+            _ if self.is_four() => (at * (GROUP / 2) + slot % (GROUP / 2), slot / (GROUP / 2) * 4, 15),
+            ListStorage::Rounded(_) => (slot * self.codes() + at, 0, 255),
+            _ => (at * GROUP + slot, 0, 255),
+        };
+        (self.first_code() + byte / 4, byte % 4 * 8 + shift, mask)
     }
 }
 
@@ -64,7 +95,8 @@ impl Form {
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
     row: Row,
-    bias: u32,
+    /// As many as there are columns.
+    columns: [u32; 2],
     codes: Vec<u8>,
 }
 
@@ -75,6 +107,7 @@ pub(super) struct Fresh {
     /// Of each row.
     pub(super) lists: Vec<u32>,
     pub(super) biases: Vec<f32>,
+    pub(super) factors: Vec<f32>,
     /// One after the other.
     pub(super) codes: Vec<u8>,
 }
@@ -82,7 +115,7 @@ pub(super) struct Fresh {
 /// A block's words while it is changed. On the little-endian machines that the
 /// crate is for, and on others, words are what they are as native bytes.
 struct Image<'a> {
-    form: Form,
+    form: ListStorage,
     words: &'a mut [u32],
 }
 
@@ -92,14 +125,17 @@ impl Image<'_> {
             let (word, shift, mask) = self.form.place(slot, at);
             (u32::from_le(self.words[word]) >> shift & mask) as u8
         };
-        let bias = if self.form.0.is_some() { self.words[GROUP + slot] } else { 0 };
-        Entry { row: self.words[slot], bias, codes: (0..self.form.codes()).map(code).collect() }
+        let mut columns = [0; 2];
+        for (at, column) in columns.iter_mut().enumerate().take(self.form.columns()) {
+            *column = self.words[GROUP * (1 + at) + slot];
+        }
+        Entry { row: self.words[slot], columns, codes: (0..self.form.codes()).map(code).collect() }
     }
 
     fn write(&mut self, slot: usize, entry: &Entry) {
         self.words[slot] = entry.row;
-        if self.form.0.is_some() {
-            self.words[GROUP + slot] = entry.bias;
+        for (at, column) in entry.columns.iter().enumerate().take(self.form.columns()) {
+            self.words[GROUP * (1 + at) + slot] = *column;
         }
         for (at, code) in entry.codes.iter().enumerate() {
             let (word, shift, mask) = self.form.place(slot, at);
@@ -109,13 +145,14 @@ impl Image<'_> {
     }
 
     fn clear(&mut self, slot: usize) {
-        self.write(slot, &Entry { row: NONE, bias: 0, codes: vec![0; self.form.codes()] });
+        self.write(slot, &Entry { row: NONE, columns: [0; 2], codes: vec![0; self.form.codes()] });
     }
 }
 
 /// The lists as one version sees them.
 #[derive(Clone, Debug)]
 pub(super) struct ListsView {
+    form: ListStorage,
     blocks: BlockView,
     /// By list.
     keys: Vec<Arc<Vec<u32>>>,
@@ -129,15 +166,16 @@ impl ListsView {
         &self.keys[list as usize]
     }
 
-    /// A block: rows, biases, codes.
+    /// A block: rows, columns, codes.
     #[inline]
     pub(super) fn rows_of(&self, key: u32) -> &[Row] {
         &self.blocks.words_of(key)[..GROUP]
     }
 
+    /// A column of a block.
     #[inline]
-    pub(super) fn biases_of(&self, key: u32) -> &[u32] {
-        &self.blocks.words_of(key)[GROUP..CODES]
+    pub(super) fn column_of(&self, key: u32, column: usize) -> &[u32] {
+        &self.blocks.words_of(key)[GROUP * (1 + column)..][..GROUP]
     }
 
     #[inline]
@@ -147,7 +185,14 @@ impl ListsView {
 
     #[inline]
     pub(super) fn codes_of(&self, key: u32) -> &[u8] {
-        &self.blocks.bytes_of(key)[CODES * size_of::<u32>()..]
+        &self.blocks.bytes_of(key)[self.form.first_code() * size_of::<u32>()..]
+    }
+
+    /// The copies of a block.
+    #[inline]
+    pub(super) fn copies_of(&self, key: u32) -> impl Iterator<Item = &[u32]> {
+        let words = &self.blocks.words_of(key)[self.form.first_code()..];
+        words.chunks_exact((self.form.codes() / size_of::<u32>()).max(1))
     }
 
     pub(super) fn len(&self, list: u32) -> usize {
@@ -201,7 +246,7 @@ impl ListsView {
 /// The writer's side of the lists.
 #[derive(Debug)]
 pub(super) struct Lists {
-    form: Form,
+    form: ListStorage,
     blocks: Blocks,
     keys: Vec<Arc<Vec<u32>>>,
     counts: Vec<u32>,
@@ -217,7 +262,7 @@ pub(super) struct Lists {
 type Changed = BTreeMap<u32, Vec<u32>>;
 
 impl Lists {
-    pub(super) fn new(form: Form, lists: usize) -> Lists {
+    pub(super) fn new(form: ListStorage, lists: usize) -> Lists {
         Lists {
             form,
             blocks: Blocks::new(form.stride()),
@@ -230,7 +275,7 @@ impl Lists {
     }
 
     /// Lists that hold just these rows.
-    pub(super) fn filled(form: Form, lists: usize, fresh: &Fresh) -> Lists {
+    pub(super) fn filled(form: ListStorage, lists: usize, fresh: &Fresh) -> Lists {
         let mut all = Lists::new(form, lists);
         let mut order: Vec<usize> = (0..fresh.rows.len()).collect();
         // Blocks of a list then stand side by side.
@@ -282,9 +327,10 @@ impl Lists {
             changed.insert(key, empty(self.form));
         }
         let Some(key) = self.keys[list as usize].last().copied() else { return };
-        let bias = fresh.biases.get(at).copied().unwrap_or(0.0).to_bits();
+        let column = |values: &[f32]| values.get(at).copied().unwrap_or(0.0).to_bits();
+        let columns = [column(&fresh.biases), column(&fresh.factors)];
         let codes = fresh.codes[at * codes..][..codes].to_vec();
-        self.image(key, before, changed).write(slot, &Entry { row: fresh.rows[at], bias, codes });
+        self.image(key, before, changed).write(slot, &Entry { row: fresh.rows[at], columns, codes });
         self.counts[list as usize] += 1;
         self.note(fresh.rows[at], key);
     }
@@ -321,6 +367,7 @@ impl Lists {
 
     pub(super) fn publish(&mut self, epoch: Epoch, versions: &Versions) -> ListsView {
         ListsView {
+            form: self.form,
             blocks: self.blocks.publish(epoch, versions),
             keys: self.keys.clone(),
             counts: self.counts.clone(),
@@ -340,7 +387,7 @@ impl Lists {
 
     /// Reads lists that hold the rows of `held` and no others.
     pub(super) fn load(
-        form: Form,
+        form: ListStorage,
         lists: usize,
         held: &RowSet,
         input: &mut Decoder<'_>,
@@ -375,7 +422,7 @@ impl Lists {
     }
 }
 
-fn empty(form: Form) -> Vec<u32> {
+fn empty(form: ListStorage) -> Vec<u32> {
     let mut words = vec![0; form.stride()];
     words[..GROUP].fill(NONE);
     words

@@ -8,7 +8,7 @@
 //!   when their number has grown fourfold or they were turned over, and when
 //!   the index is optimized; a training makes new lists of all rows.
 //! * Without codes the rows of a list are measured as they are stored. With
-//!   codes ([`quant`](crate::quant)) those best by estimate are.
+//!   codes ([`quant`](crate::quant)) or rounded copies those best by estimate are.
 //! * One list for all rows is the exhaustive scan of codes.
 //!
 //! With residuals a code stands for what a row differs from its centre by. The
@@ -26,7 +26,8 @@ use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::lease::Lease;
 use crate::neighbor::{Neighbor, TopK};
-use crate::quant::{ProductQuantizer, ProductShape};
+use crate::quant::{ProductQuantizer, Signs};
+use crate::vector::Rounded;
 
 mod change;
 mod coarse;
@@ -35,7 +36,8 @@ mod search;
 
 use change::{Change, Training};
 use coarse::Coarse;
-use lists::{Form, Fresh, Lists, ListsView};
+pub(crate) use lists::ListStorage;
+use lists::{Fresh, Lists, ListsView};
 pub(super) use search::IvfScratch;
 
 /// Lists at most: of more the centres alone would be an index.
@@ -47,8 +49,8 @@ pub(crate) struct IvfOptions {
     /// Lists; none: by the number of rows. 1: all rows in one, and the breadth
     /// of a search is not that of lists but of rows that are re-ranked.
     pub(crate) nlist: Option<usize>,
-    /// The codes of rows; none: rows are measured as they are stored.
-    pub(crate) product: Option<ProductShape>,
+    /// What lists hold of rows.
+    pub(crate) storage: ListStorage,
     /// Whether codes stand for differences from centres.
     pub(crate) residual: bool,
     /// Rows that are re-ranked, for each that is wanted.
@@ -61,12 +63,46 @@ impl IvfOptions {
     fn is_exhaustive(&self) -> bool {
         self.nlist == Some(1)
     }
+
+    /// Whether codes stand for differences from centres: signs do, always.
+    fn is_residual(&self) -> bool {
+        self.residual || matches!(self.storage, ListStorage::Signs { .. })
+    }
+
+    /// What makes the codes, if that need not be trained.
+    fn untrained(&self) -> Option<Coder> {
+        match self.storage {
+            ListStorage::Vectors => Some(Coder::None),
+            ListStorage::Rounded(rounded) => Some(Coder::Rounded(rounded)),
+            ListStorage::Signs { dim } => Some(Coder::Signs(Signs::new(dim, self.seed))),
+            ListStorage::Product(_) => None,
+        }
+    }
+}
+
+/// What makes the codes of rows.
+enum Coder {
+    /// There are none.
+    None,
+    Product(ProductQuantizer),
+    Signs(Signs),
+    Rounded(Rounded),
+}
+
+impl Coder {
+    fn bytes(&self) -> usize {
+        match self {
+            Coder::None | Coder::Rounded(_) => 0,
+            Coder::Product(product) => product.bytes(),
+            Coder::Signs(signs) => signs.bytes(),
+        }
+    }
 }
 
 /// What was trained; it never changes.
 struct Trained {
     coarse: Coarse,
-    product: Option<ProductQuantizer>,
+    coder: Coder,
 }
 
 /// The lists of a version, by what they were made with.
@@ -120,12 +156,15 @@ impl Ivf {
         if input.u8()? == 1 {
             let training = Training { rows: input.size()?, since: input.size()? };
             let coarse = Coarse::load(dim, MAX_LISTS, input)?;
-            let product =
-                options.product.map(|shape| ProductQuantizer::load(dim, shape, input)).transpose()?;
-            let form = Form(options.product);
-            let mut lists = Lists::load(form, coarse.lists(), &held, input, epoch)?;
+            let coder = match (options.untrained(), options.storage) {
+                (None, ListStorage::Product(shape)) => {
+                    Coder::Product(ProductQuantizer::load(dim, shape, input)?)
+                }
+                (coder, _) => coder.unwrap_or(Coder::None),
+            };
+            let mut lists = Lists::load(options.storage, coarse.lists(), &held, input, epoch)?;
             let view = lists.publish(epoch, &ivf.versions);
-            filed = Some(Filed { trained: Arc::new(Trained { coarse, product }), training, lists: view });
+            filed = Some(Filed { trained: Arc::new(Trained { coarse, coder }), training, lists: view });
             ivf.lists = Some(lists);
         }
         ivf.show(held, filed);
@@ -197,15 +236,20 @@ impl Index for Ivf {
     }
 
     fn bytes(&self) -> usize {
-        let trained = self.newest.filed.as_ref().map_or(0, |filed| {
-            let product = filed.trained.product.as_ref().map_or(0, ProductQuantizer::bytes);
-            filed.trained.coarse.bytes() + product
-        });
+        let trained = self
+            .newest
+            .filed
+            .as_ref()
+            .map_or(0, |filed| filed.trained.coarse.bytes() + filed.trained.coder.bytes());
         self.newest.held.bytes() + self.lists.as_ref().map_or(0, Lists::bytes) + trained
     }
 
     fn kind(&self) -> &'static str {
-        if self.newest.options.is_exhaustive() { "pq" } else { "ivf" }
+        match self.newest.options.storage {
+            _ if !self.newest.options.is_exhaustive() => "ivf",
+            ListStorage::Product(_) => "pq",
+            _ => "flat",
+        }
     }
 }
 
@@ -242,7 +286,7 @@ impl IndexVersion for IvfVersion {
             out.size(training.rows);
             out.size(training.since);
             trained.coarse.save(out);
-            if let Some(product) = &trained.product {
+            if let Coder::Product(product) = &trained.coder {
                 product.save(out);
             }
             lists.save(out);

@@ -2,13 +2,14 @@
 
 use super::coarse::CoarseScratch;
 use super::lists::GROUP;
-use super::{Filed, IvfVersion, ListsView, order};
-use crate::index::rerank::Rerank;
+use super::{Coder, Filed, IvfVersion, ListStorage, ListsView, order};
+use crate::index::rerank::rerank;
 use crate::index::{Effort, Points, Request, Scratch, flat};
 use crate::kernel::{Arch, ArchJob, kernels, prefetch_all};
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
-use crate::quant::{ProductQuantizer, ProductQuery};
+use crate::quant::ProductQuery;
+use crate::vector::{Rounded, RoundedQuery};
 
 /// Admitted rows to be met, for each that is wanted, before a filtered search
 /// ends with the lists that were asked for: the nearest rows of a filter lie
@@ -136,32 +137,30 @@ impl Search<'_> {
             coarse,
             near,
         );
-        let Some(product) = &self.filed.trained.product else {
-            return self.by_vectors(goal, coarse, near, scratch, found);
-        };
         let options = &self.version.options;
-        let wanted = if options.is_exhaustive() {
-            self.request.ef
-        } else {
-            self.request.k.saturating_mul(options.oversample)
-        };
+        let wanted = self.request.k.saturating_mul(options.oversample);
+        let wanted = if options.is_exhaustive() { wanted.max(self.request.ef) } else { wanted };
         let kept = wanted.max(self.request.k + SPARE).min(self.version.held.len());
-        product.prepare(kernels().level, self.request.query, query);
         best.reset(kept);
-        let mut effort = self.by_codes(product, query, goal, coarse, near, best);
+        let level = kernels().level;
+        let mut effort = match &self.filed.trained.coder {
+            Coder::None => return self.by_vectors(goal, coarse, near, scratch, found),
+            Coder::Rounded(rounded) => self.by_copies(*rounded, goal, coarse, near, best),
+            Coder::Product(product) => {
+                product.prepare(level, self.request.query, query);
+                self.by_codes(query, goal, coarse, near, best)
+            }
+            Coder::Signs(signs) => {
+                signs.prepare(level, self.request.query, query);
+                self.by_codes(query, goal, coarse, near, best)
+            }
+        };
         scratch.candidates.clear();
         scratch.candidates.extend_from_slice(best.sorted());
         let request = Request { ef: kept, ..*self.request };
-        if !scratch.candidates.is_empty() {
-            let mut rerank = Some(Rerank::new(self.points, &request, RERANKED, scratch));
-            while let Some(next) = rerank {
-                rerank = next.advance(self.points, &request, scratch, found, &mut effort);
-                if request.ends.are_due(effort.distances) {
-                    break;
-                }
-            }
-            request.ends.spend(effort.distances);
-        }
+        let unbiased = matches!(options.storage, ListStorage::Signs { .. });
+        rerank(self.points, &request, (RERANKED, unbiased), scratch, found, &mut effort);
+        request.ends.spend(effort.distances);
         effort
     }
 
@@ -210,9 +209,63 @@ impl Search<'_> {
         Effort { distances, hops }
     }
 
+    fn by_copies(
+        &self,
+        rounded: Rounded,
+        goal: Goal,
+        coarse: &mut CoarseScratch,
+        near: &mut Vec<Neighbor>,
+        best: &mut Best,
+    ) -> Effort {
+        let query = rounded.query(self.points.space.metric(), self.request.query);
+        let (mut distances, mut is_due) = (0, false);
+        let hops = self.each_list(goal, coarse, near, |lists| {
+            let mut met = 0;
+            let keys = lists.iter().flat_map(|list| {
+                let len = self.filed.lists.len(list.row);
+                self.filed.lists.keys(list.row).iter().zip((0..len).step_by(GROUP).map(move |at| len - at))
+            });
+            for (key, left) in keys {
+                is_due = is_due || self.request.ends.are_due(distances);
+                if is_due {
+                    break;
+                }
+                let count = self.measure_copies(rounded, &query, *key, left.min(GROUP), best);
+                (met, distances) = (met + count, distances + count);
+            }
+            met
+        });
+        Effort { distances, hops }
+    }
+
+    /// Estimates for the admitted rows of a block, `count` of them at most.
+    fn measure_copies(
+        &self,
+        rounded: Rounded,
+        query: &RoundedQuery<'_>,
+        key: u32,
+        count: usize,
+        best: &mut Best,
+    ) -> u64 {
+        let (mut rows, mut copies, mut estimates) = ([0; GROUP], [&[][..]; GROUP], [0.0; GROUP]);
+        let all = self.filed.lists.rows_of(key).iter().zip(self.filed.lists.copies_of(key)).take(count);
+        let mut admitted = 0;
+        for (row, copy) in all.filter(|(row, _)| self.request.admit.is_none_or(|admit| admit(**row))) {
+            (rows[admitted], copies[admitted]) = (*row, copy);
+            admitted += 1;
+        }
+        let bound = best.bound;
+        rounded.estimates(query, &copies[..admitted], bound, &mut estimates);
+        for (row, distance) in rows[..admitted].iter().zip(estimates) {
+            if distance <= bound {
+                best.offer(Neighbor { distance, row: *row });
+            }
+        }
+        admitted as u64
+    }
+
     fn by_codes(
         &self,
-        product: &ProductQuantizer,
         query: &ProductQuery,
         goal: Goal,
         coarse: &mut CoarseScratch,
@@ -221,7 +274,8 @@ impl Search<'_> {
     ) -> Effort {
         let metric = self.points.space.metric();
         let query_length: f32 = self.request.query.iter().map(|x| x * x).sum();
-        let residual = self.version.options.residual;
+        let (storage, residual) = (self.version.options.storage, self.version.options.is_residual());
+        let weight = if metric == Metric::Dot { -1.0 } else { -2.0 };
         let hops = self.each_list(goal, coarse, near, |lists| {
             let mut met = 0;
             for list in lists {
@@ -233,14 +287,16 @@ impl Search<'_> {
                     (false, Metric::Dot) => 0.0,
                     (false, _) => query_length,
                 };
-                let weight = if metric == Metric::Dot { -1.0 } else { -2.0 };
                 let scan = Scan {
                     lists: &self.filed.lists,
                     list: list.row,
-                    four: product.shape().bits_per_code == 4,
                     query,
-                    base: base + if self.is_four(product) { weight * query.least } else { 0.0 },
-                    weight: if self.is_four(product) { weight * query.step } else { weight },
+                    base,
+                    four: storage.is_four(),
+                    signs: matches!(storage, ListStorage::Signs { .. }),
+                    // Sums of bytes are steps above the least; others are what they are.
+                    least: if storage.is_four() { weight * query.least } else { 0.0 },
+                    weight: if storage.is_four() { weight * query.step } else { weight },
                     admit: self.request.admit,
                     best,
                 };
@@ -250,19 +306,19 @@ impl Search<'_> {
         });
         Effort { distances: 0, hops }
     }
-
-    fn is_four(&self, product: &ProductQuantizer) -> bool {
-        product.shape().bits_per_code == 4
-    }
 }
 
 /// Estimates for all rows of a list.
 struct Scan<'a> {
     lists: &'a ListsView,
     list: u32,
-    four: bool,
     query: &'a ProductQuery,
     base: f32,
+    four: bool,
+    signs: bool,
+    /// An estimate is `base + bias + factor (least + weight sum)`, the factor
+    /// being 1 but for signs.
+    least: f32,
     weight: f32,
     admit: Option<&'a (dyn Fn(crate::id::Row) -> bool + 'a)>,
     best: &'a mut Best,
@@ -311,9 +367,21 @@ impl Scan<'_> {
                 }
             }
         }
-        if let Some(biases) = self.lists.biases_of(key).first_chunk::<GROUP>() {
+        let Some(biases) = self.lists.column_of(key, 0).first_chunk::<GROUP>() else { return estimates };
+        if !self.signs {
+            let base = self.base + self.least;
             for lane in 0..GROUP {
-                estimates[lane] = estimates[lane] * self.weight + (self.base + f32::from_bits(biases[lane]));
+                estimates[lane] = estimates[lane] * self.weight + (base + f32::from_bits(biases[lane]));
+            }
+            return estimates;
+        }
+        if let Some(factors) = self.lists.column_of(key, 1).first_chunk::<GROUP>() {
+            for lane in 0..GROUP {
+                let product = estimates[lane] * self.weight + self.least;
+                let base = self.base + f32::from_bits(biases[lane]);
+                let estimate = f32::from_bits(factors[lane]) * product + base;
+                // What is no number (of vectors of extreme length) might be the nearest.
+                estimates[lane] = if estimate.is_nan() { f32::NEG_INFINITY } else { estimate };
             }
         }
         estimates

@@ -4,7 +4,7 @@ use super::beam::{Limits, Walk};
 use super::graph::MAX_LEVEL;
 use super::plan::{Job, Worker};
 use crate::id::{Row, mix};
-use crate::index::measure::Measure;
+use crate::index::measure::RowMeasure;
 use crate::index::parallel::parallel_map;
 use crate::index::{Effort, Ends, Scratch};
 use crate::neighbor::Neighbor;
@@ -42,7 +42,7 @@ pub(super) fn level(seed: u64, ordinal: u64, m: usize) -> usize {
 /// In a flat graph, the row of the only layer where the greedy walk ends.
 type Path = Vec<Neighbor>;
 
-pub(super) fn find_links<M: Measure>(job: Job<'_, M>, workers: &mut [Worker<M>]) -> Vec<Absorbed> {
+pub(super) fn find_links<M: RowMeasure>(job: Job<'_, M>, workers: &mut [Worker<M>]) -> Vec<Absorbed> {
     let batch = job.batch;
     assert_eq!(batch.absorb.len(), batch.ordinals.len());
     let count = batch.absorb.len();
@@ -70,7 +70,7 @@ fn similar_together(paths: &[Path]) -> Vec<usize> {
     order
 }
 
-fn path<M: Measure>(job: Job<'_, M>, at: usize, worker: &mut Worker<M>) -> Path {
+fn path<M: RowMeasure>(job: Job<'_, M>, at: usize, worker: &mut Worker<M>) -> Path {
     let Worker { scratch, query, .. } = worker;
     let query = job.measure.row_query(job.batch.absorb[at], query);
     let walk = Walk { graph: job.graph, measure: job.measure, query };
@@ -87,7 +87,7 @@ fn path<M: Measure>(job: Job<'_, M>, at: usize, worker: &mut Worker<M>) -> Path 
     path
 }
 
-fn links<M: Measure>(
+fn links<M: RowMeasure>(
     job: Job<'_, M>,
     at: usize,
     levels: &[usize],
@@ -120,7 +120,7 @@ fn links<M: Measure>(
 
 /// Live rows of the frozen graph near the query, into `scratch.candidates`.
 /// The rows found are where the search of the layer below starts.
-fn candidates<M: Measure>(job: Job<'_, M>, walk: Walk<'_, M>, layer: usize, scratch: &mut Scratch) {
+fn candidates<M: RowMeasure>(job: Job<'_, M>, walk: Walk<'_, M>, layer: usize, scratch: &mut Scratch) {
     let (ef, mut effort) = (job.options.ef_construction, Effort::default());
     walk.beam(layer, ef, Limits::building(ef), scratch, &mut effort);
     let Scratch { pool, candidates, .. } = scratch;
@@ -137,7 +137,7 @@ fn candidates<M: Measure>(job: Job<'_, M>, walk: Walk<'_, M>, layer: usize, scra
 
 /// Adds the earlier rows of the batch to the candidates, as far as they are
 /// near enough: rows of one batch do not find each other in the frozen graph.
-fn add_mates<M: Measure>(
+fn add_mates<M: RowMeasure>(
     job: Job<'_, M>,
     at: usize,
     levels: &[usize],

@@ -2,7 +2,7 @@
 
 use super::plan::{Job, Worker};
 use crate::id::Row;
-use crate::index::measure::Measure;
+use crate::index::measure::RowMeasure;
 use crate::index::parallel::parallel_map;
 
 /// Rows that one task looks at in a piece.
@@ -17,7 +17,7 @@ pub(super) struct Holed {
 
 /// Every list of a row that stays which leads to a forgotten row, by row.
 /// There are no reverse links to follow: one pass over all lists.
-pub(super) fn holed_lists<M: Measure>(job: Job<'_, M>, workers: &mut [Worker<M>]) -> Vec<Holed> {
+pub(super) fn holed_lists<M: RowMeasure>(job: Job<'_, M>, workers: &mut [Worker<M>]) -> Vec<Holed> {
     if job.batch.forget.is_empty() {
         return Vec::new();
     }
@@ -34,7 +34,7 @@ pub(super) fn holed_lists<M: Measure>(job: Job<'_, M>, workers: &mut [Worker<M>]
     parts.into_iter().flatten().collect()
 }
 
-fn collect<M: Measure>(job: Job<'_, M>, row: Row, holed: &mut Vec<Holed>) {
+fn collect<M: RowMeasure>(job: Job<'_, M>, row: Row, holed: &mut Vec<Holed>) {
     let is_forgotten = |link| job.forgotten.contains(link);
     for layer in 0..=job.graph.level(row) {
         if job.graph.links(layer, row).any(is_forgotten) {

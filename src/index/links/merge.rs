@@ -8,7 +8,7 @@ use super::graph::TREE;
 use super::plan::{Job, Worker};
 use super::select::Share;
 use crate::id::Row;
-use crate::index::measure::Measure;
+use crate::index::measure::RowMeasure;
 use crate::index::parallel::parallel_map;
 use crate::neighbor::Neighbor;
 use crate::vector::BLOCK;
@@ -35,7 +35,7 @@ struct Edit<'a> {
     holed: bool,
 }
 
-pub(super) fn lists<M: Measure>(
+pub(super) fn lists<M: RowMeasure>(
     job: Job<'_, M>,
     absorbed: &[Absorbed],
     added: &BTreeMap<Row, Vec<Row>>,
@@ -66,7 +66,7 @@ pub(super) fn lists<M: Measure>(
     })
 }
 
-fn rewrite<M: Measure>(
+fn rewrite<M: RowMeasure>(
     job: Job<'_, M>,
     layer: usize,
     row: Row,
@@ -94,7 +94,7 @@ fn rewrite<M: Measure>(
     links
 }
 
-fn staying_links<M: Measure>(job: Job<'_, M>, layer: usize, row: Row, edit: &Edit<'_>) -> Vec<u32> {
+fn staying_links<M: RowMeasure>(job: Job<'_, M>, layer: usize, row: Row, edit: &Edit<'_>) -> Vec<u32> {
     if edit.is_new {
         return edit.chosen.iter().map(|near| near.row).collect();
     }
@@ -110,7 +110,7 @@ fn staying_links<M: Measure>(job: Job<'_, M>, layer: usize, row: Row, edit: &Edi
 /// 2021), algorithm 4, reconnects around a deleted row in this way. Unlike
 /// there, links that lead to live rows stay: pruning them with every loss
 /// wears the long links away (measured: 3 points of recall in 20 turnovers).
-fn substitutes<M: Measure>(job: Job<'_, M>, layer: usize, row: Row) -> Vec<Row> {
+fn substitutes<M: RowMeasure>(job: Job<'_, M>, layer: usize, row: Row) -> Vec<Row> {
     let forgotten = job.graph.links(layer, row).filter(|link| job.forgotten.contains(*link));
     forgotten
         .flat_map(|gone| job.graph.links(layer, gone))
@@ -127,7 +127,7 @@ fn push_missing(links: &mut Vec<u32>, more: &[Row]) {
 }
 
 /// Prunes a list to its degree; tree edges and the first `kept` links stay.
-fn prune<M: Measure>(
+fn prune<M: RowMeasure>(
     job: Job<'_, M>,
     row: Row,
     links: &mut Vec<u32>,

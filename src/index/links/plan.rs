@@ -15,7 +15,7 @@ use super::starts::{self, Starts};
 use super::tree::TreeDraft;
 use crate::bits::RowSet;
 use crate::id::Row;
-use crate::index::measure::Measure;
+use crate::index::measure::RowMeasure;
 use crate::index::{Batch, Executor, Scratch};
 
 /// What a commit writes.
@@ -31,21 +31,21 @@ pub(in crate::index) struct Change {
 
 /// Working memory of one task.
 #[derive(Debug)]
-pub(super) struct Worker<M: Measure> {
+pub(super) struct Worker<M: RowMeasure> {
     pub(super) scratch: Scratch,
     pub(super) selector: Selector<M>,
     /// A stored row in the form of a query.
     pub(super) query: M::Buffer,
 }
 
-impl<M: Measure> Default for Worker<M> {
+impl<M: RowMeasure> Default for Worker<M> {
     fn default() -> Worker<M> {
         Worker { scratch: Scratch::default(), selector: Selector::default(), query: M::Buffer::default() }
     }
 }
 
 /// Everything that the steps of a plan need to know.
-pub(in crate::index) struct Job<'a, M: Measure> {
+pub(in crate::index) struct Job<'a, M: RowMeasure> {
     pub(in crate::index) options: &'a LinkOptions,
     pub(in crate::index) graph: &'a Graph,
     /// The distances by which the graph is built.
@@ -59,15 +59,15 @@ pub(in crate::index) struct Job<'a, M: Measure> {
     pub(in crate::index) norm: Option<&'a (dyn Fn(Row) -> f32 + Sync)>,
 }
 
-impl<M: Measure> Clone for Job<'_, M> {
+impl<M: RowMeasure> Clone for Job<'_, M> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<M: Measure> Copy for Job<'_, M> {}
+impl<M: RowMeasure> Copy for Job<'_, M> {}
 
-impl<M: Measure> Job<'_, M> {
+impl<M: RowMeasure> Job<'_, M> {
     pub(super) fn is_dead(&self, row: Row) -> bool {
         self.forgotten.contains(row) || (self.batch.dead)(row)
     }
@@ -83,7 +83,7 @@ impl<M: Measure> Job<'_, M> {
     }
 }
 
-pub(in crate::index) fn change<M: Measure>(job: Job<'_, M>) -> Change {
+pub(in crate::index) fn change<M: RowMeasure>(job: Job<'_, M>) -> Change {
     let mut workers: Vec<Worker<M>> = Vec::new();
     workers.resize_with(job.executor.width().max(1), Worker::default);
     let absorbed = absorb::find_links(job, &mut workers);
@@ -106,14 +106,14 @@ pub(in crate::index) fn change<M: Measure>(job: Job<'_, M>) -> Change {
 }
 
 /// The highest row is the entry; among equals the one that was there first.
-fn next_entry<M: Measure>(job: Job<'_, M>, absorbed: &[Absorbed]) -> Option<Entry> {
+fn next_entry<M: RowMeasure>(job: Job<'_, M>, absorbed: &[Absorbed]) -> Option<Entry> {
     let frozen = job.graph.entry.filter(|entry| !job.forgotten.contains(entry.row));
     let old = frozen.or_else(|| highest_held(job));
     let new = absorbed.iter().map(|row| Entry { row: row.row, level: row.level() });
     old.into_iter().chain(new).reduce(|best, next| if next.level > best.level { next } else { best })
 }
 
-fn highest_held<M: Measure>(job: Job<'_, M>) -> Option<Entry> {
+fn highest_held<M: RowMeasure>(job: Job<'_, M>) -> Option<Entry> {
     let staying = job.graph.held.iter().filter(|row| !job.forgotten.contains(*row));
     staying
         .map(|row| Entry { row, level: job.graph.level(row) })

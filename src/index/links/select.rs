@@ -7,7 +7,7 @@
 //! of those that were left out.
 
 use crate::id::Row;
-use crate::index::measure::Measure;
+use crate::index::measure::RowMeasure;
 use crate::neighbor::Neighbor;
 
 /// Chosen links that a candidate is compared with in one call.
@@ -15,14 +15,14 @@ const STEP: usize = 8;
 
 /// Working memory of a selection.
 #[derive(Debug)]
-pub(super) struct Selector<M: Measure> {
+pub(super) struct Selector<M: RowMeasure> {
     query: M::Buffer,
     pub(super) chosen: Vec<Neighbor>,
     rows: Vec<Row>,
     left_out: Vec<Neighbor>,
 }
 
-impl<M: Measure> Default for Selector<M> {
+impl<M: RowMeasure> Default for Selector<M> {
     fn default() -> Selector<M> {
         Selector { query: M::Buffer::default(), chosen: Vec::new(), rows: Vec::new(), left_out: Vec::new() }
     }
@@ -41,7 +41,7 @@ pub(super) struct Share {
     pub(super) slack: f32,
 }
 
-impl<M: Measure> Selector<M> {
+impl<M: RowMeasure> Selector<M> {
     /// Chooses among the candidates, which ascend by distance. Rows for which
     /// `keep` holds are chosen whatever stands against them, and count.
     pub(super) fn choose(

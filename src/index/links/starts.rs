@@ -8,7 +8,7 @@ use super::plan::Job;
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
-use crate::index::measure::Measure;
+use crate::index::measure::RowMeasure;
 
 /// Rows of each kind that are kept. Measured on graphs of 60,000 to
 /// 390,000 rows: from 16 random rows a walk is at its goal after 4 to 7 hops.
@@ -73,7 +73,7 @@ impl Starts {
 }
 
 /// The starts after a batch.
-pub(super) fn next<M: Measure>(job: Job<'_, M>) -> Starts {
+pub(super) fn next<M: RowMeasure>(job: Job<'_, M>) -> Starts {
     let old = &job.graph.starts;
     let seed = job.options.seed;
     // Numbers that are not negative order like their bits.
@@ -83,7 +83,7 @@ pub(super) fn next<M: Measure>(job: Job<'_, M>) -> Starts {
     Starts { longest: longest.unwrap_or_default(), scattered: scattered.unwrap_or_default() }
 }
 
-fn heaviest<M: Measure>(job: Job<'_, M>, old: &[Start], weight: impl Fn(Row) -> u64) -> Vec<Start> {
+fn heaviest<M: RowMeasure>(job: Job<'_, M>, old: &[Start], weight: impl Fn(Row) -> u64) -> Vec<Start> {
     let start = |row: Row| Start { weight: weight(row), row };
     let mut starts: Vec<Start> =
         old.iter().filter(|start| !job.forgotten.contains(start.row)).copied().collect();

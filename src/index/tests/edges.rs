@@ -29,7 +29,7 @@ fn one_row_is_found_forgotten_and_found_again(kind: Kind) {
 fn identical_vectors_stay_reachable(kind: Kind) {
     for metric in METRICS {
         let mut fixture = Fixture::of(kind, metric, 4);
-        let rows: Row = if matches!(kind, Kind::Hnsw) { 10_000 } else { 3_000 };
+        let rows: Row = if matches!(kind, Kind::Hnsw | Kind::HnswOf(_)) { 10_000 } else { 3_000 };
         for first in (0..rows).step_by(500) {
             let rows: Vec<Row> = (first..first + 500).collect();
             rows.iter().for_each(|row| fixture.put(*row, &[0.5, 1.0, -2.0, 3.0]));

@@ -6,12 +6,12 @@ use crate::id::{Row, mix};
 use crate::index::flat::Flat;
 use crate::index::graph::{Coding, GraphOptions, QuantizedGraph};
 use crate::index::hnsw::{Hnsw, HnswOptions};
-use crate::index::ivf::{Ivf, IvfOptions};
+use crate::index::ivf::{Ivf, IvfOptions, ListStorage};
 use crate::index::{Batch, Effort, Ends, Executor, Index, IndexVersion, Points, Request, Scratch, Task};
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::{Bits, ProductShape, Shape};
-use crate::vector::{Matrix, Space, VectorStorage};
+use crate::vector::{Matrix, Rounded, Space, VectorStorage};
 
 pub(super) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
 
@@ -19,8 +19,33 @@ pub(super) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Hnsw,
+    /// Walked by copies.
+    HnswOf(fn(usize) -> Rounded),
     Graph(Coding),
-    Lists(IvfOptions),
+    Lists(ListKind),
+}
+
+/// Lists of vectors of any dimension.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ListKind {
+    pub(super) nlist: Option<usize>,
+    storage: fn(usize) -> ListStorage,
+    residual: bool,
+}
+
+impl ListKind {
+    pub(super) fn options(self, dim: usize) -> IvfOptions {
+        let ListKind { nlist, storage, residual } = self;
+        let storage = storage(dim);
+        // A bit a number says little of few numbers.
+        let oversample = if matches!(storage, ListStorage::Signs { .. }) { 40 } else { 10 };
+        IvfOptions { nlist, storage, residual, oversample, seed: 7 }
+    }
+}
+
+/// Codes of two numbers a part, whatever the dimension.
+fn product(dim: usize, bits_per_code: usize) -> ListStorage {
+    ListStorage::Product(ProductShape { num_subquantizers: dim.div_ceil(2), bits_per_code })
 }
 
 impl Kind {
@@ -30,30 +55,51 @@ impl Kind {
     pub(super) const GRAPHS: [Kind; 4] =
         [Kind::Graph(Coding::Measured), Kind::SEVEN, Kind::FOUR, Kind::FOUR_TWICE];
 
-    pub(super) const IVF: Kind = Kind::lists(None, None, false);
-    pub(super) const IVF_PQ: Kind = Kind::lists(None, Some(4), true);
-    pub(super) const IVF_PQ_PLAIN: Kind = Kind::lists(Some(20), Some(4), false);
-    pub(super) const IVF_PQ_BYTES: Kind = Kind::lists(None, Some(8), true);
-    pub(super) const PQ: Kind = Kind::lists(Some(1), Some(4), false);
+    pub(super) const HNSW_HALF: Kind = Kind::HnswOf(Rounded::half);
+    pub(super) const HNSW_BYTES: Kind = Kind::HnswOf(Rounded::bytes);
 
-    /// Codes of two numbers a part, whatever the dimension.
-    const fn lists(nlist: Option<usize>, bits: Option<usize>, residual: bool) -> Kind {
-        let product = match bits {
-            Some(bits_per_code) => Some(ProductShape { num_subquantizers: 0, bits_per_code }),
-            None => None,
-        };
-        Kind::Lists(IvfOptions { nlist, product, residual, oversample: 10, seed: 7 })
+    pub(super) const IVF: Kind = Kind::lists(None, |_| ListStorage::Vectors, false);
+    pub(super) const IVF_PQ: Kind = Kind::lists(None, |dim| product(dim, 4), true);
+    pub(super) const IVF_PQ_PLAIN: Kind = Kind::lists(Some(20), |dim| product(dim, 4), false);
+    pub(super) const IVF_PQ_BYTES: Kind = Kind::lists(None, |dim| product(dim, 8), true);
+    pub(super) const PQ: Kind = Kind::lists(Some(1), |dim| product(dim, 4), false);
+    pub(super) const IVF_SQ8: Kind = Kind::lists(None, |dim| ListStorage::Rounded(Rounded::bytes(dim)), true);
+    pub(super) const IVF_F16: Kind = Kind::lists(None, |dim| ListStorage::Rounded(Rounded::half(dim)), true);
+    pub(super) const IVF_SIGNS: Kind = Kind::lists(None, |dim| ListStorage::Signs { dim }, true);
+    pub(super) const SQ8: Kind = Kind::lists(Some(1), |dim| ListStorage::Rounded(Rounded::bytes(dim)), false);
+    pub(super) const F16: Kind = Kind::lists(Some(1), |dim| ListStorage::Rounded(Rounded::half(dim)), false);
+    pub(super) const SIGNS: Kind = Kind::lists(Some(1), |dim| ListStorage::Signs { dim }, false);
+
+    const fn lists(nlist: Option<usize>, storage: fn(usize) -> ListStorage, residual: bool) -> Kind {
+        Kind::Lists(ListKind { nlist, storage, residual })
     }
 
     const fn coded(bits: Bits, lines: usize) -> Kind {
         Kind::Graph(Coding::Fixed(Shape { bits, lines }))
     }
 
+    /// An empty index.
+    pub(super) fn index(self, dim: usize) -> Box<dyn Index> {
+        let HnswOptions { ef_construction, seed, .. } = OPTIONS;
+        match self {
+            Kind::Hnsw => Box::new(Hnsw::new(OPTIONS)),
+            Kind::HnswOf(copies) => Box::new(Hnsw::new(HnswOptions { copies: Some(copies(dim)), ..OPTIONS })),
+            Kind::Graph(coding) => {
+                Box::new(QuantizedGraph::new(GraphOptions { degree: 32, ef_construction, coding, seed }))
+            }
+            Kind::Lists(kind) => Box::new(Ivf::new(kind.options(dim))),
+        }
+    }
+
     /// How much recall codes may cost: coarse ones err more.
     pub(super) fn tolerance(self) -> f64 {
         match self {
             Kind::Graph(Coding::Fixed(Shape { bits: Bits::Four, .. })) => 0.025,
-            Kind::Lists(IvfOptions { residual: false, product: Some(_), .. }) => 0.08,
+            Kind::Lists(kind) => match kind.options(1).storage {
+                ListStorage::Product(_) if !kind.residual => 0.08,
+                ListStorage::Signs { .. } => 0.08,
+                _ => 0.0,
+            },
             _ => 0.0,
         }
     }
@@ -70,6 +116,12 @@ macro_rules! on_every_kind {
     ($($test:ident),+ $(,)?) => {
         mod hnsw {
             $(#[test] fn $test() { super::$test(super::Kind::Hnsw); })+
+        }
+        mod hnsw_of_halves {
+            $(#[test] fn $test() { super::$test(super::Kind::HNSW_HALF); })+
+        }
+        mod hnsw_of_bytes {
+            $(#[test] fn $test() { super::$test(super::Kind::HNSW_BYTES); })+
         }
         mod graph {
             $(#[test] fn $test() { super::$test(super::Kind::GRAPHS[0]); })+
@@ -105,6 +157,24 @@ macro_rules! on_lists {
         mod pq {
             $(#[test] fn $test() { super::$test(super::Kind::PQ); })+
         }
+        mod ivf_sq8 {
+            $(#[test] fn $test() { super::$test(super::Kind::IVF_SQ8); })+
+        }
+        mod ivf_f16 {
+            $(#[test] fn $test() { super::$test(super::Kind::IVF_F16); })+
+        }
+        mod ivf_signs {
+            $(#[test] fn $test() { super::$test(super::Kind::IVF_SIGNS); })+
+        }
+        mod sq8 {
+            $(#[test] fn $test() { super::$test(super::Kind::SQ8); })+
+        }
+        mod f16 {
+            $(#[test] fn $test() { super::$test(super::Kind::F16); })+
+        }
+        mod signs {
+            $(#[test] fn $test() { super::$test(super::Kind::SIGNS); })+
+        }
     };
 }
 pub(super) use on_lists;
@@ -138,7 +208,8 @@ pub(super) fn clustered(dim: usize, clusters: u64, seed: u64, index: u64) -> Vec
         .collect()
 }
 
-pub(super) const OPTIONS: HnswOptions = HnswOptions { m: 8, ef_construction: 64, seed: 7 };
+pub(super) const OPTIONS: HnswOptions =
+    HnswOptions { m: 8, ef_construction: 64, seed: 7, copies: None, oversample: 1 };
 
 pub(super) struct Fixture {
     pub(super) space: Space,
@@ -152,20 +223,7 @@ pub(super) struct Fixture {
 
 impl Fixture {
     pub(super) fn of(kind: Kind, metric: Metric, dim: usize) -> Fixture {
-        if let Kind::Lists(options) = kind {
-            let cut = |shape| ProductShape { num_subquantizers: dim.div_ceil(2), ..shape };
-            let options = IvfOptions { product: options.product.map(cut), ..options };
-            return Fixture::with(Box::new(Ivf::new(options)), metric, dim);
-        }
-        let HnswOptions { ef_construction, seed, .. } = OPTIONS;
-        let index: Box<dyn Index> = match kind {
-            Kind::Hnsw => Box::new(Hnsw::new(OPTIONS)),
-            Kind::Graph(coding) => {
-                Box::new(QuantizedGraph::new(GraphOptions { degree: 32, ef_construction, coding, seed }))
-            }
-            Kind::Lists(options) => Box::new(Ivf::new(options)),
-        };
-        Fixture::with(index, metric, dim)
+        Fixture::with(kind.index(dim), metric, dim)
     }
 
     pub(super) fn flat(metric: Metric, dim: usize) -> Fixture {

@@ -19,14 +19,15 @@ fn put_again(fixture: &mut Fixture, rows: &[Row], seed: u64) {
 }
 
 /// All but a few held rows are found where their own vectors are.
-fn assert_rows_are_themselves(fixture: &Fixture) {
+fn assert_rows_are_themselves(fixture: &Fixture, kind: Kind) {
     let asked: Vec<Row> = fixture.held.iter().copied().step_by(7).collect();
     let is_found = |row: &&Row| {
         let vector = fixture.matrix.view().vector(**row);
         fixture.search(&vector, 1, 60, None) == fixture.exact(&vector, 1, None)
     };
     let found = asked.iter().filter(is_found).count();
-    assert!(found * 50 >= asked.len() * 49, "{found} of {} rows found", asked.len());
+    let wanted = asked.len() as f64 * (0.98 - kind.tolerance() / 4.0);
+    assert!(found as f64 >= wanted, "{found} of {} rows found", asked.len());
 }
 
 fn an_order_keeps_every_row_under_its_number(kind: Kind) {
@@ -39,7 +40,7 @@ fn an_order_keeps_every_row_under_its_number(kind: Kind) {
         let after = fixture.recall(10, 60, None);
         assert!(after >= before - 0.005 - kind.tolerance() / 2.0, "{metric}: recall {before}, then {after}");
         if metric != Metric::Dot {
-            assert_rows_are_themselves(&fixture);
+            assert_rows_are_themselves(&fixture, kind);
         }
         let query = clustered(16, 20, 5, 5);
         assert_eq!(fixture.search(&query, 2_000, 1, None), fixture.exact(&query, 2_000, None));
@@ -59,10 +60,10 @@ fn rows_are_used_again_after_an_order(kind: Kind) {
         put_again(&mut fixture, &gone, 100 + turn);
         fixture.fill(1_500 + turn as Row * 200, 200, 100 + turn, &Threads(2));
         fixture.assert_whole();
-        assert_rows_are_themselves(&fixture);
+        assert_rows_are_themselves(&fixture, kind);
         if turn % 2 == 1 {
             fixture.optimize(&Threads(2));
-            assert_rows_are_themselves(&fixture);
+            assert_rows_are_themselves(&fixture, kind);
         }
     }
     let mut fresh = Fixture::of(kind, Metric::L2, 16);
@@ -83,13 +84,13 @@ fn most_rows_may_be_gone_when_an_order_comes(kind: Kind) {
     fixture.assert_whole();
     fixture.optimize(&Threads(2));
     fixture.assert_whole();
-    assert_rows_are_themselves(&fixture);
-    if !matches!(kind, Kind::Hnsw) {
+    assert_rows_are_themselves(&fixture, kind);
+    if !matches!(kind, Kind::Hnsw | Kind::HnswOf(_)) {
         assert!(fixture.index.bytes() * 4 < full, "{} of {full} bytes", fixture.index.bytes());
     }
     put_again(&mut fixture, &gone, 9);
     fixture.assert_whole();
-    assert_rows_are_themselves(&fixture);
+    assert_rows_are_themselves(&fixture, kind);
     fixture.optimize(&Threads(2));
     fixture.assert_whole();
     assert!(fixture.recall(10, 60, None) >= 0.98 - kind.tolerance());

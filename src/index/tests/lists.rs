@@ -7,14 +7,12 @@ use crate::id::Row;
 use crate::index::ivf::{Ivf, IvfOptions};
 use crate::index::{Ends, Index, Request, Saved};
 use crate::metric::Metric;
-use crate::quant::ProductShape;
 
 const DIM: usize = 12;
 
 fn options(kind: Kind) -> IvfOptions {
-    let Kind::Lists(options) = kind else { panic!("not lists") };
-    let cut = |shape| ProductShape { num_subquantizers: DIM / 2, ..shape };
-    IvfOptions { product: options.product.map(cut), ..options }
+    let Kind::Lists(kind) = kind else { panic!("not lists") };
+    kind.options(DIM)
 }
 
 fn load(kind: Kind, held: &RowSet, bytes: &[u8]) -> Option<Ivf> {

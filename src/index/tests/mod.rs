@@ -1,5 +1,6 @@
 //! The graph against the exact index, on clustered vectors.
 
+mod auto;
 mod churn;
 mod edges;
 mod exact;

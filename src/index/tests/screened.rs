@@ -1,26 +1,17 @@
 //! Exact searches of graphs, by codes that are made as time allows, against a
 //! plain scan: the same rows and the same bits.
 
-use super::fixture::{Fixture, Kind, METRICS, OPTIONS, Threads, clustered};
+use super::fixture::{Fixture, Kind, METRICS, Threads, clustered};
 use crate::id::Row;
-use crate::index::graph::{Coding, GraphOptions, QuantizedGraph};
-use crate::index::hnsw::Hnsw;
-use crate::index::ivf::Ivf;
-use crate::index::{Ends, Index, IndexVersion, Points, Request, Scratch, Screened, Sequential};
+use crate::index::graph::Coding;
+use crate::index::{Ends, IndexVersion, Points, Request, Scratch, Screened, Sequential};
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 
 const DIM: usize = 40;
 
 fn fixture(kind: Kind, metric: Metric) -> Fixture {
-    let inner: Box<dyn Index> = match kind {
-        Kind::Hnsw => Box::new(Hnsw::new(OPTIONS)),
-        Kind::Graph(coding) => {
-            Box::new(QuantizedGraph::new(GraphOptions { degree: 32, ef_construction: 48, coding, seed: 7 }))
-        }
-        Kind::Lists(options) => Box::new(Ivf::new(options)),
-    };
-    Fixture::with(Box::new(Screened::new(inner)), metric, DIM)
+    Fixture::with(Box::new(Screened::new(kind.index(DIM))), metric, DIM)
 }
 
 /// Does a piece of upkeep; false when none is due.

@@ -44,6 +44,13 @@ const LIVE: u8 = 1;
 /// The index holds it, and no search shows it.
 const DEAD: u8 = 2;
 
+/// How the section `indx` begins: with an index or without; and, when the
+/// collection was made with another, with the configuration of the new one.
+const INDEX_NONE: u8 = 0;
+const INDEX_THERE: u8 = 1;
+const SWITCHED_THERE: u8 = 2;
+const SWITCHED_NONE: u8 = 3;
+
 /// What the name of a file ends with until it is complete.
 const DRAFT: &str = ".new";
 

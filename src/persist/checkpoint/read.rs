@@ -1,7 +1,10 @@
 //! Reading a checkpoint, shard by shard.
 
 use super::section::Sections;
-use super::{BIRTHS, DEAD, FREE, INDEX, LIVE, META, Meta, PAYLOADS, ROWS, VECTORS};
+use super::{
+    BIRTHS, DEAD, FREE, INDEX, INDEX_THERE, LIVE, META, Meta, PAYLOADS, ROWS, SWITCHED_NONE, SWITCHED_THERE,
+    VECTORS,
+};
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Malformed, decode_id};
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
@@ -39,6 +42,8 @@ pub(crate) struct LoadedShard {
     pub(crate) absorbed: u64,
     /// What the index wrote; `None`: it must be built anew.
     pub(crate) index: Option<IndexBytes>,
+    /// The configuration with its index, if that took the place of another.
+    pub(crate) spec: Option<Vec<u8>>,
 }
 
 /// The bytes of an index, and where they stood.
@@ -55,7 +60,8 @@ impl IndexBytes {
         load: impl FnOnce(&mut Decoder<'_>) -> Result<T, Malformed>,
     ) -> Result<T, FileError> {
         let mut input = Decoder::new(&self.content);
-        let read = input.u8().and_then(|_| load(&mut input)).and_then(|index| input.end().map(|()| index));
+        let begun = begin_index(&mut input);
+        let read = begun.and_then(|_| load(&mut input)).and_then(|index| input.end().map(|()| index));
         read.map_err(|fault| damaged(&self.file, self.start, fault))
     }
 }
@@ -159,7 +165,7 @@ impl Checkpoint {
                 give_up(GivenUp::of(fault)?);
                 shard.forget_index();
             }
-            outcome => shard.index = outcome?,
+            outcome => (shard.index, shard.spec) = outcome?,
         }
         self.next_shard += 1;
         Ok(shard)
@@ -177,17 +183,19 @@ impl Checkpoint {
         Ok((table, rows))
     }
 
-    fn index(&mut self, shard: &LoadedShard) -> Result<Option<IndexBytes>, FileError> {
+    fn index(&mut self, shard: &LoadedShard) -> Result<(Option<IndexBytes>, Option<Vec<u8>>), FileError> {
         let section = self.sections.begin(INDEX)?;
         self.check_shard(section.shard, section.start)?;
         let content = self.sections.content(&section)?;
-        let is_written = content.first() == Some(&1);
+        let begun = begin_index(&mut Decoder::new(&content));
+        let (is_written, spec) =
+            begun.map_err(|fault| damaged(self.sections.name(), section.start, fault))?;
         if !is_written && shard.held.len() > 0 {
             let what = "there is no index for the rows that it holds";
             return Err(self.sections.damage(section.start, what));
         }
         let (file, start) = (self.sections.name().to_owned(), section.start);
-        Ok(is_written.then_some(IndexBytes { content, file, start }))
+        Ok((is_written.then_some(IndexBytes { content, file, start }), spec))
     }
 
     /// Goes to the next shard from wherever in this one; if even that cannot
@@ -304,6 +312,15 @@ fn decode_meta(content: &[u8]) -> Result<Meta, Malformed> {
     input.end().map(|()| Meta { name, config, seq, dimension, shards, now })
 }
 
+/// Whether an index follows, and the configuration with it if it took the
+/// place of another.
+fn begin_index(input: &mut Decoder<'_>) -> Result<(bool, Option<Vec<u8>>), Malformed> {
+    Ok(match input.u8()? {
+        kind @ (SWITCHED_THERE | SWITCHED_NONE) => (kind == SWITCHED_THERE, Some(input.bytes()?.to_vec())),
+        kind => (kind == INDEX_THERE, None),
+    })
+}
+
 impl LoadedShard {
     fn empty(space: &Space, storage: VectorStorage) -> LoadedShard {
         LoadedShard {
@@ -313,6 +330,7 @@ impl LoadedShard {
             held: RowSet::default(),
             absorbed: 0,
             index: None,
+            spec: None,
         }
     }
 
@@ -327,7 +345,7 @@ impl LoadedShard {
                 held.insert(row);
             }
         }
-        LoadedShard { rows, tail: table.tail, dead, held, absorbed: table.absorbed, index: None }
+        LoadedShard { rows, tail: table.tail, dead, held, absorbed: table.absorbed, index: None, spec: None }
     }
 
     /// All live rows wait for an index again. (The places of dead ones are

@@ -3,7 +3,10 @@
 use std::sync::atomic::AtomicBool;
 
 use super::section::{PIECE, SectionWriter};
-use super::{BIRTHS, DEAD, DRAFT, FORMAT, FREE, INDEX, LIVE, META, PAYLOADS, ROWS, VECTORS};
+use super::{
+    BIRTHS, DEAD, DRAFT, FORMAT, FREE, INDEX, INDEX_NONE, INDEX_THERE, LIVE, META, PAYLOADS, ROWS,
+    SWITCHED_NONE, SWITCHED_THERE, VECTORS,
+};
 use crate::bits::RowSet;
 use crate::codec::{Encoder, encode_id};
 use crate::id::{Row, Seq};
@@ -68,6 +71,18 @@ fn write_draft(
     out.finish()
 }
 
+/// What stands before an index: whether it is there, and its configuration if
+/// that is not the one in the manifest.
+fn begin_index(index: &mut Encoder, shard: &ShardView, is_there: bool) {
+    match shard.switched() {
+        None => index.u8(if is_there { INDEX_THERE } else { INDEX_NONE }),
+        Some(switched) => {
+            index.u8(if is_there { SWITCHED_THERE } else { SWITCHED_NONE });
+            index.bytes(&switched.spec);
+        }
+    }
+}
+
 /// The rows of a shard that are written, and what they are.
 struct Selection {
     /// By row.
@@ -82,7 +97,7 @@ impl Selection {
     fn new(shard: &ShardView, at: Seq) -> Selection {
         let limit = shard.high_water();
         let mut index = Encoder::default();
-        index.u8(1);
+        begin_index(&mut index, shard, true);
         let held = shard.index().save(&mut index);
         let visible = |row: &Row| shard.visible(*row, at);
         let live: usize = (0..limit).filter(visible).count();
@@ -90,7 +105,7 @@ impl Selection {
         match held {
             // So a file is never much smaller than the memory that it takes.
             Some(held) if live + dead >= limit as usize / 2 => Selection::numbered(shard, at, &held, index),
-            _ => Selection::dense((0..limit).filter(visible).collect()),
+            _ => Selection::dense(shard, (0..limit).filter(visible).collect()),
         }
     }
 
@@ -108,9 +123,9 @@ impl Selection {
     }
 
     /// Only live rows, under new numbers; the index is to be built anew.
-    fn dense(rows: Vec<Row>) -> Selection {
+    fn dense(shard: &ShardView, rows: Vec<Row>) -> Selection {
         let mut index = Encoder::default();
-        index.u8(0);
+        begin_index(&mut index, shard, false);
         let tail = (0..rows.len() as Row).collect();
         Selection { kinds: vec![LIVE; rows.len()], tail, index, rows }
     }

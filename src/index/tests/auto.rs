@@ -1,0 +1,112 @@
+//! The index that follows the number of rows.
+
+use super::fixture::{Fixture, METRICS, OPTIONS, Threads};
+use crate::codec::{Decoder, Encoder};
+use crate::id::Row;
+use crate::index::auto::{Auto, AutoOptions, Grown};
+use crate::index::graph::{Coding, GraphOptions};
+use crate::index::{Index, Saved};
+use crate::metric::Metric;
+
+const DIM: usize = 12;
+const BOUND: usize = 900;
+
+fn options(grown: Grown) -> AutoOptions {
+    AutoOptions { exact_below: BOUND, grown }
+}
+
+fn both() -> [Grown; 2] {
+    let graph = GraphOptions { degree: 32, ef_construction: 64, coding: Coding::Measured, seed: 7 };
+    [Grown::Graph(graph), Grown::Hnsw(OPTIONS)]
+}
+
+fn fixture(grown: Grown, metric: Metric) -> Fixture {
+    Fixture::with(Box::new(Auto::new(options(grown))), metric, DIM)
+}
+
+fn rows(range: std::ops::Range<Row>) -> Vec<Row> {
+    range.collect()
+}
+
+#[test]
+fn many_rows_are_put_into_a_graph_and_few_that_are_left_out_of_it() {
+    for (grown, kind) in both().into_iter().zip(["graph", "hnsw"]) {
+        for metric in METRICS {
+            let mut fixture = fixture(grown, metric);
+            fixture.fill(0, BOUND as u32 - 1, 1, &Threads(2));
+            assert_eq!(fixture.index.kind(), "flat");
+            assert!(fixture.index.version().is_exact());
+            assert_eq!(fixture.recall(10, 1, None), 1.0);
+            let few = fixture.index.reason();
+            fixture.fill(BOUND as u32 - 1, 600, 1, &Threads(2));
+            assert_eq!(fixture.index.kind(), kind);
+            assert_ne!(fixture.index.reason(), few);
+            fixture.assert_whole();
+            let recall = fixture.recall(10, 80, None);
+            assert!(recall >= 0.97, "{metric}: recall {recall}");
+            let full = fixture.index.bytes();
+            // Not yet: the number may go up again.
+            fixture.change(&[], &rows(0..1_200), &Threads(2));
+            assert_eq!(fixture.index.kind(), kind);
+            fixture.change(&[], &rows(1_200..1_300), &Threads(2));
+            assert_eq!((fixture.index.kind(), fixture.index.reason()), ("flat", few));
+            fixture.assert_whole();
+            assert_eq!(fixture.recall(10, 1, None), 1.0);
+            assert!(fixture.index.bytes() * 4 < full, "{} of {full} bytes", fixture.index.bytes());
+        }
+    }
+}
+
+#[test]
+fn an_order_puts_rows_out_of_the_graph_sooner() {
+    let mut fixture = fixture(both()[0], Metric::L2);
+    fixture.fill(0, 1_000, 1, &Threads(2));
+    fixture.change(&[], &rows(0..500), &Threads(2));
+    fixture.optimize(&Threads(2));
+    assert_eq!(fixture.index.kind(), "graph");
+    fixture.change(&[], &rows(500..600), &Threads(2));
+    assert_eq!(fixture.index.kind(), "graph");
+    fixture.optimize(&Threads(2));
+    assert_eq!(fixture.index.kind(), "flat");
+    fixture.assert_whole();
+}
+
+#[test]
+fn rows_that_were_dead_when_the_graph_was_made_can_be_let_go() {
+    let mut fixture = fixture(both()[0], Metric::L2);
+    fixture.fill(0, BOUND as u32 - 50, 1, &Threads(2));
+    let new = rows(2_000..2_060);
+    new.iter().for_each(|row| fixture.put(*row, &[0.25; DIM]));
+    fixture.change_with_dead(&new, &[], &|row| row < 100, &Threads(2));
+    assert_eq!(fixture.index.kind(), "graph");
+    fixture.assert_whole();
+    fixture.change(&[], &rows(0..100), &Threads(2));
+    fixture.assert_whole();
+}
+
+#[test]
+fn the_same_rows_make_the_same_graph_and_it_is_read_back_as_it_was() {
+    for grown in both() {
+        for count in [0, 500, 1_500] {
+            let mut first = fixture(grown, Metric::Cosine);
+            first.fill(0, count, 1, &Threads(1));
+            let mut second = fixture(grown, Metric::Cosine);
+            second.fill(0, count, 1, &Threads(3));
+            let digest = first.index.version().digest();
+            assert_eq!(second.index.version().digest(), digest);
+            let mut out = Encoder::default();
+            let held = first.index.version().save(&mut out).unwrap();
+            let bytes = out.into_bytes();
+            let saved = Saved { held: &held, limit: 10_000 };
+            let mut input = Decoder::new(&bytes);
+            let read = Auto::load(options(grown), DIM, &saved, &mut input).unwrap();
+            input.end().unwrap();
+            assert_eq!((read.kind(), read.version().digest()), (first.index.kind(), digest));
+            for cut in (0..bytes.len()).step_by(211) {
+                let mut input = Decoder::new(&bytes[..cut]);
+                let read = Auto::load(options(grown), DIM, &saved, &mut input);
+                assert!(read.is_err() || input.end().is_err() || cut == bytes.len());
+            }
+        }
+    }
+}

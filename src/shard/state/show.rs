@@ -1,0 +1,74 @@
+//! What readers are shown of a shard, and what they need no more.
+
+use super::ShardState;
+use crate::index::Settling;
+use crate::rows::{Reindexing, ShardMeasure, ShardView, ViewParts};
+use crate::shard::successor::Successor;
+
+impl<T> ShardState<T> {
+    /// True when batches wait to be absorbed.
+    pub(crate) fn has_batches(&self) -> bool {
+        !self.sealed.is_empty()
+    }
+
+    /// The state for readers.
+    pub(crate) fn view(&mut self) -> ShardView {
+        self.rows.prune(self.directory.as_ref());
+        let waiting = self.sealed.iter().flat_map(|batch| batch.tail());
+        let tail = waiting.chain(self.open.iter().map(|entrant| entrant.row)).collect();
+        let unlinking = self.sealed.iter().any(|batch| !batch.forget.is_empty());
+        let parts = ViewParts {
+            index: self.index.version(),
+            switched: self.switched.clone(),
+            tail,
+            applied: self.applied,
+            live: self.live_applied,
+            index_has_dead: unlinking || !self.dead_linked.is_empty(),
+            index_newest: self.index_newest,
+            floor: self.floor,
+            measure: self.measure(),
+        };
+        self.unshown.clear();
+        ShardView::new(&mut self.rows, parts)
+    }
+
+    /// Gives back memory that only older views needed; for moments in which
+    /// nothing is written.
+    pub(crate) fn settle(&mut self) -> Settling {
+        self.rows.prune(self.directory.as_ref());
+        self.directory.shrink();
+        let is_settled = !self.rows.payloads_mut().settle();
+        match self.index.settle() {
+            _ if !is_settled => Settling::Stepped,
+            Settling::Settled if self.rows.has_unlisted() => Settling::Waiting,
+            settling => settling,
+        }
+    }
+
+    /// Exact searches are frequent; true when that changes what readers see.
+    pub(crate) fn want_exact(&mut self) -> bool {
+        self.wants_exact = true;
+        self.index.want_exact()
+    }
+
+    fn measure(&self) -> ShardMeasure {
+        ShardMeasure {
+            tail: self.sealed.iter().map(|batch| batch.absorb.len()).sum::<usize>() + self.open.len(),
+            indexed: self.index.version().len(),
+            dead: self.dead_linked.len(),
+            free_places: self.rows.free_places(),
+            views_held: self.rows.views_held(),
+            batches: self.batches_sealed - self.sealed.len() as u64,
+            absorbed: self.absorbed,
+            pending: self.pending.len(),
+            vector_bytes: self.rows.vector_bytes(),
+            row_bytes: self.rows.cell_bytes(),
+            payload_bytes: self.rows.payloads().bytes(),
+            index_bytes: self.index.bytes()
+                + self.successor.as_ref().map_or(0, |successor| successor.index.bytes()),
+            index_kind: self.index.kind(),
+            index_reason: self.index.reason(),
+            reindexing: self.successor.as_ref().map_or(Reindexing::No, Successor::progress),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Codes beside the vectors, on every index that has some: answers carry exact
+//! distances, nothing is lost by reopening, and the log alone decides.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test may fail loudly"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use common::{METRICS, clustered, distance, eventually, watchdog};
+use vecino::{Collection, CollectionConfig, Durability, Engine, IndexSpec, Metric, Query, Record, RecordId};
+
+const DIM: usize = 48;
+const ROWS: usize = 2_600;
+const NAMES: [&str; 10] = [
+    "SQ8",
+    "SQfp16",
+    "RaBitQ",
+    "PQ24x4fs",
+    "HNSW_SQ8",
+    "HNSW,SQfp16",
+    "IVF,SQ8",
+    "IVF,SQfp16",
+    "IVF,RaBitQ",
+    "IVF,PQ24x4fs",
+];
+
+type State = BTreeMap<u64, Vec<f32>>;
+
+/// Rows, others that replace some, and queries: all around the same centres.
+fn vectors() -> [Vec<Vec<f32>>; 3] {
+    let mut rows = clustered(7, ROWS + 300 + 40, DIM, 30);
+    let queries = rows.split_off(ROWS + 300);
+    let others = rows.split_off(ROWS);
+    [rows, others, queries]
+}
+
+/// Fills a collection, replaces and deletes some.
+fn fill(items: &Collection, metric: Metric) -> State {
+    let mut state: State = (0..).zip(vectors()[0].clone()).collect();
+    let record = |(id, vector): (&u64, &Vec<f32>)| Record::new(*id, vector.clone());
+    items.upsert_batch(state.iter().map(record)).unwrap();
+    for (id, vector) in (0..ROWS as u64).step_by(9).zip(vectors()[1].clone()) {
+        items.upsert(Record::new(id, vector.clone())).unwrap();
+        state.insert(id, vector);
+    }
+    for id in (4..ROWS as u64).step_by(11) {
+        items.delete(id).unwrap();
+        state.remove(&id);
+    }
+    items.flush().unwrap();
+    assert_eq!(items.config().metric(), metric);
+    state
+}
+
+fn asked() -> Vec<Vec<f32>> {
+    vectors()[2].clone()
+}
+
+/// Hits with the bits of their distances.
+fn answers(items: &Collection, vectors: &[Vec<f32>]) -> Vec<Vec<(RecordId, u32)>> {
+    let answer = |vector: &Vec<f32>| {
+        let answer = items.search(&Query::new(vector).top(10)).unwrap();
+        answer.hits().iter().map(|hit| (hit.id.clone(), hit.distance.to_bits())).collect()
+    };
+    vectors.iter().map(answer).collect()
+}
+
+/// Distances are those of the vectors; gives the share of the true ten that was found.
+fn recall(metric: Metric, state: &State, vectors: &[Vec<f32>], answers: &[Vec<(RecordId, u32)>]) -> f64 {
+    let mut found = 0;
+    for (vector, hits) in vectors.iter().zip(answers) {
+        let mut all: Vec<f64> = state.values().map(|row| distance(metric, vector, row)).collect();
+        all.sort_by(f64::total_cmp);
+        let slack = 1e-4 * all[9].abs().max(1e-2);
+        assert_eq!(hits.len(), 10);
+        for (id, bits) in hits {
+            let own = distance(metric, vector, &state[&id.as_num().unwrap()]);
+            let told = f64::from(f32::from_bits(*bits));
+            assert!((own - told).abs() <= slack, "{told} for {own}");
+            found += usize::from(own <= all[9] + slack);
+        }
+    }
+    found as f64 / (10 * vectors.len()) as f64
+}
+
+fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("vecino-quantization-{}-{name}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    folder
+}
+
+fn config(name: &str, metric: Metric) -> CollectionConfig {
+    CollectionConfig::new(DIM, metric).index(name.parse::<IndexSpec>().unwrap())
+}
+
+#[test]
+fn distances_are_exact_recall_is_high_and_reopening_gives_the_same_answers() {
+    let _watchdog = watchdog(300);
+    for (name, metric) in NAMES.into_iter().flat_map(|name| METRICS.map(|metric| (name, metric))) {
+        let place = folder(&format!("{}-{metric}", name.replace(',', "-")));
+        let open = || Engine::builder().durability(Durability::Applied).open(&place).unwrap();
+        let (vectors, engine) = (asked(), open());
+        let items = engine.create_collection("items", config(name, metric)).unwrap();
+        let state = fill(&items, metric);
+        items.optimize().unwrap();
+        let before = answers(&items, &vectors);
+        let recall = recall(metric, &state, &vectors, &before);
+        eprintln!("{name} {metric}: {recall}");
+        assert!(recall >= 0.95, "{name} {metric}: recall {recall}");
+        let digest = items.snapshot().index_digest();
+        assert!(items.verify().unwrap().is_sound(), "{name} {metric}");
+        engine.close().unwrap();
+
+        // From the log: the same index, bit for bit.
+        let engine = open();
+        let items = engine.collection("items").unwrap();
+        assert_eq!(items.config().index_spec(), config(name, metric).index_spec());
+        eventually("the log is absorbed", || items.snapshot().index_digest() == digest);
+        assert_eq!(answers(&items, &vectors), before, "{name} {metric}");
+
+        // From a checkpoint: it too, and it goes on.
+        let file = place.join("backup");
+        items.snapshot().checkpoint(&file).unwrap();
+        let other = Engine::builder().build().unwrap();
+        let items = other.load("copy", &file).unwrap();
+        assert_eq!(items.snapshot().index_digest(), digest, "{name} {metric}");
+        assert_eq!(answers(&items, &vectors), before, "{name} {metric}");
+        items.upsert(Record::new(77_777, vectors[0].clone())).unwrap();
+        items.optimize().unwrap();
+        assert!(items.verify().unwrap().is_sound(), "{name} {metric}");
+        if metric != Metric::Dot {
+            assert_eq!(answers(&items, &vectors[..1])[0][0].0, RecordId::from(77_777), "{name} {metric}");
+        }
+        engine.close().unwrap();
+        std::fs::remove_dir_all(&place).unwrap();
+    }
+}
+
+#[test]
+fn the_log_alone_decides_about_codes() {
+    let _watchdog = watchdog(300);
+    for name in NAMES {
+        let digests = [1, 3].map(|threads| {
+            let engine = Engine::builder().pool_threads(threads).build().unwrap();
+            let items = engine.create_collection("items", config(name, Metric::Cosine)).unwrap();
+            fill(&items, Metric::Cosine);
+            items.optimize().unwrap();
+            items.snapshot().index_digest()
+        });
+        assert_eq!(digests[0], digests[1], "{name}");
+    }
+}
+
+#[test]
+fn filters_and_exact_searches_are_as_without_codes() {
+    let _watchdog = watchdog(300);
+    let engine = Engine::builder().build().unwrap();
+    for name in NAMES {
+        let items = engine.create_collection(name, config(name, Metric::L2)).unwrap();
+        let plain = engine.create_collection(&format!("{name}-"), config("Flat", Metric::L2)).unwrap();
+        for items in [&items, &plain] {
+            let rows = (0u64..).zip(vectors()[0].clone());
+            items
+                .upsert_batch(
+                    rows.map(|(id, vector)| Record::new(id, vector).with("tenth", (id % 10) as i64)),
+                )
+                .unwrap();
+            items.flush().unwrap();
+        }
+        let mut found = 0;
+        for vector in asked() {
+            let exact = Query::new(&vector).top(20).exact();
+            assert_eq!(ids(&items, &exact), ids(&plain, &exact), "{name}");
+            let filtered = Query::new(&vector).top(10).filter(vecino::Filter::le("tenth", 3));
+            let expected = ids(&plain, &filtered);
+            let answer = ids(&items, &filtered);
+            assert!(answer.len() == 10 && answer.iter().all(|id| id.as_num().unwrap() % 10 <= 3), "{name}");
+            found += answer.iter().filter(|id| expected.contains(id)).count();
+        }
+        assert!(found >= 360, "{name}: {found} of 400");
+    }
+}
+
+fn ids(items: &Collection, query: &Query<'_>) -> Vec<RecordId> {
+    items.search(query).unwrap().hits().iter().map(|hit| hit.id.clone()).collect()
+}
