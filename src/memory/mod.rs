@@ -10,11 +10,13 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
+mod growth;
 #[cfg(target_os = "linux")]
 mod mapping;
 mod pages;
 mod words;
 
+pub(crate) use growth::room;
 pub(crate) use pages::Pages;
 pub(crate) use words::{Strip, Word};
 

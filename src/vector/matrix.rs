@@ -1,9 +1,9 @@
 //! A growing matrix of vectors: one writer, any number of readers.
 //!
-//! Rows stand in chunks of a fixed number of rows. A chunk never moves, so a
-//! view that was taken once stays valid however much is added. The first chunk
-//! starts small and is copied as it grows, so that a small collection stays
-//! small; views of the smaller copy keep it alive.
+//! Rows stand in chunks of a fixed number of rows. A full chunk never moves, so a
+//! view that was taken once stays valid however much is added. The last chunk
+//! is copied as it grows, by an eighth of all rows at most, so that little room
+//! is empty; views of the smaller copy keep it alive.
 //!
 //! All rows of a chunk have one [`Format`]. A vector that does not fit has its
 //! chunk copied into a wider one first; later chunks start as wide. So a
@@ -17,7 +17,7 @@ use super::format::{Format, Stored, halves, near_steps, whole_steps};
 use super::storage::VectorStorage;
 use crate::id::Row;
 use crate::kernel::{Element, Kernels, kernels, prefetch_all};
-use crate::memory::HUGE;
+use crate::memory::{HUGE, room};
 use crate::metric::Metric;
 
 /// Bytes of a full chunk of floats: four huge pages, filled with as many rows as
@@ -26,7 +26,7 @@ use crate::metric::Metric;
 /// first-level cache.
 const CHUNK_BYTES: usize = 4 * HUGE;
 
-/// Rows of the smallest first chunk.
+/// Rows of the smallest chunk.
 const FIRST_ROWS: usize = 64;
 
 /// A chunk that falls short of a huge page by so little takes a whole one.
@@ -204,8 +204,7 @@ impl MatrixView {
     pub(crate) fn capacity(&self) -> usize {
         match self.chunks.as_slice() {
             [] => 0,
-            [only] => only.rows,
-            chunks => chunks.len() * self.shape.chunk_rows(),
+            [full @ .., last] => full.len() * self.shape.chunk_rows() + last.rows,
         }
     }
 
@@ -282,19 +281,20 @@ impl Matrix {
     /// [`OutOfMemory`] when the allocator refuses; nothing has changed then.
     pub(crate) fn reserve(&mut self, row: Row) -> Result<(), OutOfMemory> {
         while self.view.capacity() <= row as usize {
-            self.grow()?;
+            self.grow(row as usize + 1)?;
         }
         Ok(())
     }
 
-    fn grow(&mut self) -> Result<(), OutOfMemory> {
+    /// Makes the last chunk larger, or adds one.
+    fn grow(&mut self, needed: usize) -> Result<(), OutOfMemory> {
         let Shape { dim, .. } = self.view.shape;
-        let (capacity, full) = (self.view.capacity(), self.view.shape.chunk_rows());
+        let full = self.view.shape.chunk_rows();
         let mut chunks = Vec::clone(&self.view.chunks);
-        let rows = if capacity < full { (capacity * 2).clamp(FIRST_ROWS, full) } else { full };
-        let smaller = if capacity < full { chunks.pop() } else { None };
-        chunks.push(Arc::new(match smaller {
-            Some(smaller) => smaller.copy(dim, rows)?,
+        let short = chunks.pop_if(|last| last.rows < full);
+        let rows = (room(needed, FIRST_ROWS, full) - chunks.len() * full).min(full);
+        chunks.push(Arc::new(match short {
+            Some(short) => short.copy(dim, rows)?,
             None => Chunk::new(dim, self.widest, rows)?,
         }));
         self.view.chunks = Arc::new(chunks);
@@ -306,12 +306,22 @@ impl Matrix {
         self.view.shape.place(row).0
     }
 
-    /// Gives back the chunks of which no row below `rows` is a part; gives the
-    /// first row that has no memory any more. Views taken before keep theirs.
+    /// Gives back what the rows below `rows` do not need; gives the first row
+    /// that has no memory any more. Views taken before keep theirs.
     pub(crate) fn truncate(&mut self, rows: Row) -> Row {
-        let kept = rows.div_ceil(self.view.shape.rows) as usize;
+        let Shape { dim, .. } = self.view.shape;
+        let full = self.view.shape.chunk_rows();
+        let kept = (rows as usize).div_ceil(full);
         if kept < self.view.chunks.len() {
             self.view.chunks = Arc::new(self.view.chunks[..kept].to_vec());
+        }
+        let needed = room(rows as usize, FIRST_ROWS, full);
+        // Without memory for a smaller copy the larger one stays.
+        if needed < self.view.capacity()
+            && let Some(last) = kept.checked_sub(1)
+            && let Ok(smaller) = self.view.chunks[last].copy(dim, needed - last * full)
+        {
+            self.replace(last, smaller);
         }
         self.view.capacity() as Row
     }
