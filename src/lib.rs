@@ -119,13 +119,13 @@ pub mod operating {}
 pub use clock::{Clock, ManualClock};
 pub use durability::Durability;
 pub use engine::{
-    Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats, GraphConfig,
-    HnswConfig, IndexSpec, IvfConfig, IvfStorage, Outcome, PqConfig, Recovery, ShardStats, TargetChoice,
-    TargetStats, TuningStats, VectorBytes, Write,
+    BudgetStats, Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats,
+    GraphConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage, Outcome, PqConfig, Recovery, ShardStats,
+    TargetChoice, TargetStats, TuningStats, VectorBytes, Write,
 };
 pub use error::{
-    BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError, OpenError,
-    Operation, ParamsError, ReadError, SearchError, SpecError, WaitError, WriteError,
+    BudgetScope, BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError,
+    OpenError, Operation, ParamsError, ReadError, SearchError, SpecError, WaitError, WriteError,
 };
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;

@@ -42,7 +42,7 @@ const HOMES: &[(&str, Home)] = &[
     ("crossbeam_channel", Home::Paths(&["src/shard/mailbox.rs"])),
     ("crossbeam_utils", Home::Anywhere),
     ("dashmap", Home::Paths(&["src/coordinator/directory.rs"])),
-    ("event_listener", Home::Paths(&["src/shard/places.rs"])),
+    ("event_listener", Home::Paths(&["src/shard/places.rs", "src/shard/budget.rs"])),
     ("loom", Home::Paths(&["src/lease.rs", "src/memory/words.rs", "src/index/cow"])),
     ("flume", Home::Paths(&["src/shard/mailbox.rs"])),
     ("rayon", Home::Paths(&["src/coordinator/pool.rs"])),

@@ -22,7 +22,7 @@ use tracing::{debug, error, trace};
 pub(crate) use admission::{Admission, NotAdmitted};
 pub(crate) use board::{Board, Waiter};
 pub(crate) use calibrations::AskCoordinator;
-pub(crate) use directory::IdDirectory;
+pub(crate) use directory::{ENTRY_BYTES_MOST, IdDirectory};
 pub(crate) use pool::Pool;
 pub(crate) use thread::{give_way, stay_on};
 

@@ -1,6 +1,7 @@
 //! The face of the crate: engines, collections, writing and reading.
 
 mod backup;
+mod budget;
 mod builder;
 mod collection;
 mod conditional;
@@ -30,7 +31,7 @@ pub use collection::Collection;
 pub use conditional::Outcome;
 pub use config::{CollectionConfig, GraphConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage, PqConfig};
 pub use open::Recovery;
-pub use stats::{Bytes, CollectionStats, EngineStats, ShardStats, VectorBytes};
+pub use stats::{BudgetStats, Bytes, CollectionStats, EngineStats, ShardStats, VectorBytes};
 pub use tuning::{TargetChoice, TargetStats, TuningStats};
 pub use write::Write;
 

@@ -12,13 +12,15 @@ use crate::shard::Mailbox;
 pub struct Bytes {
     /// Vectors, with room that is reserved for more.
     pub vectors: usize,
+    /// Vectors that only older snapshots keep.
+    pub kept: usize,
     /// Ids, birth and death numbers.
     pub rows: usize,
     /// Payloads.
     pub payload: usize,
     /// Indexes.
     pub index: usize,
-    /// The map from ids to rows (estimated from its number of entries).
+    /// The map from ids to rows.
     pub directory: usize,
 }
 
@@ -26,7 +28,7 @@ impl Bytes {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.vectors + self.rows + self.payload + self.index + self.directory
+        self.vectors + self.kept + self.rows + self.payload + self.index + self.directory
     }
 }
 
@@ -49,6 +51,18 @@ impl VectorBytes {
     pub fn total(&self) -> usize {
         self.bytes + self.half + self.full
     }
+}
+
+/// A memory budget: see [`EngineBuilder::memory_budget`](crate::EngineBuilder::memory_budget).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BudgetStats {
+    /// Bytes that it allows; none: there is no budget.
+    pub limit: Option<usize>,
+    /// Bytes that count against it: what is held, and what was promised to
+    /// writes that were accepted. May be more than the limit: deletes and
+    /// replacements are always taken, and folders are opened whatever they hold.
+    pub used: usize,
 }
 
 /// One shard, as of the newest snapshot.
@@ -99,6 +113,8 @@ pub struct CollectionStats {
     pub distances: u64,
     /// Memory.
     pub bytes: Bytes,
+    /// What counts against its memory budget.
+    pub budget: BudgetStats,
     /// Every shard.
     pub shards: Vec<ShardStats>,
     /// What searches to a target come to.
@@ -133,6 +149,8 @@ pub struct EngineStats {
     pub rows: usize,
     /// Memory of all of them.
     pub bytes: usize,
+    /// What counts against the engine's memory budget.
+    pub budget: BudgetStats,
 }
 
 pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
@@ -145,6 +163,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         let [narrow, half, full] = measure.vector_bytes;
         let vectors = VectorBytes { bytes: narrow, half, full };
         bytes.vectors += vectors.total();
+        bytes.kept += measure.kept_bytes;
         bytes.rows += measure.row_bytes;
         bytes.payload += measure.payload_bytes;
         bytes.index += measure.index_bytes;
@@ -171,6 +190,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         searches: shared.context.searches.sum(),
         distances: shared.context.distances.sum(),
         bytes,
+        budget: BudgetStats { limit: shared.account.limit(), used: shared.account.used() },
         shards,
         tuning: tuning::of_published(&published),
         left_out: shared.context.health.left_out().collect(),
@@ -190,6 +210,7 @@ pub(super) fn of_engine<'a>(core: &Core, collections: impl Iterator<Item = &'a C
         collections: 0,
         rows: 0,
         bytes: 0,
+        budget: BudgetStats { limit: core.budget.limit(), used: core.budget.used() },
     };
     for collection in collections.map(of_collection) {
         stats.collections += 1;

@@ -8,6 +8,9 @@ use crate::metric::Metric;
 use crate::query::{Goal, SearchParams, Target};
 use crate::vector::VectorStorage;
 
+/// Beside the default of searches: a memory budget follows.
+const WITH_BUDGET: u8 = 0x80;
+
 impl CollectionConfig {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::default();
@@ -73,8 +76,9 @@ impl CollectionConfig {
                 (3, u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX))
             }
         };
-        out.u8(kind);
+        out.u8(kind | if self.memory_budget_bytes().is_some() { WITH_BUDGET } else { 0 });
         out.u64(value);
+        self.memory_budget_bytes().into_iter().for_each(|bytes| out.size(bytes));
         out.into_bytes()
     }
 
@@ -130,7 +134,8 @@ impl CollectionConfig {
             _ => return Err(input.fault("how vectors are stored is unknown")),
         };
         let (kind, value) = (input.u8()?, input.u64()?);
-        let search = match kind {
+        let budget = if kind & WITH_BUDGET == 0 { None } else { Some(input.size()?) };
+        let search = match kind & !WITH_BUDGET {
             0 => None,
             1 => Some(SearchParams::ef_search(usize::try_from(value).unwrap_or(usize::MAX))),
             2 => Some(SearchParams::recall(f64::from_bits(value))),
@@ -140,6 +145,7 @@ impl CollectionConfig {
         input.end()?;
         let config = CollectionConfig::new(dimension, metric).index(index).vectors(storage);
         let config = search.map_or(config, |search| config.search(search));
+        let config = budget.map_or(config, |bytes| config.memory_budget(bytes));
         let fault = input.fault("a setting is outside its bounds");
         config.check().map_err(|_| fault).map(|()| config)
     }
@@ -162,7 +168,7 @@ mod tests {
             base.index("IVF100,PQ48x4fsr".parse().unwrap()),
             base.index(IndexSpec::Pq(PqConfig::new(384).bits_per_code(8).seed(7))),
             base.vectors(VectorStorage::Half),
-            base.lean(),
+            base.lean().memory_budget(1 << 30),
             CollectionConfig::new(3, Metric::Dot).search(SearchParams::p99(Duration::from_micros(70))),
         ];
         for config in all {

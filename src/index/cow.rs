@@ -25,7 +25,7 @@ use std::sync::atomic::Ordering;
 use crate::bits::RowSet;
 use crate::id::mix;
 use crate::lease::{Lease, Receipt, lease};
-use crate::memory::{Pages, Word};
+use crate::memory::{Pages, Word, room};
 use slots::Slots;
 
 /// What a word holds before it is written: "nothing".
@@ -76,12 +76,43 @@ impl Versions {
         self.alive.len() <= 1
     }
 
+    /// True when a version from `born` to before `end` may still be read, as of now.
+    fn any_held(&self, born: u64, end: u64) -> bool {
+        let at = self.alive.partition_point(|(version, _)| *version < born);
+        let mut versions = self.alive[at..].iter().take_while(|(version, _)| *version < end);
+        versions.any(|(_, receipt)| !receipt.is_released())
+    }
+
     /// Ends the making of the version: the lease belongs into it.
     pub(crate) fn publish(&mut self) -> Lease {
         let (lease, receipt) = lease();
         self.alive.push((self.next, receipt));
         self.next += 1;
         lease
+    }
+}
+
+/// Bytes that only older versions keep: what they read was made anew since.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Versions that read it, from one to before another, and its bytes.
+    parts: Vec<(u64, u64, usize)>,
+    /// The first version that reads what there is now.
+    since: u64,
+}
+
+impl Left {
+    /// The version in the making is the first that does not read what there was.
+    pub(super) fn add(&mut self, versions: &Versions, bytes: usize) {
+        self.parts.retain(|(born, end, _)| versions.any_held(*born, *end));
+        self.parts.push((self.since, versions.next, bytes));
+        self.since = versions.next;
+    }
+
+    /// Bytes that are still kept.
+    pub(super) fn bytes(&self, versions: &Versions) -> usize {
+        let kept = self.parts.iter().filter(|(born, end, _)| versions.any_held(*born, *end));
+        kept.map(|(.., bytes)| bytes).sum()
     }
 }
 
@@ -340,6 +371,8 @@ impl Blocks {
         let to = key.saturating_add(1).checked_next_multiple_of(FIRST_KEYS).unwrap_or(u32::MAX);
         self.view.home.reserve(to, from);
         (from..to).for_each(|key| fill(self.view.home.block(key), &[]));
+        let roomy = room(to as usize, FIRST_KEYS as usize, self.view.home.page() as usize);
+        self.slot_of.reserve_exact(roomy.saturating_sub(from as usize));
         self.slot_of.resize(to as usize, NONE);
         self.moved_bits.resize((to as usize).div_ceil(SECTION_KEYS), [0; SECTION_KEYS / 32]);
         self.view.keys = to;

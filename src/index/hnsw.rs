@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::cow::Versions;
+use super::cow::{Left, Versions};
 use super::links::{Change, Graph, Job, Limits, LinkOptions, Links, Step, Walk, audit, change, digest};
 use super::measure::Exact;
 use super::{
@@ -63,6 +63,8 @@ pub(crate) struct Hnsw {
     versions: Versions,
     links: Links,
     newest: Arc<HnswVersion>,
+    /// What only older versions keep, since the graph was emptied.
+    left: Left,
 }
 
 impl Hnsw {
@@ -76,7 +78,7 @@ impl Hnsw {
         let epoch = versions.begin();
         let graph = links.empty(epoch, &versions);
         let newest = Arc::new(HnswVersion { options, graph, _lease: versions.publish() });
-        Hnsw { versions, links, newest }
+        Hnsw { versions, links, newest, left: Left::default() }
     }
 
     /// The graph that was saved.
@@ -90,7 +92,7 @@ impl Hnsw {
         let epoch = versions.begin();
         let (links, graph) = Links::load(options, saved.held, input, epoch, &versions)?;
         let newest = Arc::new(HnswVersion { options, graph, _lease: versions.publish() });
-        Ok(Hnsw { versions, links, newest })
+        Ok(Hnsw { versions, links, newest, left: Left::default() })
     }
 }
 
@@ -105,6 +107,7 @@ impl Index for Hnsw {
         let mut graph = self.links.apply(*change, &self.newest.graph, epoch, &self.versions);
         if graph.held.len() == 0 {
             // Begins anew, with no more memory than at first.
+            self.left.add(&self.versions, self.links.bytes());
             self.links = Links::new(self.newest.options);
             graph = self.links.empty(epoch, &self.versions);
         }
@@ -127,7 +130,7 @@ impl Index for Hnsw {
     }
 
     fn bytes(&self) -> usize {
-        self.links.bytes() + self.newest.graph.held.bytes()
+        self.links.bytes() + self.newest.graph.held.bytes() + self.left.bytes(&self.versions)
     }
 
     fn kind(&self) -> &'static str {

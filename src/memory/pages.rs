@@ -1,6 +1,8 @@
 //! Blocks of words by number, growing.
 
-use super::{Strip, Word, room};
+use std::sync::Weak;
+
+use super::{Memory, Strip, Word, room};
 
 /// Bytes of a page: two huge pages. Few pages make a small table, and what the
 /// last page has too much stays bounded.
@@ -23,6 +25,8 @@ pub(crate) struct Pages {
     #[cfg(not(all(vecino_loom, test)))]
     bases: Vec<Base>,
     strips: Vec<Strip>,
+    /// Strips that were replaced, and that only clones from before keep.
+    replaced: Vec<Weak<Memory>>,
 }
 
 /// Where block 0 would be if the blocks of a page went on before it: saves a
@@ -50,6 +54,7 @@ impl Pages {
             #[cfg(not(all(vecino_loom, test)))]
             bases: Vec::new(),
             strips: Vec::new(),
+            replaced: Vec::new(),
         }
     }
 
@@ -122,7 +127,9 @@ impl Pages {
     /// Gives back memory of blocks from `to` on, of which none is used any more;
     /// those below `used` hold something. Clones from before keep theirs.
     pub(crate) fn shrink(&mut self, to: u32, used: u32) {
-        self.strips.truncate((to as usize).div_ceil(self.page() as usize));
+        let kept = (to as usize).div_ceil(self.page() as usize);
+        let lost = self.strips.drain(kept.min(self.strips.len())..);
+        self.replaced.extend(lost.map(|strip| strip.shared()));
         self.resize(to, used, |blocks, wanted| blocks > wanted);
     }
 
@@ -137,11 +144,13 @@ impl Pages {
             match self.strips.get_mut(number) {
                 None => self.strips.push(Strip::new(wanted, self.stride)),
                 Some(strip) if is_due(strip.blocks(), wanted) => {
+                    self.replaced.push(strip.shared());
                     *strip = strip.resized(wanted, used.saturating_sub(before as u32));
                 }
                 Some(_) => {}
             }
         }
+        self.replaced.retain(|memory| memory.strong_count() > 0);
         let blocks = self.strips.iter().map(|strip| u64::from(strip.blocks())).sum::<u64>();
         self.limit = blocks.min(u64::from(u32::MAX)) as u32;
         #[cfg(not(all(vecino_loom, test)))]
@@ -155,9 +164,11 @@ impl Pages {
         self.bases = self.strips.iter().enumerate().map(base).collect();
     }
 
+    /// Bytes of all blocks, with those that only clones from before keep.
     pub(crate) fn bytes(&self) -> usize {
         let entry = size_of::<Strip>() + size_of::<*const Word>();
-        self.strips.iter().map(|strip| entry + strip.bytes()).sum()
+        let replaced = self.replaced.iter().filter_map(Weak::upgrade).map(|memory| memory.bytes());
+        self.strips.iter().map(|strip| entry + strip.bytes()).sum::<usize>() + replaced.sum::<usize>()
     }
 }
 

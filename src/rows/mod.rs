@@ -11,5 +11,5 @@ mod view;
 
 pub(crate) use directory::Directory;
 pub(crate) use mutation::{Condition, Mutation, NewRow, Verdict};
-pub(crate) use store::{Allocation, RetiredRows, RowStore};
+pub(crate) use store::{Allocation, CELL_BYTES, RetiredRows, RowStore};
 pub(crate) use view::{ShardMeasure, ShardRequest, ShardScratch, ShardView, ViewParts};

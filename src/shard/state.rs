@@ -237,14 +237,16 @@ impl<T> ShardState<T> {
             || self.sealed.iter().map(|batch| batch.absorb.len()).sum::<usize>() >= OUTSTANDING_ROWS
     }
 
-    /// Applies at most `budget` queued mutations.
+    /// Applies at most `budget` queued mutations; fewer when chunks had to be
+    /// copied, so that whoever counts can look.
     ///
     /// # Errors
     /// [`Allocation`] when a row cannot be stored. The shard must not be
     /// written any more then: the log has a hole.
     pub(crate) fn step(&mut self, budget: usize) -> Result<Step, Allocation> {
         let mut step = Step::default();
-        while step.applied < budget && self.can_step() {
+        let copies = self.rows.copies();
+        while step.applied < budget && self.rows.copies() == copies && self.can_step() {
             let Some(write) = self.pending.front_mut() else { break };
             let seq = write.seq;
             let next = match &mut write.work {
@@ -502,6 +504,11 @@ impl<T> ShardState<T> {
         Some(AbsorbJob { batch, version, space: self.space, vectors })
     }
 
+    /// True while a job is under way.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Commits the plan of the job that is under way.
     pub(crate) fn absorbed(&mut self, plan: Plan) {
         self.index.commit(plan);
@@ -575,7 +582,8 @@ impl<T> ShardState<T> {
         ShardView::new(&mut self.rows, parts)
     }
 
-    fn measure(&self) -> ShardMeasure {
+    /// Counts and sizes.
+    pub(crate) fn measure(&self) -> ShardMeasure {
         ShardMeasure {
             tail: self.sealed.iter().map(|batch| batch.absorb.len()).sum::<usize>() + self.open.len(),
             indexed: self.index.version().len(),
@@ -586,9 +594,15 @@ impl<T> ShardState<T> {
             absorbed: self.absorbed,
             pending: self.pending.len(),
             vector_bytes: self.rows.vector_bytes(),
+            kept_bytes: self.rows.kept_bytes().iter().sum(),
             row_bytes: self.rows.cell_bytes(),
             payload_bytes: self.rows.payloads().bytes(),
             index_bytes: self.index.bytes(),
+            live: self.live_applied,
+            high_water: self.rows.high_water(),
+            capacity: self.rows.vectors().capacity(),
+            stride: self.rows.stride(),
+            id_bytes: self.rows.id_bytes(),
             index_kind: self.index.kind(),
         }
     }

@@ -10,14 +10,14 @@
 //! matrix of vectors that need floats is written as floats from its first row
 //! on, and no chunk is copied for this more than twice.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::aligned::AlignedBytes;
 use super::format::{Format, Stored, halves, near_steps, whole_steps};
 use super::storage::VectorStorage;
 use crate::id::Row;
 use crate::kernel::{Element, Kernels, kernels, prefetch_all};
-use crate::memory::{HUGE, room};
+use crate::memory::{HUGE, Memory, room};
 use crate::metric::Metric;
 
 /// Bytes of a full chunk of floats: four huge pages, filled with as many rows as
@@ -74,6 +74,22 @@ impl Shape {
     }
 }
 
+/// Bytes of the largest matrix that holds `rows` rows of a format of which one
+/// takes `stride` bytes, and of one copy of its largest chunk.
+pub(crate) fn matrix_bytes(dim: usize, rows: usize, stride: usize) -> (usize, usize) {
+    let full = Shape::new(dim).chunk_rows();
+    let rows = room(rows, FIRST_ROWS, full);
+    let chunk = |rows: usize| Memory::bytes_for(asked(rows.saturating_mul(stride)));
+    let (whole, rest) = (rows / full, rows % full);
+    let copy = if whole > 0 { chunk(full) } else { chunk(rest) };
+    (whole.saturating_mul(chunk(full)).saturating_add(if rest > 0 { chunk(rest) } else { 0 }), copy)
+}
+
+/// What is asked of the allocator for so many bytes.
+fn asked(bytes: usize) -> usize {
+    if (HUGE - SHORT..HUGE).contains(&bytes) { HUGE } else { bytes }
+}
+
 /// Rows of one format.
 #[derive(Debug)]
 struct Chunk {
@@ -88,8 +104,7 @@ impl Chunk {
     fn new(dim: usize, format: Format, rows: usize) -> Result<Chunk, OutOfMemory> {
         let stride = format.stride(dim);
         let bytes = rows.saturating_mul(stride);
-        let asked = if (HUGE - SHORT..HUGE).contains(&bytes) { HUGE } else { bytes };
-        let buffer = AlignedBytes::zeroed(asked).ok_or(OutOfMemory { bytes })?;
+        let buffer = AlignedBytes::zeroed(asked(bytes)).ok_or(OutOfMemory { bytes })?;
         Ok(Chunk { buffer, format, stride, rows })
     }
 
@@ -230,6 +245,8 @@ pub(crate) struct Matrix {
     /// The format of new chunks: the widest that was needed so far.
     widest: Format,
     rounding: Rounding,
+    /// Chunks that only views taken before have.
+    replaced: Vec<Weak<Chunk>>,
     /// The row that is being written.
     encoded: Encoded,
 }
@@ -260,12 +277,11 @@ impl Matrix {
             VectorStorage::Byte if bytes_pay => Rounding::Rounded,
             _ => Rounding::None,
         };
-        let mut formats = Format::ALL.into_iter().filter(|format| format.pays(dim));
-        let widest = if storage == VectorStorage::Full { None } else { formats.next() };
         Matrix {
             view: MatrixView { chunks: Arc::default(), shape: Shape::new(dim), kernels: kernels() },
-            widest: widest.unwrap_or(Format::Full),
+            widest: storage.narrowest(dim),
             rounding,
+            replaced: Vec::new(),
             encoded: Encoded::default(),
         }
     }
@@ -293,12 +309,18 @@ impl Matrix {
         let mut chunks = Vec::clone(&self.view.chunks);
         let short = chunks.pop_if(|last| last.rows < full);
         let rows = (room(needed, FIRST_ROWS, full) - chunks.len() * full).min(full);
-        chunks.push(Arc::new(match short {
+        chunks.push(Arc::new(match &short {
             Some(short) => short.copy(dim, rows)?,
             None => Chunk::new(dim, self.widest, rows)?,
         }));
         self.view.chunks = Arc::new(chunks);
+        self.lose(short);
         Ok(())
+    }
+
+    /// Bytes from one row to the next where they are widest.
+    pub(crate) fn stride(&self) -> usize {
+        self.widest.stride(self.view.shape.dim)
     }
 
     /// The number of the chunk of a row: what `detach` copies.
@@ -313,7 +335,9 @@ impl Matrix {
         let full = self.view.shape.chunk_rows();
         let kept = (rows as usize).div_ceil(full);
         if kept < self.view.chunks.len() {
+            let lost = self.view.chunks[kept..].to_vec();
             self.view.chunks = Arc::new(self.view.chunks[..kept].to_vec());
+            self.lose(lost);
         }
         let needed = room(rows as usize, FIRST_ROWS, full);
         // Without memory for a smaller copy the larger one stays.
@@ -341,8 +365,21 @@ impl Matrix {
 
     fn replace(&mut self, at: usize, chunk: Chunk) {
         let mut chunks = Vec::clone(&self.view.chunks);
-        chunks[at] = Arc::new(chunk);
+        let before = std::mem::replace(&mut chunks[at], Arc::new(chunk));
         self.view.chunks = Arc::new(chunks);
+        self.lose(Some(before));
+    }
+
+    /// Later views have these chunks no more; those from before may.
+    fn lose(&mut self, chunks: impl IntoIterator<Item = Arc<Chunk>>) {
+        self.replaced.retain(|chunk| chunk.strong_count() > 0);
+        self.replaced.extend(chunks.into_iter().map(|chunk| Arc::downgrade(&chunk)));
+    }
+
+    /// Bytes of chunks that only older views keep, of each format.
+    pub(crate) fn kept_bytes(&self, format: Format) -> usize {
+        let replaced = self.replaced.iter().filter_map(Weak::upgrade);
+        replaced.filter(|chunk| chunk.format == format).map(|chunk| chunk.buffer.bytes()).sum()
     }
 
     /// Puts a vector and its scale into a row that has memory. True when its

@@ -7,7 +7,8 @@ mod space;
 mod storage;
 
 pub(crate) use format::Format;
-pub(crate) use matrix::{Matrix, MatrixView, OutOfMemory};
+pub(crate) use matrix::{Matrix, MatrixView, OutOfMemory, matrix_bytes};
 pub use space::VectorError;
 pub(crate) use space::{BLOCK, Space};
+pub(crate) use storage::Ruler;
 pub use storage::VectorStorage;

@@ -130,6 +130,16 @@ impl IvfConfig {
         let IvfConfig { nlist, residual, oversample, seed, .. } = self;
         IvfOptions { nlist, product, residual, oversample, seed }
     }
+
+    /// Bytes of a record's code.
+    pub(super) fn code_bytes(self) -> usize {
+        match self.storage {
+            IvfStorage::Flat => 0,
+            IvfStorage::Pq { num_subquantizers, bits_per_code } => {
+                (num_subquantizers * bits_per_code).div_ceil(8)
+            }
+        }
+    }
 }
 
 /// Parameters of an exhaustive scan of product codes: the least memory beside
@@ -192,6 +202,11 @@ impl PqConfig {
         let PqConfig { num_subquantizers, bits_per_code, seed, .. } = self;
         let product = Some(ProductShape { num_subquantizers, bits_per_code });
         IvfOptions { nlist: Some(1), product, residual: false, oversample: 1, seed }
+    }
+
+    /// Bytes of a record's code.
+    pub(super) fn code_bytes(self) -> usize {
+        (self.num_subquantizers * self.bits_per_code).div_ceil(8)
     }
 }
 

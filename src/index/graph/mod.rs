@@ -20,7 +20,7 @@
 
 use std::sync::Arc;
 
-use super::cow::Versions;
+use super::cow::{Left, Versions};
 use super::links::{Graph, LinkOptions, Links, audit, digest};
 use super::{
     Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
@@ -107,6 +107,9 @@ pub(crate) struct QuantizedGraph {
     links: Links,
     codes: Option<CodeBlocks>,
     newest: Arc<GraphVersion>,
+    /// What only older versions keep, since all was laid anew, or coded.
+    left: Left,
+    left_codes: Left,
 }
 
 impl QuantizedGraph {
@@ -122,7 +125,14 @@ impl QuantizedGraph {
             is_laid_out: true,
             _lease: versions.publish(),
         });
-        QuantizedGraph { versions, links, codes: None, newest }
+        QuantizedGraph {
+            versions,
+            links,
+            codes: None,
+            newest,
+            left: Left::default(),
+            left_codes: Left::default(),
+        }
     }
 
     /// The graph that was saved of `held` rows below `limit`, over vectors of
@@ -155,7 +165,14 @@ impl QuantizedGraph {
             is_laid_out,
             _lease: versions.publish(),
         });
-        Ok(QuantizedGraph { versions, links, codes, newest })
+        Ok(QuantizedGraph {
+            versions,
+            links,
+            codes,
+            newest,
+            left: Left::default(),
+            left_codes: Left::default(),
+        })
     }
 
     fn commit_change(&mut self, plan: GraphPlan) {
@@ -171,7 +188,10 @@ impl QuantizedGraph {
                     codes.write(&words, epoch);
                 }
             }
-            CodeChange::Replace(codes) => self.codes = Some(*codes),
+            CodeChange::Replace(codes) => {
+                let before = self.codes.replace(*codes);
+                self.left_codes.add(&self.versions, before.map_or(0, |codes| codes.bytes()));
+            }
         }
         let codes = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
         self.newest = Arc::new(GraphVersion {
@@ -186,6 +206,7 @@ impl QuantizedGraph {
 
     /// Nothing is held any more: no more memory is needed than at first.
     fn begin_anew(&mut self, options: GraphOptions) {
+        self.leave();
         let epoch = self.versions.begin();
         self.links = Links::new(options.links());
         self.codes = None;
@@ -199,7 +220,15 @@ impl QuantizedGraph {
         });
     }
 
+    /// What older versions hold is theirs alone from now on.
+    fn leave(&mut self) {
+        let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes);
+        self.left.add(&self.versions, self.links.bytes() + self.newest.layout.bytes());
+        self.left_codes.add(&self.versions, codes);
+    }
+
     fn commit_relaid(&mut self, relaid: Relaid) {
+        self.leave();
         let before = Arc::clone(&self.newest);
         let epoch = self.versions.begin();
         let graph = self.links.replace(relaid.links, epoch, &self.versions);
@@ -255,8 +284,9 @@ impl Index for QuantizedGraph {
     }
 
     fn bytes(&self) -> usize {
-        let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes);
-        self.links.bytes() + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes()
+        let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes) + self.left_codes.bytes(&self.versions);
+        let links = self.links.bytes() + self.left.bytes(&self.versions);
+        links + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes()
     }
 
     fn kind(&self) -> &'static str {

@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use super::cow::Versions;
+use super::cow::{Left, Versions};
 use super::{
     Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
 };
@@ -91,6 +91,8 @@ pub(crate) struct Ivf {
     versions: Versions,
     lists: Option<Lists>,
     newest: Arc<IvfVersion>,
+    /// What only older versions keep, since all was filed anew.
+    left: Left,
 }
 
 fn order(a: &Neighbor, b: &Neighbor) -> std::cmp::Ordering {
@@ -104,7 +106,7 @@ impl Ivf {
         versions.begin();
         let lease = versions.publish();
         let newest = IvfVersion { options, held: RowSet::default(), filed: None, _lease: lease };
-        Ivf { versions, lists: None, newest: Arc::new(newest) }
+        Ivf { versions, lists: None, newest: Arc::new(newest), left: Left::default() }
     }
 
     /// The lists that were saved of `held` rows, over vectors of `dim` numbers.
@@ -164,7 +166,8 @@ impl Index for Ivf {
                 let training = Training { rows: held.len(), since: 0 };
                 let mut lists = *lists;
                 let view = lists.publish(epoch, &self.versions);
-                self.lists = Some(lists);
+                let before = self.lists.replace(lists);
+                self.left.add(&self.versions, before.map_or(0, |lists| lists.bytes()));
                 (held, Some(Filed { trained, training, lists: view }))
             }
         };
@@ -175,7 +178,8 @@ impl Index for Ivf {
             _ => {}
         }
         if filed.is_none() {
-            self.lists = None;
+            let before = self.lists.take();
+            self.left.add(&self.versions, before.map_or(0, |lists| lists.bytes()));
         }
         self.show(held, filed);
     }
@@ -201,7 +205,8 @@ impl Index for Ivf {
             let product = filed.trained.product.as_ref().map_or(0, ProductQuantizer::bytes);
             filed.trained.coarse.bytes() + product
         });
-        self.newest.held.bytes() + self.lists.as_ref().map_or(0, Lists::bytes) + trained
+        let lists = self.lists.as_ref().map_or(0, Lists::bytes) + self.left.bytes(&self.versions);
+        self.newest.held.bytes() + lists + trained
     }
 
     fn kind(&self) -> &'static str {
