@@ -150,6 +150,26 @@ pub enum ParamsError {
         /// What was asked for.
         got: f32,
     },
+    /// A weight is a number.
+    #[error("a weight of {got} weighs nothing: it must be finite")]
+    Weight {
+        /// What was asked for.
+        got: f32,
+    },
+    /// Half-lives, and what a number is measured by, are above 0.
+    #[error("nothing can be measured by {got}: it must be more than 0, and finite")]
+    Measure {
+        /// What was asked for: of a half-life, seconds.
+        got: f64,
+    },
+    /// There are too many terms.
+    #[error("a scoring of {count} terms is too much: at most {most} are allowed")]
+    Terms {
+        /// What was asked for.
+        count: usize,
+        /// What is allowed.
+        most: usize,
+    },
     /// A distance is a number.
     #[error("no record is within a distance that is not a number")]
     Within,

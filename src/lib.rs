@@ -134,7 +134,7 @@ pub use payload::{
 };
 pub use persist::{FileKind, FolderReport, GiveUp, GivenUp, StoredCheckpoint, StoredCollection, StoredFile};
 pub use query::{
-    Answer, CancelToken, Completeness, Example, FilterPlan, FilterStats, Hit, Query, SearchParams,
+    Answer, CancelToken, Completeness, Example, FilterPlan, FilterStats, Hit, Query, Scoring, SearchParams,
     SearchStats,
 };
 pub use shard::Backpressure;

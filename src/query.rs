@@ -4,6 +4,7 @@ mod examples;
 mod filtered;
 mod limits;
 mod params;
+mod scoring;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -19,6 +20,8 @@ use limits::Limits;
 pub use limits::{CancelToken, Completeness};
 pub use params::SearchParams;
 pub(crate) use params::{Goal, Target};
+pub use scoring::Scoring;
+pub(crate) use scoring::{Gain, Term};
 
 /// Hits that a query asks for when nothing else is said.
 const DEFAULT_TOP: usize = 10;
@@ -245,8 +248,18 @@ pub struct Hit {
     pub id: RecordId,
     /// Its distance to the query: smaller is closer, see [`Metric`].
     pub distance: f32,
+    /// What its fields have earned it: hits stand in the order of `distance -
+    /// bonus`. 0 unless the query has a [`Scoring`].
+    pub bonus: f32,
     /// Its payload, unless the query was [without](Query::without_payload).
     pub payload: Payload,
+}
+
+impl Hit {
+    /// What it is ordered by.
+    pub(crate) fn rank(&self) -> f32 {
+        self.distance - self.bonus
+    }
 }
 
 /// What a search did.
@@ -291,7 +304,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The hits, nearest first; equal distances in the order of shard and row.
+    /// The hits, nearest first (under a [scoring](Query::scoring) by rank); equal
+    /// distances in the order of shard and row.
     /// (With [`Query::diversity`]: in the order in which they were chosen.)
     #[must_use]
     pub fn hits(&self) -> &[Hit] {

@@ -58,6 +58,10 @@ impl Clock for SteppingClock {
     fn elapsed(&self) -> Duration {
         self.step * self.asked.fetch_add(1, Ordering::Relaxed) as u32
     }
+
+    fn unix_time(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 #[test]

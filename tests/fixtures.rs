@@ -15,8 +15,8 @@ use vecino::{
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 /// The format version that is written, and all that are read.
-const FORMAT: u32 = 2;
-const FORMATS: [u32; 2] = [1, 2];
+const FORMAT: u32 = 3;
+const FORMATS: [u32; 3] = [1, 2, 3];
 
 const DIM: usize = 6;
 

@@ -105,7 +105,7 @@ fn deletes_and_replacements_are_taken_at_the_limit_and_deletes_make_room() {
         let items = engine.create_collection("items", config).unwrap();
         let full = fill(&items, 0);
         let impatient = items.backpressure(Backpressure::Reject);
-        for round in 0..3 {
+        for round in 0..2 {
             for id in 0..full {
                 while impatient.upsert(record(id).clone()).is_err_and(|fault| match fault {
                     // Room for so many of them at a time is kept, and no more.

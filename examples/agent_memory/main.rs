@@ -6,12 +6,14 @@
 //! Four memories, each a collection of its own, so that one is never searched
 //! for what belongs in another:
 //!
-//! | memory | holds | written with |
-//! |---|---|---|
-//! | working | what was said in this conversation | `upsert`; the oldest go |
-//! | episodes | what happened, kept for good | moved from working memory |
-//! | facts | what was learned | `upsert_unless_near`: nothing twice |
-//! | preferences | one value a topic | `insert`, then `replace_version` |
+//! | memory | holds | written with | for how long |
+//! |---|---|---|---|
+//! | working | what was said in this conversation | `upsert` | an hour; the oldest go before |
+//! | episodes | what happened | moved from working memory | for good, but older ones count less |
+//! | facts | what was learned, and how much it matters | `upsert_unless_near`: nothing twice | a season, and again when it is used |
+//! | preferences | one value a topic | `insert`, then `replace_version` | for good |
+//!
+//! Months pass in this program, so it brings its own clock.
 //!
 //! Texts become vectors in `embedding.rs`, by counting words: enough for a toy,
 //! and no model to download. Everything is in a folder, so the second half of
@@ -24,9 +26,13 @@ mod embedding;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use vecino::{Collection, CollectionConfig, Completeness, Engine, Metric, Outcome, Query, Record};
+use vecino::{
+    Clock, Collection, CollectionConfig, Completeness, Engine, ManualClock, Metric, Outcome, Query, Record,
+    Scoring, Timestamp,
+};
 
 use embedding::{DIM, embed};
 
@@ -44,6 +50,18 @@ const RELEVANT: f32 = 0.85;
 /// What the agent may spend on remembering before it answers.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// Facts that nobody needs for so long are forgotten.
+const SEASON: Duration = Duration::from_secs(90 * 24 * 3_600);
+
+/// An episode of last week counts half as much as one of today...
+const HALF_LIFE: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// ...and that is worth so much distance.
+const RECENCY: f32 = 0.1;
+
 const SAID: &[&str] = &[
     "Mira asked for a quiet restaurant near the office",
     "We booked a table at the Olive Tree restaurant for Friday",
@@ -53,17 +71,19 @@ const SAID: &[&str] = &[
     "Mira said her bike has a flat tyre",
 ];
 
-const LEARNED: &[&str] = &[
-    "Mira is allergic to peanuts",
-    "Mira has a brother in Porto",
-    "Mira is very allergic to peanuts", // heard again, in other words
-    "Mira rides her bike to the office",
+/// And how important it is, from 1 to 10.
+const LEARNED: &[(&str, i64)] = &[
+    ("Mira is allergic to peanuts", 10),
+    ("Mira has a brother in Porto", 4),
+    ("Mira is very allergic to peanuts", 10), // heard again, in other words
+    ("Mira rides her bike to the office", 2),
 ];
 
 fn main() -> Result<()> {
     let asked: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--quick").collect();
     let folder = std::env::temp_dir().join(format!("vecino-agent-memory-{}", std::process::id()));
-    learn(&folder)?;
+    let clock = Arc::new(ManualClock::default());
+    learn(&folder, &clock)?;
     let questions = if asked.is_empty() {
         ["which restaurant can Mira eat at?", "what about the train to Porto?", "who won the match?"]
             .map(String::from)
@@ -71,17 +91,19 @@ fn main() -> Result<()> {
     } else {
         asked
     };
-    let outcome = remember(&folder, &questions);
+    let outcome = remember(&folder, &clock, &questions);
     std::fs::remove_dir_all(&folder)?;
     outcome
 }
 
 /// The first conversation.
-fn learn(folder: &Path) -> Result<()> {
-    let engine = Engine::builder().open(folder)?;
-    let [working, episodes, facts, preferences] = ["working", "episodes", "facts", "preferences"]
-        .map(|name| engine.create_collection(name, CollectionConfig::new(DIM, Metric::Cosine)));
-    let (working, episodes, facts, preferences) = (working?, episodes?, facts?, preferences?);
+fn learn(folder: &Path, clock: &Arc<ManualClock>) -> Result<()> {
+    let engine = Engine::builder().clock(Arc::clone(clock) as _).open(folder)?;
+    let config = CollectionConfig::new(DIM, Metric::Cosine);
+    let working = engine.create_collection("working", config.ttl(HOUR))?;
+    let episodes = engine.create_collection("episodes", config)?;
+    let facts = engine.create_collection("facts", config.ttl(SEASON))?;
+    let preferences = engine.create_collection("preferences", config)?;
 
     println!("In this conversation:");
     for (number, text) in SAID.iter().enumerate() {
@@ -89,13 +111,15 @@ fn learn(folder: &Path) -> Result<()> {
         println!("  {text}");
         // What no longer fits into working memory becomes an episode.
         if let Some(oldest) = number.checked_sub(WORKING).and_then(|oldest| SAID.get(oldest)) {
-            consolidate(&working, &episodes, oldest)?;
+            consolidate(&working, &episodes, oldest, clock)?;
         }
+        clock.advance(HOUR / 12);
     }
 
     println!("\nWhat was learned:");
-    for text in LEARNED {
-        match facts.upsert_unless_near(Record::new(*text, embed(text)), SAME)? {
+    for (text, importance) in LEARNED {
+        let fact = Record::new(*text, embed(text)).with("importance", *importance);
+        match facts.upsert_unless_near(fact, SAME)? {
             Outcome::Near { id, distance } => println!("  {text}: known already ({id}, {distance:.2})"),
             _ => println!("  {text}"),
         }
@@ -111,8 +135,9 @@ fn learn(folder: &Path) -> Result<()> {
 
 /// Moves a memory from short-term to long-term: it is in one of them at every
 /// moment, because the second write begins when the first is visible.
-fn consolidate(working: &Collection, episodes: &Collection, text: &str) -> Result<()> {
-    episodes.upsert(Record::new(text, embed(text)))?.wait()?;
+fn consolidate(working: &Collection, episodes: &Collection, text: &str, clock: &ManualClock) -> Result<()> {
+    let now = Timestamp::from_secs(clock.unix_time().as_secs() as i64);
+    episodes.upsert(Record::new(text, embed(text)).with("at", now))?.wait()?;
     working.delete(text)?.wait()?;
     Ok(())
 }
@@ -137,30 +162,55 @@ fn prefer(preferences: &Collection, topic: &str, text: &str) -> Result<()> {
     }
 }
 
-/// Another day: the folder is opened, and the agent asked.
-fn remember(folder: &Path, questions: &[String]) -> Result<()> {
-    let engine = Engine::builder().open(folder)?;
+/// Another conversation: the folder is opened, and the agent asked.
+fn remember(folder: &Path, clock: &Arc<ManualClock>, questions: &[String]) -> Result<()> {
+    let engine = Engine::builder().clock(Arc::clone(clock) as _).open(folder)?;
     for question in questions {
-        println!("\n\"{question}\"");
-        let vector = embed(question);
-        let mut recalled: BTreeMap<&str, usize> = BTreeMap::new();
-        for name in ["working", "episodes", "facts"] {
-            let memory = engine.collection(name)?;
-            // All that has to do with it, three at most and not three times the same.
-            let query = Query::new(&vector).within(RELEVANT).top(3).diversity(0.2).deadline(PATIENCE);
-            let answer = memory.search(&query)?;
-            if answer.completeness() == Completeness::Deadline {
-                println!("  {name}: it is on the tip of my tongue");
-            }
-            for hit in &answer {
-                println!("  {name:9} {:.2}  {}", answer.unit_score(hit), hit.id);
-            }
-            recalled.insert(name, answer.len());
-        }
-        if recalled.values().all(|found| *found == 0) {
-            println!("  nothing comes to mind");
-        }
+        ask(&engine, question)?;
+    }
+    let working = engine.collection("working")?;
+    let before = working.len();
+    clock.advance(DAY);
+    println!("\nOf {before} things in working memory {} are left the next day.", working.len());
+    // Twice a season goes by, but for the last days. What was used meanwhile is
+    // still known; the rest has expired.
+    let facts = engine.collection("facts")?;
+    for _ in 0..2 {
+        clock.advance(SEASON - 10 * DAY);
+        facts.search(&Query::new(embed("what is Mira allergic to?")).top(1).renew(SEASON))?;
+        facts.flush()?;
+    }
+    println!("\nAfter five months in which only the allergy mattered, these facts are left:");
+    for fact in facts.snapshot().scroll(None, 10).records {
+        println!("  {}", fact.id());
     }
     engine.close()?;
+    Ok(())
+}
+
+/// Looks through the memories.
+fn ask(engine: &Engine, question: &str) -> Result<()> {
+    println!("\n\"{question}\"");
+    let vector = embed(question);
+    let mut recalled: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in ["working", "episodes", "facts"] {
+        let memory = engine.collection(name)?;
+        // All that has to do with it, three at most and not three times the same.
+        let query = Query::new(&vector).within(RELEVANT).top(3).diversity(0.2).deadline(PATIENCE);
+        // What is fresh, or important, comes before what is only as near.
+        let query =
+            query.scoring(Scoring::new().decay("at", HALF_LIFE, RECENCY).share("importance", 10.0, RECENCY));
+        let answer = memory.search(&query)?;
+        if answer.completeness() == Completeness::Deadline {
+            println!("  {name}: it is on the tip of my tongue");
+        }
+        for hit in &answer {
+            println!("  {name:9} {:.2} + {:.2}  {}", answer.unit_score(hit), hit.bonus, hit.id);
+        }
+        recalled.insert(name, answer.len());
+    }
+    if recalled.values().all(|found| *found == 0) {
+        println!("  nothing comes to mind");
+    }
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::sample::Place;
 use crate::error::SearchError;
 use crate::id::{RecordId, mix};
 use crate::query::Query;
-use crate::snapshot::{Published, search_uncounted};
+use crate::snapshot::{Published, Sight, search_uncounted};
 use crate::tuning::UNCALIBRATED_EF;
 
 /// Neighbours that a step may lead between: near enough to show how the rows
@@ -36,10 +36,11 @@ impl Probe {
 pub(super) fn probe_near(published: &Published, place: &Place) -> Result<Probe, SearchError> {
     let (id, vector) = (&place.id, place.vector(published));
     let query = Query::new(&vector).without_payload().top(NEIGHBOURS + 1).ef_search(UNCALIBRATED_EF);
-    let answer = search_uncounted(published, &query)?;
+    let answer = search_uncounted(Sight::of_all(published), &query)?;
     let others = answer.hits().iter().map(|hit| &hit.id).filter(|hit| *hit != id).take(NEIGHBOURS);
-    let others: Vec<Vec<f32>> =
-        others.filter_map(|id| published.find(id).map(|(shard, row)| shard.vector(row))).collect();
+    let others: Vec<Vec<f32>> = others
+        .filter_map(|id| Sight::of_all(published).find(id).map(|(shard, row)| shard.vector(row)))
+        .collect();
     let stepped =
         pair(place.number, others.len()).map(|(from, to)| step(&vector, &others[from], &others[to]));
     let usable = |stepped: &Vec<f32>| *stepped != vector && published.context.space.check(stepped).is_ok();

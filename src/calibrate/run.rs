@@ -7,7 +7,7 @@ use super::probe::{Probe, probe_near};
 use super::sample::{Place, sample};
 use crate::error::SearchError;
 use crate::query::{Answer, Query};
-use crate::snapshot::{Published, search_uncounted};
+use crate::snapshot::{Published, Sight, search_uncounted};
 use crate::tuning::{
     Calibration, CalibrationCurve, CalibrationPoint, LADDER, SAMPLES, SIZES, Sample, curve, point,
 };
@@ -97,7 +97,7 @@ impl Run {
     }
 
     fn begin(&mut self) {
-        self.rows = self.published.len();
+        self.rows = Sight::of_all(&self.published).len();
         // An exact index misses nothing: there is nothing to find out.
         let count = if self.published.is_exact() { 0 } else { SAMPLES };
         let places = sample(&self.published, count);
@@ -150,7 +150,7 @@ fn breadth(k: usize, at: usize) -> Option<usize> {
 fn truth(published: &Published, probe: &Probe) -> Result<Vec<f32>, SearchError> {
     let (most, _) = SIZES[SIZES.len() - 1];
     let answer = search_uncounted(
-        published,
+        Sight::of_all(published),
         &Query::new(&probe.vector).without_payload().top(probe.top(most)).exact(),
     )?;
     Ok(distances(&answer, probe, most).collect())
@@ -165,7 +165,7 @@ fn measure(
 ) -> Result<(Sample, u64), SearchError> {
     let query = Query::new(&probe.vector).top(probe.top(k)).ef_search(ef);
     let started = clock();
-    let answer = search_uncounted(published, &query)?;
+    let answer = search_uncounted(Sight::of_all(published), &query)?;
     let took = clock().saturating_sub(started);
     let farthest = truth.get(k - 1).copied().unwrap_or(f32::INFINITY);
     let limit = farthest + farthest.abs() * SAME;

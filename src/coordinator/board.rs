@@ -9,9 +9,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::admission::Admission;
+use super::broom::Broom;
 use super::calibrations::Desk;
 use crate::error::Gone;
 use crate::id::{Generation, Seq};
@@ -37,6 +38,8 @@ pub(crate) struct Board {
     pub(crate) context: Arc<Context>,
     pub(crate) cell: Arc<SnapshotCell>,
     admission: Arc<Admission>,
+    /// None: nothing is swept up yet.
+    pub(super) broom: Option<Broom>,
     /// For each shard: the published view, then newer ones.
     views: Vec<VecDeque<Arc<ShardView>>>,
     waiters: BTreeMap<Seq, Vec<Waiter>>,
@@ -55,11 +58,17 @@ impl Board {
             views: first.shards.iter().map(|view| VecDeque::from([Arc::clone(view)])).collect(),
             cell,
             admission,
+            broom: None,
             waiters: BTreeMap::new(),
             desk: Desk::default(),
             changed: false,
             published_at: None,
         }
+    }
+
+    /// Has some of what has expired taken out. Gives the time until the next look.
+    pub(super) fn tidy(&mut self) -> Option<Duration> {
+        self.broom.as_mut()?.sweep(&self.cell.load(), &self.admission)
     }
 
     /// Takes in the newest view of a shard.

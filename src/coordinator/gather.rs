@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::SearchError;
 use crate::query::Answer;
 use crate::shard::{Permit, SearchOrder};
-use crate::snapshot::{Published, merge_answers};
+use crate::snapshot::{Published, Sight, merge_answers};
 
 /// A search under way.
 pub(super) struct Gather {
@@ -55,7 +55,7 @@ impl Gather {
         }
         if self.missing == 0 && !self.failed {
             let parts = self.parts.drain(..).flatten().collect();
-            let answer = merge_answers(&self.published, &self.order.query, parts);
+            let answer = merge_answers(Sight::of_all(&self.published), &self.order.query, parts);
             self.order.reply.send(Ok(answer));
         }
     }

@@ -7,6 +7,7 @@
 
 mod admission;
 mod board;
+mod broom;
 mod calibrations;
 mod directory;
 mod gather;
@@ -21,6 +22,7 @@ use tracing::{debug, error, trace};
 
 pub(crate) use admission::{Admission, NotAdmitted};
 pub(crate) use board::{Board, Waiter};
+pub(crate) use broom::Broom;
 pub(crate) use calibrations::AskCoordinator;
 pub(crate) use directory::{ENTRY_BYTES_MOST, IdDirectory};
 pub(crate) use pool::Pool;
@@ -48,6 +50,8 @@ const SWEEP_WAITS: usize = 256;
 pub(crate) enum Request {
     /// Keep a new collection published.
     Register { collection: CollectionId, board: Box<Board> },
+    /// Take out what expires.
+    Sweep { collection: CollectionId, broom: Box<Broom> },
     /// Forget a collection.
     Unregister { collection: CollectionId },
     /// Tell when a write is visible.
@@ -71,6 +75,8 @@ pub(crate) struct Coordinator {
     calibrations: Calibrations,
     log_fault: LogFault,
     next_ticket: u64,
+    /// When what expires was looked at, and for how long that is enough.
+    tidied_at: Option<(Instant, Duration)>,
     /// Waits taken in since the last sweep.
     waits: usize,
     closing: bool,
@@ -95,6 +101,7 @@ impl Coordinator {
             calibrations: Calibrations::new(jobs.0, jobs.1),
             log_fault,
             next_ticket: 0,
+            tidied_at: None,
             waits: 0,
             closing: false,
         }
@@ -105,11 +112,23 @@ impl Coordinator {
         while !self.closing {
             let mut busy = self.take_requests();
             busy |= self.take_reports();
-            let due = self.publish_changed();
+            let due = [self.publish_changed(), self.tidy()].into_iter().flatten().min();
             if !busy && !self.closing {
                 wait_for_either(&self.requests, &self.reports, due);
             }
         }
+    }
+
+    /// Has what has expired taken out, now and then. Gives the time until the
+    /// next look.
+    fn tidy(&mut self) -> Option<Duration> {
+        let left = self.tidied_at.map(|(at, pause)| pause.saturating_sub(at.elapsed()));
+        if let Some(left) = left.filter(|left| !left.is_zero()) {
+            return Some(left);
+        }
+        let pause = self.boards.values_mut().filter_map(Board::tidy).min();
+        self.tidied_at = pause.map(|pause| (Instant::now(), pause));
+        pause
     }
 
     fn take_requests(&mut self) -> bool {
@@ -119,6 +138,12 @@ impl Coordinator {
             match message {
                 Request::Register { collection, board } => {
                     self.boards.insert(collection, *board);
+                }
+                Request::Sweep { collection, broom } => {
+                    if let Some(board) = self.boards.get_mut(&collection) {
+                        board.broom = Some(*broom);
+                        self.tidied_at = None;
+                    }
                 }
                 // Dropped waiters learn that the collection is gone.
                 Request::Unregister { collection } => drop(self.boards.remove(&collection)),

@@ -4,7 +4,7 @@ use super::collection::{Collection, CollectionShared};
 use crate::error::WriteError;
 use crate::rows::Mutation;
 use crate::shard::{Denied, Grant, Need};
-use crate::snapshot::Published;
+use crate::snapshot::{Published, Sight};
 use crate::vector::Ruler;
 
 impl Collection {
@@ -50,12 +50,15 @@ impl CollectionShared {
         for mutation in mutations {
             need.queued += mutation.bytes();
             match mutation {
-                Mutation::Delete(_) | Mutation::DeleteWhere(_) => {}
+                Mutation::Delete(_)
+                | Mutation::DeleteWhere(_)
+                | Mutation::Expiry(_)
+                | Mutation::Sweep { .. } => {}
                 Mutation::Payload(update) => need.payloads += update.edit.bytes(),
-                Mutation::Upsert(new) | Mutation::Conditional(new, _) => {
+                Mutation::Upsert(new) | Mutation::Conditional(new, ..) => {
                     ruler.look(&new.vector);
                     let payload = new.payload.bytes();
-                    match published.find(&new.id) {
+                    match Sight::of_all(published).find(&new.id) {
                         Some((view, row)) => {
                             need.renewed += 1;
                             let before = view.payload(row, published.seq).bytes();

@@ -143,8 +143,10 @@ impl EngineBuilder {
     /// what waits to be written. A write that would go beyond is refused with
     /// [`WriteError::Budget`](crate::WriteError::Budget), or waits for others to
     /// delete, as the handle's [`Backpressure`](crate::Backpressure) says.
-    /// Deletes, and replacements of records, are always taken. A folder that
-    /// holds more is opened all the same. Default: no budget.
+    /// Counted is the most that the records can take while they change, so a
+    /// full budget holds half of it in short vectors, two thirds in long ones.
+    /// Deletes are always taken. A folder that holds more is opened all the
+    /// same. Default: no budget.
     ///
     /// ```
     /// use vecino::{Backpressure, CollectionConfig, Engine, IndexSpec, Metric, Record, WriteError};

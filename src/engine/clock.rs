@@ -1,6 +1,6 @@
 //! The system's clocks.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::clock::Clock;
 
@@ -19,5 +19,9 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn unix_time(&self) -> Duration {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 }

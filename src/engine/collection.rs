@@ -7,8 +7,8 @@ use super::config::CollectionConfig;
 use super::core::Core;
 use super::rebuild::FromView;
 use super::stats::{self, CollectionStats};
-use crate::clock::Clock;
-use crate::coordinator::{Admission, AskCoordinator, Board, ENTRY_BYTES_MOST, IdDirectory, Request};
+use crate::clock::{Clock, Wall};
+use crate::coordinator::{Admission, AskCoordinator, Board, Broom, ENTRY_BYTES_MOST, IdDirectory, Request};
 use crate::durability::Durability;
 use crate::error::{CollectionError, Gone};
 use crate::id::{Generation, Seq};
@@ -113,7 +113,7 @@ impl Blueprint {
             config: config.encode(),
             directory: Arc::clone(&self.directory),
             helpers,
-            clock,
+            wall: Wall::new(clock),
             ef_search: config.ef_search(),
             search: config.search_params(),
             tuning: Tuning::new(calibrator),
@@ -191,6 +191,14 @@ impl Collection {
             worker.send(permit, command).map_err(|_| Gone::Closed)?;
         }
         Ok(())
+    }
+
+    /// From now on what has expired is taken out: not before the logs are open,
+    /// because it is written there.
+    pub(super) fn begin_sweeping(&self) -> Result<(), Gone> {
+        let shared = &self.shared;
+        let broom = Broom::new(shared.id, shared.core.writes.clone(), shared.core.has_files());
+        shared.request(Request::Sweep { collection: shared.id, broom: Box::new(broom) })
     }
 
     /// The collection was dropped: lets its threads forget it.

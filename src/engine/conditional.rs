@@ -4,6 +4,7 @@ use super::collection::Collection;
 use super::write::Write;
 use crate::error::WriteError;
 use crate::id::{RecordId, Seq};
+use crate::payload::Timestamp;
 use crate::query::{Answer, Hit, Query};
 use crate::rows::{Condition, Mutation, Verdict};
 use crate::shard::reply;
@@ -49,7 +50,7 @@ impl Outcome {
 
 /// Each blocks until the writer of the record's shard has decided, against all
 /// writes before this one: no other write comes between the check and the
-/// write. A refusal takes a number in the history, too, and changes nothing.
+/// write. A record that has expired is none. A refusal takes a number in the history, too, and changes nothing.
 impl Collection {
     /// Puts a record in unless there is one with its id.
     ///
@@ -127,7 +128,7 @@ impl Collection {
         if self.shared.core.writes.len() > 1 {
             let query = Query::new(record.vector()).within(distance).exclude([record.id().clone()]).top(1);
             // A vector that cannot be searched for cannot be written either.
-            let hits = search(&self.shared.cell.load(), &query).map_or(Vec::new(), Answer::into_hits);
+            let hits = search(self.shared.cell.load().sight(), &query).map_or(Vec::new(), Answer::into_hits);
             if let Some(Hit { id, distance, .. }) = hits.into_iter().next() {
                 return Ok(Outcome::Near { id, distance });
             }
@@ -138,7 +139,10 @@ impl Collection {
     fn write_if(&self, record: Record, condition: Condition) -> Result<Outcome, WriteError> {
         let Mutation::Upsert(new) = self.check_record(0, record)? else { return Ok(Outcome::Missing) };
         let (verdict, waiting) = reply();
-        let write = self.write_decided(vec![Mutation::Conditional(new, condition)], Some(verdict))?;
+        let write = self.write_decided(
+            vec![Mutation::Conditional(new, condition, Timestamp(self.shared.context.wall.now()))],
+            Some(verdict),
+        )?;
         // Lost: the worker, the log or the collection is gone.
         let verdict = waiting.wait(None).map_err(|_| self.shared.gone())?;
         Ok(match verdict {

@@ -3,6 +3,8 @@
 mod factory;
 mod lists;
 
+use std::time::Duration;
+
 use super::defaults;
 use crate::codec::{Decoder, Malformed};
 use crate::error::CollectionError;
@@ -234,6 +236,7 @@ pub struct CollectionConfig {
     vectors: VectorStorage,
     search: Option<SearchParams>,
     memory_budget: Option<usize>,
+    ttl: Option<Duration>,
 }
 
 impl CollectionConfig {
@@ -248,6 +251,7 @@ impl CollectionConfig {
             vectors,
             search: None,
             memory_budget: None,
+            ttl: None,
         }
     }
 
@@ -337,6 +341,20 @@ impl CollectionConfig {
     #[must_use]
     pub fn index_spec(&self) -> IndexSpec {
         self.index
+    }
+
+    /// Records expire so long after they are written, unless they say something
+    /// else ([`Record::ttl`](crate::Record::ttl)). Whole microseconds. Default: never.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> CollectionConfig {
+        self.ttl = Some(Duration::from_micros(u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX)));
+        self
+    }
+
+    /// After how long records expire that do not say it.
+    #[must_use]
+    pub fn default_ttl(&self) -> Option<Duration> {
+        self.ttl
     }
 
     /// How vectors are stored.

@@ -9,6 +9,7 @@ mod config;
 mod clock;
 mod core;
 mod defaults;
+mod expiry;
 mod files;
 mod metrics;
 mod open;
@@ -134,6 +135,7 @@ impl Engine {
         let (core, id) = (&self.owner.core, blueprint.id.0);
         let collection = Collection::create(core, blueprint)?;
         core.files().into_iter().for_each(|files| files.register(id, &collection.shared.cell, 0));
+        collection.begin_sweeping()?;
         Ok(collection)
     }
 

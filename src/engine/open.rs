@@ -106,6 +106,7 @@ impl Engine {
         }
         let repaired = found.is_repaired();
         start_logs(&core, found.begin()?, &collections, builder.log_bytes)?;
+        collections.values().try_for_each(Collection::begin_sweeping)?;
         let recovery = Recovery { collections: collections.len(), replayed, given_up };
         info!(collections = recovery.collections, replayed, "folder opened");
         let engine = Engine::with(core, collections, recovery);

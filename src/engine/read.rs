@@ -30,14 +30,14 @@ impl Collection {
         let mut query = query;
         if query.required().is_some() && query.is_limited() {
             // Waiting counts too.
-            begun = query.clone().begun(|| self.shared.context.clock.elapsed());
+            begun = query.clone().begun(|| self.shared.context.wall.clock().elapsed());
             query = &begun;
         }
         self.shared.await_required(query)?;
         let clock = self.shared.start_clock();
-        let answer = search(&self.shared.cell.load(), query);
+        let answer = search(self.shared.cell.load().sight(), query);
         self.shared.report_slow(clock, query.k(), "caller");
-        answer
+        answer.inspect(|answer| self.renew_found(query.renewal(), answer))
     }
 
     /// Answers many queries, in their order, from one snapshot, on the
@@ -50,7 +50,7 @@ impl Collection {
         let begun: Vec<Query<'_>>;
         let mut queries = queries;
         if queries.iter().any(Query::is_limited) {
-            let now = || self.shared.context.clock.elapsed();
+            let now = || self.shared.context.wall.clock().elapsed();
             begun = queries.iter().map(|query| query.clone().begun(now)).collect();
             queries = &begun;
         }
@@ -104,8 +104,8 @@ impl Collection {
         query.check_wishes()?;
         query.search_params().map_or(Ok(()), SearchParams::check)?;
         query.filters().map_or(Ok(()), Filter::check)?;
-        let query = query.begun(|| shared.context.clock.elapsed());
-        let (clock, k) = (shared.start_clock(), query.k());
+        let query = query.begun(|| shared.context.wall.clock().elapsed());
+        let (clock, k, renewal) = (shared.start_clock(), query.k(), query.renewal());
         let last = shared.admission.last();
         let required = query.required().unwrap_or(last);
         if required > last {
@@ -128,7 +128,7 @@ impl Collection {
         match answer {
             // A worker that has ended already takes no search from the coordinator.
             Err(SearchError::Failed { .. }) if shared.core.is_closed() => Err(shared.gone().into()),
-            answer => answer,
+            answer => answer.inspect(|answer| self.renew_found(renewal, answer)),
         }
     }
 
@@ -154,7 +154,7 @@ impl Collection {
     /// The number of records that the newest snapshot shows.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shared.cell.load().len()
+        self.shared.cell.load().sight().len()
     }
 
     /// True when the newest snapshot shows no record.
@@ -184,7 +184,7 @@ impl Snapshot {
     /// # Errors
     /// The first query's error that [`Snapshot::search`] gives.
     pub fn search_batch(&self, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
-        let now = || self.published().context.clock.elapsed();
+        let now = || self.published().context.wall.clock().elapsed();
         let batch = Arc::new(QueryBatch {
             snapshot: self.clone(),
             queries: queries.iter().map(|query| query.clone().into_owned().begun(now)).collect(),

@@ -59,9 +59,10 @@ impl VectorBytes {
 pub struct BudgetStats {
     /// Bytes that it allows; none: there is no budget.
     pub limit: Option<usize>,
-    /// Bytes that count against it: what is held, and what was promised to
-    /// writes that were accepted. May be more than the limit: deletes and
-    /// replacements are always taken, and folders are opened whatever they hold.
+    /// Bytes that count against it: the most that what is held, and what was
+    /// promised to writes that were accepted, can take while it changes. May be
+    /// more than the limit after a folder was opened, and while an old snapshot
+    /// is held.
     pub used: usize,
 }
 
@@ -158,15 +159,17 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
     let published = shared.cell.pin();
     let mut bytes = Bytes { directory: shared.context.directory.bytes(), ..Bytes::default() };
     let mut shards = Vec::with_capacity(published.shards.len());
-    for (view, mailbox) in published.shards.iter().zip(&shared.core.writes) {
+    for (number, (view, mailbox)) in published.shards.iter().zip(&shared.core.writes).enumerate() {
         let measure = view.measure();
-        let [narrow, half, full] = measure.vector_bytes;
+        // Newer: readers may have let go of memory since the view was made.
+        let memory = shared.account.measure(number);
+        let [narrow, half, full] = memory.vector_bytes;
         let vectors = VectorBytes { bytes: narrow, half, full };
         bytes.vectors += vectors.total();
-        bytes.kept += measure.kept_bytes;
-        bytes.rows += measure.row_bytes;
-        bytes.payload += measure.payload_bytes;
-        bytes.index += measure.index_bytes;
+        bytes.kept += memory.kept_bytes;
+        bytes.rows += memory.row_bytes;
+        bytes.payload += memory.payload_bytes;
+        bytes.index += memory.index_bytes;
         shards.push(ShardStats {
             index: measure.index_kind,
             vectors,
@@ -181,7 +184,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         });
     }
     CollectionStats {
-        rows: published.len(),
+        rows: published.sight().len(),
         tail: shards.iter().map(|shard| shard.tail).sum(),
         dead: shards.iter().map(|shard| shard.dead).sum(),
         generation: published.generation,

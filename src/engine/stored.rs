@@ -8,8 +8,10 @@ use crate::metric::Metric;
 use crate::query::{Goal, SearchParams, Target};
 use crate::vector::VectorStorage;
 
-/// Beside the default of searches: a memory budget follows.
-const WITH_BUDGET: u8 = 0x80;
+/// The number of the time after which records expire.
+const TTL: u8 = 1;
+/// The number of the memory budget.
+const BUDGET: u8 = 2;
 
 impl CollectionConfig {
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -68,17 +70,18 @@ impl CollectionConfig {
             VectorStorage::Half => 2,
             VectorStorage::Byte => 3,
         });
-        let (kind, value) = match self.search_params().map(SearchParams::goal) {
-            None => (0, 0),
-            Some(Goal::Breadth(ef_search)) => (1, ef_search as u64),
-            Some(Goal::Target(Target::Recall(share))) => (2, share.get().to_bits()),
-            Some(Goal::Target(Target::P99(limit))) => {
-                (3, u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX))
-            }
-        };
-        out.u8(kind | if self.memory_budget_bytes().is_some() { WITH_BUDGET } else { 0 });
+        let (kind, value) = stored_search(self.search_params());
+        out.u8(kind);
         out.u64(value);
-        self.memory_budget_bytes().into_iter().for_each(|bytes| out.size(bytes));
+        // What came later stands here, each with a number, and only if it is said.
+        if let Some(ttl) = self.default_ttl() {
+            out.u8(TTL);
+            out.u64(u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX));
+        }
+        if let Some(bytes) = self.memory_budget_bytes() {
+            out.u8(BUDGET);
+            out.size(bytes);
+        }
         out.into_bytes()
     }
 
@@ -133,22 +136,43 @@ impl CollectionConfig {
             3 => VectorStorage::Byte,
             _ => return Err(input.fault("how vectors are stored is unknown")),
         };
-        let (kind, value) = (input.u8()?, input.u64()?);
-        let budget = if kind & WITH_BUDGET == 0 { None } else { Some(input.size()?) };
-        let search = match kind & !WITH_BUDGET {
-            0 => None,
-            1 => Some(SearchParams::ef_search(usize::try_from(value).unwrap_or(usize::MAX))),
-            2 => Some(SearchParams::recall(f64::from_bits(value))),
-            3 => Some(SearchParams::p99(Duration::from_nanos(value))),
-            _ => return Err(input.fault("the default of searches is unknown")),
-        };
-        input.end()?;
+        let search = decode_search(&mut input)?;
+        let (mut ttl, mut budget) = (None, None);
+        while input.rest() > 0 {
+            match input.u8()? {
+                TTL => ttl = Some(Duration::from_micros(input.u64()?)),
+                BUDGET => budget = Some(input.size()?),
+                _ => return Err(input.fault("a setting is unknown")),
+            }
+        }
         let config = CollectionConfig::new(dimension, metric).index(index).vectors(storage);
         let config = search.map_or(config, |search| config.search(search));
+        let config = ttl.map_or(config, |ttl| config.ttl(ttl));
         let config = budget.map_or(config, |bytes| config.memory_budget(bytes));
         let fault = input.fault("a setting is outside its bounds");
         config.check().map_err(|_| fault).map(|()| config)
     }
+}
+
+/// How hard searches try, as a kind and a value.
+fn stored_search(search: Option<SearchParams>) -> (u8, u64) {
+    match search.map(SearchParams::goal) {
+        None => (0, 0),
+        Some(Goal::Breadth(ef_search)) => (1, ef_search as u64),
+        Some(Goal::Target(Target::Recall(share))) => (2, share.get().to_bits()),
+        Some(Goal::Target(Target::P99(limit))) => (3, u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)),
+    }
+}
+
+fn decode_search(input: &mut Decoder<'_>) -> Result<Option<SearchParams>, Malformed> {
+    let (kind, value) = (input.u8()?, input.u64()?);
+    Ok(match kind {
+        0 => None,
+        1 => Some(SearchParams::ef_search(usize::try_from(value).unwrap_or(usize::MAX))),
+        2 => Some(SearchParams::recall(f64::from_bits(value))),
+        3 => Some(SearchParams::p99(Duration::from_nanos(value))),
+        _ => return Err(input.fault("the default of searches is unknown")),
+    })
 }
 
 #[cfg(test)]
@@ -168,7 +192,8 @@ mod tests {
             base.index("IVF100,PQ48x4fsr".parse().unwrap()),
             base.index(IndexSpec::Pq(PqConfig::new(384).bits_per_code(8).seed(7))),
             base.vectors(VectorStorage::Half),
-            base.lean().memory_budget(1 << 30),
+            base.lean().ttl(Duration::from_micros(1_500)),
+            base.ttl(Duration::from_secs(9)).memory_budget(1 << 30),
             CollectionConfig::new(3, Metric::Dot).search(SearchParams::p99(Duration::from_micros(70))),
         ];
         for config in all {

@@ -295,7 +295,7 @@ impl Collection {
     }
 
     pub(super) fn check_record(&self, position: usize, record: Record) -> Result<Mutation, WriteError> {
-        let payload = record.payload().clone();
+        let payload = self.with_expiry(&record);
         let (id, mut vector) = record.into_parts();
         if let Err(fault) = payload.check() {
             return Err(WriteError::Payload { id, position, fault });

@@ -22,6 +22,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::Settling;
 use crate::bits::RowSet;
 use crate::id::mix;
 use crate::lease::{Lease, Receipt, lease};
@@ -74,6 +75,12 @@ impl Versions {
     pub(crate) fn is_newest_alone(&mut self) -> bool {
         self.alive.retain(|(_, receipt)| !receipt.is_released());
         self.alive.len() <= 1
+    }
+
+    /// How far an index has come all of whose blocks are at home: older versions
+    /// may keep others.
+    pub(super) fn settled(&mut self) -> Settling {
+        if self.is_newest_alone() { Settling::Settled } else { Settling::Waiting }
     }
 
     /// True when a version from `born` to before `end` may still be read, as of now.

@@ -210,7 +210,7 @@ impl Index for Flat {
 
     fn settle(&mut self) -> Settling {
         if self.codes.as_ref().is_none_or(SiftedBlocks::is_settled) {
-            return Settling::Settled;
+            return self.versions.settled();
         }
         if !self.versions.is_newest_alone() {
             return Settling::Waiting;

@@ -117,7 +117,7 @@ impl Index for Hnsw {
 
     fn settle(&mut self) -> Settling {
         if self.links.is_settled() {
-            return Settling::Settled;
+            return self.versions.settled();
         }
         if !self.versions.is_newest_alone() {
             return Settling::Waiting;

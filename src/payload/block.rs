@@ -7,7 +7,7 @@ use super::column::{Column, Draft};
 use super::document::Payload;
 use super::mask::Mask;
 use super::range::Test;
-use super::value::Kind;
+use super::value::{Kind, Timestamp, Value};
 
 /// Payloads beside the columns before new columns are made: a search looks at
 /// each of them, and making columns costs about as much as 50 changes.
@@ -40,7 +40,7 @@ impl Block {
         Payload::of_sorted(fields)
     }
 
-    fn changed(&self, row: u16) -> Option<&Payload> {
+    pub(super) fn changed(&self, row: u16) -> Option<&Payload> {
         let at = self.changes.binary_search_by_key(&row, |(row, _)| *row).ok()?;
         self.changes.get(at).map(|(_, payload)| payload)
     }
@@ -94,6 +94,25 @@ impl Block {
         columns.for_each(|column| column.mark(test, mask));
     }
 
+    /// The moment that a row has in a field, if it is one, by its column.
+    pub(super) fn time(&self, row: u16, field: u32) -> Option<Timestamp> {
+        match self.column(field, Kind::Time)?.value(row) {
+            Some(Value::Time(time)) => Some(time),
+            _ => None,
+        }
+    }
+
+    /// The first moment in a field that is after `now`, by its column.
+    pub(super) fn first_time_after(&self, field: u32, now: Timestamp) -> Option<Timestamp> {
+        self.column(field, Kind::Time)?.first_after(now.0).map(Timestamp)
+    }
+
+    /// The values of one kind in a field.
+    pub(super) fn column(&self, field: u32, kind: Kind) -> Option<&Column> {
+        let at = self.columns.binary_search_by_key(&(field, kind), |column| (column.field, column.kind));
+        self.columns.get(at.ok()?)
+    }
+
     /// True when there is nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.columns.is_empty() && self.changes.iter().all(|(_, payload)| payload.is_empty())
@@ -112,7 +131,7 @@ impl Block {
     }
 
     /// Calls `show` with all values of a field, row by row.
-    pub(super) fn values_of(&self, field: u32) -> impl Iterator<Item = (u16, super::value::Value)> + '_ {
+    pub(super) fn values_of(&self, field: u32) -> impl Iterator<Item = (u16, Value)> + '_ {
         let first = self.columns.partition_point(|column| column.field < field);
         let columns = self.columns[first..].iter().take_while(move |column| column.field == field);
         columns.flat_map(|column| column.entries().map(|(row, scalar)| (row, scalar.value(column.kind))))
@@ -122,7 +141,6 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload::value::{Timestamp, Value};
 
     fn payloads() -> Vec<Payload> {
         let empty: Vec<Value> = Vec::new();

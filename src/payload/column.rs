@@ -314,6 +314,24 @@ impl Column {
         (!entries.is_empty()).then(|| self.at(entries.start).value(self.kind))
     }
 
+    /// The greatest whole number or moment.
+    pub(super) fn last(&self) -> Option<i64> {
+        match &self.data {
+            Data::Whole { base, most, .. } => Some(base.wrapping_add(*most as i64)),
+            _ => None,
+        }
+    }
+
+    /// The least whole number or moment beyond one.
+    pub(super) fn first_after(&self, least: i64) -> Option<i64> {
+        let Data::Whole { base, numbers, .. } = &self.data else { return None };
+        if *base > least {
+            return Some(*base);
+        }
+        let all = (0..numbers.len()).map(|at| base.wrapping_add(numbers.get(at) as i64));
+        all.filter(|value| *value > least).min()
+    }
+
     /// Marks the rows of which an entry passes a test.
     pub(super) fn mark(&self, test: &Test, mask: &mut Mask) {
         let mut marks = Marks { rows: self.rows.as_deref(), mask };

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::expiry::EXPIRES;
 use super::limits::{FIELDS, LIST, PayloadError, TEXT_BYTES, is_path};
 use super::value::Value;
 
@@ -125,6 +126,9 @@ impl Payload {
                 return Err(PayloadError::Nested { outer: outer.to_owned(), inner: path.to_owned() });
             }
             check_value(path, value)?;
+            if path == EXPIRES && !matches!(value, Value::Time(_)) {
+                return Err(PayloadError::Expiry { found: Some(value.to_string()) });
+            }
             text += value.members().iter().filter_map(Value::as_text).map(str::len).sum::<usize>();
         }
         Ok(text)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::document::{Payload, check_path};
+use super::expiry::{EXPIRES, NEVER};
 use super::limits::PayloadError;
 use crate::id::RecordId;
 
@@ -48,8 +49,14 @@ impl Edit {
     /// Whether it can be done.
     pub(crate) fn check(&self) -> Result<(), PayloadError> {
         match self {
-            Edit::Set(payload) | Edit::Merge(payload) => payload.check(),
-            Edit::Delete(paths) => paths.iter().try_for_each(|path| check_path(path)),
+            Edit::Set(payload) | Edit::Merge(payload) => {
+                payload.iter().try_for_each(|(path, _)| check_own(path))?;
+                payload.check()
+            }
+            Edit::Delete(paths) => paths.iter().try_for_each(|path| {
+                check_own(path)?;
+                check_path(path)
+            }),
         }
     }
 
@@ -64,7 +71,10 @@ impl Edit {
     /// The payload afterwards.
     pub(crate) fn apply(self, before: Payload) -> Payload {
         match self {
-            Edit::Set(payload) => payload,
+            Edit::Set(payload) => match before.expires() {
+                NEVER if before.get(EXPIRES).is_none() => payload,
+                expires => payload.expiring(expires),
+            },
             Edit::Merge(payload) => {
                 let mut after = before;
                 after.retain(|path| {
@@ -84,6 +94,11 @@ impl Edit {
             }
         }
     }
+}
+
+/// When a record expires is not changed by the way.
+fn check_own(path: &str) -> Result<(), PayloadError> {
+    if is_within(path, EXPIRES) { Err(PayloadError::Expiry { found: None }) } else { Ok(()) }
 }
 
 /// True for the field itself and for those within it.

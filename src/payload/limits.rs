@@ -76,6 +76,17 @@ pub enum PayloadError {
         /// Bytes that are allowed.
         most: usize,
     },
+    /// The field `$expires` says when a record expires: it holds a moment, and
+    /// is changed by [`Collection::touch`](crate::Collection::touch) and
+    /// [`Collection::expire`](crate::Collection::expire) only.
+    #[error("the field $expires {}", match found {
+        Some(found) => format!("is {found}, which is no moment"),
+        None => "is no field to update: see touch and expire".to_owned(),
+    })]
+    Expiry {
+        /// What was to stand there; `None`: an update names the field.
+        found: Option<String>,
+    },
     /// JSON that is to be a payload is none.
     #[error("at {place}: {what}")]
     Json {

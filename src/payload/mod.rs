@@ -13,11 +13,13 @@ mod column;
 mod document;
 mod edit;
 mod exclusion;
+mod expiry;
 mod filter;
 #[cfg(feature = "json")]
 mod json;
 mod limits;
 mod mask;
+mod numbers;
 mod range;
 mod resolve;
 mod store;
@@ -33,6 +35,8 @@ pub use filter::Filter;
 pub use limits::{FilterError, PayloadError};
 pub use value::{Timestamp, Value};
 
+pub(crate) use expiry::{BEFORE_ALL, EXPIRES, NEVER, expired_at};
+pub(crate) use numbers::{Field, Quantity};
 pub(crate) use resolve::Resolver;
 pub(crate) use store::{PayloadStore, PayloadView};
 pub(crate) use stored::{decode_edit, decode_fields, decode_payload, encode_edit, encode_payload};

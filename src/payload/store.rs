@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use super::block::Block;
 use super::document::Payload;
+use super::expiry::NEVER;
 use super::mask::{ROWS, SHIFT};
+use super::value::Timestamp;
 use crate::id::{Row, Seq};
 
 /// Blocks of a group: a change copies the list of the group's blocks and the
@@ -61,12 +63,14 @@ pub(super) struct Undo {
 type Group = Vec<Option<Arc<Block>>>;
 
 /// The payloads as of one moment; cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct PayloadView {
     names: Arc<Names>,
     groups: Arc<Vec<Arc<Group>>>,
     /// The last changes, oldest first.
     undo: Arc<[Undo]>,
+    /// No row expires before, in states from this write on.
+    pub(super) soonest: (Timestamp, Seq),
 }
 
 impl PayloadView {
@@ -94,6 +98,11 @@ impl PayloadView {
         self.groups.get(number / GROUP)?.get(number % GROUP)?.as_deref()
     }
 
+    /// True when states before the newest can be shown otherwise than they are now.
+    pub(super) fn has_undone(&self) -> bool {
+        !self.undo.is_empty()
+    }
+
     /// The number of a field, if any row ever had it.
     pub(super) fn field(&self, path: &str) -> Option<u32> {
         self.names.numbers.get(path).copied()
@@ -106,7 +115,7 @@ pub(super) fn place(row: Row) -> u16 {
 }
 
 /// The writer's side.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PayloadStore {
     names: Arc<Names>,
     groups: Arc<Vec<Arc<Group>>>,
@@ -117,6 +126,23 @@ pub(crate) struct PayloadStore {
     /// Blocks with payloads beside their columns, perhaps.
     unsettled: VecDeque<usize>,
     bytes: usize,
+    /// No row expires before, in states from this write on.
+    pub(super) soonest: (Timestamp, Seq),
+}
+
+impl Default for PayloadStore {
+    fn default() -> PayloadStore {
+        PayloadStore {
+            names: Arc::default(),
+            groups: Arc::default(),
+            undo: VecDeque::new(),
+            undo_shown: None,
+            floor: Seq(0),
+            unsettled: VecDeque::new(),
+            bytes: 0,
+            soonest: (NEVER, Seq(0)),
+        }
+    }
 }
 
 impl PayloadStore {
@@ -130,6 +156,7 @@ impl PayloadStore {
             let names = Arc::make_mut(&mut self.names);
             payload.iter().for_each(|(path, _)| names.add(path));
         }
+        self.note_expiry(payload.expires());
         let names = Arc::clone(&self.names);
         let slot = self.slot(number);
         let block = slot.get_or_insert_default();
@@ -159,8 +186,13 @@ impl PayloadStore {
         block.map_or_else(Payload::new, |block| block.get(place(row), |field| self.names.path(field)))
     }
 
-    fn block(&self, number: usize) -> Option<&Block> {
+    pub(super) fn block(&self, number: usize) -> Option<&Block> {
         self.groups.get(number / GROUP)?.get(number % GROUP)?.as_deref()
+    }
+
+    /// The number of a field, if any row ever had it.
+    pub(super) fn field(&self, path: &str) -> Option<u32> {
+        self.names.numbers.get(path).copied()
     }
 
     /// Where a block stands; lists that views hold are copied.
@@ -234,6 +266,7 @@ impl PayloadStore {
             names: Arc::clone(&self.names),
             groups: Arc::clone(&self.groups),
             undo: Arc::clone(undo),
+            soonest: self.soonest,
         }
     }
 

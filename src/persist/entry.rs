@@ -3,10 +3,10 @@
 use crate::codec::{Decoder, Encoder, Malformed, decode_id, encode_id};
 use crate::id::Seq;
 use crate::payload::{
-    Payload, PayloadUpdate, decode_edit, decode_filter, decode_payload, encode_edit, encode_filter,
-    encode_payload,
+    BEFORE_ALL, Payload, PayloadUpdate, Timestamp, decode_edit, decode_filter, decode_payload, encode_edit,
+    encode_filter, encode_payload,
 };
-use crate::rows::{Condition, Mutation, NewRow};
+use crate::rows::{Condition, Mutation, NewExpiry, NewRow};
 use crate::vector::Space;
 
 /// What a write asks of a shard.
@@ -81,8 +81,22 @@ pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
             out.u8(4);
             encode_filter(filter, out);
         }
-        Mutation::Conditional(new, condition) => {
-            out.u8(CONDITIONAL);
+        Mutation::Expiry(change) => {
+            out.u8(5);
+            encode_id(&change.id, out);
+            encode_time(change.now, out);
+            encode_time(change.expires, out);
+            out.u8(u8::from(change.gain.is_some()));
+            out.u64(change.gain.unwrap_or(0).cast_unsigned());
+        }
+        Mutation::Sweep { now, most } => {
+            out.u8(6);
+            encode_time(*now, out);
+            out.u64(*most);
+        }
+        Mutation::Conditional(new, condition, now) => {
+            out.u8(CONDITIONAL_AT);
+            encode_time(*now, out);
             match condition {
                 Condition::Absent => out.u8(0),
                 Condition::Present => out.u8(1),
@@ -100,9 +114,20 @@ pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
     }
 }
 
+fn encode_time(time: Timestamp, out: &mut Encoder) {
+    out.u64(time.0.cast_unsigned());
+}
+
+fn decode_time(input: &mut Decoder<'_>) -> Result<Timestamp, Malformed> {
+    Ok(Timestamp(input.u64()?.cast_signed()))
+}
+
 /// The kind of a mutation with a condition: the condition follows, and then the
 /// record as one that is put in without.
 const CONDITIONAL: u8 = 16;
+
+/// The same, the time before the condition.
+const CONDITIONAL_AT: u8 = 17;
 
 fn decode_condition(input: &mut Decoder<'_>) -> Result<Condition, Malformed> {
     match input.u8()? {
@@ -119,11 +144,12 @@ pub(crate) fn decode_mutations(input: &mut Decoder<'_>, space: &Space) -> Result
     let mut mutations = Vec::new();
     while input.rest() > 0 {
         mutations.push(match input.u8()? {
-            CONDITIONAL => {
+            kind @ (CONDITIONAL | CONDITIONAL_AT) => {
+                let now = if kind == CONDITIONAL { BEFORE_ALL } else { decode_time(input)? };
                 let condition = decode_condition(input)?;
                 let kind = input.u8()?;
                 match decode_mutation(kind, input, space)? {
-                    Mutation::Upsert(new) => Mutation::Conditional(new, condition),
+                    Mutation::Upsert(new) => Mutation::Conditional(new, condition, now),
                     _ => return Err(input.fault("a condition is for no record")),
                 }
             }
@@ -147,6 +173,13 @@ fn decode_mutation(kind: u8, input: &mut Decoder<'_>, space: &Space) -> Result<M
         1 => Mutation::Delete(decode_id(input)?),
         3 => Mutation::Payload(PayloadUpdate { id: decode_id(input)?, edit: decode_edit(input)? }),
         4 => Mutation::DeleteWhere(decode_filter(input)?),
+        5 => {
+            let (id, now, expires) = (decode_id(input)?, decode_time(input)?, decode_time(input)?);
+            let (has_gain, gain) = (input.u8()?, input.u64()?.cast_signed());
+            let gain = (has_gain == 1).then_some(gain);
+            Mutation::Expiry(NewExpiry { id, now, expires, gain })
+        }
+        6 => Mutation::Sweep { now: decode_time(input)?, most: input.u64()? },
         _ => return Err(input.fault("a mutation is of an unknown kind")),
     })
 }
@@ -172,10 +205,23 @@ mod tests {
             Mutation::Upsert(new(7.into(), 3.0)),
             Mutation::Delete("gone".into()),
             Mutation::Upsert(new("é".into(), -3.0)),
-            Mutation::Conditional(new(8.into(), -3.0), Condition::Absent),
-            Mutation::Conditional(new(8.into(), 3.0), Condition::Present),
-            Mutation::Conditional(new(9.into(), 3.0), Condition::Version(Seq(77))),
-            Mutation::Conditional(new("near".into(), 3.0), Condition::NotNear(0.5)),
+            Mutation::Conditional(new(8.into(), -3.0), Condition::Absent, Timestamp(-5)),
+            Mutation::Conditional(new(8.into(), 3.0), Condition::Present, BEFORE_ALL),
+            Mutation::Conditional(new(9.into(), 3.0), Condition::Version(Seq(77)), Timestamp(9)),
+            Mutation::Conditional(new("near".into(), 3.0), Condition::NotNear(0.5), Timestamp(9)),
+            Mutation::Expiry(NewExpiry {
+                id: "a".into(),
+                now: Timestamp(1),
+                expires: Timestamp(7),
+                gain: Some(3),
+            }),
+            Mutation::Expiry(NewExpiry {
+                id: 4.into(),
+                now: Timestamp(1),
+                expires: Timestamp(7),
+                gain: None,
+            }),
+            Mutation::Sweep { now: Timestamp(i64::MAX), most: 256 },
             Mutation::Payload(PayloadUpdate::delete(9, ["a.b"])),
             Mutation::DeleteWhere(Filter::like("a", "x*y")),
         ];

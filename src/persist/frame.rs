@@ -18,9 +18,9 @@ pub(super) const FILE_HEADER: usize = 64;
 pub(super) const FRAME_HEADER: usize = 24;
 
 /// The version of all formats in this folder: 2 brought payloads, filters in
-/// logs, writes with conditions, and the writes that records come from. Files of
-/// version 1 are read too.
-pub(super) const FORMAT: u32 = 2;
+/// logs, writes with conditions, and the writes that records come from; 3 brought
+/// records that expire. Files of versions 1 and 2 are read too.
+pub(super) const FORMAT: u32 = 3;
 
 const MAGIC: &[u8; 7] = b"vecino\0";
 

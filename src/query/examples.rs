@@ -1,6 +1,8 @@
 //! Searching by examples instead of a vector.
 
-use super::Query;
+use std::time::Duration;
+
+use super::{Query, Scoring};
 use crate::error::ParamsError;
 use crate::id::RecordId;
 
@@ -105,6 +107,10 @@ pub(super) struct Wishes {
     diversity: Option<f32>,
     /// All records up to this distance.
     within: Option<f32>,
+    /// What is found lives so much longer.
+    renewal: Option<Duration>,
+    /// What counts beside the distance.
+    scoring: Option<Scoring>,
 }
 
 impl Query<'_> {
@@ -176,6 +182,36 @@ impl Query<'_> {
         self
     }
 
+    /// What is found expires at least so long from now: use keeps it alive.
+    /// Works in [`Collection::search`](crate::Collection::search) and `search_async`, which write
+    /// for it and do not wait; not in snapshots and batches. A record is written
+    /// only when it gains an eighth of this by it, so it may expire that much
+    /// earlier. See [`Collection::touch`](crate::Collection::touch).
+    #[must_use]
+    pub fn renew(mut self, ttl: Duration) -> Self {
+        self.wishes.renewal = Some(ttl);
+        self
+    }
+
+    /// Lets fields count beside the distance: age, importance, use. Hits stand in
+    /// the order of `distance - bonus`, and no record is missed that has a place
+    /// among them, as far as the index finds it by its distance; with
+    /// [`Query::exact`] none at all. The farther a record may come from by its
+    /// bonus, the more are looked at. See [`Scoring`].
+    #[must_use]
+    pub fn scoring(mut self, scoring: Scoring) -> Self {
+        self.wishes.scoring = Some(scoring).filter(|scoring| !scoring.terms.is_empty());
+        self
+    }
+
+    pub(crate) fn scoring_wanted(&self) -> Option<&Scoring> {
+        self.wishes.scoring.as_ref()
+    }
+
+    pub(crate) fn renewal(&self) -> Option<Duration> {
+        self.wishes.renewal
+    }
+
     pub(crate) fn examples(&self) -> Option<&Examples> {
         self.wishes.examples.as_ref()
     }
@@ -204,6 +240,7 @@ impl Query<'_> {
         if examples.as_ref().is_some_and(|examples| examples.positive.is_empty()) {
             return Err(ParamsError::NoPositive);
         }
+        self.wishes.scoring.as_ref().map_or(Ok(()), Scoring::check)?;
         match (diversity, within) {
             (Some(got), _) if !(0.0..=1.0).contains(got) => Err(ParamsError::Diversity { got: *got }),
             (_, Some(got)) if got.is_nan() => Err(ParamsError::Within),

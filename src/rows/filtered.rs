@@ -12,7 +12,7 @@ use super::view::{ShardRequest, ShardScratch, ShardView};
 use crate::bits::ones;
 use crate::id::{RecordId, Row, Seq};
 use crate::index::Effort;
-use crate::payload::{ExclusionSet, Filter, Resolver};
+use crate::payload::{ExclusionSet, Filter, Resolver, Timestamp};
 use crate::query::{FilterPlan, FilterStats};
 
 /// So few rows are compared at once, whatever the index.
@@ -54,7 +54,7 @@ pub(super) struct Resolved {
 }
 
 impl Resolved {
-    fn contains(&self, row: Row) -> bool {
+    pub(super) fn contains(&self, row: Row) -> bool {
         self.words.get(row as usize / 64).is_some_and(|word| word & 1 << (row % 64) != 0)
     }
 
@@ -72,7 +72,7 @@ pub(super) struct FilterMemory {
 }
 
 impl FilterMemory {
-    fn take(&mut self, view: &ShardView, request: &ShardRequest<'_>, filter: &Filter) -> Resolved {
+    pub(super) fn take(&mut self, view: &ShardView, request: &ShardRequest<'_>, filter: &Filter) -> Resolved {
         let key = (view.number(), request.at);
         let is_same = |known: &Resolved| known.key == key && known.filter.as_ref() == Some(filter);
         if let Some(at) = self.resolved.iter().position(is_same) {
@@ -89,7 +89,7 @@ impl FilterMemory {
         resolved
     }
 
-    fn give_back(&mut self, resolved: Resolved) {
+    pub(super) fn give_back(&mut self, resolved: Resolved) {
         self.resolved.push(resolved);
     }
 }
@@ -105,14 +105,17 @@ impl ShardView {
         Resolver::new(filter, self.payloads(), at, &find).resolve(self.high_water(), words)
     }
 
-    /// The visible rows that pass a filter, as bits.
-    pub(crate) fn passing(&self, filter: &Filter, at: Seq, directory: &dyn Directory) -> Vec<u64> {
+    /// The visible rows that pass a filter and have not expired, as bits.
+    pub(crate) fn passing(
+        &self,
+        filter: &Filter,
+        (at, now): (Seq, Timestamp),
+        directory: &dyn Directory,
+    ) -> Vec<u64> {
         let mut words = Vec::new();
         self.resolve(filter, at, directory, &mut words);
-        for (place, word) in words.iter_mut().enumerate() {
-            let hidden = ones(*word).filter(|bit| !self.visible((place * 64) as Row + bit, at));
-            *word &= !hidden.fold(0u64, |hidden, bit| hidden | 1 << bit);
-        }
+        self.hide_invisible(&mut words, at);
+        self.hide_expired(&mut words, at, now);
         words
     }
 
@@ -154,12 +157,12 @@ impl ShardView {
 
     /// True when `lets_in` holds for every row of the index.
     fn lets_all_in(&self, request: &ShardRequest<'_>) -> bool {
-        request.excluded.is_none() && self.shows_whole_index(request.at)
+        request.excluded.is_none() && self.shows_whole_index(request)
     }
 
     /// Whether a row is visible and not excluded.
     fn lets_in(&self, request: &ShardRequest<'_>, row: Row) -> bool {
-        self.visible(row, request.at)
+        self.may_see(request, row)
             && request.excluded.is_none_or(|excluded| self.id(row).is_none_or(|id| !excluded.contains(id)))
     }
 

@@ -3,13 +3,16 @@
 
 mod cells;
 mod directory;
+mod expired;
 mod filtered;
 mod leases;
 mod mutation;
+mod scored;
 mod store;
 mod view;
 
 pub(crate) use directory::Directory;
-pub(crate) use mutation::{Condition, Mutation, NewRow, Verdict};
+pub(crate) use mutation::{Condition, Mutation, NewExpiry, NewRow, Verdict};
+pub(crate) use scored::Scored;
 pub(crate) use store::{Allocation, CELL_BYTES, RetiredRows, RowStore};
 pub(crate) use view::{ShardMeasure, ShardRequest, ShardScratch, ShardView, ViewParts};

@@ -1,7 +1,7 @@
 //! What a write asks of one shard: the same value travels in the mailbox and is applied.
 
 use crate::id::{RecordId, Seq};
-use crate::payload::{Filter, Payload, PayloadUpdate};
+use crate::payload::{Filter, Payload, PayloadUpdate, Timestamp};
 
 /// A record that was checked on the caller's thread.
 #[derive(Clone, Debug)]
@@ -24,8 +24,32 @@ pub(crate) enum Mutation {
     Payload(PayloadUpdate),
     /// Takes all records out that pass a filter.
     DeleteWhere(Filter),
-    /// Puts a record in if the condition holds.
-    Conditional(NewRow, Condition),
+    /// Puts a record in if the condition holds at a time: what has expired by
+    /// then counts as gone.
+    Conditional(NewRow, Condition, Timestamp),
+    /// Changes when a record expires.
+    Expiry(NewExpiry),
+    /// Takes out what has expired at a time, so many records at most.
+    Sweep { now: Timestamp, most: u64 },
+}
+
+/// When a record is to expire.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NewExpiry {
+    pub(crate) id: RecordId,
+    /// What has expired by then stays as it is.
+    pub(crate) now: Timestamp,
+    pub(crate) expires: Timestamp,
+    /// Only if it lives longer by so many microseconds at least; none: in any case.
+    pub(crate) gain: Option<i64>,
+}
+
+impl NewExpiry {
+    /// Whether it changes a record that expires at `before`.
+    pub(crate) fn applies(&self, before: Timestamp) -> bool {
+        let gains = |gain: i64| self.expires.0.saturating_sub(before.0) >= gain;
+        before > self.now && before != self.expires && self.gain.is_none_or(gains)
+    }
 }
 
 /// When a record is written.
@@ -55,22 +79,25 @@ impl Mutation {
     /// The record that it is about; none: it is for every shard.
     pub(crate) fn id(&self) -> Option<&RecordId> {
         match self {
-            Mutation::Upsert(new) | Mutation::Conditional(new, _) => Some(&new.id),
+            Mutation::Upsert(new) | Mutation::Conditional(new, ..) => Some(&new.id),
             Mutation::Delete(id) => Some(id),
             Mutation::Payload(update) => Some(&update.id),
-            Mutation::DeleteWhere(_) => None,
+            Mutation::Expiry(change) => Some(&change.id),
+            Mutation::DeleteWhere(_) | Mutation::Sweep { .. } => None,
         }
     }
 
     /// Bytes that it holds while it waits.
     pub(crate) fn bytes(&self) -> usize {
         let content = match self {
-            Mutation::Upsert(new) | Mutation::Conditional(new, _) => {
+            Mutation::Upsert(new) | Mutation::Conditional(new, ..) => {
                 size_of_val(&*new.vector) + new.payload.bytes()
             }
             Mutation::Payload(update) => update.edit.bytes(),
             // A filter shares its parts with whoever made it.
-            Mutation::Delete(_) | Mutation::DeleteWhere(_) => 0,
+            Mutation::Delete(_) | Mutation::DeleteWhere(_) | Mutation::Expiry(_) | Mutation::Sweep { .. } => {
+                0
+            }
         };
         size_of::<Mutation>() + content + self.id().map_or(0, RecordId::heap_bytes)
     }

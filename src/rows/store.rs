@@ -365,6 +365,11 @@ impl RowStore {
         }
     }
 
+    /// True while older views keep vectors that later ones do not have.
+    pub(crate) fn keeps_more(&self) -> bool {
+        self.kept_bytes().iter().any(|bytes| *bytes > 0)
+    }
+
     /// Chunks of vectors that were copied because a view held them, so far.
     pub(crate) fn copies(&self) -> u64 {
         self.copies

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use super::cells::CellsView;
 use super::directory::Directory;
+use super::expired::Expired;
 use super::filtered::{FilterMemory, next_view};
+use super::scored::{Bonuses, Scored};
 use super::store::RowStore;
 use crate::id::{RecordId, Row, Seq};
 use crate::index::{Effort, Ends, IndexVersion, Points, Request, Scratch, Trip};
 use crate::lease::Lease;
 use crate::neighbor::{Neighbor, TopK};
-use crate::payload::{ExclusionSet, Filter, Payload, PayloadView};
+use crate::payload::{ExclusionSet, Filter, Payload, PayloadView, Timestamp};
 use crate::query::FilterStats;
 use crate::vector::{BLOCK, MatrixView, Space};
 
@@ -80,12 +82,17 @@ pub(crate) struct ShardView {
 }
 
 /// What to look for in one shard.
+#[derive(Clone, Copy)]
 pub(crate) struct ShardRequest<'a> {
     pub(crate) space: &'a Space,
     /// Prepared by [`Space::prepare`].
     pub(crate) query: &'a [f32],
     /// Show the writes up to here.
     pub(crate) at: Seq,
+    /// Show nothing that has expired by then.
+    pub(crate) now: Timestamp,
+    /// What that is, as bits: found by the search itself.
+    pub(crate) hidden: &'a [u64],
     pub(crate) k: usize,
     pub(crate) ef: usize,
     /// A distance that k rows of other shards are known to reach.
@@ -97,6 +104,8 @@ pub(crate) struct ShardRequest<'a> {
     pub(crate) filter: Option<&'a Filter>,
     /// No records of this set.
     pub(crate) excluded: Option<&'a ExclusionSet>,
+    /// What counts beside the distance.
+    pub(crate) scored: Option<Scored<'a>>,
     pub(crate) directory: &'a dyn Directory,
 }
 
@@ -115,6 +124,9 @@ pub(crate) struct ShardScratch {
     /// What the last search did with its filter.
     pub(crate) filtered: Option<FilterStats>,
     pub(super) filters: FilterMemory,
+    expired: Expired,
+    /// Under a scoring, what rows have earned that were found, by row.
+    pub(crate) bonuses: Bonuses,
     index: Scratch,
 }
 
@@ -213,8 +225,9 @@ impl ShardView {
         self.vectors.scale(row)
     }
 
-    /// Rows visible at `at`: O(1) unless the view is ahead of it.
-    pub(crate) fn live_at(&self, at: Seq) -> usize {
+    /// Rows visible at `at`, what has expired included: O(1) unless the view is
+    /// ahead of it.
+    pub(super) fn visible_at(&self, at: Seq) -> usize {
         if self.parts.applied <= at {
             return self.parts.live;
         }
@@ -224,8 +237,23 @@ impl ShardView {
     /// Leaves the `min(k, visible)` nearest rows that it finds in
     /// `scratch.found`. Rows beyond `request.bound` may be missing.
     pub(crate) fn search(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
+        if let Some(scored) = request.scored {
+            return self.search_scored(request, scored, scratch);
+        }
         scratch.found.reset(request.k);
         scratch.filtered = None;
+        if self.soonest_expiry(request.at) > request.now {
+            return self.search_shown(request, scratch);
+        }
+        let mut expired = std::mem::take(&mut scratch.expired);
+        expired.update(self, request.at, request.now);
+        let effort = self.search_shown(&ShardRequest { hidden: expired.words(), ..*request }, scratch);
+        scratch.expired = expired;
+        effort
+    }
+
+    /// The same when it is known what has expired.
+    fn search_shown(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
         if request.filter.is_some() || request.excluded.is_some() {
             return self.search_filtered(request, scratch);
         }
@@ -250,6 +278,11 @@ impl ShardView {
         efforts: &mut Vec<Effort>,
     ) {
         efforts.clear();
+        if requests.iter().any(|request| self.soonest_expiry(request.at) <= request.now) {
+            let each = requests.iter().zip(scratches);
+            efforts.extend(each.map(|(request, scratch)| self.search(request, scratch)));
+            return;
+        }
         let visible: Vec<_> =
             requests.iter().map(|request| |row: Row| self.cells.visible(row, request.at)).collect();
         let parts = requests.iter().zip(scratches.iter_mut()).zip(&visible);
@@ -271,18 +304,24 @@ impl ShardView {
         }
     }
 
-    /// True when all rows that the index holds are visible.
-    pub(super) fn shows_whole_index(&self, at: Seq) -> bool {
-        !self.parts.index_has_dead && self.parts.index_newest <= at
+    /// True when a request may see all rows that the index holds.
+    pub(super) fn shows_whole_index(&self, request: &ShardRequest<'_>) -> bool {
+        !self.parts.index_has_dead && self.parts.index_newest <= request.at && request.hidden.is_empty()
+    }
+
+    /// Whether a request may see a row.
+    #[inline]
+    pub(super) fn may_see(&self, request: &ShardRequest<'_>, row: Row) -> bool {
+        self.visible(row, request.at) && !request.hides(row)
     }
 
     /// `visible` says which rows the request may see.
     fn index_request<'a>(&self, request: &ShardRequest<'a>, visible: &'a dyn Fn(Row) -> bool) -> Request<'a> {
-        request.of_index(if self.shows_whole_index(request.at) { None } else { Some(visible) })
+        request.of_index(if self.shows_whole_index(request) { None } else { Some(visible) })
     }
 
     fn search_index(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
-        let admit = |row: Row| self.cells.visible(row, request.at);
+        let admit = |row: Row| self.cells.visible(row, request.at) && !request.hides(row);
         let inner = self.index_request(request, &admit);
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found)
@@ -290,7 +329,7 @@ impl ShardView {
 
     /// The nearest rows of the index for certain; `None` when it cannot.
     fn search_exact(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Option<Effort> {
-        let admit = |row: Row| self.cells.visible(row, request.at);
+        let admit = |row: Row| self.cells.visible(row, request.at) && !request.hides(row);
         let inner = self.index_request(request, &admit);
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search_exact(points, &inner, &mut scratch.index, &mut scratch.found)
@@ -345,7 +384,7 @@ impl ShardView {
         found: &mut TopK,
     ) -> Effort {
         let mut effort = Effort::default();
-        let mut visible = rows.filter(|row| self.visible(*row, request.at));
+        let mut visible = rows.filter(|row| self.may_see(request, *row));
         let mut block = [0; BLOCK];
         let mut distances = [0.0; BLOCK];
         loop {

@@ -251,6 +251,11 @@ impl Account {
         self.gauge.used()
     }
 
+    /// What a shard held when its worker last looked.
+    pub(crate) fn measure(&self, shard: usize) -> ShardMeasure {
+        self.lock(shard).map_or(ShardMeasure::default(), |shard| shard.measure)
+    }
+
     /// Whether anything is bounded.
     pub(crate) fn is_bounded(&self) -> bool {
         self.limit().is_some() || self.engine.limit().is_some()

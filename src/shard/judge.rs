@@ -4,18 +4,20 @@
 
 use super::state::ShardState;
 use crate::id::{RecordId, Row};
+use crate::payload::Timestamp;
 use crate::rows::{Condition, NewRow, Verdict};
 use crate::vector::BLOCK;
 
 impl<T> ShardState<T> {
     /// Whether a record may be written.
-    pub(super) fn judge(&self, new: &NewRow, condition: Condition) -> Verdict {
-        let before = self.live_row(&new.id).map(|row| self.rows().born(row));
+    pub(super) fn judge(&self, new: &NewRow, condition: Condition, now: Timestamp) -> Verdict {
+        let before = self.live_row(&new.id).filter(|row| self.has_time(*row, now));
+        let before = before.map(|row| self.rows().born(row));
         match (condition, before) {
             (Condition::Absent, Some(version)) => Verdict::Exists { version },
             (Condition::Present, None) => Verdict::Missing,
             (Condition::Version(wanted), found) if found != Some(wanted) => Verdict::Changed { found },
-            (Condition::NotNear(distance), _) => match self.nearest_within(new, distance) {
+            (Condition::NotNear(distance), _) => match self.nearest_within(new, distance, now) {
                 Some((id, distance)) => Verdict::Near { id, distance },
                 None => Verdict::Written,
             },
@@ -26,7 +28,7 @@ impl<T> ShardState<T> {
     /// The nearest other record within a distance. Compares with every row: the
     /// index may be more or less far behind, and the verdict must not depend
     /// on that.
-    fn nearest_within(&self, new: &NewRow, distance: f32) -> Option<(RecordId, f32)> {
+    fn nearest_within(&self, new: &NewRow, distance: f32, now: Timestamp) -> Option<(RecordId, f32)> {
         let (space, rows) = (self.space(), self.rows());
         let mut prepared = Vec::new();
         space.prepare(&new.vector, new.scale, &mut prepared);
@@ -36,7 +38,8 @@ impl<T> ShardState<T> {
         let (mut block, mut distances) = (Vec::with_capacity(BLOCK), [0.0; BLOCK]);
         for part in all.chunks(BLOCK) {
             block.clear();
-            block.extend(part.iter().copied().filter(|row| rows.is_alive(*row) && Some(*row) != own));
+            let others = part.iter().copied().filter(|row| rows.is_alive(*row) && Some(*row) != own);
+            block.extend(others.filter(|row| self.has_time(*row, now)));
             space.distances(&prepared, rows.vectors(), &block, bound, &mut distances);
             for (row, found) in block.iter().zip(distances) {
                 // The first of equals, so that the answer is one.

@@ -8,6 +8,7 @@
 mod batch;
 mod budget;
 mod command;
+mod expiry;
 mod footprint;
 mod journal;
 mod judge;

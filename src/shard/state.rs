@@ -13,7 +13,7 @@ use super::batch::{AbsorbJob, SealedBatch, forget_due, rows_due};
 use crate::bits::{RowSet, ones};
 use crate::id::{RecordId, Row, Seq};
 use crate::index::{Index, Plan, Settling};
-use crate::payload::{Filter, Resolver};
+use crate::payload::{Filter, Resolver, Timestamp};
 use crate::rows::{
     Allocation, Condition, Directory, Mutation, NewRow, RetiredRows, RowStore, ShardMeasure, ShardView,
     Verdict, ViewParts,
@@ -300,8 +300,13 @@ impl<T> ShardState<T> {
     }
 
     /// Applies an upsert of the front write if its condition holds.
-    fn upsert_if(&mut self, new: &NewRow, condition: Condition, seq: Seq) -> Result<(), Allocation> {
-        let judged = self.judge(new, condition);
+    fn upsert_if(
+        &mut self,
+        new: &NewRow,
+        (condition, now): (Condition, Timestamp),
+        seq: Seq,
+    ) -> Result<(), Allocation> {
+        let judged = self.judge(new, condition, now);
         if let Some(PendingWrite { work: Work::Mutations { verdict, .. }, .. }) = self.pending.front_mut() {
             *verdict = Some(judged.clone());
         }
@@ -314,6 +319,10 @@ impl<T> ShardState<T> {
 
     pub(super) fn rows(&self) -> &RowStore {
         &self.rows
+    }
+
+    pub(super) fn rows_mut(&mut self) -> &mut RowStore {
+        &mut self.rows
     }
 
     /// What is to be done again when the state is lost: reads the queues only.
@@ -348,16 +357,23 @@ impl<T> ShardState<T> {
     fn apply(&mut self, mutation: &Mutation, seq: Seq) -> Result<(), Allocation> {
         match mutation {
             Mutation::Upsert(new) => self.upsert(new, seq),
-            Mutation::Conditional(new, condition) => self.upsert_if(new, *condition, seq),
+            Mutation::Conditional(new, condition, now) => self.upsert_if(new, (*condition, *now), seq),
             Mutation::Delete(id) => {
                 if let Some(row) = self.live_row(id) {
-                    self.kill(row, seq);
-                    self.live -= 1;
+                    self.kill_live(row, seq);
                 }
                 Ok(())
             }
             Mutation::DeleteWhere(filter) => {
                 self.delete_where(filter, seq);
+                Ok(())
+            }
+            Mutation::Expiry(change) => {
+                self.change_expiry(change, seq);
+                Ok(())
+            }
+            Mutation::Sweep { now, most } => {
+                self.sweep(*now, *most, seq);
                 Ok(())
             }
             Mutation::Payload(update) => {
@@ -373,6 +389,11 @@ impl<T> ShardState<T> {
 
     /// Kills all records that pass a filter as of now.
     fn delete_where(&mut self, filter: &Filter, seq: Seq) {
+        self.passing(filter).into_iter().for_each(|row| self.kill_live(row, seq));
+    }
+
+    /// The living rows that pass a filter, ascending.
+    pub(super) fn passing(&mut self, filter: &Filter) -> Vec<Row> {
         let payloads = self.rows.payloads_mut().view(self.applied);
         let find = |id: &RecordId| self.live_row(id);
         let mut words = Vec::new();
@@ -380,15 +401,15 @@ impl<T> ShardState<T> {
         let newest = Seq(u64::MAX);
         let limit = self.rows.high_water() as Row;
         Resolver::new(filter, &payloads, newest, &find).resolve(limit, &mut words);
-        for (at, word) in words.into_iter().enumerate() {
-            for bit in ones(word) {
-                let row = (at * 64) as Row + bit;
-                if self.rows.is_alive(row) {
-                    self.kill(row, seq);
-                    self.live -= 1;
-                }
-            }
-        }
+        let words = words.into_iter().enumerate();
+        let passing = words.flat_map(|(at, word)| ones(word).map(move |bit| (at * 64) as Row + bit));
+        passing.filter(|row| self.rows.is_alive(*row)).collect()
+    }
+
+    /// Kills a living record.
+    pub(super) fn kill_live(&mut self, row: Row, seq: Seq) {
+        self.kill(row, seq);
+        self.live -= 1;
     }
 
     fn upsert(&mut self, new: &NewRow, seq: Seq) -> Result<(), Allocation> {
@@ -530,7 +551,7 @@ impl<T> ShardState<T> {
         let is_settled = !self.rows.payloads_mut().settle();
         match self.index.settle() {
             _ if !is_settled => Settling::Stepped,
-            Settling::Settled if self.rows.has_unlisted() => Settling::Waiting,
+            Settling::Settled if self.rows.has_unlisted() || self.rows.keeps_more() => Settling::Waiting,
             settling => settling,
         }
     }

@@ -45,7 +45,7 @@ const SETTLE_MOST: Duration = Duration::from_secs(1);
 /// How long a shard waits with what would go beyond a memory budget while
 /// readers of older versions may be about to let go of theirs. A snapshot that
 /// is held longer keeps memory beyond the budget, or writes would wait for it.
-const HELD_UP_MOST: Duration = Duration::from_millis(250);
+const HELD_UP_MOST: Duration = Duration::from_secs(2);
 
 /// How often it looks meanwhile.
 const HELD_UP_LOOK: Duration = Duration::from_millis(1);
@@ -224,7 +224,7 @@ impl Worker {
             return;
         }
         let abandoned = || order.reply.is_abandoned();
-        let search = || search_one_shard(&published, &order.query, shard, &abandoned);
+        let search = || search_one_shard(published.sight(), &order.query, shard, &abandoned);
         let answer = catch_unwind(AssertUnwindSafe(search)).unwrap_or_else(|defect| {
             error!(worker = self.number, shard, defect = describe(&*defect), "search panicked");
             Err(SearchError::Failed { shard })

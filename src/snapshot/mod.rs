@@ -3,8 +3,10 @@
 mod cell;
 mod effort;
 mod published;
+mod record;
 mod search;
 mod select;
+mod sight;
 mod verify;
 mod watch;
 mod wishes;
@@ -16,79 +18,16 @@ pub(crate) use effort::breadth_for;
 pub(crate) use published::{
     Calibrator, Context, ExactUse, Health, Helpers, Published, Screener, Tuning, shard_of,
 };
+pub use record::Record;
 pub(crate) use search::{merge_answers, search, search_many, search_one_shard, search_uncounted};
 pub use select::{Facet, Group, OrderBy, OrderCursor, OrderedPage};
+pub(crate) use sight::Sight;
 pub use verify::{Finding, VerifyReport};
 
 use crate::error::SearchError;
 use crate::id::{Generation, RecordId, Row, Seq};
-use crate::payload::{Payload, Value};
+use crate::payload::Timestamp;
 use crate::query::{Answer, Query};
-
-/// A record: an id, its vector, and its payload.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    id: RecordId,
-    vector: Vec<f32>,
-    payload: Payload,
-}
-
-impl Record {
-    /// A record with a numeric or text id.
-    ///
-    /// ```
-    /// use vecino::Record;
-    /// let song = Record::new("guitar-001", [0.1, 0.2, 0.3]);
-    /// assert_eq!(song.vector(), [0.1, 0.2, 0.3]);
-    /// ```
-    pub fn new(id: impl Into<RecordId>, vector: impl Into<Vec<f32>>) -> Record {
-        Record { id: id.into(), vector: vector.into(), payload: Payload::new() }
-    }
-
-    /// With a field of its payload; one with this path is replaced.
-    ///
-    /// ```
-    /// use vecino::Record;
-    /// let song = Record::new("guitar-001", [0.1, 0.2]).with("genre", "rock").with("author.born", 1946);
-    /// assert_eq!(song.payload().get("genre"), Some(&"rock".into()));
-    /// ```
-    #[must_use]
-    pub fn with(mut self, path: impl Into<Arc<str>>, value: impl Into<Value>) -> Record {
-        self.payload.set(path.into(), value.into());
-        self
-    }
-
-    /// With another payload.
-    #[must_use]
-    pub fn with_payload(mut self, payload: Payload) -> Record {
-        self.payload = payload;
-        self
-    }
-
-    /// The payload: cheap to clone.
-    #[must_use]
-    pub fn payload(&self) -> &Payload {
-        &self.payload
-    }
-
-    /// The id.
-    #[must_use]
-    pub fn id(&self) -> &RecordId {
-        &self.id
-    }
-
-    /// The vector as it was put in, also under cosine.
-    #[must_use]
-    pub fn vector(&self) -> &[f32] {
-        &self.vector
-    }
-
-    /// The id and the vector.
-    #[must_use]
-    pub fn into_parts(self) -> (RecordId, Vec<f32>) {
-        (self.id, self.vector)
-    }
-}
 
 /// Where [`Snapshot::scroll`] goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +50,8 @@ pub struct Page {
 ///
 /// Searching and reading a snapshot takes no lock that a writer holds and
 /// never delays a write; a held snapshot only keeps the memory of what it
-/// shows. It goes on answering after its collection was dropped and its
-/// engine closed.
+/// shows. What expires while it is held goes on being shown by it. It goes on
+/// answering after its collection was dropped and its engine closed.
 ///
 /// ```
 /// use vecino::{CollectionConfig, Engine, Metric, Query, Record};
@@ -132,11 +71,18 @@ pub struct Page {
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     published: Arc<Published>,
+    /// When it was taken: what had expired by then is not seen.
+    now: Timestamp,
 }
 
 impl Snapshot {
     pub(crate) fn new(published: Arc<Published>) -> Snapshot {
-        Snapshot { published }
+        let now = published.now();
+        Snapshot { published, now }
+    }
+
+    pub(crate) fn sight(&self) -> Sight<'_> {
+        Sight::at(&self.published, self.now)
     }
 
     pub(crate) fn published(&self) -> &Published {
@@ -160,10 +106,11 @@ impl Snapshot {
     }
 
     /// The number of records. O(shards); while several shards are being
-    /// written, sometimes O(records).
+    /// written, and when records have expired that are not swept up yet,
+    /// sometimes O(records).
     #[must_use]
     pub fn len(&self) -> usize {
-        self.published.len()
+        self.sight().len()
     }
 
     /// True when the snapshot shows no record.
@@ -176,20 +123,20 @@ impl Snapshot {
     /// short lock on a part of the id directory.
     pub fn get(&self, id: impl Into<RecordId>) -> Option<Record> {
         let id = id.into();
-        let (shard, row) = self.published.find(&id)?;
-        Some(Record { vector: shard.vector(row), id, payload: shard.payload(row, self.seq()) })
+        let (shard, row) = self.sight().find(&id)?;
+        Some(Record::stored(id, shard.vector(row), shard.payload(row, self.seq())))
     }
 
     /// True when the snapshot shows a record with this id. O(1), like [`Snapshot::get`].
     pub fn contains(&self, id: impl Into<RecordId>) -> bool {
-        self.published.find(&id.into()).is_some()
+        self.sight().find(&id.into()).is_some()
     }
 
     /// The version of a record: the number of the write that it comes from.
     /// `None`: the snapshot shows no record with this id. O(1), like
     /// [`Snapshot::get`]. (Records of files of format 1 have version 0.)
     pub fn version(&self, id: impl Into<RecordId>) -> Option<Seq> {
-        let (shard, row) = self.published.find(&id.into())?;
+        let (shard, row) = self.sight().find(&id.into())?;
         Some(shard.born(row))
     }
 
@@ -201,7 +148,7 @@ impl Snapshot {
     /// [`SearchError::Params`] when its target cannot be searched to,
     /// [`SearchError::Stale`] when it demands a later write.
     pub fn search(&self, query: &Query<'_>) -> Result<Answer, SearchError> {
-        search(&self.published, query)
+        search(self.sight(), query)
     }
 
     /// Answers many queries, in their order, on the calling thread alone. Up
@@ -225,7 +172,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Snapshot::search`], of the first query at fault.
     pub fn search_many(&self, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
-        search_many(&self.published, queries)
+        search_many(self.sight(), queries)
     }
 
     /// Up to `limit` records from a place on (`None`: from the start), in an
@@ -258,14 +205,14 @@ impl Snapshot {
         for (number, shard) in self.published.shards.iter().enumerate().skip(from.shard) {
             let first = if number == from.shard { from.row } else { 0 };
             for row in first..shard.high_water() {
-                let Some(id) = shard.visible(row, self.seq()).then(|| shard.id(row)).flatten() else {
+                let Some(id) = shard.shows(row, self.seq(), self.now).then(|| shard.id(row)).flatten() else {
                     continue;
                 };
                 if records.len() >= limit {
                     return Page { records, next: Some(Cursor { shard: number, row }) };
                 }
                 let payload = shard.payload(row, self.seq());
-                records.push(Record { id: id.clone(), vector: shard.vector(row), payload });
+                records.push(Record::stored(id.clone(), shard.vector(row), payload));
             }
         }
         Page { records, next: None }

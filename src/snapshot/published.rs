@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use crate::clock::Clock;
-use crate::id::{Generation, RecordId, Row, Seq};
+use crate::clock::Wall;
+use crate::id::{Generation, RecordId, Seq};
 use crate::query::{SearchParams, Target};
 use crate::rows::{Directory, ShardView};
 use crate::stats::StripedCounter;
@@ -136,7 +136,7 @@ pub(crate) struct Context {
     pub(crate) directory: Arc<dyn Directory>,
     /// For batches of queries.
     pub(crate) helpers: Arc<dyn Helpers>,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) wall: Wall,
     /// The collection's `ef_search`.
     pub(crate) ef_search: usize,
     /// What searches ask for that do not say it.
@@ -181,19 +181,6 @@ impl Published {
     /// One past the highest row numbers: an upper bound of the visible records, in O(shards).
     pub(super) fn high_water(&self) -> usize {
         self.shards.iter().map(|shard| shard.high_water() as usize).sum()
-    }
-
-    /// Where a record stands, if it is visible.
-    pub(crate) fn find(&self, id: &RecordId) -> Option<(&ShardView, Row)> {
-        let shard = self.shards.get(shard_of(id, self.shards.len()))?;
-        let accept = &mut |row| shard.visible(row, self.seq) && shard.id(row) == Some(id);
-        let row = self.context.directory.find(id, accept)?;
-        Some((shard, row))
-    }
-
-    /// Visible records.
-    pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.live_at(self.seq)).sum()
     }
 }
 

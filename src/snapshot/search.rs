@@ -3,16 +3,16 @@
 use std::cell::RefCell;
 
 use super::effort::breadth_of;
-use super::published::Published;
+use super::sight::Sight;
 use super::watch::watched;
 use super::wishes::{candidates, diversify, diversify_hits, hidden, vector_of_examples};
 use crate::error::SearchError;
 use crate::id::Row;
 use crate::index::{Effort, Ends};
 use crate::neighbor::Neighbor;
-use crate::payload::{ExclusionSet, Filter, Payload};
-use crate::query::{Answer, Completeness, FilterStats, Hit, Query, SearchParams, SearchStats};
-use crate::rows::{ShardRequest, ShardScratch};
+use crate::payload::{ExclusionSet, Filter, Payload, Timestamp};
+use crate::query::{Answer, Completeness, FilterStats, Hit, Query, Scoring, SearchParams, SearchStats};
+use crate::rows::{Scored, ShardRequest, ShardScratch};
 use crate::stop::{Cut, Stop};
 
 thread_local! {
@@ -27,21 +27,31 @@ thread_local! {
 /// Distances of an exact search that is worth making cheaper.
 const LARGE_SCAN: u64 = 2_048;
 
-/// A row of one shard and its distance.
+/// A row of one shard and its distance; under a scoring, its rank.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     pub(super) distance: f32,
+    /// What is taken off the distance in a rank.
+    pub(super) bonus: f32,
     pub(super) shard: u32,
     pub(super) row: Row,
 }
 
 impl Candidate {
-    pub(super) fn hit(&self, published: &Published, query: &Query<'_>) -> Option<Hit> {
+    /// `prepared` is the query's vector if the distance is a rank.
+    pub(super) fn hit(
+        &self,
+        published: Sight<'_>,
+        query: &Query<'_>,
+        prepared: Option<&[f32]>,
+    ) -> Option<Hit> {
         let shard = published.shards.get(self.shard as usize)?;
         let id = shard.id(self.row)?.clone();
         let payload =
             if query.wants_payload() { shard.payload(self.row, published.seq) } else { Payload::new() };
-        Some(Hit { id, distance: self.distance, payload })
+        let measure = |prepared| shard.distance(&published.context.space, prepared, self.row);
+        let distance = prepared.map_or(self.distance, measure);
+        Some(Hit { id, distance, bonus: self.bonus, payload })
     }
 }
 
@@ -58,7 +68,7 @@ pub(crate) struct SearchScratch {
 ///
 /// # Errors
 /// [`SearchError::Vector`], [`SearchError::Params`] and [`SearchError::Stale`].
-pub(crate) fn search(published: &Published, query: &Query<'_>) -> Result<Answer, SearchError> {
+pub(crate) fn search(published: Sight<'_>, query: &Query<'_>) -> Result<Answer, SearchError> {
     let answer = search_uncounted(published, query)?;
     published.context.distances.add(answer.stats.distances);
     published.context.searches.add(1);
@@ -67,7 +77,7 @@ pub(crate) fn search(published: &Published, query: &Query<'_>) -> Result<Answer,
 }
 
 /// Lets the indexes get ready for exact searches when there are many of them.
-fn note_exact(published: &Published, answer: &Answer) {
+fn note_exact(published: Sight<'_>, answer: &Answer) {
     let is_exact = answer.stats.ef == 0 && !published.is_exact();
     if is_exact && answer.stats.distances >= LARGE_SCAN {
         published.context.exact_use.note();
@@ -78,7 +88,7 @@ fn note_exact(published: &Published, answer: &Answer) {
 ///
 /// # Errors
 /// As [`search`].
-pub(crate) fn search_uncounted(published: &Published, query: &Query<'_>) -> Result<Answer, SearchError> {
+pub(crate) fn search_uncounted(published: Sight<'_>, query: &Query<'_>) -> Result<Answer, SearchError> {
     watched(published, query, None, |stop| {
         SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
             Ok(mut scratch) => search_with(published, query, stop, &mut scratch),
@@ -88,7 +98,7 @@ pub(crate) fn search_uncounted(published: &Published, query: &Query<'_>) -> Resu
 }
 
 fn search_with(
-    published: &Published,
+    published: Sight<'_>,
     query: &Query<'_>,
     stop: Option<&Stop<'_>>,
     scratch: &mut SearchScratch,
@@ -117,7 +127,9 @@ fn search_with(
         diversify(published, query, &mut scratch.merged);
         scratch.merged.truncate(query.k());
     }
-    let mut answer = answer(published, query, &scratch.merged, effort, plan.ef, scratch.filtered);
+    let prepared = plan.scored.map(|_| scratch.prepared.as_slice());
+    let found = Found { merged: &scratch.merged, effort, filter: scratch.filtered, prepared };
+    let mut answer = found.answer(published, query, plan.ef);
     answer.completeness = Completeness::of(cut_of(stop), answer.len(), query.k());
     Ok(answer)
 }
@@ -142,7 +154,7 @@ fn cut_of(stop: Option<&Stop<'_>>) -> Option<Cut> {
 /// Searches once more, for all k, where all that a shard was asked for is among
 /// the best: it may have more.
 fn revisit(
-    published: &Published,
+    published: Sight<'_>,
     plan: &ShardPlan<'_>,
     prepared: &[f32],
     scratch: &mut ShardScratch,
@@ -163,7 +175,7 @@ fn revisit(
         effort.hops += done.hops;
         // What was found before stays: with a bound a walk is shorter, and may
         // overlook some of it.
-        add_found(merged, scratch.found.sorted(), at, plan);
+        add_found(merged, scratch, at, plan);
         sort(merged);
         merged.dedup_by_key(|candidate| (candidate.shard, candidate.row));
         merge(merged, plan.k);
@@ -189,13 +201,14 @@ struct GroupScratch {
 ///
 /// # Errors
 /// As [`search`], of the first query at fault; nothing is searched then.
-pub(crate) fn search_many(published: &Published, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
+pub(crate) fn search_many(published: Sight<'_>, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
     let is_limited = queries.iter().any(Query::is_limited);
     // The time of all of them begins now.
     let begun: Vec<Query<'_>> = match is_limited {
-        true => {
-            queries.iter().map(|query| query.clone().begun(|| published.context.clock.elapsed())).collect()
-        }
+        true => queries
+            .iter()
+            .map(|query| query.clone().begun(|| published.context.wall.clock().elapsed()))
+            .collect(),
         false => Vec::new(),
     };
     let queries = if is_limited { &begun } else { queries };
@@ -224,7 +237,7 @@ pub(crate) fn search_many(published: &Published, queries: &[Query<'_>]) -> Resul
 }
 
 fn search_group(
-    published: &Published,
+    published: Sight<'_>,
     queries: &[Query<'_>],
     scratch: &mut GroupScratch,
     answers: &mut Vec<Answer>,
@@ -257,7 +270,7 @@ fn search_group(
         for (query, plan) in plans.iter().enumerate() {
             done[query].distances += efforts[query].distances;
             done[query].hops += efforts[query].hops;
-            add_found(&mut merged[query], shards[query].found.sorted(), at, plan);
+            add_found(&mut merged[query], &mut shards[query], at, plan);
             bounds[query] = merge(&mut merged[query], plan.k);
         }
     }
@@ -266,7 +279,8 @@ fn search_group(
         revisit(published, plan, prepared, scratch, &mut merged[query], &mut done[query]);
     }
     for (((query, plan), merged), effort) in queries.iter().zip(&plans).zip(merged.iter()).zip(done) {
-        let mut answer = answer(published, query, merged, effort, plan.ef, None);
+        let found = Found { merged, effort, filter: None, prepared: None };
+        let mut answer = found.answer(published, query, plan.ef);
         answer.completeness = Completeness::of(None, answer.len(), query.k());
         answers.push(answer);
     }
@@ -288,6 +302,7 @@ pub(crate) struct ShardPlan<'a> {
     shard_ef: usize,
     exact: bool,
     ends: Ends<'a>,
+    scored: Option<Scored<'a>>,
 }
 
 /// Standard deviations added to what a shard holds on average of the best k
@@ -296,17 +311,29 @@ const SPREAD: f64 = 3.0;
 
 impl<'q> ShardPlan<'q> {
     /// For a query that keeps so many rows out of its answer.
-    fn new(published: &Published, query: &'q Query<'_>, hidden: usize) -> ShardPlan<'q> {
+    fn new(published: Sight<'_>, query: &'q Query<'_>, hidden: usize) -> ShardPlan<'q> {
         let k = if query.k() == 0 { 0 } else { candidates(query, hidden).min(published.high_water()) };
-        let breadth = breadth_of(published, query, k);
+        let breadth = breadth_of(&published, query, k);
         let ef = breadth.unwrap_or(0);
         let exact = breadth.is_none();
         let shown = if published.is_exact() { 0 } else { ef };
         let (filter, excluded, shards) = (query.filters(), query.exclusion_set(), published.shards.len());
         // What passes need not be spread evenly.
-        let shard_k = if exact || filter.is_some() || excluded.is_some() { k } else { share(k, shards) };
+        let scored = scored(published, query);
+        let is_uneven = filter.is_some() || excluded.is_some() || scored.is_some();
+        let shard_k = if exact || is_uneven { k } else { share(k, shards) };
         let ends = Ends { stop: None, reach: query.reach() };
-        ShardPlan { filter, excluded, k, ef: shown, shard_k, shard_ef: share(ef, shards), exact, ends }
+        ShardPlan {
+            filter,
+            excluded,
+            k,
+            ef: shown,
+            shard_k,
+            shard_ef: share(ef, shards),
+            exact,
+            ends,
+            scored,
+        }
     }
 
     /// Not every visible record may be an answer.
@@ -326,21 +353,26 @@ impl<'q> ShardPlan<'q> {
         ShardPlan { shard_k: self.k, ..self }
     }
 
-    fn request<'a>(&self, published: &'a Published, prepared: &'a [f32], bound: f32) -> ShardRequest<'a>
+    fn request<'a>(&self, sight: Sight<'a>, prepared: &'a [f32], bound: f32) -> ShardRequest<'a>
     where
         'q: 'a,
     {
+        let published = sight.state();
         ShardRequest {
             space: &published.context.space,
             query: prepared,
             at: published.seq,
+            now: sight.now,
+            hidden: &[],
             k: self.shard_k,
             ef: self.shard_ef,
-            bound: self.ends.reach.map_or(bound, |reach| reach.min(bound)),
+            // Under a scoring the bound is one of ranks.
+            bound: self.ends.reach.filter(|_| self.scored.is_none()).map_or(bound, |reach| reach.min(bound)),
             exact: self.exact,
             ends: self.ends,
             filter: self.filter,
             excluded: self.excluded,
+            scored: self.scored,
             directory: published.context.directory.as_ref(),
         }
     }
@@ -359,10 +391,19 @@ fn share(ef: usize, shards: usize) -> usize {
     ((mean + spread).ceil() as usize).min(ef)
 }
 
-fn check(published: &Published, query: &Query<'_>) -> Result<(), SearchError> {
+/// What counts beside the distance, at the time of the search.
+fn scored<'q>(sight: Sight<'_>, query: &'q Query<'_>) -> Option<Scored<'q>> {
+    let scoring = query.scoring_wanted()?;
+    let wall = || Timestamp(sight.context.wall.now());
+    let now = if scoring.needs_now() { wall() } else { scoring.now.unwrap_or_default() };
+    Some(Scored { scoring, now })
+}
+
+fn check(published: Sight<'_>, query: &Query<'_>) -> Result<(), SearchError> {
     query.search_params().map_or(Ok(()), SearchParams::check)?;
     query.check_wishes()?;
     query.filters().map_or(Ok(()), Filter::check)?;
+    query.scoring_wanted().map_or(Ok(()), Scoring::check_filters)?;
     match query.required() {
         Some(demanded) if demanded > published.seq => {
             Err(SearchError::Stale { shown: published.seq, demanded })
@@ -371,7 +412,7 @@ fn check(published: &Published, query: &Query<'_>) -> Result<(), SearchError> {
     }
 }
 
-fn prepare(published: &Published, query: &Query<'_>, prepared: &mut Vec<f32>) -> Result<(), SearchError> {
+fn prepare(published: Sight<'_>, query: &Query<'_>, prepared: &mut Vec<f32>) -> Result<(), SearchError> {
     let space = &published.context.space;
     let of_examples = vector_of_examples(published, query)?;
     let vector = of_examples.as_deref().unwrap_or(query.vector());
@@ -382,7 +423,7 @@ fn prepare(published: &Published, query: &Query<'_>, prepared: &mut Vec<f32>) ->
 
 /// Adds the best of one shard to `scratch.merged`.
 fn search_shard(
-    published: &Published,
+    published: Sight<'_>,
     shard: usize,
     plan: &ShardPlan<'_>,
     bound: f32,
@@ -393,18 +434,27 @@ fn search_shard(
     if let Some(done) = scratch.shard.filtered {
         scratch.filtered.get_or_insert_default().add(done);
     }
-    add_found(&mut scratch.merged, scratch.shard.found.sorted(), shard, plan);
+    add_found(&mut scratch.merged, &mut scratch.shard, shard, plan);
     effort
 }
 
-fn add_found(merged: &mut Vec<Candidate>, found: &[Neighbor], shard: usize, plan: &ShardPlan<'_>) {
+fn add_found(merged: &mut Vec<Candidate>, scratch: &mut ShardScratch, shard: usize, plan: &ShardPlan<'_>) {
+    let shard = shard as u32;
+    if plan.scored.is_some() {
+        // Rows within reach only, by rank.
+        let ShardScratch { found, bonuses, .. } = scratch;
+        let candidate = |found: &Neighbor| {
+            let Neighbor { distance, row } = *found;
+            Candidate { distance, bonus: bonuses.of(row), shard, row }
+        };
+        return merged.extend(found.sorted().iter().map(candidate));
+    }
     let reach = plan.ends.reach.unwrap_or(f32::INFINITY);
+    let found = scratch.found.sorted();
     let found = &found[..found.partition_point(|found| found.distance <= reach)];
-    merged.extend(found.iter().map(|found| Candidate {
-        distance: found.distance,
-        shard: shard as u32,
-        row: found.row,
-    }));
+    let candidate =
+        |found: &Neighbor| Candidate { distance: found.distance, bonus: 0.0, shard, row: found.row };
+    merged.extend(found.iter().map(candidate));
 }
 
 /// Keeps the k best and gives the distance of the last, infinite while there
@@ -430,29 +480,34 @@ fn kth(merged: &[Candidate], k: usize) -> f32 {
     }
 }
 
-fn answer(
-    published: &Published,
-    query: &Query<'_>,
-    merged: &[Candidate],
+/// What became of a search over shards.
+struct Found<'a> {
+    merged: &'a [Candidate],
     effort: Effort,
-    ef: usize,
     filter: Option<FilterStats>,
-) -> Answer {
-    let mut hits = Vec::with_capacity(merged.len());
-    hits.extend(merged.iter().filter_map(|candidate| candidate.hit(published, query)));
-    Answer {
-        hits,
-        metric: published.context.space.metric(),
-        generation: published.generation,
-        seq: published.seq,
-        completeness: Completeness::Complete,
-        stats: SearchStats {
-            distances: effort.distances,
-            hops: effort.hops,
-            shards: published.shards.len() as u32,
-            ef,
-            filter,
-        },
+    /// The query's vector, if more than the distance counts.
+    prepared: Option<&'a [f32]>,
+}
+
+impl Found<'_> {
+    fn answer(&self, published: Sight<'_>, query: &Query<'_>, ef: usize) -> Answer {
+        let mut hits = Vec::with_capacity(self.merged.len());
+        let hit = |candidate: &Candidate| candidate.hit(published, query, self.prepared);
+        hits.extend(self.merged.iter().filter_map(hit));
+        Answer {
+            hits,
+            metric: published.context.space.metric(),
+            generation: published.generation,
+            seq: published.seq,
+            completeness: Completeness::Complete,
+            stats: SearchStats {
+                distances: self.effort.distances,
+                hops: self.effort.hops,
+                shards: published.shards.len() as u32,
+                ef,
+                filter: self.filter,
+            },
+        }
     }
 }
 
@@ -462,7 +517,7 @@ fn answer(
 /// # Errors
 /// As [`search`].
 pub(crate) fn search_one_shard(
-    published: &Published,
+    published: Sight<'_>,
     query: &Query<'_>,
     shard: usize,
     abandoned: &dyn Fn() -> bool,
@@ -482,7 +537,9 @@ pub(crate) fn search_one_shard(
             leave_out(&hidden, &mut scratch.merged);
         }
         published.context.distances.add(effort.distances);
-        let mut answer = answer(published, query, &scratch.merged, effort, plan.ef, scratch.filtered);
+        let prepared = plan.scored.map(|_| scratch.prepared.as_slice());
+        let found = Found { merged: &scratch.merged, effort, filter: scratch.filtered, prepared };
+        let mut answer = found.answer(published, query, plan.ef);
         answer.completeness = Completeness::of(cut_of(stop), answer.len(), query.k());
         Ok(answer)
     };
@@ -492,9 +549,10 @@ pub(crate) fn search_one_shard(
 }
 
 /// Merges the answers of all shards, given in the order of the shards.
-pub(crate) fn merge_answers(published: &Published, query: &Query<'_>, parts: Vec<Answer>) -> Answer {
+pub(crate) fn merge_answers(published: Sight<'_>, query: &Query<'_>, parts: Vec<Answer>) -> Answer {
     let ef = parts.first().map_or(0, |part| part.stats.ef);
-    let mut merged = answer(published, query, &[], Effort::default(), ef, None);
+    let nothing = Found { merged: &[], effort: Effort::default(), filter: None, prepared: None };
+    let mut merged = nothing.answer(published, query, ef);
     let mut cut = None;
     for part in parts {
         cut = cut.max(part.completeness.cut());
@@ -506,7 +564,7 @@ pub(crate) fn merge_answers(published: &Published, query: &Query<'_>, parts: Vec
         merged.hits.extend(part.hits);
     }
     // Stable: equal distances stay in the order of shard and row.
-    merged.hits.sort_by(|a, b| a.distance.total_cmp(&b.distance));
+    merged.hits.sort_by(|a, b| a.rank().total_cmp(&b.rank()));
     merged.hits.truncate(candidates(query, 0));
     diversify_hits(published, query, &mut merged.hits);
     merged.hits.truncate(query.k());
@@ -530,7 +588,7 @@ mod tests {
 
     #[test]
     fn merging_bounds_only_when_k_are_known() {
-        let at = |distance, row| Candidate { distance, shard: 0, row };
+        let at = |distance, row| Candidate { distance, bonus: 0.0, shard: 0, row };
         let mut merged = vec![at(3.0, 1), at(1.0, 2)];
         assert_eq!(merge(&mut merged, 3), f32::INFINITY);
         merged.push(at(2.0, 0));

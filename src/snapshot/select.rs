@@ -77,7 +77,7 @@ pub struct Group {
 impl Snapshot {
     /// The visible rows of a shard that pass, as bits.
     fn passing(&self, shard: &ShardView, filter: &Filter) -> Vec<u64> {
-        shard.passing(filter, self.seq(), self.published.context.directory.as_ref())
+        shard.passing(filter, (self.seq(), self.now), self.published.context.directory.as_ref())
     }
 
     /// The number of records that pass a filter. O(rows / 64) and a look at
@@ -249,7 +249,7 @@ impl Snapshot {
             let wanted = (groups - values.len()) * size.max(1);
             let others = !Filter::is_in(path, values.iter().cloned());
             let asked = query.clone().top(wanted).filter(base.clone() & Filter::exists(path) & others);
-            let answer = search(&self.published, &asked)?;
+            let answer = search(self.sight(), &asked)?;
             let before = values.len();
             for hit in &answer {
                 let members = self.get(hit.id.clone()).and_then(|record| record.payload().get(path).cloned());
@@ -270,7 +270,7 @@ impl Snapshot {
         for value in values {
             let own = Filter::eq(path, value.clone());
             let asked = query.clone().top(size).filter(base.clone() & own);
-            found.push(Group { value, hits: search(&self.published, &asked)?.into_hits() });
+            found.push(Group { value, hits: search(self.sight(), &asked)?.into_hits() });
         }
         found.sort_by(|a, b| nearest(a).total_cmp(&nearest(b)));
         Ok(found)
@@ -278,7 +278,7 @@ impl Snapshot {
 
     fn record(&self, shard: &ShardView, row: Row) -> Option<Record> {
         let id = shard.id(row)?.clone();
-        Some(Record { id, vector: shard.vector(row), payload: shard.payload(row, self.seq()) })
+        Some(Record::stored(id, shard.vector(row), shard.payload(row, self.seq())))
     }
 }
 

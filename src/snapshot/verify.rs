@@ -93,7 +93,7 @@ pub(super) fn verify(published: &Published) -> VerifyReport {
         verify_index(number, shard, published, &mut report);
         verify_records(number, shard, published, &mut report);
     }
-    let len = published.len();
+    let len = super::Sight::of_all(published).len();
     if report.records != len {
         report.add(Finding::Count { visible: report.records, len });
     }
@@ -130,7 +130,7 @@ fn verify_records(number: usize, shard: &ShardView, published: &Published, repor
         report.records += 1;
         if shard_of(id, published.shards.len()) != number {
             report.add(Finding::Misplaced { shard: number, id: id.clone() });
-        } else if published.find(id).is_none_or(|(_, found)| found != row) {
+        } else if super::Sight::of_all(published).find(id).is_none_or(|(_, found)| found != row) {
             report.add(Finding::Unlisted { shard: number, id: id.clone() });
         }
     }

@@ -1,6 +1,6 @@
 //! What may cut a search of a snapshot short.
 
-use super::published::Published;
+use super::sight::Sight;
 use crate::query::Query;
 use crate::stop::{Stop, Terms};
 
@@ -8,7 +8,7 @@ use crate::stop::{Stop, Terms};
 /// with nothing when it has none of them. `part` is for one of so many shards
 /// that share the work: it says that nobody waits for the answer any more.
 pub(super) fn watched<T>(
-    published: &Published,
+    published: Sight<'_>,
     query: &Query<'_>,
     part: Option<(&dyn Fn() -> bool, usize)>,
     search: impl FnOnce(Option<&Stop<'_>>) -> T,
@@ -16,7 +16,7 @@ pub(super) fn watched<T>(
     if !query.is_limited() && part.is_none() {
         return search(None);
     }
-    let now = || published.context.clock.elapsed();
+    let now = || published.context.wall.clock().elapsed();
     let cancelled = || query.is_cancelled() || part.is_some_and(|(abandoned, _)| abandoned());
     let allowed = query.distances_allowed();
     let terms = Terms {

@@ -1,8 +1,8 @@
 //! What queries ask for beside the nearest records to a vector: records like
 //! examples, others than some, unlike each other.
 
-use super::published::Published;
 use super::search::Candidate;
+use super::sight::Sight;
 use crate::error::SearchError;
 use crate::id::{RecordId, Row};
 use crate::query::{Example, Hit, Query};
@@ -20,7 +20,7 @@ const MOST_CANDIDATES: usize = 256;
 /// [`SearchError::NoExample`] when the snapshot does not show a record,
 /// [`SearchError::Vector`] when a vector cannot be used.
 pub(super) fn vector_of_examples(
-    published: &Published,
+    published: Sight<'_>,
     query: &Query<'_>,
 ) -> Result<Option<Vec<f32>>, SearchError> {
     let Some(examples) = query.examples() else { return Ok(None) };
@@ -33,7 +33,7 @@ pub(super) fn vector_of_examples(
 }
 
 /// The mean of some vectors; of their directions under cosine.
-fn mean(published: &Published, examples: &[Example]) -> Result<Vec<f32>, SearchError> {
+fn mean(published: Sight<'_>, examples: &[Example]) -> Result<Vec<f32>, SearchError> {
     let space = &published.context.space;
     let mut sum = vec![0.0; space.dim()];
     for example in examples {
@@ -55,7 +55,7 @@ fn mean(published: &Published, examples: &[Example]) -> Result<Vec<f32>, SearchE
 }
 
 /// The rows that may not be in the answer, by shard and row.
-pub(super) fn hidden(published: &Published, query: &Query<'_>) -> Vec<(u32, Row)> {
+pub(super) fn hidden(published: Sight<'_>, query: &Query<'_>) -> Vec<(u32, Row)> {
     let of_examples = query.examples().into_iter().flat_map(|examples| examples.ids());
     let ids = of_examples.chain(query.excluded());
     let mut hidden: Vec<(u32, Row)> = ids.filter_map(|id| published.place(id)).collect();
@@ -76,7 +76,7 @@ pub(super) fn candidates(query: &Query<'_>, hidden: usize) -> usize {
 
 /// Chooses k of the candidates, which ascend by distance, so that they are
 /// unlike each other. In O(k x candidates) distances.
-pub(super) fn diversify(published: &Published, query: &Query<'_>, found: &mut Vec<Candidate>) {
+pub(super) fn diversify(published: Sight<'_>, query: &Query<'_>, found: &mut Vec<Candidate>) {
     let Some(diversity) = query.diversity_wanted() else { return };
     let rest = found.split_off(found.len().min(MOST_CANDIDATES));
     let mut waiting = std::mem::take(found);
@@ -107,22 +107,30 @@ pub(super) fn diversify(published: &Published, query: &Query<'_>, found: &mut Ve
 }
 
 /// The same for hits that workers found.
-pub(super) fn diversify_hits(published: &Published, query: &Query<'_>, hits: &mut Vec<Hit>) {
+pub(super) fn diversify_hits(published: Sight<'_>, query: &Query<'_>, hits: &mut Vec<Hit>) {
     if query.diversity_wanted().is_none() {
         return;
     }
+    let known = std::mem::take(hits);
     let candidate = |hit: &Hit| {
         let (shard, row) = published.place(&hit.id)?;
-        Some(Candidate { distance: hit.distance, shard, row })
+        Some(Candidate { distance: hit.rank(), bonus: hit.bonus, shard, row })
     };
-    let mut found: Vec<Candidate> = hits.iter().filter_map(candidate).collect();
+    let places: Vec<Option<Candidate>> = known.iter().map(candidate).collect();
+    let mut found: Vec<Candidate> = places.iter().flatten().copied().collect();
     diversify(published, query, &mut found);
-    *hits = found.iter().filter_map(|candidate| candidate.hit(published, query)).collect();
+    for chosen in found {
+        let is_chosen = |place: &Option<Candidate>| {
+            place.is_some_and(|place| (place.shard, place.row) == (chosen.shard, chosen.row))
+        };
+        let at = places.iter().position(is_chosen);
+        hits.extend(at.and_then(|at| known.get(at)).cloned());
+    }
 }
 
-impl Published {
+impl Sight<'_> {
     /// Where a record stands, by shard and row.
-    fn place(&self, id: &RecordId) -> Option<(u32, Row)> {
+    fn place(self, id: &RecordId) -> Option<(u32, Row)> {
         let (_, row) = self.find(id)?;
         Some((super::published::shard_of(id, self.shards.len()) as u32, row))
     }

@@ -264,7 +264,7 @@ impl Index for QuantizedGraph {
 
     fn settle(&mut self) -> Settling {
         if self.links.is_settled() && self.codes.as_ref().is_none_or(CodeBlocks::is_settled) {
-            return Settling::Settled;
+            return self.versions.settled();
         }
         if !self.versions.is_newest_alone() {
             return Settling::Waiting;

@@ -186,7 +186,7 @@ impl Index for Ivf {
 
     fn settle(&mut self) -> Settling {
         if self.lists.as_ref().is_none_or(Lists::is_settled) {
-            return Settling::Settled;
+            return self.versions.settled();
         }
         if !self.versions.is_newest_alone() {
             return Settling::Waiting;

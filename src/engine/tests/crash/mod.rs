@@ -21,7 +21,7 @@ pub(super) use script::Script;
 
 use crate::durability::Durability;
 use crate::id::{RecordId, Seq};
-use crate::payload::Payload;
+use crate::payload::{Payload, Timestamp};
 pub(super) use crate::persist::simulator::Mode;
 use crate::rows::{Condition, Mutation};
 
@@ -54,10 +54,15 @@ impl Known {
         let (mut content, mut versions) = (Content::new(), BTreeMap::<RecordId, Seq>::new());
         let writes = self.writes.iter().zip(1..).take(seq.0 as usize);
         for (mutation, seq) in writes.flat_map(|(write, seq)| write.iter().map(move |one| (one, Seq(seq)))) {
-            let version = |id: &RecordId| versions.get(id).filter(|_| content.contains_key(id));
+            let lives = |id: &RecordId, now: Timestamp| {
+                content.get(id).is_some_and(|(_, payload): &(_, Payload)| payload.expires() > now)
+            };
+            let version = |id: &RecordId, now: Timestamp| versions.get(id).filter(|_| lives(id, now));
             let new = match mutation {
                 Mutation::Upsert(new) => new,
-                Mutation::Conditional(new, condition) if holds(*condition, version(&new.id)) => new,
+                Mutation::Conditional(new, condition, now) if holds(*condition, version(&new.id, *now)) => {
+                    new
+                }
                 Mutation::Conditional(..) => continue,
                 Mutation::Delete(id) => {
                     content.remove(id);
@@ -65,6 +70,18 @@ impl Known {
                 }
                 Mutation::DeleteWhere(filter) => {
                     content.retain(|id, (_, payload)| !filter.matches(id, payload));
+                    continue;
+                }
+                Mutation::Sweep { now, .. } => {
+                    content.retain(|_, (_, payload)| payload.expires() > *now);
+                    continue;
+                }
+                Mutation::Expiry(change) => {
+                    if let Some((_, payload)) = content.get_mut(&change.id)
+                        && change.applies(payload.expires())
+                    {
+                        *payload = payload.clone().expiring(change.expires);
+                    }
                     continue;
                 }
                 Mutation::Payload(update) => {

@@ -6,9 +6,9 @@ use crate::durability::Durability;
 use crate::engine::config::{CollectionConfig, IndexSpec};
 use crate::id::{Seq, mix};
 use crate::metric::Metric;
-use crate::payload::{Filter, Payload, PayloadUpdate};
+use crate::payload::{Filter, Payload, PayloadUpdate, Timestamp};
 use crate::persist::simulator::Simulator;
-use crate::rows::{Condition, Mutation, NewRow};
+use crate::rows::{Condition, Mutation, NewExpiry, NewRow};
 
 pub(super) const WORKERS: u32 = 2;
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -112,6 +112,14 @@ fn mutation(random: &mut Random) -> Mutation {
     if random.below(40) == 0 {
         return Mutation::DeleteWhere(Filter::eq("a.b", 1) & Filter::exists("text"));
     }
+    if random.below(40) == 0 {
+        return Mutation::Sweep { now: Timestamp(random.below(60) as i64), most: u64::MAX };
+    }
+    if random.below(20) == 0 {
+        let (now, expires) = (Timestamp(random.below(50) as i64), Timestamp(1 + random.below(100) as i64));
+        let gain = (random.below(2) == 0).then_some(5);
+        return Mutation::Expiry(NewExpiry { id, now, expires, gain });
+    }
     let value = random.below(3) as i64;
     let payload = match random.below(3) {
         0 => Payload::new(),
@@ -124,11 +132,17 @@ fn mutation(random: &mut Random) -> Mutation {
         _ => {}
     }
     let vector = Box::new([random.below(1_000) as f32, random.below(1_000) as f32]);
+    // The machine's clock stands before all of these, so all that is stored is seen.
+    let payload = match random.below(4) {
+        0 => payload.expiring(Timestamp(1 + random.below(100) as i64)),
+        _ => payload,
+    };
     let new = NewRow { id, vector, scale: 1.0, payload };
+    let now = Timestamp(random.below(60) as i64);
     match kind {
-        3 => Mutation::Conditional(new, Condition::Absent),
-        4 => Mutation::Conditional(new, Condition::Present),
-        5 => Mutation::Conditional(new, Condition::Version(Seq(random.below(60)))),
+        3 => Mutation::Conditional(new, Condition::Absent, now),
+        4 => Mutation::Conditional(new, Condition::Present, now),
+        5 => Mutation::Conditional(new, Condition::Version(Seq(random.below(60))), now),
         _ => Mutation::Upsert(new),
     }
 }
