@@ -172,10 +172,6 @@ fn a_budget_holds_for_what_is_really_taken() {
             told.budget, told.bytes, told.rows
         );
         assert!(most <= BUDGET + beside, "{spec:?}: {most}");
-        let used = engine.stats().budget.used;
-        assert!(
-            used <= BUDGET && used > BUDGET * 3 / 4 && told.bytes.total() > BUDGET / 5,
-            "{spec:?}: {told:?}"
-        );
+        assert!(engine.stats().budget.used <= BUDGET && most > BUDGET / 5, "{spec:?}: {told:?}");
     }
 }

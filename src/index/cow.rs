@@ -19,14 +19,14 @@
 mod slots;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use super::Settling;
 use crate::bits::RowSet;
 use crate::id::mix;
 use crate::lease::{Lease, Receipt, lease};
-use crate::memory::{Pages, Word, room};
+use crate::memory::{Memory, Pages, Word, room};
 use slots::Slots;
 
 /// What a word holds before it is written: "nothing".
@@ -83,13 +83,6 @@ impl Versions {
         if self.is_newest_alone() { Settling::Settled } else { Settling::Waiting }
     }
 
-    /// True when a version from `born` to before `end` may still be read, as of now.
-    fn any_held(&self, born: u64, end: u64) -> bool {
-        let at = self.alive.partition_point(|(version, _)| *version < born);
-        let mut versions = self.alive[at..].iter().take_while(|(version, _)| *version < end);
-        versions.any(|(_, receipt)| !receipt.is_released())
-    }
-
     /// Ends the making of the version: the lease belongs into it.
     pub(crate) fn publish(&mut self) -> Lease {
         let (lease, receipt) = lease();
@@ -99,27 +92,19 @@ impl Versions {
     }
 }
 
-/// Bytes that only older versions keep: what they read was made anew since.
+/// Blocks that only older versions keep: they were made anew since.
 #[derive(Debug, Default)]
-pub(super) struct Left {
-    /// Versions that read it, from one to before another, and its bytes.
-    parts: Vec<(u64, u64, usize)>,
-    /// The first version that reads what there is now.
-    since: u64,
-}
+pub(super) struct Left(Vec<Weak<Memory>>);
 
 impl Left {
-    /// The version in the making is the first that does not read what there was.
-    pub(super) fn add(&mut self, versions: &Versions, bytes: usize) {
-        self.parts.retain(|(born, end, _)| versions.any_held(*born, *end));
-        self.parts.push((self.since, versions.next, bytes));
-        self.since = versions.next;
+    pub(super) fn add(&mut self, memory: impl Iterator<Item = Weak<Memory>>) {
+        self.0.retain(|memory| memory.strong_count() > 0);
+        self.0.extend(memory);
     }
 
     /// Bytes that are still kept.
-    pub(super) fn bytes(&self, versions: &Versions) -> usize {
-        let kept = self.parts.iter().filter(|(born, end, _)| versions.any_held(*born, *end));
-        kept.map(|(.., bytes)| bytes).sum()
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().filter_map(Weak::upgrade).map(|memory| memory.bytes()).sum()
     }
 }
 
@@ -454,6 +439,11 @@ impl Blocks {
             }
         }
         (!slots.is_empty()).then(|| Arc::new(Moved { groups, slots: slots.into() }))
+    }
+
+    /// The memory of all blocks, for as long as somebody has it.
+    pub(super) fn shared(&self) -> impl Iterator<Item = Weak<Memory>> + '_ {
+        self.view.home.shared().chain(self.view.overlay.shared())
     }
 
     /// Bytes of everything, with slots that wait to be reused.

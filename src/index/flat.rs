@@ -195,14 +195,14 @@ impl Index for Flat {
         match (change.codes, &mut self.codes) {
             (SiftedChange::Replace(codes), own) => {
                 let before = own.replace(codes);
-                self.left.add(&self.versions, before.map_or(0, |codes| codes.bytes()));
+                self.left.add(before.iter().flat_map(SiftedBlocks::shared));
             }
             (SiftedChange::Add(codes), Some(own)) => own.write(&codes, epoch),
             _ => {}
         }
         if held.len() == 0 {
             let before = self.codes.take();
-            self.left.add(&self.versions, before.map_or(0, |codes| codes.bytes()));
+            self.left.add(before.iter().flat_map(SiftedBlocks::shared));
         }
         let sifted = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
         self.newest = Arc::new(FlatVersion { held, sifted, _lease: self.versions.publish() });
@@ -222,9 +222,7 @@ impl Index for Flat {
     }
 
     fn bytes(&self) -> usize {
-        self.newest.held.bytes()
-            + self.codes.as_ref().map_or(0, SiftedBlocks::bytes)
-            + self.left.bytes(&self.versions)
+        self.newest.held.bytes() + self.codes.as_ref().map_or(0, SiftedBlocks::bytes) + self.left.bytes()
     }
 
     fn kind(&self) -> &'static str {

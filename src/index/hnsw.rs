@@ -107,7 +107,7 @@ impl Index for Hnsw {
         let mut graph = self.links.apply(*change, &self.newest.graph, epoch, &self.versions);
         if graph.held.len() == 0 {
             // Begins anew, with no more memory than at first.
-            self.left.add(&self.versions, self.links.bytes());
+            self.left.add(self.links.shared());
             self.links = Links::new(self.newest.options);
             graph = self.links.empty(epoch, &self.versions);
         }
@@ -130,7 +130,7 @@ impl Index for Hnsw {
     }
 
     fn bytes(&self) -> usize {
-        self.links.bytes() + self.newest.graph.held.bytes() + self.left.bytes(&self.versions)
+        self.links.bytes() + self.newest.graph.held.bytes() + self.left.bytes()
     }
 
     fn kind(&self) -> &'static str {

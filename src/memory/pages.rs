@@ -164,6 +164,11 @@ impl Pages {
         self.bases = self.strips.iter().enumerate().map(base).collect();
     }
 
+    /// All memory, for as long as somebody has it.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = Weak<Memory>> + '_ {
+        self.strips.iter().map(Strip::shared).chain(self.replaced.iter().cloned())
+    }
+
     /// Bytes of all blocks, with those that only clones from before keep.
     pub(crate) fn bytes(&self) -> usize {
         let entry = size_of::<Strip>() + size_of::<*const Word>();

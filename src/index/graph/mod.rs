@@ -109,7 +109,6 @@ pub(crate) struct QuantizedGraph {
     newest: Arc<GraphVersion>,
     /// What only older versions keep, since all was laid anew, or coded.
     left: Left,
-    left_codes: Left,
 }
 
 impl QuantizedGraph {
@@ -125,14 +124,7 @@ impl QuantizedGraph {
             is_laid_out: true,
             _lease: versions.publish(),
         });
-        QuantizedGraph {
-            versions,
-            links,
-            codes: None,
-            newest,
-            left: Left::default(),
-            left_codes: Left::default(),
-        }
+        QuantizedGraph { versions, links, codes: None, newest, left: Left::default() }
     }
 
     /// The graph that was saved of `held` rows below `limit`, over vectors of
@@ -165,14 +157,7 @@ impl QuantizedGraph {
             is_laid_out,
             _lease: versions.publish(),
         });
-        Ok(QuantizedGraph {
-            versions,
-            links,
-            codes,
-            newest,
-            left: Left::default(),
-            left_codes: Left::default(),
-        })
+        Ok(QuantizedGraph { versions, links, codes, newest, left: Left::default() })
     }
 
     fn commit_change(&mut self, plan: GraphPlan) {
@@ -190,7 +175,7 @@ impl QuantizedGraph {
             }
             CodeChange::Replace(codes) => {
                 let before = self.codes.replace(*codes);
-                self.left_codes.add(&self.versions, before.map_or(0, |codes| codes.bytes()));
+                self.left.add(before.iter().flat_map(CodeBlocks::shared));
             }
         }
         let codes = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
@@ -222,9 +207,7 @@ impl QuantizedGraph {
 
     /// What older versions hold is theirs alone from now on.
     fn leave(&mut self) {
-        let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes);
-        self.left.add(&self.versions, self.links.bytes() + self.newest.layout.bytes());
-        self.left_codes.add(&self.versions, codes);
+        self.left.add(self.links.shared().chain(self.codes.iter().flat_map(CodeBlocks::shared)));
     }
 
     fn commit_relaid(&mut self, relaid: Relaid) {
@@ -284,8 +267,8 @@ impl Index for QuantizedGraph {
     }
 
     fn bytes(&self) -> usize {
-        let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes) + self.left_codes.bytes(&self.versions);
-        let links = self.links.bytes() + self.left.bytes(&self.versions);
+        let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes);
+        let links = self.links.bytes() + self.left.bytes();
         links + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes()
     }
 

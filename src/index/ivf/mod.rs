@@ -167,7 +167,7 @@ impl Index for Ivf {
                 let mut lists = *lists;
                 let view = lists.publish(epoch, &self.versions);
                 let before = self.lists.replace(lists);
-                self.left.add(&self.versions, before.map_or(0, |lists| lists.bytes()));
+                self.left.add(before.iter().flat_map(Lists::shared));
                 (held, Some(Filed { trained, training, lists: view }))
             }
         };
@@ -179,7 +179,7 @@ impl Index for Ivf {
         }
         if filed.is_none() {
             let before = self.lists.take();
-            self.left.add(&self.versions, before.map_or(0, |lists| lists.bytes()));
+            self.left.add(before.iter().flat_map(Lists::shared));
         }
         self.show(held, filed);
     }
@@ -205,7 +205,7 @@ impl Index for Ivf {
             let product = filed.trained.product.as_ref().map_or(0, ProductQuantizer::bytes);
             filed.trained.coarse.bytes() + product
         });
-        let lists = self.lists.as_ref().map_or(0, Lists::bytes) + self.left.bytes(&self.versions);
+        let lists = self.lists.as_ref().map_or(0, Lists::bytes) + self.left.bytes();
         self.newest.held.bytes() + lists + trained
     }
 
