@@ -1,10 +1,11 @@
 //! What fields cost: updates, expiry and scoring beside plain searches.
 //!
-//! `cargo bench --bench fields -- [DIR] [--quick] [rows=N] [only=updates|expiry|scoring]`
+//! `cargo bench --bench fields -- [DIR] [--quick] [rows=N] [only=bytes,updates,expiry,scoring]`
 //!
 //! DIR holds `base.fvecs`, `query.fvecs` and `metric` (l2, cos, ip); without
 //! it the rows are synthetic, 64 numbers each.
 //!
+//! * bytes: what three fields of a record take, beside the same packed by hand.
 //! * updates: a payload changed, and an expiry put off, for a record; from the
 //!   first call until all are visible.
 //! * expiry: the 99th percentile of a search while 100,000 expired records are
@@ -17,10 +18,10 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Arguments, Data};
+use common::{Arguments, Data, Random};
 use vecino::{
-    Collection, CollectionConfig, Engine, Filter, IndexSpec, ManualClock, Payload, PayloadUpdate, Query,
-    Record, Scoring, Timestamp,
+    Collection, CollectionConfig, Engine, Filter, IndexSpec, ManualClock, Metric, Payload, PayloadUpdate,
+    Query, Record, Scoring, Timestamp,
 };
 
 const DAY: i64 = 24 * 3_600;
@@ -44,8 +45,11 @@ fn main() {
     };
     let expiring = if quick { 2_000 } else { 100_000 };
     let bench = Bench { data: data.first(rows, 1_000), expiring, queries: if quick { 300 } else { 20_000 } };
-    let only: Vec<String> = arguments.list("only", "updates,expiry,scoring");
+    let only: Vec<String> = arguments.list("only", "bytes,updates,expiry,scoring");
     let wants = |name: &str| only.iter().any(|only| only == name);
+    if wants("bytes") {
+        bytes(if quick { 20_000 } else { 1_000_000 });
+    }
     if wants("updates") {
         bench.updates();
     }
@@ -188,6 +192,49 @@ impl Bench {
             );
         }
     }
+}
+
+/// A keyword of 100, a number below 1,000 and a moment of the last year, to the
+/// second: 1, 2 and 8 bytes.
+const PACKED: f64 = 11.0;
+
+#[expect(clippy::expect_used, reason = "a bench that cannot run may end")]
+#[expect(clippy::print_stdout, reason = "the report is the product")]
+fn bytes(rows: u64) {
+    let engine = Engine::builder().build().expect("an engine");
+    let config = CollectionConfig::new(1, Metric::L2).index(IndexSpec::Flat);
+    let items = engine.create_collection("items", config).expect("a collection");
+    let mut random = Random(1);
+    let mut record = |id: u64| {
+        let second = 1_800_000_000 - (random.next() % (365 * DAY as u64)) as i64;
+        Record::new(id, [0.0])
+            .with("kind", format!("keyword-{}", random.next() % 100))
+            .with("price", (random.next() % 1_000) as i64)
+            .with("at", Timestamp::from_secs(second))
+    };
+    for first in (0..rows).step_by(100_000) {
+        let batch: Vec<Record> = (first..rows.min(first + 100_000)).map(&mut record).collect();
+        let _ = items.upsert_batch(batch).expect("a write");
+    }
+    items.flush().expect("all is visible");
+    items.optimize().expect("an order");
+    // What stands beside columns moves into them when nothing is written.
+    let (mut held, mut since) = (usize::MAX, Instant::now());
+    while since.elapsed() < Duration::from_millis(300) {
+        let now = items.stats().bytes.payload;
+        if now < held {
+            (held, since) = (now, Instant::now());
+        }
+        std::thread::yield_now();
+    }
+    let each = held as f64 / rows as f64;
+    let of_packed = each / PACKED;
+    println!(
+        "bytes: {rows} records with three fields: {each:.2} a record, {of_packed:.2} of {PACKED} packed"
+    );
+    let started = Instant::now();
+    let count = items.snapshot().count(&(Filter::eq("kind", "keyword-7") & Filter::lt("price", 500)));
+    println!("  counted {} in {:.2} ms", count.expect("a count"), started.elapsed().as_secs_f64() * 1e3);
 }
 
 fn micros(time: &Duration) -> f64 {

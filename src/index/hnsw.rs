@@ -166,6 +166,13 @@ impl HnswVersion {
                 scratch.pool.iter().take(request.k).for_each(|near| found.offer(near));
             }
             Some(admit) => {
+                if let Some(filter) = request.filter {
+                    let passes = |row: Row| filter.passes(row) && (filter.is_all || admit(row));
+                    let (ends, passes) = (request.ends, (filter, passes));
+                    let is_found = walk.thinned_beam(ef, limits, ends, passes, scratch, effort);
+                    scratch.passing.iter().take(request.k).for_each(|near| found.offer(near));
+                    return is_found;
+                }
                 if !walk.filtered_beam(ef, limits, request.ends, admit, scratch, effort) {
                     return false;
                 }

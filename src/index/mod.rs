@@ -39,6 +39,7 @@ pub(crate) use flat::Flat;
 pub(crate) use graph::{Coding, GraphOptions, QuantizedGraph};
 pub(crate) use hnsw::{Hnsw, HnswOptions};
 pub(crate) use ivf::{Ivf, IvfOptions, MAX_LISTS};
+pub(crate) use links::walked;
 pub(crate) use scratch::Scratch;
 pub(crate) use screened::Screened;
 
@@ -125,7 +126,27 @@ pub(crate) struct Request<'a> {
     pub(crate) bound: f32,
     /// Rows that may be in the answer; `None`: all. Others may be walked through.
     pub(crate) admit: Option<&'a (dyn Fn(Row) -> bool + 'a)>,
+    /// The filter that is a part of it.
+    pub(crate) filter: Option<RowFilter<'a>>,
     pub(crate) ends: Ends<'a>,
+}
+
+/// Rows that pass a filter, those included that are not visible.
+#[derive(Clone, Copy)]
+pub(crate) struct RowFilter<'a> {
+    /// As bits.
+    pub(crate) words: &'a [u64],
+    /// About this part of all rows.
+    pub(crate) share: f32,
+    /// `admit` asks for no more than these bits.
+    pub(crate) is_all: bool,
+}
+
+impl RowFilter<'_> {
+    #[inline(always)]
+    pub(crate) fn passes(&self, row: Row) -> bool {
+        self.words.get(row as usize / 64).is_some_and(|word| word & 1 << (row % 64) != 0)
+    }
 }
 
 /// Where a search ends, besides with the k nearest.

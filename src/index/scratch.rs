@@ -20,6 +20,9 @@ pub(crate) struct Scratch {
     pub(crate) pool: Pool,
     /// The admitted rows among them, under a filter.
     pub(crate) admitted: TopK,
+    /// The rows among them that pass a filter, and others on the way to them.
+    pub(crate) passing: Pool,
+    pub(crate) others: Vec<Row>,
     /// Where a graph search starts.
     pub(crate) starts: Vec<Neighbor>,
     /// The query of a search by codes.

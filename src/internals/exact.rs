@@ -73,6 +73,7 @@ impl ExactIndex {
             ef: 0,
             bound: f32::INFINITY,
             admit: None,
+            filter: None,
             ends: Ends::default(),
         };
         let points = Points { space: &self.space, vectors: self.matrix.view() };

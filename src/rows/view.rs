@@ -9,7 +9,7 @@ use super::filtered::{FilterMemory, next_view};
 use super::scored::{Bonuses, Scored};
 use super::store::RowStore;
 use crate::id::{RecordId, Row, Seq};
-use crate::index::{Effort, Ends, IndexVersion, Points, Request, Scratch, Trip};
+use crate::index::{Effort, Ends, IndexVersion, Points, Request, RowFilter, Scratch, Trip};
 use crate::lease::Lease;
 use crate::neighbor::{Neighbor, TopK};
 use crate::payload::{ExclusionSet, Filter, Payload, PayloadView, Timestamp};
@@ -113,7 +113,7 @@ impl<'a> ShardRequest<'a> {
     /// What the index is asked for.
     fn of_index(&self, admit: Option<&'a (dyn Fn(Row) -> bool + 'a)>) -> Request<'a> {
         let ShardRequest { query, k, ef, bound, ends, .. } = *self;
-        Request { query, k, ef, bound, admit, ends }
+        Request { query, k, ef, bound, admit, filter: None, ends }
     }
 }
 
@@ -339,10 +339,10 @@ impl ShardView {
     pub(super) fn walk(
         &self,
         request: &ShardRequest<'_>,
-        admit: &dyn Fn(Row) -> bool,
+        (filter, admit): (RowFilter<'_>, &dyn Fn(Row) -> bool),
         scratch: &mut ShardScratch,
     ) -> Effort {
-        let inner = request.of_index(Some(admit));
+        let inner = Request { filter: Some(filter), ..request.of_index(Some(admit)) };
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found)
     }
@@ -356,7 +356,9 @@ impl ShardView {
         scratch: &mut ShardScratch,
     ) -> Option<Effort> {
         if self.parts.index.is_exact() {
-            return Some(self.walk(request, admit, scratch));
+            let inner = request.of_index(Some(admit));
+            let points = Points { space: request.space, vectors: &self.vectors };
+            return Some(self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found));
         }
         let inner = request.of_index(Some(admit));
         let points = Points { space: request.space, vectors: &self.vectors };

@@ -24,6 +24,10 @@ use crate::stop::Stop;
 const SPARE: usize = 8;
 const SPARE_DIVISOR: usize = 2;
 
+/// Where rows are hidden, so many more are kept: one in 32 of an index may be
+/// dead before it is taken out.
+const HIDDEN_DIVISOR: usize = 8;
+
 /// Candidates that are measured at least when a search is cut short.
 const LEAST_SHOWN: usize = 16;
 
@@ -142,7 +146,7 @@ impl<'a, A: Arch> Ground<'a, A> {
         };
         let few = request.ends.stop.map_or(0, Stop::grace).max(LEAST_SHOWN);
         let rows: Vec<Row> = scratch.candidates.iter().skip(from).take(few).map(|near| near.row).collect();
-        let unlimited = Request { admit: None, ends: Ends::default(), ..*request };
+        let unlimited = Request { admit: None, filter: None, ends: Ends::default(), ..*request };
         effort.distances += flat::scan_rows(rows.into_iter(), self.points, &unlimited, scratch, found);
         Stage::Done
     }
@@ -174,6 +178,33 @@ impl<'a, A: Arch> Ground<'a, A> {
         Stage::Reranking(Rerank::new(self.points, request, STEP, scratch))
     }
 
+    /// A walk as if no row was hidden, which leaves the hidden ones out at its
+    /// end: there are few of them as a rule, those that died lately. False when
+    /// that left too little.
+    #[inline(always)]
+    fn walk_past_hidden<'b>(
+        &self,
+        (limits, kept): (Limits, usize),
+        walk: Walk<'b, Coded<'b, &'b BlockView, A>>,
+        request: &Request<'_>,
+        admit: &dyn Fn(Row) -> bool,
+        scratch: &mut Scratch,
+        effort: &mut Effort,
+    ) -> bool
+    where
+        'a: 'b,
+    {
+        let kept = kept + kept.div_ceil(HIDDEN_DIVISOR);
+        let mut step = walk.set_out(kept, limits, scratch);
+        while step != Step::End && !request.ends.are_due(effort.distances) {
+            step = walk.advance(0, step, limits, scratch, effort);
+        }
+        let Scratch { pool, candidates, .. } = scratch;
+        candidates.clear();
+        candidates.extend(pool.iter().filter(|near| admit(self.codes.row(near.row))));
+        candidates.len() >= request.k + SPARE / 2
+    }
+
     /// A walk that counts only admitted rows; none when they are so rare that
     /// looking at each of them costs less.
     #[inline(always)]
@@ -188,10 +219,25 @@ impl<'a, A: Arch> Ground<'a, A> {
         let walk = self.walk(query);
         walk.find_starts(scratch, effort);
         let (limits, kept) = self.limits(request);
-        let admit = |node: Row| admit(self.codes.row(node));
-        let is_found = walk.filtered_beam(kept, limits, request.ends, admit, scratch, effort);
+        let Some(filter) = request.filter else {
+            if self.walk_past_hidden((limits, kept), walk, request, admit, scratch, effort) {
+                return Some(self.begin_rerank(request, scratch));
+            }
+            walk.find_starts(scratch, effort);
+            let admit = |node: Row| admit(self.codes.row(node));
+            let is_found = walk.filtered_beam(kept, limits, request.ends, admit, scratch, effort);
+            scratch.candidates.clear();
+            scratch.candidates.extend_from_slice(scratch.admitted.sorted());
+            return is_found.then(|| self.begin_rerank(request, scratch));
+        };
+        let layout = &self.version.layout;
+        let passes = |node: Row| {
+            let row = layout.row(node);
+            filter.passes(row) && (filter.is_all || admit(row))
+        };
+        let is_found = walk.thinned_beam(kept, limits, request.ends, (filter, passes), scratch, effort);
         scratch.candidates.clear();
-        scratch.candidates.extend_from_slice(scratch.admitted.sorted());
+        scratch.candidates.extend(scratch.passing.iter());
         is_found.then(|| self.begin_rerank(request, scratch))
     }
 }

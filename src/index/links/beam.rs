@@ -65,7 +65,7 @@ impl Limits {
     /// Whether the walk is at its end: every candidate within the bound was
     /// expanded, `useful` in number, and `nearer` candidates are nearer than
     /// the next.
-    fn are_reached(&self, useful: usize, nearer: usize) -> bool {
+    pub(super) fn are_reached(&self, useful: usize, nearer: usize) -> bool {
         if self.exhausts {
             return 2 * nearer.saturating_sub(useful) >= self.ef;
         }
@@ -328,7 +328,7 @@ impl<M: Measure> Walk<'_, M> {
     }
 
     #[inline(always)]
-    fn start(&self, cap: usize, scratch: &mut Scratch) {
+    pub(super) fn start(&self, cap: usize, scratch: &mut Scratch) {
         let Scratch { pool, visited, starts, rows, distances, .. } = scratch;
         pool.reset(cap);
         visited.reset(self.graph.row_limit());
@@ -343,7 +343,7 @@ impl<M: Measure> Walk<'_, M> {
 
     /// Collects the links of a row that were not met before.
     #[inline(always)]
-    fn gather(&self, layer: usize, row: Row, scratch: &mut Scratch, effort: &mut Effort) {
+    pub(super) fn gather(&self, layer: usize, row: Row, scratch: &mut Scratch, effort: &mut Effort) {
         effort.hops += 1;
         let Scratch { visited, pool, .. } = scratch;
         let links = self.graph.list(layer, row);

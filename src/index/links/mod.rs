@@ -28,6 +28,7 @@ mod plan;
 mod saved;
 mod select;
 mod starts;
+mod thinned;
 mod towers;
 mod tree;
 
@@ -37,6 +38,7 @@ pub(super) use graph::Graph;
 pub(super) use laid::Laid;
 pub(super) use plan::{Change, Job, change};
 use starts::Starts;
+pub(crate) use thinned::walked;
 use towers::Towers;
 
 /// How a graph is built.

@@ -127,8 +127,15 @@ fn answers(fixture: &Fixture, version: &dyn IndexVersion, vectors: &MatrixView) 
         for admit in [None, Some(&odd as &dyn Fn(Row) -> bool)] {
             let (mut scratch, mut found) = (Scratch::default(), TopK::default());
             found.reset(10);
-            let request =
-                Request { query: &query, k: 10, ef: 50, bound: f32::INFINITY, admit, ends: Ends::default() };
+            let request = Request {
+                query: &query,
+                k: 10,
+                ef: 50,
+                bound: f32::INFINITY,
+                admit,
+                filter: None,
+                ends: Ends::default(),
+            };
             let effort = version.search(points, &request, &mut scratch, &mut found);
             let bits = found.sorted().iter().map(|near| (near.row, near.distance.to_bits()));
             answers.push((bits.collect(), effort));
@@ -188,6 +195,7 @@ fn searches_run_beside_commits(kind: Kind) {
                         ef: 50,
                         bound: f32::INFINITY,
                         admit: None,
+                        filter: None,
                         ends: Ends::default(),
                     };
                     found.reset(10);

@@ -42,6 +42,7 @@ fn assert_same(fixture: &Fixture, queries: &[Vec<f32>], what: &str) -> f64 {
                     ef: 0,
                     bound: f32::INFINITY,
                     admit,
+                    filter: None,
                     ends: Ends::default(),
                 };
                 let (found, effort) = fixture.search_in(&*version, &request);
@@ -127,8 +128,15 @@ fn rows_come_and_go_and_older_versions_stay_exact() {
     fixture.fill(0, 3_000, 1, &Sequential);
     let (old, held) = (fixture.index.version(), fixture.held.clone());
     let query = clustered(40, 20, 9, 1);
-    let request =
-        Request { query: &query, k: 20, ef: 0, bound: f32::INFINITY, admit: None, ends: Ends::default() };
+    let request = Request {
+        query: &query,
+        k: 20,
+        ef: 0,
+        bound: f32::INFINITY,
+        admit: None,
+        filter: None,
+        ends: Ends::default(),
+    };
     let before = fixture.search_in(&*old, &request).0;
     for turn in 0..5 {
         let forget: Vec<Row> = fixture.held.iter().copied().skip(turn).step_by(9).collect();
@@ -153,8 +161,15 @@ fn a_bound_from_elsewhere_loses_no_nearer_row() {
     let mut fixture = Fixture::flat(Metric::L2, 64);
     fixture.fill(0, 3_000, 1, &Sequential);
     let query = clustered(64, 20, 9, 1);
-    let open =
-        Request { query: &query, k: 20, ef: 0, bound: f32::INFINITY, admit: None, ends: Ends::default() };
+    let open = Request {
+        query: &query,
+        k: 20,
+        ef: 0,
+        bound: f32::INFINITY,
+        admit: None,
+        filter: None,
+        ends: Ends::default(),
+    };
     let version = fixture.index.version();
     let all = fixture.search_in(&*version, &open).0;
     let (some, _) = fixture.search_in(&*version, &Request { bound: all[7].distance, ..open });

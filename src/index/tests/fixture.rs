@@ -266,7 +266,15 @@ impl Fixture {
         admit: Option<&dyn Fn(Row) -> bool>,
     ) -> Vec<Row> {
         let query = self.prepared(query);
-        let request = Request { query: &query, k, ef, bound: f32::INFINITY, admit, ends: Ends::default() };
+        let request = Request {
+            query: &query,
+            k,
+            ef,
+            bound: f32::INFINITY,
+            admit,
+            filter: None,
+            ends: Ends::default(),
+        };
         let (found, _) = self.search_in(&*self.index.version(), &request);
         found.iter().map(|near| near.row).collect()
     }

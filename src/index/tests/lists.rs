@@ -79,8 +79,15 @@ fn damaged_lists_are_refused(kind: Kind) {
 fn rows_are_put_into_lists_once_there_are_enough_and_out_again_when_few_are_left(kind: Kind) {
     let mut fixture = Fixture::of(kind, Metric::L2, DIM);
     let query = fixture.prepared(&clustered(DIM, 20, 9, 9));
-    let request =
-        Request { query: &query, k: 5, ef: 3, bound: f32::INFINITY, admit: None, ends: Ends::default() };
+    let request = Request {
+        query: &query,
+        k: 5,
+        ef: 3,
+        bound: f32::INFINITY,
+        admit: None,
+        filter: None,
+        ends: Ends::default(),
+    };
     let hops = |fixture: &Fixture| fixture.search_in(&*fixture.index.version(), &request).1.hops;
     let lists = if options(kind).nlist == Some(1) { 1 } else { 3 };
     fixture.fill(0, 1_000, 1, &Threads(2));

@@ -61,8 +61,15 @@ fn assert_exact(fixture: &Fixture, what: &str) -> f64 {
         let query = fixture.prepared(&clustered(DIM, 20, 9, at));
         for k in [1, 10, 60] {
             for admit in [None, Some(&some as &dyn Fn(Row) -> bool)] {
-                let request =
-                    Request { query: &query, k, ef: 0, bound: f32::INFINITY, admit, ends: Ends::default() };
+                let request = Request {
+                    query: &query,
+                    k,
+                    ef: 0,
+                    bound: f32::INFINITY,
+                    admit,
+                    filter: None,
+                    ends: Ends::default(),
+                };
                 let mut top = TopK::default();
                 top.reset(k);
                 for row in fixture.held.iter().filter(|row| admit.is_none_or(|admit| admit(**row))) {
@@ -123,8 +130,15 @@ fn there_are_no_codes_before_they_are_wanted_and_none_for_few_rows() {
     let mut fixture = fixture(Kind::Hnsw, Metric::L2);
     fixture.fill(0, 2_500, 1, &Threads(2));
     let query = fixture.prepared(&clustered(DIM, 20, 9, 1));
-    let request =
-        Request { query: &query, k: 5, ef: 0, bound: f32::INFINITY, admit: None, ends: Ends::default() };
+    let request = Request {
+        query: &query,
+        k: 5,
+        ef: 0,
+        bound: f32::INFINITY,
+        admit: None,
+        filter: None,
+        ends: Ends::default(),
+    };
     assert!(!keep_up(&mut fixture));
     assert!(exactly(&fixture, &*fixture.index.version(), &request).is_none());
     let lean = fixture.index.bytes();
@@ -146,8 +160,15 @@ fn an_older_version_stays_exact_while_its_rows_are_replaced() {
     fixture.index.want_exact();
     while keep_up(&mut fixture) {}
     let query = fixture.prepared(&clustered(DIM, 20, 9, 1));
-    let request =
-        Request { query: &query, k: 20, ef: 0, bound: f32::INFINITY, admit: None, ends: Ends::default() };
+    let request = Request {
+        query: &query,
+        k: 20,
+        ef: 0,
+        bound: f32::INFINITY,
+        admit: None,
+        filter: None,
+        ends: Ends::default(),
+    };
     let (old, vectors) = (fixture.index.version(), fixture.matrix.view().clone());
     let before = exactly(&fixture, &*old, &request).unwrap().0;
     let rows: Vec<Row> = before.iter().map(|near| near.row).collect();

@@ -77,6 +77,7 @@ fn a_bound_from_elsewhere_saves_work_and_loses_no_near_row(kind: Kind) {
             ef: 100,
             bound: f32::INFINITY,
             admit: None,
+            filter: None,
             ends: Ends::default(),
         };
         let (all, effort) = fixture.search_in(&*version, &open);
@@ -123,6 +124,7 @@ fn distances_are_exact_and_ascend(kind: Kind) {
                 ef: 40,
                 bound: f32::INFINITY,
                 admit: None,
+                filter: None,
                 ends: Ends::default(),
             };
             let (found, _) = fixture.search_in(&*version, &request);
