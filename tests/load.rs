@@ -235,6 +235,7 @@ fn small(data: &Data, way: Way) -> UnderLoad<'_> {
         judge_every: 10,
         watch_every: 3,
         batch: 10,
+        selectivity: 0.05,
     };
     UnderLoad { engine, items, data, asking, judge: Judge::new() }
 }
@@ -245,7 +246,9 @@ fn vecino_under_a_mixed_load_answers_rightly_in_both_ways() {
     let data = Data::generated(2_000, 16, 50, 4);
     for way in [Way::Caller, Way::Workers] {
         let target = small(&data, way);
-        let mix = Mix::parse("search=80,insert=6,upsert=6,delete=6,batch=1,page=1").unwrap();
+        let mix =
+            Mix::parse("search=60,filtered=15,insert=6,upsert=6,update=4,lapse=2,delete=6,batch=1,page=1")
+                .unwrap();
         let feed = FeedSettings { mix, ..settings(Arrivals::Poisson { rate: 1_000.0 }, 1_500) };
         let outcome = run(&scenario(feed, 2), &target, Some(&target.judge), &mut |_| {}).unwrap();
         let report = outcome.report;
@@ -276,7 +279,8 @@ fn a_soak_finds_nothing_wrong_and_checks_every_answer() {
     std::fs::create_dir_all(&folder).unwrap();
     let (items, over) = (target.items.clone(), AtomicBool::new(false));
     let soak = Soak { items: &items, data: &data, folder: folder.clone(), seed: 3 };
-    let mix = Mix::parse("search=70,upsert=12,insert=8,delete=8,batch=1,page=1").unwrap();
+    let mix = Mix::parse("search=55,filtered=10,upsert=12,insert=8,update=4,lapse=2,delete=8,batch=1,page=1")
+        .unwrap();
     let feed = FeedSettings { mix, ..settings(Arrivals::Closed { clients: 2 }, 3_000) };
     let (report, soaked) = std::thread::scope(|scope| {
         let watcher = scope.spawn(|| soak.run(&over));
@@ -286,7 +290,7 @@ fn a_soak_finds_nothing_wrong_and_checks_every_answer() {
     });
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!((report.faults(), soaked.faults), (Vec::new(), Vec::<String>::new()));
-    let searches = report.operation("search").unwrap().done;
+    let searches: u64 = ["search", "filtered"].map(|name| report.operation(name).unwrap().done).iter().sum();
     assert_eq!(report.totals.judged, searches, "every answer was judged");
     assert!(searches > 200 && soaked.compared > 10 && soaked.checkpoints > 1 && soaked.verified > 2);
     assert!(report.totals.recall.unwrap() > 0.9);

@@ -250,6 +250,7 @@ fn overloaded(data: &Data) -> UnderLoad<'_> {
         judge_every: 500,
         watch_every: 0,
         batch: 10,
+        selectivity: 0.1,
     };
     UnderLoad { engine, items, data, asking, judge: Judge::new() }
 }

@@ -42,10 +42,12 @@ What is loaded:
 What comes:
   --arrivals A     constant:R poisson:R ramp:R-R bursts:R,PEAK,EVERY,SECONDS closed:CLIENTS
                                                                     [poisson:2000]
-  --mix M          weights of search, insert, upsert, delete, batch, page
+  --mix M          weights of search, filtered (a search), insert, upsert, update (of a
+                   payload), lapse (a record that expires in a second), delete, batch, page
                                                     [search=90,upsert=5,insert=2.5,delete=2.5]
   --keys K         records that upserts replace: uniform, zipf:S    [zipf:0.99]
   --queries Q      queries that searches ask: uniform, zipf:S       [uniform]
+  --selectivity F  part of the records that filters let pass       [0.1]
   --batch N        records of a batch                               [100]
   --k K            hits of a search                                 [10]
   --ef N           breadth of a search; --target-recall R instead   [the collection's]
@@ -128,6 +130,7 @@ pub(super) struct Arguments {
     pub(super) in_flight: usize,
     pub(super) useful_within: Option<Duration>,
     pub(super) seed: u64,
+    pub(super) selectivity: f64,
     pub(super) judge_every: u64,
     pub(super) watch_every: u64,
     pub(super) rates: Vec<f64>,
@@ -170,6 +173,7 @@ impl Arguments {
             in_flight: 1_000,
             useful_within: None,
             seed: 1,
+            selectivity: 0.1,
             judge_every: 50,
             watch_every: 10,
             rates: vec![500.0, 1_000.0, 2_000.0, 4_000.0],
@@ -250,6 +254,7 @@ impl Arguments {
             "threads" => self.threads = number::<usize>(name, value)?.max(1),
             "in-flight" => self.in_flight = number::<usize>(name, value)?.max(1),
             "seed" => self.seed = number(name, value)?,
+            "selectivity" => self.selectivity = number::<f64>(name, value)?.clamp(0.0, 1.0),
             "judge-every" => self.judge_every = number(name, value)?,
             "watch-every" => self.watch_every = number(name, value)?,
             "p99" => self.p99_ms = number(name, value)?,

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use vecino::{Collection, CollectionConfig, Engine, IndexSpec, Record};
+use vecino::{Collection, CollectionConfig, Engine, IndexSpec};
 
 use super::arguments::{Arguments, Index, Loaded};
 use super::load::Result;
 use super::load::check::Judge;
-use super::load::collection::{Asking, UnderLoad, Way};
+use super::load::collection::{Asking, UnderLoad, Way, record};
 use super::load::data::Data;
 use super::load::feed::FeedSettings;
 use super::load::run::Scenario;
@@ -69,6 +69,7 @@ pub(super) fn empty<'d>(arguments: &Arguments, data: &'d Data) -> Result<UnderLo
         judge_every: arguments.judge_every,
         watch_every: arguments.watch_every,
         batch: arguments.batch,
+        selectivity: arguments.selectivity,
     };
     Ok(UnderLoad { engine, items, data, asking, judge: Judge::new() })
 }
@@ -80,7 +81,7 @@ pub(super) fn fill(items: &Collection, data: &Data, keys: std::ops::Range<u64>) 
     while first < keys.end {
         let end = keys.end.min(first + FILL);
         // The last wait is for all of them.
-        let write = patient.upsert_batch((first..end).map(|key| Record::new(key, data.row(key))))?;
+        let write = patient.upsert_batch((first..end).map(|key| record(key, data.row(key))))?;
         if end == keys.end {
             write.wait()?;
         }
@@ -108,6 +109,7 @@ pub(super) fn scenario(arguments: &Arguments, data: &Data) -> Scenario {
         if arguments.published { "what is published" } else { "all writes before" }.to_owned(),
     );
     note("batch", arguments.batch.to_string());
+    note("filters let pass", format!("{} %", arguments.selectivity * 100.0));
     Scenario {
         title: arguments.title.clone().unwrap_or_else(|| "vecino under load".to_owned()),
         feed: FeedSettings {

@@ -12,7 +12,8 @@ use super::{measure_loaded, output, setup};
 
 /// Runs a soak; an error when anything was wrong.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    let mix = Mix::parse("search=70,upsert=12,insert=8,delete=8,batch=1,page=1").ok_or("the mix")?;
+    let mix = Mix::parse("search=55,filtered=10,upsert=12,insert=8,update=4,lapse=2,delete=8,batch=1,page=1")
+        .ok_or("the mix")?;
     let arguments = Arguments {
         target: Loaded::Caller,
         judge_every: 1,

@@ -50,11 +50,12 @@ impl Snapshot {
     /// of it then.
     pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<u64, FileError> {
         let (disk, file) = around(path.as_ref())?;
-        let published = self.published();
-        checkpoint::write(&disk, &file, published, &published.context.config, &AtomicBool::new(false))
+        let config = &self.published().context.config;
+        checkpoint::write(&disk, &file, self.sight(), config, &AtomicBool::new(false))
     }
 
-    /// Reads a checkpoint as a snapshot of its own, without an engine.
+    /// Reads a checkpoint as a snapshot of its own, without an engine. It shows
+    /// what the snapshot showed that it was made of, also what has expired since.
     ///
     /// # Errors
     /// [`FileError`] when the file cannot be read or is damaged.
@@ -70,7 +71,7 @@ impl Snapshot {
             Box::new(Alone),
             Box::new(Alone),
         );
-        Ok(Snapshot::new(Arc::new(published)))
+        Ok(Snapshot::at(Arc::new(published), meta.now))
     }
 }
 
@@ -178,6 +179,7 @@ impl Engine {
                 });
             }
         }
+        collection.begin_sweeping()?;
         collections.insert(name, collection.clone());
         Ok(collection)
     }

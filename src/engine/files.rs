@@ -97,7 +97,7 @@ impl Files {
             .with(|folder| Ok::<_, CheckpointError>((Arc::clone(folder.storage()), folder.next_number())))?;
         let file = checkpoint::name(collection, number);
         let config = &published.context.config;
-        let bytes = checkpoint::write(storage.as_ref(), &file, &published, config, &self.ending)?;
+        let bytes = checkpoint::write(storage.as_ref(), &file, published.sight(), config, &self.ending)?;
         let at = CheckpointAt { number, seq: published.seq };
         debug!(collection = published.context.name, seq = at.seq.0, bytes, "checkpoint");
         self.with(|folder| Ok::<_, CheckpointError>(folder.checkpointed(collection, at)?))?;

@@ -125,7 +125,9 @@ impl Engine {
                 if let Some(files) = core.files() {
                     files.create::<CollectionError>(blueprint.id.0, name, config.encode())?;
                 }
-                Ok(place.insert(self.install(blueprint)?).clone())
+                let collection = self.install(blueprint)?;
+                collection.begin_sweeping()?;
+                Ok(place.insert(collection).clone())
             }
         }
     }
@@ -135,7 +137,6 @@ impl Engine {
         let (core, id) = (&self.owner.core, blueprint.id.0);
         let collection = Collection::create(core, blueprint)?;
         core.files().into_iter().for_each(|files| files.register(id, &collection.shared.cell, 0));
-        collection.begin_sweeping()?;
         Ok(collection)
     }
 

@@ -15,7 +15,7 @@ use crate::id::Generation;
 use crate::persist::{Memory, checkpoint};
 use crate::rows::ShardView;
 use crate::shard::{CollectionId, Keep, Rebuilder, ShardState};
-use crate::snapshot::{Context, Published};
+use crate::snapshot::{Context, Published, Sight};
 
 /// The name of the file, which nobody sees.
 const FILE: &str = "shard";
@@ -37,8 +37,14 @@ impl Rebuilder for FromView {
             context: Arc::clone(&self.context),
         };
         let memory = Memory::default();
-        checkpoint::write(&memory, FILE, &published, &self.context.config, &AtomicBool::new(false))
-            .map_err(|fault| fault.to_string())?;
+        checkpoint::write(
+            &memory,
+            FILE,
+            Sight::of_all(&published),
+            &self.context.config,
+            &AtomicBool::new(false),
+        )
+        .map_err(|fault| fault.to_string())?;
         let mut blueprint = Blueprint::empty(self.id, &self.context.name, self.config, 1);
         blueprint.directory = Arc::clone(&self.context.directory);
         let source = Source { storage: &memory, file: FILE, repair: false };

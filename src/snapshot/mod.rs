@@ -81,6 +81,11 @@ impl Snapshot {
         Snapshot { published, now }
     }
 
+    /// As it was looked at then.
+    pub(crate) fn at(published: Arc<Published>, now: Timestamp) -> Snapshot {
+        Snapshot { published, now }
+    }
+
     pub(crate) fn sight(&self) -> Sight<'_> {
         Sight::at(&self.published, self.now)
     }

@@ -1,18 +1,36 @@
 //! vecino under load: on the calling thread, or through the workers.
 
+use std::time::Duration;
+
 use vecino::{
-    Answer, Collection, Engine, Page, Query, Record, SearchError, SearchParams, Seq, Snapshot, Write,
-    WriteError,
+    Answer, Collection, Completeness, Engine, Filter, Page, Payload, Query, Record, SearchError,
+    SearchParams, Seq, Snapshot, Write, WriteError,
 };
 
 use super::check::{Judge, Sample};
 use super::data::Data;
 use super::feed::Request;
 use super::mix::Operation;
+use super::rng::mixed;
 use super::target::{Call, Gauges, Later, Outcome, Prepared, Reply, Target};
 
 /// Records of a page.
 const PAGE: usize = 100;
+
+/// The field that filters ask for: a number below `GROUPS`.
+const FIELD: &str = "group";
+const GROUPS: u64 = 10_000;
+
+/// The field that updates change.
+const UPDATED: &str = "seen";
+
+/// How long a record lives that expires.
+const LAPSE: Duration = Duration::from_secs(1);
+
+/// The record of a key. Its group does not follow from where its vector is.
+pub(crate) fn record(key: u64, vector: &[f32]) -> Record {
+    Record::new(key, vector).with(FIELD, (mixed(key) % GROUPS) as i64)
+}
 
 /// Which of the ways to read and write is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +56,8 @@ pub(crate) struct Asking {
     pub(crate) watch_every: u64,
     /// Records of a batch.
     pub(crate) batch: u64,
+    /// The part of the records that filters let pass.
+    pub(crate) selectivity: f64,
 }
 
 /// A collection of an engine.
@@ -50,8 +70,14 @@ pub(crate) struct UnderLoad<'d> {
 }
 
 impl UnderLoad<'_> {
-    fn query(&self, number: u64) -> Query<'_> {
-        let query = Query::new(self.data.query(number)).top(self.asking.k);
+    fn query(&self, request: Request) -> Query<'_> {
+        let query = Query::new(self.data.query(request.query)).top(self.asking.k);
+        let query = match request.operation {
+            Operation::Filtered => {
+                query.filter(Filter::lt(FIELD, (self.asking.selectivity * GROUPS as f64) as i64))
+            }
+            _ => query,
+        };
         self.asking.params.map_or(query.clone(), |params| query.params(params))
     }
 
@@ -60,7 +86,7 @@ impl UnderLoad<'_> {
     }
 
     fn search(&self, request: Request) -> Outcome {
-        let query = self.query(request.query);
+        let query = self.query(request);
         if !self.is_judged(request) {
             return self.searched(&self.items.search(&query), None);
         }
@@ -73,7 +99,7 @@ impl UnderLoad<'_> {
     }
 
     async fn search_by_workers(&self, request: Request) -> Outcome {
-        let mut query = self.query(request.query);
+        let mut query = self.query(request);
         if self.asking.published_is_enough {
             query = query.at_least(Seq(0));
         }
@@ -92,6 +118,11 @@ impl UnderLoad<'_> {
 
     fn searched(&self, answer: &Result<Answer, SearchError>, snapshot: Option<&Snapshot>) -> Outcome {
         match answer {
+            // All that pass: never silently short.
+            Ok(answer) if answer.stats().filter.is_some() => {
+                let is_whole = answer.completeness() == Completeness::Complete;
+                if is_whole == (answer.len() == self.asking.k) { Outcome::Done } else { Outcome::Short }
+            }
             Ok(answer) if answer.len() < self.asking.k => {
                 let rows = snapshot.map_or_else(|| self.items.len(), Snapshot::len);
                 if answer.len() < rows.min(self.asking.k) { Outcome::Short } else { Outcome::Done }
@@ -136,6 +167,11 @@ impl UnderLoad<'_> {
         self.written(request, write)
     }
 
+    fn update(&self, request: Request) -> Reply<'_> {
+        let payload = Payload::new().with(UPDATED, request.number as i64);
+        self.written(request, self.items.merge_payload(request.key, payload))
+    }
+
     async fn write_by_workers(&self, prepared: Prepared) -> Reply<'_> {
         let Prepared { request, mut records } = prepared;
         let write = match (request.operation, records.pop()) {
@@ -159,11 +195,19 @@ impl Target for UnderLoad<'_> {
     }
 
     fn prepare(&self, request: Request) -> Prepared {
-        let record = |at: u64| Record::new(request.key + at, self.data.row(request.row.wrapping_add(at)));
+        let record = |at: u64| record(request.key + at, self.data.row(request.row.wrapping_add(at)));
+        // Of ids of their own: nobody else writes them.
+        let lapsing =
+            || Record::new(format!("lapse-{}", request.number), self.data.row(request.row)).ttl(LAPSE);
         let records = match request.operation {
             Operation::Insert | Operation::Upsert => vec![record(0)],
             Operation::Batch => (0..self.asking.batch).map(record).collect(),
-            Operation::Search | Operation::Delete | Operation::Page => Vec::new(),
+            Operation::Lapse => vec![lapsing()],
+            Operation::Search
+            | Operation::Filtered
+            | Operation::Delete
+            | Operation::Update
+            | Operation::Page => Vec::new(),
         };
         Prepared { request, records }
     }
@@ -171,11 +215,12 @@ impl Target for UnderLoad<'_> {
     fn call(&self, prepared: Prepared) -> Call<'_> {
         let request = prepared.request;
         match (request.operation, self.asking.way) {
-            (Operation::Search, Way::Caller) => Call::Now(self.search(request).into()),
-            (Operation::Search, Way::Workers) => {
+            (Operation::Search | Operation::Filtered, Way::Caller) => Call::Now(self.search(request).into()),
+            (Operation::Search | Operation::Filtered, Way::Workers) => {
                 Call::Later(Box::pin(async move { self.search_by_workers(request).await.into() }))
             }
             (Operation::Page, _) => Call::Now(self.page(request).into()),
+            (Operation::Update, _) => Call::Now(self.update(request)),
             (_, Way::Caller) => Call::Now(self.write(prepared)),
             (_, Way::Workers) => Call::Later(Box::pin(self.write_by_workers(prepared))),
         }

@@ -171,12 +171,12 @@ impl Inner {
         };
         self.numbered += 1;
         match operation {
-            Operation::Search => {
+            Operation::Search | Operation::Filtered => {
                 request.query = settings.queries.draw(&mut self.rng, settings.query_count);
             }
             Operation::Insert => self.newest += 1,
             Operation::Batch => self.newest += settings.batch,
-            Operation::Upsert => {
+            Operation::Upsert | Operation::Update => {
                 request.key = self.newest.saturating_sub(1 + settings.keys.draw(&mut self.rng, live));
                 request.row = self.rng.next();
             }
@@ -185,7 +185,7 @@ impl Inner {
                 request.key = self.oldest;
                 self.oldest += 1;
             }
-            Operation::Delete | Operation::Page => {
+            Operation::Delete | Operation::Page | Operation::Lapse => {
                 request.key = self.rng.next();
             }
         }

@@ -2,8 +2,8 @@
 
 use super::rng::Rng;
 
-/// What a request does. To add one (a filtered search, an update of a
-/// payload): a variant here, its name in `ALL`, and an arm in each target.
+/// What a request does. To add one: a variant here, its name in `ALL`, and an
+/// arm in each target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// The k nearest to a query vector.
@@ -18,10 +18,16 @@ pub(crate) enum Operation {
     Batch,
     /// A snapshot is pinned and a page of it read.
     Page,
+    /// The k nearest of the records that pass a filter.
+    Filtered,
+    /// Another payload for a record, its vector stays.
+    Update,
+    /// A record that expires soon.
+    Lapse,
 }
 
 impl Operation {
-    pub(crate) const COUNT: usize = 6;
+    pub(crate) const COUNT: usize = 9;
 
     pub(crate) const ALL: [(Operation, &'static str); Operation::COUNT] = [
         (Operation::Search, "search"),
@@ -30,6 +36,9 @@ impl Operation {
         (Operation::Delete, "delete"),
         (Operation::Batch, "batch"),
         (Operation::Page, "page"),
+        (Operation::Filtered, "filtered"),
+        (Operation::Update, "update"),
+        (Operation::Lapse, "lapse"),
     ];
 
     pub(crate) fn name(self) -> &'static str {

@@ -5,7 +5,7 @@ use super::{BIRTHS, DEAD, FREE, INDEX, LIVE, META, Meta, PAYLOADS, ROWS, VECTORS
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Malformed, decode_id};
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
-use crate::payload::{Payload, decode_fields};
+use crate::payload::{BEFORE_ALL, Payload, Timestamp, decode_fields};
 use crate::persist::fault::{FileError, Operation, damaged};
 use crate::persist::recover::GivenUp;
 use crate::persist::storage::Storage;
@@ -299,7 +299,9 @@ fn decode_meta(content: &[u8]) -> Result<Meta, Malformed> {
     let config = input.bytes()?.to_vec();
     let (seq, dimension, shards) = (Seq(input.u64()?), input.size()?, input.size()?);
     input.check((1..=SHARDS_MOST).contains(&shards), "there is no such number of shards")?;
-    input.end().map(|()| Meta { name, config, seq, dimension, shards })
+    // Files of versions before 3 hold nothing that expires.
+    let now = if input.rest() > 0 { Timestamp(input.u64()?.cast_signed()) } else { BEFORE_ALL };
+    input.end().map(|()| Meta { name, config, seq, dimension, shards, now })
 }
 
 impl LoadedShard {

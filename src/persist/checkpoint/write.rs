@@ -7,11 +7,11 @@ use super::{BIRTHS, DEAD, DRAFT, FORMAT, FREE, INDEX, LIVE, META, PAYLOADS, ROWS
 use crate::bits::RowSet;
 use crate::codec::{Encoder, encode_id};
 use crate::id::{Row, Seq};
-use crate::payload::encode_payload;
+use crate::payload::{Timestamp, encode_payload};
 use crate::persist::fault::{FileError, Operation, failed};
 use crate::persist::storage::Storage;
 use crate::rows::ShardView;
-use crate::snapshot::Published;
+use crate::snapshot::{Published, Sight};
 
 /// What stands in a checkpoint beside the rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) struct Meta {
     pub(crate) seq: Seq,
     pub(crate) dimension: usize,
     pub(crate) shards: usize,
+    /// The time at which it was looked at: what had expired by then was not seen.
+    pub(crate) now: Timestamp,
 }
 
 /// Writes a snapshot into a file; gives its length. The file has its name once
@@ -29,12 +31,12 @@ pub(crate) struct Meta {
 pub(crate) fn write(
     storage: &dyn Storage,
     file: &str,
-    published: &Published,
+    sight: Sight<'_>,
     config: &[u8],
     cancelled: &AtomicBool,
 ) -> Result<u64, FileError> {
     let draft = format!("{file}{DRAFT}");
-    let written = write_draft(storage, &draft, published, config, cancelled).inspect_err(|_| {
+    let written = write_draft(storage, &draft, sight, config, cancelled).inspect_err(|_| {
         // Half a file is of no use to anybody, and may be what fills the disk.
         let _ = storage.remove(&draft);
     })?;
@@ -46,10 +48,11 @@ pub(crate) fn write(
 fn write_draft(
     storage: &dyn Storage,
     draft: &str,
-    published: &Published,
+    sight: Sight<'_>,
     config: &[u8],
     cancelled: &AtomicBool,
 ) -> Result<u64, FileError> {
+    let published = sight.state();
     let mut out = SectionWriter::create(storage, draft, FORMAT, cancelled)?;
     let mut meta = Encoder::default();
     meta.bytes(published.context.name.as_bytes());
@@ -57,6 +60,7 @@ fn write_draft(
     meta.u64(published.seq.0);
     meta.size(published.context.space.dim());
     meta.size(published.shards.len());
+    meta.u64(sight.now.0.cast_unsigned());
     out.whole(META, 0, meta.as_slice())?;
     for (number, shard) in published.shards.iter().enumerate() {
         write_shard(&mut out, number as u32, shard, published)?;

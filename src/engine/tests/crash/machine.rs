@@ -247,7 +247,7 @@ impl Machine {
         let (storage, number) = (Arc::clone(self.folder.storage()), self.folder.next_number());
         let config = &published.context.config;
         let file = checkpoint::name(id, number);
-        checkpoint::write(storage.as_ref(), &file, &published, config, &AtomicBool::new(false))?;
+        checkpoint::write(storage.as_ref(), &file, published.sight(), config, &AtomicBool::new(false))?;
         self.folder.checkpointed(id, CheckpointAt { number, seq: published.seq })?;
         self.folder.release(&mut self.closed)
     }
