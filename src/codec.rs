@@ -204,6 +204,9 @@ pub(crate) fn decode_id(input: &mut Decoder<'_>) -> Result<RecordId, Malformed> 
 }
 
 #[cfg(test)]
+pub(crate) mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

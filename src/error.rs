@@ -204,6 +204,25 @@ pub enum ParamsError {
     Within,
 }
 
+/// Whose memory budget it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BudgetScope {
+    /// The collection's: [`CollectionConfig::memory_budget`](crate::CollectionConfig::memory_budget).
+    Collection,
+    /// The engine's: [`EngineBuilder::memory_budget`](crate::EngineBuilder::memory_budget).
+    Engine,
+}
+
+impl std::fmt::Display for BudgetScope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            BudgetScope::Collection => "collection",
+            BudgetScope::Engine => "engine",
+        })
+    }
+}
+
 /// Why a write was not accepted. Nothing of it happened.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -253,6 +272,24 @@ pub enum WriteError {
         /// Requests that its mailbox takes at present: fewer than its setting while
         /// writes take long, or while those that wait hold all its bytes.
         capacity: usize,
+        /// How long the call waited.
+        waited: Duration,
+    },
+    /// It would take more memory than a budget has left, and the handle's
+    /// [`Backpressure`](crate::Backpressure) says not to wait (any longer), or
+    /// the write is larger than the whole budget.
+    #[error(
+        "{needed} bytes do not fit the {scope}'s memory budget of {budget}, of which {used} are used, after {waited:?}"
+    )]
+    Budget {
+        /// Whose budget it is.
+        scope: BudgetScope,
+        /// Bytes that it allows.
+        budget: usize,
+        /// Bytes that are used or promised to writes that were accepted.
+        used: usize,
+        /// Bytes that the write would take beyond.
+        needed: usize,
         /// How long the call waited.
         waited: Duration,
     },

@@ -120,13 +120,14 @@ pub mod operating {}
 pub use clock::{Clock, ManualClock};
 pub use durability::Durability;
 pub use engine::{
-    AutoConfig, Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder, EngineStats,
-    FlatConfig, GraphConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage, Outcome, PqConfig, Quantization,
-    Recovery, ShardStats, TargetChoice, TargetStats, TuningStats, VectorBytes, Write,
+    AutoConfig, BudgetStats, Bytes, Collection, CollectionConfig, CollectionStats, Engine, EngineBuilder,
+    EngineStats, FlatConfig, GraphConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage, Outcome, PqConfig,
+    Quantization, Recovery, ShardStats, TargetChoice, TargetStats, TuningStats, VectorBytes, Write,
 };
 pub use error::{
-    BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError, OpenError,
-    Operation, ParamsError, ReadError, ReindexError, SearchError, SpecError, WaitError, WriteError,
+    BudgetScope, BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError,
+    OpenError, Operation, ParamsError, ReadError, ReindexError, SearchError, SpecError, WaitError,
+    WriteError,
 };
 pub use id::{Generation, RecordId, Seq};
 pub use metric::Metric;

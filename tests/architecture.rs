@@ -42,7 +42,7 @@ const HOMES: &[(&str, Home)] = &[
     ("crossbeam_channel", Home::Paths(&["src/shard/mailbox.rs"])),
     ("crossbeam_utils", Home::Anywhere),
     ("dashmap", Home::Paths(&["src/coordinator/directory.rs"])),
-    ("event_listener", Home::Paths(&["src/shard/places.rs"])),
+    ("event_listener", Home::Paths(&["src/shard/places.rs", "src/shard/budget.rs"])),
     ("loom", Home::Paths(&["src/lease.rs", "src/memory/words.rs", "src/index/cow"])),
     ("flume", Home::Paths(&["src/shard/mailbox.rs"])),
     ("rayon", Home::Paths(&["src/coordinator/pool.rs"])),
@@ -54,8 +54,16 @@ const HOMES: &[(&str, Home)] = &[
     ("std::alloc", Home::Paths(&["src/memory/"])),
     ("std::arch", Home::Paths(&["src/kernel/"])),
     ("core::arch", Home::Paths(&["src/kernel/"])),
-    // In tests: where files may be, and how long the crash tests run.
-    ("std::env", Home::Paths(&["src/kernel/isa.rs", "src/persist/storage/disk.rs", "src/engine/tests/"])),
+    // In tests: where files may be, and how long crash tests and fuzzing run.
+    (
+        "std::env",
+        Home::Paths(&[
+            "src/kernel/isa.rs",
+            "src/persist/storage/disk.rs",
+            "src/engine/tests/",
+            "src/codec/fuzz.rs",
+        ]),
+    ),
     ("thread_local", Home::Paths(&["src/snapshot/", "src/stats.rs"])),
 ];
 

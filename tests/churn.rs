@@ -30,10 +30,15 @@ const K: usize = 10;
 /// Records that are found by a search of this breadth: recall is compared.
 const EF: usize = 32;
 
-/// Records of a small test: room is made for 2,048 rows, for those that wait to
-/// be unlinked as well. (The first page doubles when it is full: a collection
-/// that holds just less than a power of two may have twice the room of a fresh one.)
+/// Records of a small test.
 const FEW: usize = 1_500;
+
+/// Bytes in a hundred of those of a fresh collection, at most. Some 250 places of
+/// dead rows are not free yet, whatever the number of records: of few records
+/// that is a sixth.
+fn most(records: usize) -> usize {
+    if records < 3_000 { 120 } else { 115 }
+}
 
 /// A shard looks for memory to give back when it has nothing to do for 10 ms.
 const A_MOMENT: Duration = Duration::from_millis(200);
@@ -111,7 +116,7 @@ impl Bench {
         for step in ["as they are", "put in order"] {
             let (old, new) = (self.recall(77), fresh.recall(77));
             let least = fresh.bytes(0, A_MOMENT);
-            let bytes = self.bytes(least.total() * 115 / 100, SETTLED_WITHIN);
+            let bytes = self.bytes(least.total() * most(vectors.len()) / 100, SETTLED_WITHIN);
             eprintln!(
                 "{what}, {step}: recall {old:.4} and {new:.4} fresh, {} and {} bytes fresh, {bytes:?} and {least:?}",
                 bytes.total(),
@@ -119,7 +124,7 @@ impl Bench {
             );
             assert!(old >= new - 0.005, "{what}, {step}: recall {old}, of a fresh collection {new}");
             assert!(
-                bytes.total() * 100 <= least.total() * 115,
+                bytes.total() * 100 <= least.total() * most(vectors.len()),
                 "{what}, {step}: {bytes:?}, of a fresh collection {least:?}"
             );
             self.items.optimize().unwrap();

@@ -80,7 +80,8 @@ impl Broom {
         let sent = admission.admit(&shards, Durability::Applied, |seq| {
             for (shard, permit) in shards.iter().zip(permits) {
                 let mutations = vec![Mutation::Sweep { now, most: SLICE }];
-                let command = WriteCommand::Write { collection, seq, mutations, log, verdict: None };
+                let command =
+                    WriteCommand::Write { collection, seq, mutations, log, verdict: None, grant: None };
                 writes[*shard].send(permit, command).map_err(|_| *shard)?;
             }
             Ok::<(), usize>(())

@@ -13,7 +13,9 @@ use crate::rows::Directory;
 #[derive(Debug)]
 enum Rows {
     One(Row),
-    Many(VecDeque<Row>),
+    // In a box: every entry of the map is as large as the largest kind.
+    #[allow(clippy::box_collection, reason = "entries of one row are half as large")]
+    Many(Box<VecDeque<Row>>),
 }
 
 impl Rows {
@@ -24,9 +26,17 @@ impl Rows {
         }
     }
 
+    /// Bytes beside the entry.
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Rows::One(_) => 0,
+            Rows::Many(rows) => size_of::<VecDeque<Row>>() + rows.capacity() * size_of::<Row>(),
+        }
+    }
+
     fn push(&mut self, row: Row) {
         match self {
-            Rows::One(before) => *self = Rows::Many(VecDeque::from([row, *before])),
+            Rows::One(before) => *self = Rows::Many(Box::new(VecDeque::from([row, *before]))),
             Rows::Many(rows) => rows.push_front(row),
         }
     }
@@ -48,9 +58,16 @@ impl Rows {
     }
 }
 
-/// Buckets and control bytes of a hash map hold an entry in this many bytes,
-/// at the average load of 2/3.
-const BYTES_PER_ENTRY: usize = (size_of::<(RecordId, Rows)>() + 1) * 3 / 2;
+/// A bucket of a hash map and its control byte.
+const BUCKET_BYTES: usize = size_of::<(RecordId, Rows)>() + 1;
+
+/// Bytes of an entry when the map has just grown: seven eighths of the buckets
+/// were taken, and now there are twice as many.
+pub(crate) const ENTRY_BYTES_MOST: usize = BUCKET_BYTES * 16 / 7;
+
+/// The map is measured again when its entries have changed by one in so many:
+/// that locks each of its stripes for a moment.
+const MEASURE_DIVISOR: usize = 64;
 
 /// The map shrinks when it holds less than one in so many of what it once held.
 const SPARSE: usize = 4;
@@ -62,7 +79,11 @@ pub(crate) struct IdDirectory {
     entries: AtomicUsize,
     /// The most entries since memory was last given back.
     most: AtomicUsize,
-    text_bytes: AtomicUsize,
+    /// Of texts of ids, and of the rows of ids that have several.
+    heap_bytes: AtomicUsize,
+    /// Entries when the map was last measured, and the bytes that it had.
+    measured_entries: AtomicUsize,
+    measured_bytes: AtomicUsize,
 }
 
 impl Directory for IdDirectory {
@@ -76,9 +97,14 @@ impl Directory for IdDirectory {
 
     fn push(&self, id: RecordId, row: Row) {
         match self.rows.entry(id) {
-            Entry::Occupied(mut listed) => listed.get_mut().push(row),
+            Entry::Occupied(mut listed) => {
+                let rows = listed.get_mut();
+                let before = rows.heap_bytes();
+                rows.push(row);
+                self.heap_bytes.fetch_add(rows.heap_bytes() - before, Ordering::Relaxed);
+            }
             Entry::Vacant(place) => {
-                self.text_bytes.fetch_add(place.key().heap_bytes(), Ordering::Relaxed);
+                self.heap_bytes.fetch_add(place.key().heap_bytes(), Ordering::Relaxed);
                 let entries = self.entries.fetch_add(1, Ordering::Relaxed) + 1;
                 self.most.fetch_max(entries, Ordering::Relaxed);
                 place.insert(Rows::One(row));
@@ -88,11 +114,13 @@ impl Directory for IdDirectory {
 
     fn prune(&self, id: &RecordId, row: Row) {
         let Some(mut listed) = self.rows.get_mut(id) else { return };
+        let before = listed.heap_bytes();
         let empty = listed.prune(row);
+        self.heap_bytes.fetch_sub(before - listed.heap_bytes(), Ordering::Relaxed);
         drop(listed);
         // Only the shard's worker writes this id: nothing came in between.
         if empty && self.rows.remove(id).is_some() {
-            self.text_bytes.fetch_sub(id.heap_bytes(), Ordering::Relaxed);
+            self.heap_bytes.fetch_sub(id.heap_bytes(), Ordering::Relaxed);
             self.entries.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -101,12 +129,26 @@ impl Directory for IdDirectory {
         let (entries, most) = (self.entries.load(Ordering::Relaxed), self.most.load(Ordering::Relaxed));
         if entries.saturating_mul(SPARSE) < most {
             self.rows.shrink_to_fit();
+            self.measure(entries);
             self.most.store(entries, Ordering::Relaxed);
         }
     }
 
     fn bytes(&self) -> usize {
-        self.entries.load(Ordering::Relaxed) * BYTES_PER_ENTRY + self.text_bytes.load(Ordering::Relaxed)
+        let entries = self.entries.load(Ordering::Relaxed);
+        let changed = entries.abs_diff(self.measured_entries.load(Ordering::Relaxed));
+        if changed * MEASURE_DIVISOR > entries {
+            self.measure(entries);
+        }
+        self.measured_bytes.load(Ordering::Relaxed) + self.heap_bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl IdDirectory {
+    fn measure(&self, entries: usize) {
+        let buckets = self.rows.capacity() * 8 / 7;
+        self.measured_bytes.store(buckets * BUCKET_BYTES, Ordering::Relaxed);
+        self.measured_entries.store(entries, Ordering::Relaxed);
     }
 }
 
@@ -127,6 +169,7 @@ mod tests {
         assert_eq!(directory.newest(&id), Some(4));
         directory.prune(&id, 7);
         directory.prune(&id, 4);
+        directory.shrink();
         assert_eq!((directory.newest(&id), directory.bytes()), (None, 0));
     }
 }

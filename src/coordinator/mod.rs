@@ -24,7 +24,7 @@ pub(crate) use admission::{Admission, NotAdmitted};
 pub(crate) use board::{Board, Waiter};
 pub(crate) use broom::Broom;
 pub(crate) use calibrations::AskCoordinator;
-pub(crate) use directory::IdDirectory;
+pub(crate) use directory::{ENTRY_BYTES_MOST, IdDirectory};
 pub(crate) use pool::Pool;
 pub(crate) use thread::{give_way, stay_on};
 

@@ -34,6 +34,7 @@ pub struct EngineBuilder {
     pub(super) durability: Option<Durability>,
     pub(super) log_bytes: u64,
     pub(super) repair: bool,
+    pub(super) memory_budget: Option<usize>,
 }
 
 impl Default for EngineBuilder {
@@ -51,6 +52,7 @@ impl Default for EngineBuilder {
             durability: None,
             log_bytes: defaults::LOG_BYTES,
             repair: false,
+            memory_budget: None,
         }
     }
 }
@@ -137,6 +139,31 @@ impl EngineBuilder {
         self
     }
 
+    /// Bytes that all collections together may hold: vectors, ids, indexes, and
+    /// what waits to be written. A write that would go beyond is refused with
+    /// [`WriteError::Budget`](crate::WriteError::Budget), or waits for others to
+    /// delete, as the handle's [`Backpressure`](crate::Backpressure) says.
+    /// Counted is the most that the records can take while they change, so a
+    /// full budget holds half of it in short vectors, two thirds in long ones.
+    /// Deletes are always taken. A folder that holds more is opened all the
+    /// same. Default: no budget.
+    ///
+    /// ```
+    /// use vecino::{Backpressure, CollectionConfig, Engine, IndexSpec, Metric, Record, WriteError};
+    ///
+    /// let engine = Engine::builder().memory_budget(8 << 20).build()?;
+    /// let config = CollectionConfig::new(256, Metric::L2).index(IndexSpec::Flat);
+    /// let items = engine.create_collection("items", config)?.backpressure(Backpressure::Reject);
+    /// let records = (0..100_000).map(|id| Record::new(id, vec![id as f32 + 0.1; 256]));
+    /// let refused = items.upsert_batch(records).unwrap_err();
+    /// assert!(matches!(refused, WriteError::Budget { budget: 8_388_608, .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn memory_budget(mut self, bytes: usize) -> Self {
+        self.memory_budget = Some(bytes);
+        self
+    }
+
     /// Opens a folder in spite of damage: what cannot be read is given up, and
     /// [`Engine::recovery`] tells what that was. Collections come to the last
     /// state before the first write that was lost. Default: damage is an error,
@@ -205,7 +232,8 @@ impl EngineBuilder {
         let interval = usize::try_from(self.publish_interval.as_millis()).unwrap_or(usize::MAX);
         bounded("publish_interval (ms)", interval, 0, defaults::PUBLISH_INTERVAL_MOST_MS)?;
         let log_bytes = usize::try_from(self.log_bytes).unwrap_or(usize::MAX);
-        bounded("log_bytes", log_bytes, defaults::LOG_BYTES_LEAST, usize::MAX)
+        bounded("log_bytes", log_bytes, defaults::LOG_BYTES_LEAST, usize::MAX)?;
+        bounded("memory_budget", self.memory_budget.unwrap_or(usize::MAX), 1, usize::MAX)
     }
 }
 

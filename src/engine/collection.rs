@@ -8,13 +8,14 @@ use super::core::Core;
 use super::rebuild::FromView;
 use super::stats::{self, CollectionStats};
 use crate::clock::{Clock, Wall};
-use crate::coordinator::{Admission, AskCoordinator, Board, Broom, IdDirectory, Request};
+use crate::coordinator::{Admission, AskCoordinator, Board, Broom, ENTRY_BYTES_MOST, IdDirectory, Request};
 use crate::durability::Durability;
 use crate::error::{CollectionError, Gone};
 use crate::id::{Generation, Seq};
-use crate::rows::Directory;
+use crate::rows::{CELL_BYTES, Directory};
 use crate::shard::{
-    AskWorkers, Backpressure, CollectionId, Keep, Rebuilder, Refusal, ShardSetup, ShardState, WriteCommand,
+    Account, AccountSetup, AskWorkers, Backpressure, CollectionId, Keep, Meter, Rebuilder, Refusal, RowSizes,
+    ShardSetup, ShardState, WriteCommand,
 };
 use crate::snapshot::{
     Calibrator, Context, ExactUse, Health, Helpers, Published, Screener, Snapshot, SnapshotCell, Tuning,
@@ -54,6 +55,7 @@ pub(super) struct CollectionShared {
     pub(super) context: Arc<Context>,
     /// The index is being changed.
     pub(super) reindexing: AtomicBool,
+    pub(super) account: Arc<Account>,
     dropped: AtomicBool,
 }
 
@@ -68,6 +70,8 @@ pub(super) struct Blueprint {
     pub(super) seq: Seq,
     /// The last write that exists: those up to it are still to be applied.
     pub(super) last: Seq,
+    /// What its memory counts against, in an engine.
+    pub(super) account: Option<Arc<Account>>,
 }
 
 impl Blueprint {
@@ -83,7 +87,16 @@ impl Blueprint {
             directory: Arc::clone(&directory),
         };
         let states = (0..shards).map(|_| ShardState::new(setup())).collect();
-        Blueprint { id, name: name.to_owned(), config, directory, states, seq: Seq(0), last: Seq(0) }
+        Blueprint {
+            id,
+            name: name.to_owned(),
+            config,
+            directory,
+            states,
+            seq: Seq(0),
+            last: Seq(0),
+            account: None,
+        }
     }
 
     /// The first snapshot.
@@ -96,6 +109,7 @@ impl Blueprint {
     ) -> Published {
         let config = self.config;
         let context = Arc::new(Context {
+            _account: self.account.clone().map(|account| account as _),
             name: self.name.clone(),
             health: Health::default(),
             space: Space::new(config.metric(), config.dimension()),
@@ -120,8 +134,26 @@ impl Blueprint {
     }
 }
 
+/// What a new collection holds and may hold.
+fn account(core: &Core, blueprint: &Blueprint) -> Arc<Account> {
+    let config = blueprint.config;
+    Account::new(AccountSetup {
+        engine: Arc::clone(&core.budget),
+        limit: config.memory_budget_bytes(),
+        directory: Arc::clone(&blueprint.directory),
+        sizes: RowSizes {
+            dim: config.dimension(),
+            cell: CELL_BYTES + ENTRY_BYTES_MOST,
+            index: config.index_sizes(),
+        },
+        shards: blueprint.states.len(),
+    })
+}
+
 impl Collection {
     pub(super) fn create(core: &Arc<Core>, mut blueprint: Blueprint) -> Result<Collection, CollectionError> {
+        let account = account(core, &blueprint);
+        blueprint.account = Some(Arc::clone(&account));
         let calibrator = AskCoordinator { requests: core.requests.clone(), collection: blueprint.id };
         let screener = AskWorkers { workers: core.worker_signals.clone(), collection: blueprint.id };
         let clock = Arc::clone(&core.clock);
@@ -135,6 +167,7 @@ impl Collection {
                 core: Arc::clone(core),
                 admission: Arc::new(Admission::after(last, &vec![last; states.len()])),
                 context: Arc::clone(&first.context),
+                account,
                 cell: Arc::new(SnapshotCell::new(first)),
                 reindexing: AtomicBool::new(false),
                 dropped: AtomicBool::new(false),
@@ -153,9 +186,11 @@ impl Collection {
         shared.request(Request::Register { collection: shared.id, board: Box::new(board) })?;
         let rebuilder: Arc<dyn Rebuilder> =
             Arc::new(FromView { id: shared.id, config: shared.config, context: Arc::clone(&shared.context) });
-        for (worker, state) in shared.core.writes.iter().zip(states) {
+        for (shard, (worker, state)) in shared.core.writes.iter().zip(states).enumerate() {
+            let meter = Meter::new(&shared.account, shard);
+            meter.show(&state.measure(), false);
             let (state, rebuilder) = (Box::new(state), Arc::clone(&rebuilder));
-            let command = WriteCommand::Create { collection: shared.id, state, rebuilder };
+            let command = WriteCommand::Create { collection: shared.id, state, rebuilder, meter };
             let permit = worker.acquire(Backpressure::Wait).map_err(|_| Gone::Closed)?;
             worker.send(permit, command).map_err(|_| Gone::Closed)?;
         }
@@ -174,6 +209,7 @@ impl Collection {
     pub(super) fn end(&self) {
         let shared = &self.shared;
         shared.dropped.store(true, Ordering::Release);
+        shared.account.wake();
         // A closed engine has forgotten it already.
         let _ = shared.request(Request::Unregister { collection: shared.id });
         for worker in &shared.core.writes {

@@ -16,6 +16,7 @@ use crate::index::{
 use crate::metric::Metric;
 use crate::quant::{Bits, MAX_TRAINED, Shape};
 use crate::query::{Goal, SearchParams};
+use crate::shard::IndexSizes;
 use crate::vector::VectorStorage;
 
 pub use auto::AutoConfig;
@@ -282,6 +283,7 @@ pub struct CollectionConfig {
     index: IndexSpec,
     vectors: VectorStorage,
     search: Option<SearchParams>,
+    memory_budget: Option<usize>,
     ttl: Option<Duration>,
 }
 
@@ -290,7 +292,15 @@ impl CollectionConfig {
     #[must_use]
     pub fn new(dimension: usize, metric: Metric) -> CollectionConfig {
         let vectors = VectorStorage::default();
-        CollectionConfig { dimension, metric, index: IndexSpec::graph(), vectors, search: None, ttl: None }
+        CollectionConfig {
+            dimension,
+            metric,
+            index: IndexSpec::graph(),
+            vectors,
+            search: None,
+            memory_budget: None,
+            ttl: None,
+        }
     }
 
     /// The preset for least memory: vectors of a byte a number
@@ -337,6 +347,30 @@ impl CollectionConfig {
     pub fn search(mut self, params: SearchParams) -> CollectionConfig {
         self.search = Some(params);
         self
+    }
+
+    /// Bytes that the collection may hold: see
+    /// [`EngineBuilder::memory_budget`](crate::EngineBuilder::memory_budget), which
+    /// bounds all collections together. Default: no budget.
+    ///
+    /// ```
+    /// use vecino::{CollectionConfig, Engine, Metric};
+    /// let engine = Engine::builder().build()?;
+    /// let config = CollectionConfig::new(384, Metric::Cosine).memory_budget(64 << 20);
+    /// let notes = engine.create_collection("notes", config)?;
+    /// assert_eq!(notes.stats().budget.limit, Some(64 << 20));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn memory_budget(mut self, bytes: usize) -> CollectionConfig {
+        self.memory_budget = Some(bytes);
+        self
+    }
+
+    /// Bytes that it may hold, if that was said.
+    #[must_use]
+    pub fn memory_budget_bytes(&self) -> Option<usize> {
+        self.memory_budget
     }
 
     /// The dimension.
@@ -403,6 +437,8 @@ impl CollectionConfig {
         if let IndexSpec::Pq(codes) = &self.index {
             codes.check(self.dimension)?;
         }
+        let budget = self.memory_budget.unwrap_or(usize::MAX);
+        bounded("memory_budget", budget, 1, usize::MAX)?;
         if let Some(params) = self.search {
             params.check()?;
             if let Goal::Breadth(ef_search) = params.goal() {
@@ -410,6 +446,46 @@ impl CollectionConfig {
             }
         }
         Ok(())
+    }
+
+    /// Bytes of an index for a record.
+    pub(super) fn index_sizes(&self) -> IndexSizes {
+        const WORD: usize = size_of::<u32>();
+        // Where blocks stand, and numbers of rows.
+        const PLACES: usize = 4 * WORD;
+        // Blocks that moved have a quarter more places than they need.
+        let elsewhere = |bytes: usize| bytes + bytes / 4 + PLACES;
+        match self.index {
+            // Codes for sifting, of at most five lines.
+            IndexSpec::Flat => {
+                let codes = code_bytes_most(self.dimension, 5);
+                let codec = self.dimension * (2 * codes + 2 * WORD);
+                let (row, anew) = (codes + PLACES, 3 * codes + PLACES);
+                IndexSizes { codec, row, anew, moved: elsewhere(codes) }
+            }
+            // Laid anew: links once; codes by the piece, together, and in blocks.
+            IndexSpec::Graph(GraphConfig { degree, code_bytes, .. }) => {
+                let codes = code_bytes.unwrap_or_else(|| code_bytes_most(self.dimension, 4));
+                let codec = self.dimension * (2 * codes + 2 * WORD);
+                let (row, anew) = (degree * WORD + codes + PLACES, degree * WORD + 3 * codes + 2 * PLACES);
+                IndexSizes { codec, row, anew, moved: elsewhere(degree * WORD) }
+            }
+            IndexSpec::Hnsw(graph) => {
+                let copies =
+                    graph.quantization.copies(self.dimension).map_or(0, |copies| copies.words() * WORD);
+                let row = (2 * graph.m + 4) * WORD + copies + 3 * PLACES;
+                IndexSizes { codec: 0, row, anew: 0, moved: elsewhere(row) }
+            }
+            // The last block of a list is half empty; trained anew, all is there twice.
+            IndexSpec::QuantizedFlat(flat) => lists_sizes(self.dimension, flat.code_bytes(self.dimension)),
+            // While it turns from one into the other, both are there.
+            IndexSpec::Auto(auto) => {
+                let [exact, graph] = [IndexSpec::Flat, IndexSpec::Graph(auto.graph)];
+                self.index(exact).index_sizes().and(self.index(graph).index_sizes())
+            }
+            IndexSpec::Ivf(lists) => lists_sizes(self.dimension, lists.code_bytes(self.dimension)),
+            IndexSpec::Pq(codes) => lists_sizes(self.dimension, codes.code_bytes()),
+        }
     }
 
     /// A new, empty index for one shard.
@@ -483,6 +559,22 @@ impl CollectionConfig {
             IndexSpec::Pq(codes) => codes.ef_search,
         }
     }
+}
+
+/// Bytes of the largest codes, of so many lines, that may be found best for
+/// vectors of `dim` numbers: some numbers stand before the coordinates.
+fn code_bytes_most(dim: usize, lines: usize) -> usize {
+    const HEADERS: usize = 48;
+    (dim + HEADERS).next_multiple_of(defaults::CODE_LINE).min(lines * defaults::CODE_LINE)
+}
+
+/// Bytes of lists with codes of so many bytes: the last block of each is half
+/// empty, a centre stands for eight records or more, and when they are trained
+/// all is there twice.
+fn lists_sizes(dim: usize, code: usize) -> IndexSizes {
+    let row = 3 * (code + 6 * size_of::<u32>()) + dim / 2;
+    // At most 256 words for each part of a vector.
+    IndexSizes { codec: 256 * size_of::<f32>() * dim, row, anew: 2 * row, moved: 2 * row }
 }
 
 fn bounded(parameter: &'static str, value: usize, least: usize, most: usize) -> Result<(), CollectionError> {

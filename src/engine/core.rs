@@ -16,8 +16,8 @@ use crate::durability::Durability;
 use crate::error::BuildError;
 use crate::kernel::isa;
 use crate::shard::{
-    Background, Bounds, CollectionId, Gate, Inbox, LogFault, Mailbox, Report, ShardQuery, Signal,
-    SignalInbox, Signals, Worker, WorkerPorts, WriteCommand, mailbox, reports, signals,
+    Background, Bounds, CollectionId, EngineBudget, Gate, Inbox, LogFault, Mailbox, Report, ShardQuery,
+    Signal, SignalInbox, Signals, Worker, WorkerPorts, WriteCommand, mailbox, reports, signals,
 };
 
 /// What handles share.
@@ -35,6 +35,7 @@ pub(super) struct Core {
     /// What writes reach that do not say it.
     pub(super) durability: Durability,
     pub(super) log_fault: LogFault,
+    pub(super) budget: Arc<EngineBudget>,
     files: OnceLock<Arc<Files>>,
     pub(super) worker_signals: Vec<Signals<Signal>>,
     reports: Signals<Report>,
@@ -106,6 +107,7 @@ impl Core {
             isa: isa.name(),
             durability,
             log_fault: log_fault.clone(),
+            budget: EngineBudget::new(builder.memory_budget),
             files: OnceLock::new(),
             worker_signals: lines.signals,
             reports: reports.clone(),

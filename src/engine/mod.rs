@@ -1,6 +1,7 @@
 //! The face of the crate: engines, collections, writing and reading.
 
 mod backup;
+mod budget;
 mod builder;
 mod collection;
 mod conditional;
@@ -35,7 +36,7 @@ pub use config::{
     PqConfig, Quantization,
 };
 pub use open::Recovery;
-pub use stats::{Bytes, CollectionStats, EngineStats, ShardStats, VectorBytes};
+pub use stats::{BudgetStats, Bytes, CollectionStats, EngineStats, ShardStats, VectorBytes};
 pub use tuning::{TargetChoice, TargetStats, TuningStats};
 pub use write::Write;
 

@@ -294,9 +294,14 @@ impl Collection {
         let mailbox = &shared.core.writes[worker];
         let permit = mailbox.acquire(Backpressure::Wait).map_err(|_| shared.gone())?;
         let command = match asked {
-            Asked::Mutations => {
-                WriteCommand::Write { collection: shared.id, seq, mutations, log: None, verdict: None }
-            }
+            Asked::Mutations => WriteCommand::Write {
+                collection: shared.id,
+                seq,
+                mutations,
+                log: None,
+                verdict: None,
+                grant: None,
+            },
             Asked::Optimize => {
                 WriteCommand::Optimize { collection: shared.id, seq, done: reply().0, log: None }
             }

@@ -82,7 +82,8 @@ impl Collection {
     ///
     /// # Errors
     /// [`ReindexError`]: a setting is outside its bounds, another change is
-    /// under way, or the collection cannot be written.
+    /// under way, the collection cannot be written, or a memory budget has no
+    /// room for both indexes.
     pub fn reindex(&self, index: IndexSpec) -> Result<Generation, ReindexError> {
         let config = self.config().index(index);
         config.check()?;
@@ -95,7 +96,13 @@ impl Collection {
         if self.has_all_over(&config, &spec) {
             return Ok(self.flush()?);
         }
+        // Both are there for a while.
+        let [now, then] = [self.config(), config].map(|config| config.index_sizes());
+        let account = &self.shared.account;
+        account.expect(now.and(then)).map_err(|denied| self.shared.denied(denied))?;
         let outcome = self.carry_over(&spec);
+        // Less than both always fits.
+        let _ = account.expect(if outcome.is_ok() { then } else { now });
         if outcome.is_err() {
             // What was built takes memory for nothing. (If nothing can be
             // written any more, nothing can be done about it.)

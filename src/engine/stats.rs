@@ -13,13 +13,15 @@ use crate::shard::Mailbox;
 pub struct Bytes {
     /// Vectors, with room that is reserved for more.
     pub vectors: usize,
+    /// Vectors that only older snapshots keep.
+    pub kept: usize,
     /// Ids, birth and death numbers.
     pub rows: usize,
     /// Payloads.
     pub payload: usize,
     /// Indexes.
     pub index: usize,
-    /// The map from ids to rows (estimated from its number of entries).
+    /// The map from ids to rows.
     pub directory: usize,
 }
 
@@ -27,7 +29,7 @@ impl Bytes {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.vectors + self.rows + self.payload + self.index + self.directory
+        self.vectors + self.kept + self.rows + self.payload + self.index + self.directory
     }
 }
 
@@ -50,6 +52,19 @@ impl VectorBytes {
     pub fn total(&self) -> usize {
         self.bytes + self.half + self.full
     }
+}
+
+/// A memory budget: see [`EngineBuilder::memory_budget`](crate::EngineBuilder::memory_budget).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BudgetStats {
+    /// Bytes that it allows; none: there is no budget.
+    pub limit: Option<usize>,
+    /// Bytes that count against it: the most that what is held, and what was
+    /// promised to writes that were accepted, can take while it changes. May be
+    /// more than the limit after a folder was opened, and while an old snapshot
+    /// is held.
+    pub used: usize,
 }
 
 /// One shard, as of the newest snapshot.
@@ -106,6 +121,8 @@ pub struct CollectionStats {
     pub distances: u64,
     /// Memory.
     pub bytes: Bytes,
+    /// What counts against its memory budget.
+    pub budget: BudgetStats,
     /// Every shard.
     pub shards: Vec<ShardStats>,
     /// What searches to a target come to.
@@ -140,6 +157,8 @@ pub struct EngineStats {
     pub rows: usize,
     /// Memory of all of them.
     pub bytes: usize,
+    /// What counts against the engine's memory budget.
+    pub budget: BudgetStats,
 }
 
 pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
@@ -147,14 +166,17 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
     let published = shared.cell.pin();
     let mut bytes = Bytes { directory: shared.context.directory.bytes(), ..Bytes::default() };
     let mut shards = Vec::with_capacity(published.shards.len());
-    for (view, mailbox) in published.shards.iter().zip(&shared.core.writes) {
+    for (number, (view, mailbox)) in published.shards.iter().zip(&shared.core.writes).enumerate() {
         let measure = view.measure();
-        let [narrow, half, full] = measure.vector_bytes;
+        // Newer: readers may have let go of memory since the view was made.
+        let memory = shared.account.measure(number);
+        let [narrow, half, full] = memory.vector_bytes;
         let vectors = VectorBytes { bytes: narrow, half, full };
         bytes.vectors += vectors.total();
-        bytes.rows += measure.row_bytes;
-        bytes.payload += measure.payload_bytes;
-        bytes.index += measure.index_bytes;
+        bytes.kept += memory.kept_bytes;
+        bytes.rows += memory.row_bytes;
+        bytes.payload += memory.payload_bytes;
+        bytes.index += memory.index_bytes;
         shards.push(ShardStats {
             index: measure.index_kind,
             index_reason: measure.index_reason,
@@ -180,6 +202,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         searches: shared.context.searches.sum(),
         distances: shared.context.distances.sum(),
         bytes,
+        budget: BudgetStats { limit: shared.account.limit(), used: shared.account.used() },
         shards,
         tuning: tuning::of_published(&published),
         left_out: shared.context.health.left_out().collect(),
@@ -199,6 +222,7 @@ pub(super) fn of_engine<'a>(core: &Core, collections: impl Iterator<Item = &'a C
         collections: 0,
         rows: 0,
         bytes: 0,
+        budget: BudgetStats { limit: core.budget.limit(), used: core.budget.used() },
     };
     for collection in collections.map(of_collection) {
         stats.collections += 1;

@@ -13,6 +13,8 @@ use crate::vector::VectorStorage;
 
 /// The number of the time after which records expire.
 const TTL: u8 = 1;
+/// The number of the memory budget.
+const BUDGET: u8 = 2;
 
 impl CollectionConfig {
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -38,6 +40,10 @@ impl CollectionConfig {
             out.u8(TTL);
             out.u64(u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX));
         }
+        if let Some(bytes) = self.memory_budget_bytes() {
+            out.u8(BUDGET);
+            out.size(bytes);
+        }
         out.into_bytes()
     }
 
@@ -59,16 +65,18 @@ impl CollectionConfig {
             _ => return Err(input.fault("how vectors are stored is unknown")),
         };
         let search = decode_search(&mut input)?;
-        let mut ttl = None;
+        let (mut ttl, mut budget) = (None, None);
         while input.rest() > 0 {
             match input.u8()? {
                 TTL => ttl = Some(Duration::from_micros(input.u64()?)),
+                BUDGET => budget = Some(input.size()?),
                 _ => return Err(input.fault("a setting is unknown")),
             }
         }
         let config = CollectionConfig::new(dimension, metric).index(index).vectors(storage);
         let config = search.map_or(config, |search| config.search(search));
         let config = ttl.map_or(config, |ttl| config.ttl(ttl));
+        let config = budget.map_or(config, |bytes| config.memory_budget(bytes));
         let fault = input.fault("a setting is outside its bounds");
         config.check().map_err(|_| fault).map(|()| config)
     }
@@ -278,6 +286,7 @@ mod tests {
             base.index(IndexSpec::flat(Quantization::Pq { num_subquantizers: 8, bits_per_code: 4 })),
             base.vectors(VectorStorage::Half),
             base.lean().ttl(Duration::from_micros(1_500)),
+            base.ttl(Duration::from_secs(9)).memory_budget(1 << 30),
             CollectionConfig::new(3, Metric::Dot).search(SearchParams::p99(Duration::from_micros(70))),
         ];
         for config in all {

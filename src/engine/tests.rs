@@ -1,6 +1,7 @@
 //! Failure stays where it happened: defects are injected into workers.
 
 mod crash;
+mod fuzz;
 mod rescue;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -11,7 +11,8 @@ use crate::error::{Gone, WaitError, WriteError};
 use crate::id::{Generation, RecordId, Seq};
 use crate::rows::{Mutation, NewRow, Verdict};
 use crate::shard::{
-    Backpressure, LogPart, Mailbox, NoAnswer, Permit, Refusal, Reply, WriteCommand, reply, reply_future,
+    Backpressure, Grant, LogPart, Mailbox, NoAnswer, Permit, Refusal, Reply, WriteCommand, reply,
+    reply_future,
 };
 use crate::snapshot::{Record, shard_of};
 
@@ -320,6 +321,8 @@ impl Collection {
     ) -> Result<Write, WriteError> {
         self.check_durability()?;
         let mut parts = Parts { verdict, ..Parts::split(self.shared.core.writes.len(), mutations) };
+        // Before the places: what gives memory back must still find some.
+        let mut grants = self.promise(&parts.shards)?;
         loop {
             let mut permits = Vec::with_capacity(parts.shards.len());
             for (shard, mutations) in &parts.shards {
@@ -327,7 +330,7 @@ impl Collection {
                     self.shared.core.writes[*shard].acquire_for(bytes_of(mutations), self.backpressure);
                 permits.push(permit.map_err(|refusal| self.refused(*shard, refusal))?);
             }
-            match self.send(parts, permits)? {
+            match self.send(parts, permits, &mut grants)? {
                 Ok(write) => return Ok(write),
                 Err(wider) => parts = wider,
             }
@@ -337,6 +340,7 @@ impl Collection {
     async fn write_async(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
         self.check_durability()?;
         let mut parts = Parts::split(self.shared.core.writes.len(), mutations);
+        let mut grants = self.promise_async(&parts.shards).await?;
         loop {
             let mut permits = Vec::with_capacity(parts.shards.len());
             for (shard, mutations) in &parts.shards {
@@ -344,7 +348,7 @@ impl Collection {
                 let permit = worker.acquire_async(bytes_of(mutations), self.backpressure).await;
                 permits.push(permit.map_err(|refusal| self.refused(*shard, refusal))?);
             }
-            match self.send(parts, permits)? {
+            match self.send(parts, permits, &mut grants)? {
                 Ok(write) => return Ok(write),
                 Err(wider) => parts = wider,
             }
@@ -371,7 +375,12 @@ impl Collection {
 
     /// Numbers the write and sends its parts; a place is reserved for each.
     /// Gives the parts back, one for every shard, when it must go to all.
-    fn send(&self, parts: Parts, permits: Vec<Permit>) -> Result<Result<Write, Parts>, WriteError> {
+    fn send(
+        &self,
+        parts: Parts,
+        permits: Vec<Permit>,
+        grants: &mut Vec<Grant>,
+    ) -> Result<Result<Write, Parts>, WriteError> {
         let shared = &self.shared;
         let numbers: Vec<usize> = parts.shards.iter().map(|(shard, _)| *shard).collect();
         let mut parts = Some(parts);
@@ -380,8 +389,11 @@ impl Collection {
             let (parts, mut verdict) =
                 parts.take().map(|parts| (parts.shards, parts.verdict)).unwrap_or_default();
             for ((shard, mutations), permit) in parts.into_iter().zip(permits) {
+                let granted = grants.iter().position(|grant| grant.shard() == shard);
+                let grant = granted.map(|at| grants.swap_remove(at).sent());
                 let verdict = if mutations.is_empty() { None } else { verdict.take() };
-                let command = WriteCommand::Write { collection: shared.id, seq, mutations, log, verdict };
+                let collection = shared.id;
+                let command = WriteCommand::Write { collection, seq, mutations, log, verdict, grant };
                 shared.core.writes[shard].send(permit, command).map_err(|_| shard)?;
             }
             Ok(())
@@ -454,7 +466,8 @@ impl Collection {
         let shared = &self.shared;
         let shards = (0..shared.core.writes.len()).map(|shard| (shard, Vec::new())).collect();
         let permits = shared.permits()?;
-        let write = self.send(Parts { shards, verdict: None }, permits).ok().and_then(Result::ok);
+        let parts = Parts { shards, verdict: None };
+        let write = self.send(parts, permits, &mut Vec::new()).ok().and_then(Result::ok);
         write.ok_or_else(|| shared.gone())?.wait()
     }
 }

@@ -1,5 +1,7 @@
 //! Rounded copies of the rows, in copy-on-write blocks, and distances by them.
 
+use std::sync::Weak;
+
 use super::cow::{BlockView, Blocks, Epoch, Versions};
 use super::measure::Measure;
 use super::parallel::parallel_map;
@@ -8,6 +10,7 @@ use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::Row;
 use crate::kernel::Portable;
+use crate::memory::Memory;
 use crate::vector::{BLOCK, Rounded, RoundedQuery};
 
 /// Rows that one task copies in a piece.
@@ -70,6 +73,11 @@ impl CopyBlocks {
 
     pub(super) fn publish(&mut self, epoch: Epoch, versions: &Versions) -> Copies {
         Copies { rounded: self.rounded, blocks: self.blocks.publish(epoch, versions) }
+    }
+
+    /// The memory of all copies, for as long as somebody has it.
+    pub(super) fn shared(&self) -> impl Iterator<Item = Weak<Memory>> + '_ {
+        self.blocks.shared()
     }
 
     /// True when further versions without a change would save nothing.

@@ -19,13 +19,14 @@
 mod slots;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
+use super::Settling;
 use crate::bits::RowSet;
 use crate::id::mix;
 use crate::lease::{Lease, Receipt, lease};
-use crate::memory::{Pages, Word};
+use crate::memory::{Memory, Pages, Word, room};
 use slots::Slots;
 
 /// What a word holds before it is written: "nothing".
@@ -76,12 +77,34 @@ impl Versions {
         self.alive.len() <= 1
     }
 
+    /// How far an index has come all of whose blocks are at home: older versions
+    /// may keep others.
+    pub(super) fn settled(&mut self) -> Settling {
+        if self.is_newest_alone() { Settling::Settled } else { Settling::Waiting }
+    }
+
     /// Ends the making of the version: the lease belongs into it.
     pub(crate) fn publish(&mut self) -> Lease {
         let (lease, receipt) = lease();
         self.alive.push((self.next, receipt));
         self.next += 1;
         lease
+    }
+}
+
+/// Blocks that only older versions keep: they were made anew since.
+#[derive(Debug, Default)]
+pub(super) struct Left(Vec<Weak<Memory>>);
+
+impl Left {
+    pub(super) fn add(&mut self, memory: impl Iterator<Item = Weak<Memory>>) {
+        self.0.retain(|memory| memory.strong_count() > 0);
+        self.0.extend(memory);
+    }
+
+    /// Bytes that are still kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().filter_map(Weak::upgrade).map(|memory| memory.bytes()).sum()
     }
 }
 
@@ -340,6 +363,8 @@ impl Blocks {
         let to = key.saturating_add(1).checked_next_multiple_of(FIRST_KEYS).unwrap_or(u32::MAX);
         self.view.home.reserve(to, from);
         (from..to).for_each(|key| fill(self.view.home.block(key), &[]));
+        let roomy = room(to as usize, FIRST_KEYS as usize, self.view.home.page() as usize);
+        self.slot_of.reserve_exact(roomy.saturating_sub(from as usize));
         self.slot_of.resize(to as usize, NONE);
         self.moved_bits.resize((to as usize).div_ceil(SECTION_KEYS), [0; SECTION_KEYS / 32]);
         self.view.keys = to;
@@ -414,6 +439,11 @@ impl Blocks {
             }
         }
         (!slots.is_empty()).then(|| Arc::new(Moved { groups, slots: slots.into() }))
+    }
+
+    /// The memory of all blocks, for as long as somebody has it.
+    pub(super) fn shared(&self) -> impl Iterator<Item = Weak<Memory>> + '_ {
+        self.view.home.shared().chain(self.view.overlay.shared())
     }
 
     /// Bytes of everything, with slots that wait to be reused.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::cow::Versions;
+use super::cow::{Left, Versions};
 use super::sift;
 use super::sifted::{self, Sifted, SiftedBlocks, SiftedChange, Turn};
 use super::{
@@ -39,6 +39,8 @@ pub(crate) struct Flat {
     versions: Versions,
     codes: Option<SiftedBlocks>,
     newest: Arc<FlatVersion>,
+    /// What only older versions keep, since all rows were coded anew.
+    left: Left,
 }
 
 impl Default for Flat {
@@ -46,7 +48,7 @@ impl Default for Flat {
         let mut versions = Versions::default();
         versions.begin();
         let newest = FlatVersion { held: RowSet::default(), sifted: None, _lease: versions.publish() };
-        Flat { versions, codes: None, newest: Arc::new(newest) }
+        Flat { versions, codes: None, newest: Arc::new(newest), left: Left::default() }
     }
 }
 
@@ -56,7 +58,7 @@ impl Flat {
         let mut versions = Versions::default();
         versions.begin();
         let newest = FlatVersion { held: saved.held.clone(), sifted: None, _lease: versions.publish() };
-        Flat { versions, codes: None, newest: Arc::new(newest) }
+        Flat { versions, codes: None, newest: Arc::new(newest), left: Left::default() }
     }
 }
 
@@ -191,12 +193,16 @@ impl Index for Flat {
         let held = self.newest.held.after(&change.forget, &change.absorb);
         let epoch = self.versions.begin();
         match (change.codes, &mut self.codes) {
-            (SiftedChange::Replace(codes), own) => *own = Some(codes),
+            (SiftedChange::Replace(codes), own) => {
+                let before = own.replace(codes);
+                self.left.add(before.iter().flat_map(SiftedBlocks::shared));
+            }
             (SiftedChange::Add(codes), Some(own)) => own.write(&codes, epoch),
             _ => {}
         }
         if held.len() == 0 {
-            self.codes = None;
+            let before = self.codes.take();
+            self.left.add(before.iter().flat_map(SiftedBlocks::shared));
         }
         let sifted = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
         self.newest = Arc::new(FlatVersion { held, sifted, _lease: self.versions.publish() });
@@ -204,7 +210,7 @@ impl Index for Flat {
 
     fn settle(&mut self) -> Settling {
         if self.codes.as_ref().is_none_or(SiftedBlocks::is_settled) {
-            return Settling::Settled;
+            return self.versions.settled();
         }
         if !self.versions.is_newest_alone() {
             return Settling::Waiting;
@@ -216,7 +222,7 @@ impl Index for Flat {
     }
 
     fn bytes(&self) -> usize {
-        self.newest.held.bytes() + self.codes.as_ref().map_or(0, SiftedBlocks::bytes)
+        self.newest.held.bytes() + self.codes.as_ref().map_or(0, SiftedBlocks::bytes) + self.left.bytes()
     }
 
     fn kind(&self) -> &'static str {

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use super::copies::{Copied, Copies, CopyBlocks, FreshCopies, copy_rows};
-use super::cow::{Epoch, Versions};
+use super::cow::{Epoch, Left, Versions};
 use super::links::{Change, Graph, Job, Limits, LinkOptions, Links, Step, Walk, audit, change, digest};
 use super::measure::{Exact, Measure};
 use super::rerank::{STEP, rerank, scale};
@@ -86,6 +86,8 @@ pub(crate) struct Hnsw {
     links: Links,
     copies: Option<CopyBlocks>,
     newest: Arc<HnswVersion>,
+    /// What only older versions keep, since the graph was emptied.
+    left: Left,
 }
 
 impl Hnsw {
@@ -100,7 +102,7 @@ impl Hnsw {
         let mut copies = options.copies.map(CopyBlocks::new);
         let view = copies.as_mut().map(|copies| copies.publish(epoch, &versions));
         let newest = Arc::new(HnswVersion { options, graph, copies: view, _lease: versions.publish() });
-        Hnsw { versions, links, copies, newest }
+        Hnsw { versions, links, copies, newest, left: Left::default() }
     }
 
     /// The graph that was saved.
@@ -116,7 +118,7 @@ impl Hnsw {
         let mut copies = copies.transpose()?;
         let view = copies.as_mut().map(|copies| copies.publish(epoch, &versions));
         let newest = Arc::new(HnswVersion { options, graph, copies: view, _lease: versions.publish() });
-        Ok(Hnsw { versions, links, copies, newest })
+        Ok(Hnsw { versions, links, copies, newest, left: Left::default() })
     }
 
     /// Makes a version of a graph and of the copies as they are now.
@@ -141,6 +143,8 @@ impl Index for Hnsw {
         }
         if graph.held.len() == 0 {
             // Begins anew, with no more memory than at first.
+            let copies = self.copies.iter().flat_map(CopyBlocks::shared);
+            self.left.add(self.links.shared().chain(copies));
             self.links = Links::new(options.links());
             self.copies = options.copies.map(CopyBlocks::new);
             graph = self.links.empty(epoch, &self.versions);
@@ -150,7 +154,7 @@ impl Index for Hnsw {
 
     fn settle(&mut self) -> Settling {
         if self.links.is_settled() && self.copies.as_ref().is_none_or(CopyBlocks::is_settled) {
-            return Settling::Settled;
+            return self.versions.settled();
         }
         if !self.versions.is_newest_alone() {
             return Settling::Waiting;
@@ -162,7 +166,7 @@ impl Index for Hnsw {
     }
 
     fn bytes(&self) -> usize {
-        let copies = self.copies.as_ref().map_or(0, CopyBlocks::bytes);
+        let copies = self.copies.as_ref().map_or(0, CopyBlocks::bytes) + self.left.bytes();
         self.links.bytes() + self.newest.graph.held.bytes() + copies
     }
 

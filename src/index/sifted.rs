@@ -1,12 +1,13 @@
 //! The codes that an exact search rules rows out by, in copy-on-write blocks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::cow::{BlockView, Blocks, Epoch, Versions};
 use super::parallel::parallel_map;
 use super::{Executor, Points};
 use crate::bits::RowSet;
 use crate::id::Row;
+use crate::memory::Memory;
 use crate::metric::Metric;
 use crate::quant::{Screen, Sieve};
 
@@ -169,6 +170,11 @@ impl SiftedBlocks {
     /// True when further versions without a change would save nothing.
     pub(super) fn is_settled(&self) -> bool {
         self.levels.iter().all(Blocks::is_settled)
+    }
+
+    /// The memory of all codes, for as long as somebody has it.
+    pub(super) fn shared(&self) -> impl Iterator<Item = Weak<Memory>> + '_ {
+        self.levels.iter().flat_map(Blocks::shared)
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -10,11 +10,13 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
+mod growth;
 #[cfg(target_os = "linux")]
 mod mapping;
 mod pages;
 mod words;
 
+pub(crate) use growth::room;
 pub(crate) use pages::Pages;
 pub(crate) use words::{Strip, Word};
 
@@ -45,7 +47,8 @@ impl Memory {
     /// At least `bytes` bytes; `None` when the size overflows or there is no
     /// memory.
     pub(crate) fn zeroed(bytes: usize) -> Option<Memory> {
-        let bytes = if is_mapped(bytes) { bytes.checked_next_multiple_of(GRAIN)? } else { bytes.max(1) };
+        bytes.checked_add(GRAIN)?;
+        let bytes = Self::bytes_for(bytes);
         let layout = Self::layout(bytes)?;
         #[cfg(target_os = "linux")]
         if is_mapped(bytes) {
@@ -54,6 +57,11 @@ impl Memory {
         // SAFETY: the layout is never of size 0.
         let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         Some(Memory { start, bytes })
+    }
+
+    /// Bytes that are allocated for so many.
+    pub(crate) fn bytes_for(bytes: usize) -> usize {
+        if is_mapped(bytes) { bytes.checked_next_multiple_of(GRAIN).unwrap_or(bytes) } else { bytes.max(1) }
     }
 
     fn layout(bytes: usize) -> Option<Layout> {

@@ -1,6 +1,8 @@
 //! Blocks of words by number, growing.
 
-use super::{Strip, Word};
+use std::sync::Weak;
+
+use super::{Memory, Strip, Word, room};
 
 /// Bytes of a page: two huge pages. Few pages make a small table, and what the
 /// last page has too much stays bounded.
@@ -11,18 +13,20 @@ const PAGE_BYTES: usize = 4 << 20;
 const LEAST_SHIFT: u32 = 6;
 const MOST_SHIFT: u32 = 16;
 
-/// Blocks of `stride` words in pages that never move but for the first, which
-/// starts small and is copied as it grows: clones from before keep the old one.
+/// Blocks of `stride` words in pages that never move but for the last, which
+/// is copied as it grows: clones from before keep the old one.
 #[derive(Clone, Debug)]
 pub(crate) struct Pages {
     /// Blocks of a page, as a power of two.
     shift: u32,
     stride: u32,
-    /// Blocks that have memory: all pages but the first, when alone, are full.
+    /// Blocks that have memory: all pages but the last are full.
     limit: u32,
     #[cfg(not(all(vecino_loom, test)))]
     bases: Vec<Base>,
     strips: Vec<Strip>,
+    /// Strips that were replaced, and that only clones from before keep.
+    replaced: Vec<Weak<Memory>>,
 }
 
 /// Where block 0 would be if the blocks of a page went on before it: saves a
@@ -50,6 +54,7 @@ impl Pages {
             #[cfg(not(all(vecino_loom, test)))]
             bases: Vec::new(),
             strips: Vec::new(),
+            replaced: Vec::new(),
         }
     }
 
@@ -114,36 +119,40 @@ impl Pages {
     /// Makes places for the blocks below `to`, of which those below `used`
     /// hold something.
     pub(crate) fn reserve(&mut self, to: u32, used: u32) {
-        if to <= self.limit {
-            return;
+        if to > self.limit {
+            self.resize(to, used, |blocks, wanted| blocks < wanted);
         }
-        let page = self.page();
-        let first = if to < page { to.next_power_of_two() } else { page };
-        match self.strips.first_mut() {
-            None => self.strips.push(Strip::new(first, self.stride)),
-            Some(short) if short.blocks() < first => *short = short.resized(first, used),
-            Some(_) => {}
-        }
-        while (self.strips.len() as u64) << self.shift < u64::from(to) && first == page {
-            self.strips.push(Strip::new(page, self.stride));
-        }
-        let full = (self.strips.len() as u64) << self.shift;
-        self.limit = if first < page { first } else { full.min(u64::from(u32::MAX)) as u32 };
-        #[cfg(not(all(vecino_loom, test)))]
-        self.set_bases();
     }
 
     /// Gives back memory of blocks from `to` on, of which none is used any more;
     /// those below `used` hold something. Clones from before keep theirs.
     pub(crate) fn shrink(&mut self, to: u32, used: u32) {
-        let page = self.page();
-        let first = if to < page { to.next_power_of_two() } else { page };
-        self.strips.truncate((to as usize).div_ceil(page as usize));
-        if let Some(only) = self.strips.first_mut().filter(|only| only.blocks() > first) {
-            *only = only.resized(first, used);
+        let kept = (to as usize).div_ceil(self.page() as usize);
+        let lost = self.strips.drain(kept.min(self.strips.len())..);
+        self.replaced.extend(lost.map(|strip| strip.shared()));
+        self.resize(to, used, |blocks, wanted| blocks > wanted);
+    }
+
+    /// Gives every page but the last all its blocks, and the last as many as `to`
+    /// needs, where `is_due` says so of what it has and what it should have.
+    fn resize(&mut self, to: u32, used: u32, is_due: impl Fn(u32, u32) -> bool) {
+        let (to, page) = (to as usize, self.page() as usize);
+        let room = room(to, 1, page);
+        for number in self.strips.len().saturating_sub(1)..to.div_ceil(page) {
+            let before = number * page;
+            let wanted = (room - before).min(page) as u32;
+            match self.strips.get_mut(number) {
+                None => self.strips.push(Strip::new(wanted, self.stride)),
+                Some(strip) if is_due(strip.blocks(), wanted) => {
+                    self.replaced.push(strip.shared());
+                    *strip = strip.resized(wanted, used.saturating_sub(before as u32));
+                }
+                Some(_) => {}
+            }
         }
+        self.replaced.retain(|memory| memory.strong_count() > 0);
         let blocks = self.strips.iter().map(|strip| u64::from(strip.blocks())).sum::<u64>();
-        self.limit = self.limit.min(blocks.min(u64::from(u32::MAX)) as u32);
+        self.limit = blocks.min(u64::from(u32::MAX)) as u32;
         #[cfg(not(all(vecino_loom, test)))]
         self.set_bases();
     }
@@ -155,9 +164,16 @@ impl Pages {
         self.bases = self.strips.iter().enumerate().map(base).collect();
     }
 
+    /// All memory, for as long as somebody has it.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = Weak<Memory>> + '_ {
+        self.strips.iter().map(Strip::shared).chain(self.replaced.iter().cloned())
+    }
+
+    /// Bytes of all blocks, with those that only clones from before keep.
     pub(crate) fn bytes(&self) -> usize {
         let entry = size_of::<Strip>() + size_of::<*const Word>();
-        self.strips.iter().map(|strip| entry + strip.bytes()).sum()
+        let replaced = self.replaced.iter().filter_map(Weak::upgrade).map(|memory| memory.bytes());
+        self.strips.iter().map(|strip| entry + strip.bytes()).sum::<usize>() + replaced.sum::<usize>()
     }
 }
 

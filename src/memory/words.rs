@@ -11,8 +11,8 @@ pub(crate) use plain::Strip;
 mod plain {
     use std::alloc::{Layout, handle_alloc_error};
     use std::ptr::NonNull;
-    use std::sync::Arc;
     use std::sync::atomic::Ordering;
+    use std::sync::{Arc, Weak};
 
     use super::Word;
     use crate::memory::{LINE, Memory};
@@ -71,6 +71,11 @@ mod plain {
 
         pub(crate) fn blocks(&self) -> u32 {
             self.blocks
+        }
+
+        /// The memory, for as long as somebody has it.
+        pub(crate) fn shared(&self) -> Weak<Memory> {
+            Arc::downgrade(&self.memory)
         }
 
         pub(crate) fn bytes(&self) -> usize {
@@ -141,6 +146,10 @@ mod model {
 
         pub(crate) fn blocks(&self) -> u32 {
             self.words.len() as u32 / self.stride
+        }
+
+        pub(crate) fn shared(&self) -> std::sync::Weak<crate::memory::Memory> {
+            std::sync::Weak::new()
         }
 
         pub(crate) fn bytes(&self) -> usize {

@@ -301,6 +301,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::fuzz::fuzz;
 
     #[test]
     fn every_condition_reads_as_the_filter_that_it_names() {
@@ -355,5 +356,35 @@ mod tests {
         assert_eq!(fault.to_string(), "at $.a.b.1: a value is expected, not an object");
         let large = Payload::from_json(&json!({"a": u64::MAX}));
         assert!(matches!(large, Err(PayloadError::Json { .. })), "{large:?}");
+    }
+
+    /// Handed any bytes: see [`fuzz`](crate::codec::fuzz).
+    fn fuzz_filter(input: &[u8]) {
+        let Ok(json) = serde_json::from_slice::<Json>(input) else { return };
+        if let Ok(filter) = Filter::from_json(&json) {
+            assert_eq!(filter.check(), Ok(()), "{json}");
+        }
+    }
+
+    fn fuzz_payload(input: &[u8]) {
+        let Ok(json) = serde_json::from_slice::<Json>(input) else { return };
+        if let Ok(payload) = Payload::from_json(&json) {
+            assert_eq!(Payload::from_json(&payload.to_json()), Ok(payload), "{json}");
+        }
+    }
+
+    #[test]
+    fn fuzzed_texts_are_read_or_refused() {
+        let filters = [
+            json!({"eq": {"genre": "rock"}, "not": {"exists": "w"}}),
+            json!({"and": [{"ge": {"year": 1990}}, {"or": [{"in": {"a": [1, "x", null]}}, {"like": {"a": "*x"}}]}]}),
+            json!({"le": {"t": {"$time": 7}}, "ids": [1, "1"], "prefix": {"a.b": "x/"}}),
+        ];
+        fuzz(&filters.map(|json| json.to_string().into_bytes()), fuzz_filter);
+        let payloads = [
+            json!({"a": 1, "b": {"c": [1, 2.5, -0.0]}, "t": {"$time": -5}}),
+            json!({"text": "\u{1f600}", "none": null, "list": ["x", "y"], "flag": true}),
+        ];
+        fuzz(&payloads.map(|json| json.to_string().into_bytes()), fuzz_payload);
     }
 }

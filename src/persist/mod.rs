@@ -28,4 +28,4 @@ pub use recover::{GiveUp, GivenUp};
 pub use report::{FileKind, FolderReport, StoredCheckpoint, StoredCollection, StoredFile};
 pub(crate) use storage::{Disk, Memory, Storage};
 #[cfg(test)]
-pub(crate) use {forge::forge, storage::simulator};
+pub(crate) use {entry::decode_mutations, entry::encode_mutation, forge::forge, storage::simulator};

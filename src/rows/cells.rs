@@ -1,8 +1,8 @@
 //! What stands beside each vector: its id and the writes it was born and died with.
 
 use std::cell::UnsafeCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use crate::id::{RecordId, Row, Seq};
 
@@ -19,7 +19,7 @@ const ALIVE: u64 = u64::MAX;
 /// The birth number of a row that was never used: visible to nobody.
 const UNBORN: u64 = u64::MAX;
 
-struct Cell {
+pub(super) struct Cell {
     born: AtomicU64,
     died: AtomicU64,
     id: UnsafeCell<RecordId>,
@@ -90,11 +90,13 @@ impl CellsView {
 pub(super) struct Cells {
     view: CellsView,
     heap_bytes: usize,
+    /// Chunks that only views taken before have.
+    replaced: Vec<Weak<[Cell]>>,
 }
 
 impl Cells {
     pub(super) fn new() -> Cells {
-        Cells { view: CellsView { chunks: Arc::default() }, heap_bytes: 0 }
+        Cells { view: CellsView { chunks: Arc::default() }, heap_bytes: 0, replaced: Vec::new() }
     }
 
     pub(super) fn view(&self) -> &CellsView {
@@ -110,6 +112,7 @@ impl Cells {
                 let rows = (capacity * 2).clamp(FIRST_ROWS, CHUNK_ROWS);
                 let smaller = chunks.pop();
                 chunks.push(copy(smaller.as_deref().unwrap_or_default(), rows));
+                self.replaced.extend(smaller.as_ref().map(Arc::downgrade));
             } else {
                 chunks.push(copy(&[], CHUNK_ROWS));
             }
@@ -122,6 +125,7 @@ impl Cells {
         let mut chunks = Vec::clone(&self.view.chunks);
         let at = row as usize >> SHIFT;
         if let Some(chunk) = chunks.get_mut(at) {
+            self.replaced.push(Arc::downgrade(chunk));
             *chunk = copy(chunk, chunk.len());
         }
         self.view.chunks = Arc::new(chunks);
@@ -136,6 +140,7 @@ impl Cells {
             // SAFETY: only the writer writes ids, and this is it.
             self.heap_bytes = self.heap_bytes.saturating_sub(unsafe { &*cell.id.get() }.heap_bytes());
         }
+        self.replaced.extend(chunks.iter().skip(kept.saturating_sub(1)).map(Arc::downgrade));
         chunks.truncate(kept);
         if let Some(last) = chunks.last_mut().filter(|_| !(rows as usize).is_multiple_of(CHUNK_ROWS)) {
             let (used, room) = (rows as usize % CHUNK_ROWS, last.len());
@@ -182,8 +187,21 @@ impl Cells {
         self.view.cell(row).is_some_and(|cell| cell.died.load(Ordering::Relaxed) == ALIVE)
     }
 
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.heap_bytes
+    }
+
+    /// Lets go of what no view keeps any more.
+    pub(super) fn forget_lost(&mut self) {
+        self.replaced.retain(|chunk| chunk.strong_count() > 0);
+    }
+
+    /// Bytes of all cells, with those that only older views keep.
     pub(super) fn bytes(&self) -> usize {
-        self.view.capacity() * size_of::<Cell>() + self.heap_bytes
+        let current = |chunk: &Chunk| self.view.chunks.iter().any(|kept| Arc::ptr_eq(kept, chunk));
+        let replaced = self.replaced.iter().filter_map(Weak::upgrade).filter(|chunk| !current(chunk));
+        let replaced: usize = replaced.map(|chunk| chunk.len()).sum();
+        (self.view.capacity() + replaced) * size_of::<Cell>() + self.heap_bytes
     }
 }
 

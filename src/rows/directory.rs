@@ -23,6 +23,6 @@ pub(crate) trait Directory: Send + Sync {
     /// Gives back memory when far more entries were listed once.
     fn shrink(&self);
 
-    /// Bytes, estimated from the number of entries.
+    /// Bytes, as they were when the number of entries was about the same.
     fn bytes(&self) -> usize;
 }

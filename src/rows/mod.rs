@@ -14,5 +14,5 @@ mod view;
 pub(crate) use directory::Directory;
 pub(crate) use mutation::{Condition, Mutation, NewExpiry, NewRow, Reindex, Verdict};
 pub(crate) use scored::Scored;
-pub(crate) use store::{Allocation, RetiredRows, RowStore};
+pub(crate) use store::{Allocation, CELL_BYTES, RetiredRows, RowStore};
 pub(crate) use view::{Reindexing, ShardMeasure, ShardRequest, ShardScratch, ShardView, Switched, ViewParts};

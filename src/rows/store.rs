@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::cells::{Cells, CellsView};
+use super::cells::{Cell, Cells, CellsView};
 use super::directory::Directory;
 use super::leases::{Leases, ViewNumber};
 use super::mutation::NewRow;
@@ -57,8 +57,19 @@ const SPARSE_LEAST: usize = 1_024;
 /// looks together cost no more than a few.
 const LOOKED_DIVISOR: usize = 4;
 
+/// The list of entries grows by one part in so many.
+const ROOM: usize = 8;
+
 /// Entries that are not worth a sweep.
 const SWEEP_LEAST: usize = 64;
+
+/// Bytes of the numbers of rows in a batch that lets them go.
+const LET_GO_BYTES: usize = 4 * size_of::<Row>();
+
+/// Bytes that stand beside the vector of a row at most, while it waits to be
+/// reused and its entry to be pruned.
+pub(crate) const CELL_BYTES: usize =
+    size_of::<Cell>() + size_of::<ViewNumber>() + size_of::<Retired>() + size_of::<Unlisted>() + LET_GO_BYTES;
 
 /// All rows of one shard.
 pub(crate) struct RowStore {
@@ -83,6 +94,8 @@ pub(crate) struct RowStore {
     detached_vectors: HashMap<usize, ViewNumber>,
     /// The same of cells.
     detached_cells: HashMap<usize, ViewNumber>,
+    /// Chunks that were copied because a view held them, so far.
+    copies: u64,
 }
 
 impl RowStore {
@@ -101,6 +114,7 @@ impl RowStore {
             look_at: 0,
             detached_vectors: HashMap::new(),
             detached_cells: HashMap::new(),
+            copies: 0,
         }
     }
 
@@ -148,6 +162,8 @@ impl RowStore {
         let row = self.high_water as Row;
         self.vectors.reserve(row)?;
         self.cells.reserve(row);
+        let roomy = self.vectors.view().capacity();
+        self.first_views.reserve_exact(roomy.saturating_sub(self.first_views.len()));
         Ok(row)
     }
 
@@ -222,6 +238,7 @@ impl RowStore {
         let chunk = self.vectors.chunk_of(row);
         if self.leases.any_held(since(self.detached_vectors.get(&chunk)), unseen_from) {
             self.vectors.detach(row)?;
+            self.copies += 1;
             self.detached_vectors.insert(chunk, self.leases.next());
         }
         let chunk = Cells::chunk_of(row);
@@ -270,6 +287,9 @@ impl RowStore {
     /// a receipt for [`RowStore::reuse`].
     pub(crate) fn retire(&mut self, rows: Vec<Row>) -> RetiredRows {
         let unseen_from = self.leases.next();
+        // Not twice as much: many may be let go at once.
+        let few = self.unlisted.len() / ROOM;
+        self.unlisted.reserve_exact(rows.len().max(few));
         for row in &rows {
             // Views keep what they have; those from now on cannot reach the row.
             self.payloads.put(*row, Payload::new());
@@ -322,6 +342,7 @@ impl RowStore {
     /// Prunes directory entries that no held view needs any more.
     pub(crate) fn prune(&mut self, directory: &dyn Directory) {
         let oldest = self.leases.oldest();
+        self.cells.forget_lost();
         self.detached_vectors.retain(|_, since| *since > oldest);
         self.detached_cells.retain(|_, since| *since > oldest);
         let leases = &self.leases;
@@ -342,6 +363,16 @@ impl RowStore {
             });
             self.sweep_at = 2 * self.unlisted.len() + SWEEP_LEAST;
         }
+    }
+
+    /// True while older views keep vectors that later ones do not have.
+    pub(crate) fn keeps_more(&self) -> bool {
+        self.kept_bytes().iter().any(|bytes| *bytes > 0)
+    }
+
+    /// Chunks of vectors that were copied because a view held them, so far.
+    pub(crate) fn copies(&self) -> u64 {
+        self.copies
     }
 
     /// True when directory entries wait for views to go.
@@ -388,8 +419,26 @@ impl RowStore {
         [Format::Bytes, Format::Half, Format::Full].map(|format| self.vectors.view().bytes(format))
     }
 
+    /// The same of chunks that only older views keep.
+    pub(crate) fn kept_bytes(&self) -> [usize; 3] {
+        [Format::Bytes, Format::Half, Format::Full].map(|format| self.vectors.kept_bytes(format))
+    }
+
+    /// Bytes from one vector to the next where they are widest.
+    pub(crate) fn stride(&self) -> usize {
+        self.vectors.stride()
+    }
+
+    /// Bytes of texts of ids.
+    pub(crate) fn id_bytes(&self) -> usize {
+        self.cells.heap_bytes()
+    }
+
     pub(crate) fn cell_bytes(&self) -> usize {
-        self.cells.bytes() + self.first_views.capacity() * size_of::<ViewNumber>()
+        self.cells.bytes()
+            + self.first_views.capacity() * size_of::<ViewNumber>()
+            + self.free.capacity() * size_of::<Retired>()
+            + self.unlisted.capacity() * size_of::<Unlisted>()
     }
 }
 

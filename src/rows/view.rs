@@ -46,6 +46,18 @@ pub(crate) struct ShardMeasure {
     pub(crate) row_bytes: usize,
     pub(crate) payload_bytes: usize,
     pub(crate) index_bytes: usize,
+    /// Bytes of vectors that only older views keep.
+    pub(crate) kept_bytes: usize,
+    /// Live rows after the last complete write.
+    pub(crate) live: usize,
+    /// Rows that were ever used.
+    pub(crate) high_water: usize,
+    /// Rows that have memory for their vectors.
+    pub(crate) capacity: usize,
+    /// Bytes from one vector to the next where they are widest.
+    pub(crate) stride: usize,
+    /// Bytes of texts of ids, beside the rows.
+    pub(crate) id_bytes: usize,
     /// The kind of the index.
     pub(crate) index_kind: &'static str,
     pub(crate) index_reason: &'static str,

@@ -58,6 +58,22 @@ pub(super) fn forget_due(linked: usize) -> usize {
     (linked / FORGET_DIVISOR).max(FORGET_ROWS)
 }
 
+/// Batches with rows that died before they were absorbed, until the places of
+/// the first can be used again: two wait to be absorbed, two more until the
+/// places are free, one is open.
+const BATCHES_UNTIL_FREE: usize = 5;
+
+/// Times that dead rows of the index make a batch due in the time from one
+/// unlinking until its places are free.
+const UNLINKINGS_UNTIL_FREE: usize = 3;
+
+/// Dead rows at most, beside `rows` live ones, whose places are not free yet,
+/// when records are replaced for ever.
+pub(super) fn dead_most(rows: usize) -> usize {
+    UNLINKINGS_UNTIL_FREE * forget_due(rows)
+        + BATCHES_UNTIL_FREE * (rows / BULK_DIVISOR).clamp(LIVE_ROWS, BULK_ROWS)
+}
+
 /// A batch whose content is fixed.
 #[derive(Debug)]
 pub(super) struct SealedBatch {

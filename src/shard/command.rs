@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use super::batch::Plans;
+use super::budget::{Grant, Meter};
 use super::journal::Journal;
 use super::mailbox::{Reply, Signals};
 use super::places::Permit;
@@ -35,15 +36,15 @@ pub(crate) struct CollectionId(pub(crate) u64);
 
 /// What a queued write keeps until it is applied.
 pub(crate) enum Keep {
-    /// Its place in the mailbox.
-    Place { _permit: Permit },
+    /// Its place in the mailbox, and the memory that it was promised.
+    Place { _permit: Permit, _grant: Option<Grant> },
     /// Nothing: nobody sent it.
     #[cfg(test)]
     Nothing,
     /// Somebody waits for the end of an optimization.
     Optimized { done: Reply<()>, _permit: Permit },
     /// Somebody waits for the verdict on a condition.
-    Decided { verdict: Reply<Verdict>, _permit: Permit },
+    Decided { verdict: Reply<Verdict>, _permit: Permit, _grant: Option<Grant> },
 }
 
 /// What the log is told of a part of a write. Parts that come from the log, or
@@ -60,7 +61,12 @@ pub(crate) struct LogPart {
 /// their sequence numbers.
 pub(crate) enum WriteCommand {
     /// Host a shard.
-    Create { collection: CollectionId, state: Box<ShardState<Keep>>, rebuilder: Arc<dyn Rebuilder> },
+    Create {
+        collection: CollectionId,
+        state: Box<ShardState<Keep>>,
+        rebuilder: Arc<dyn Rebuilder>,
+        meter: Meter,
+    },
     /// Apply the part of write `seq` that belongs to this shard.
     /// `verdict` is told how its condition was decided.
     Write {
@@ -69,6 +75,8 @@ pub(crate) enum WriteCommand {
         mutations: Vec<Mutation>,
         log: Option<LogPart>,
         verdict: Option<Reply<Verdict>>,
+        /// The memory that it was promised, where there is a budget.
+        grant: Option<Grant>,
     },
     /// Absorb the whole tail and unlink all dead rows, then answer.
     Optimize { collection: CollectionId, seq: Seq, done: Reply<()>, log: Option<LogPart> },

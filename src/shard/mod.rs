@@ -1,13 +1,15 @@
 //! Workers and the shards that they own.
 //!
 //! `command` is the protocol, `journal` a worker's log, `mailbox` how it travels, `places` what bounds
-//! it, `pace` by how much, `state` what a shard does with it (without threads), `batch` what goes
-//! into the index together, `successor` how another index takes over, `turns` how a worker shares its time,
-//! `worker` the thread.
+//! it, `pace` by how much, `budget` what bounds memory, `state` what a shard does with it (without
+//! threads), `batch` what goes into the index together, `successor` how another index takes over, `turns`
+//! how a worker shares its time, `worker` the thread.
 
 mod batch;
+mod budget;
 mod command;
 mod expiry;
+mod footprint;
 mod journal;
 mod judge;
 mod mailbox;
@@ -19,10 +21,12 @@ mod successor;
 mod turns;
 mod worker;
 
+pub(crate) use budget::{Account, AccountSetup, Denied, EngineBudget, Grant, Meter, Need};
 pub(crate) use command::{
     AskWorkers, Background, CollectionId, Job, Keep, LogPart, Note, Report, SearchOrder, ShardQuery, Signal,
     Slice, Width, WriteCommand,
 };
+pub(crate) use footprint::{IndexSizes, RowSizes};
 pub(crate) use journal::{Journal, LogFault};
 pub(crate) use mailbox::{
     Envelope, Gate, Inbox, Mailbox, NoAnswer, Reply, SignalInbox, Signals, mailbox, reply, reply_future,

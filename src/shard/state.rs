@@ -247,14 +247,16 @@ impl<T> ShardState<T> {
             || self.sealed.iter().map(|batch| batch.absorb.len()).sum::<usize>() >= OUTSTANDING_ROWS
     }
 
-    /// Applies at most `budget` queued mutations.
+    /// Applies at most `budget` queued mutations; fewer when chunks had to be
+    /// copied, so that whoever counts can look.
     ///
     /// # Errors
     /// [`Allocation`] when a row cannot be stored. The shard must not be
     /// written any more then: the log has a hole.
     pub(crate) fn step(&mut self, budget: usize) -> Result<Step, Allocation> {
         let mut step = Step::default();
-        while step.applied < budget && self.can_step() {
+        let copies = self.rows.copies();
+        while step.applied < budget && self.rows.copies() == copies && self.can_step() {
             let Some(write) = self.pending.front_mut() else { break };
             let seq = write.seq;
             let next = match &mut write.work {
@@ -576,6 +578,11 @@ impl<T> ShardState<T> {
         let successor = successor
             .map(|successor| SuccessorJob { since: successor.since, version: successor.index.version() });
         Some(AbsorbJob { batch, version, successor, space: self.space, vectors })
+    }
+
+    /// True while a job is under way.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.running.is_some()
     }
 
     /// Commits the plan of the job that is under way.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, debug_span, error, info, trace};
 
 use super::batch::{AbsorbJob, Plans};
+use super::budget::Meter;
 use super::command::{Background, CollectionId, Keep, Note, Report, ShardQuery, Signal, Width, WriteCommand};
 use super::journal::{Journal, LogFault, logged};
 use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
@@ -41,9 +42,20 @@ const SETTLE_FIRST: Duration = Duration::from_millis(10);
 /// ...and how long it waits at most, while snapshots are held, to look again.
 const SETTLE_MOST: Duration = Duration::from_secs(1);
 
+/// How long a shard waits with what would go beyond a memory budget while
+/// readers of older versions may be about to let go of theirs. A snapshot that
+/// is held longer keeps memory beyond the budget, or writes would wait for it.
+const HELD_UP_MOST: Duration = Duration::from_secs(2);
+
+/// How often it looks meanwhile.
+const HELD_UP_LOOK: Duration = Duration::from_millis(1);
+
 /// A shard on this worker.
 struct Hosted {
     state: ShardState<Keep>,
+    meter: Meter,
+    /// Since when it waits for readers to let go of memory.
+    held_up: Option<Instant>,
     troubles: Troubles,
     rebuilder: Arc<dyn Rebuilder>,
     /// The job that is under way: others are of a state that was given up.
@@ -55,6 +67,23 @@ struct Hosted {
     changed: bool,
     /// There is no memory to be given back.
     settled: bool,
+}
+
+impl Hosted {
+    /// Tells the account what the shard holds.
+    fn measured(&self) {
+        self.meter.show(&self.state.measure(), self.state.is_changing());
+    }
+
+    /// Whether it may copy and change what it holds: it waits a while where that
+    /// would go beyond a budget.
+    fn may_change(&mut self) -> bool {
+        if !self.meter.is_bounded() || self.meter.may_change(&self.state.measure()) {
+            self.held_up = None;
+            return true;
+        }
+        self.held_up.get_or_insert_with(Instant::now).elapsed() >= HELD_UP_MOST
+    }
 }
 
 /// What a worker is connected to.
@@ -127,7 +156,9 @@ impl Worker {
                 patience = SETTLE_FIRST;
                 continue;
             }
+            let held_up = worker.shards.values().any(|hosted| hosted.held_up.is_some());
             let limit = worker.shards.values().any(|hosted| !hosted.settled).then_some(patience);
+            let limit = if held_up { Some(HELD_UP_LOOK) } else { limit };
             let WorkerPorts { writes, queries, signals, .. } = &worker.ports;
             if !wait_for_any(writes, queries, signals, limit) {
                 patience = if worker.settle() { SETTLE_FIRST } else { (2 * patience).min(SETTLE_MOST) };
@@ -160,6 +191,7 @@ impl Worker {
                 let settling = hosted.state.settle();
                 hosted.settled = settling == Settling::Settled;
                 hosted.changed = settling == Settling::Stepped;
+                hosted.measured();
                 Ok(())
             });
         }
@@ -207,8 +239,9 @@ impl Worker {
             busy = true;
             match signal {
                 Signal::Absorbed { collection, job, plan } => self.absorbed(collection, job, plan),
+                // They take memory that no budget was asked for.
                 Signal::WantExact { collection } => self.guarded(collection, |hosted| {
-                    hosted.changed |= hosted.state.want_exact();
+                    hosted.changed |= !hosted.meter.is_bounded() && hosted.state.want_exact();
                     Ok(())
                 }),
                 Signal::Close => {
@@ -317,17 +350,20 @@ impl Worker {
             error!(worker = self.number, %fault, "log failed");
         }
         self.ports.log_fault.set(fault.clone());
+        self.shards.values().for_each(|hosted| hosted.meter.wake());
         self.ports.reports.send(Report::LogFailed);
     }
 
     fn take_write(&mut self, command: WriteCommand, permit: Permit) {
         match command {
-            WriteCommand::Create { collection, state, rebuilder } => self.host(collection, *state, rebuilder),
-            WriteCommand::Write { collection, seq, mutations, verdict, .. } => {
+            WriteCommand::Create { collection, state, rebuilder, meter } => {
+                self.host(collection, *state, rebuilder, meter);
+            }
+            WriteCommand::Write { collection, seq, mutations, verdict, grant, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
                     let keep = match verdict {
-                        Some(verdict) => Keep::Decided { verdict, _permit: permit },
-                        None => Keep::Place { _permit: permit },
+                        Some(verdict) => Keep::Decided { verdict, _permit: permit, _grant: grant },
+                        None => Keep::Place { _permit: permit, _grant: grant },
                     };
                     hosted.state.enqueue(seq, mutations, keep);
                 }
@@ -355,10 +391,18 @@ impl Worker {
         }
     }
 
-    fn host(&mut self, collection: CollectionId, mut state: ShardState<Keep>, rebuilder: Arc<dyn Rebuilder>) {
+    fn host(
+        &mut self,
+        collection: CollectionId,
+        mut state: ShardState<Keep>,
+        rebuilder: Arc<dyn Rebuilder>,
+        meter: Meter,
+    ) {
         let hosted = Hosted {
             troubles: Troubles::new(Arc::new(state.view())),
             rebuilder,
+            meter,
+            held_up: None,
             job: 0,
             changed: state.has_batches(),
             settled: true,
@@ -373,8 +417,9 @@ impl Worker {
     /// the last turn ended, until it is the turn of searches.
     fn step_shards(&mut self, began: Instant, limit: Duration) -> bool {
         let mut busy = false;
+        let can_step = |hosted: &mut Hosted| hosted.state.can_step() && hosted.may_change();
         let mut due: Vec<CollectionId> =
-            self.shards.iter().filter(|(_, hosted)| hosted.state.can_step()).map(|(id, _)| *id).collect();
+            self.shards.iter_mut().filter_map(|(id, hosted)| can_step(hosted).then_some(*id)).collect();
         let first = due.partition_point(|id| Some(*id) <= self.written);
         due.rotate_left(first);
         for collection in due {
@@ -402,23 +447,32 @@ impl Worker {
 
     /// Starts jobs, hands new views to the coordinator, ends optimizations.
     fn show_changes(&mut self) {
-        let changed: Vec<CollectionId> =
-            self.shards.iter().filter(|(_, hosted)| hosted.changed).map(|(id, _)| *id).collect();
-        for collection in changed {
+        let is_due = |hosted: &Hosted| hosted.changed || hosted.held_up.is_some();
+        let due: Vec<CollectionId> =
+            self.shards.iter().filter(|(_, hosted)| is_due(hosted)).map(|(id, _)| *id).collect();
+        for collection in due {
             let (shard, ports) = (self.number, self.ports.reports.clone());
             let background = Arc::clone(&self.ports.background);
             let signals = self.ports.signal_sender.clone();
             self.jobs_begun += 1;
             let number = self.jobs_begun;
             self.guarded(collection, |hosted| {
-                if let Some(job) = hosted.state.next_job() {
-                    hosted.job = number;
-                    let answer = JobAnswer { signals, collection, job: number, sent: false };
-                    start(background.as_ref(), answer, job);
+                if hosted.may_change() {
+                    if let Some(job) = hosted.state.next_job() {
+                        hosted.job = number;
+                        let answer = JobAnswer { signals, collection, job: number, sent: false };
+                        start(background.as_ref(), answer, job);
+                        hosted.changed = true;
+                    }
+                } else {
+                    hosted.changed |= hosted.state.settle() == Settling::Stepped;
                 }
-                hosted.changed = false;
+                if !std::mem::take(&mut hosted.changed) {
+                    return Ok(());
+                }
                 hosted.settled = false;
                 let view = Arc::new(hosted.state.view());
+                hosted.measured();
                 hosted.troubles.shows(Arc::clone(&view));
                 ports.send(Report::View { collection, shard, view });
                 while let Some(Keep::Optimized { done, .. }) = hosted.state.optimized() {

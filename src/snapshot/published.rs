@@ -1,5 +1,6 @@
 //! A consistent state of a collection, over all its shards.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -125,6 +126,8 @@ impl Tuning {
 
 /// What all snapshots of one collection share.
 pub(crate) struct Context {
+    /// Kept for as long as any snapshot is: what the memory counts against.
+    pub(crate) _account: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) name: String,
     pub(crate) health: Health,
     pub(crate) space: Space,

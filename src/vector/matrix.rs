@@ -1,23 +1,23 @@
 //! A growing matrix of vectors: one writer, any number of readers.
 //!
-//! Rows stand in chunks of a fixed number of rows. A chunk never moves, so a
-//! view that was taken once stays valid however much is added. The first chunk
-//! starts small and is copied as it grows, so that a small collection stays
-//! small; views of the smaller copy keep it alive.
+//! Rows stand in chunks of a fixed number of rows. A full chunk never moves, so a
+//! view that was taken once stays valid however much is added. The last chunk
+//! is copied as it grows, by an eighth of all rows at most, so that little room
+//! is empty; views of the smaller copy keep it alive.
 //!
 //! All rows of a chunk have one [`Format`]. A vector that does not fit has its
 //! chunk copied into a wider one first; later chunks start as wide. So a
 //! matrix of vectors that need floats is written as floats from its first row
 //! on, and no chunk is copied for this more than twice.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::aligned::AlignedBytes;
 use super::format::{Format, Stored, halves, near_steps, whole_steps};
 use super::storage::VectorStorage;
 use crate::id::Row;
 use crate::kernel::{Element, Kernels, kernels, prefetch_all};
-use crate::memory::HUGE;
+use crate::memory::{HUGE, Memory, room};
 use crate::metric::Metric;
 
 /// Bytes of a full chunk of floats: four huge pages, filled with as many rows as
@@ -26,7 +26,7 @@ use crate::metric::Metric;
 /// first-level cache.
 const CHUNK_BYTES: usize = 4 * HUGE;
 
-/// Rows of the smallest first chunk.
+/// Rows of the smallest chunk.
 const FIRST_ROWS: usize = 64;
 
 /// A chunk that falls short of a huge page by so little takes a whole one.
@@ -74,6 +74,22 @@ impl Shape {
     }
 }
 
+/// Bytes of the largest matrix that holds `rows` rows of a format of which one
+/// takes `stride` bytes, and of one copy of its largest chunk.
+pub(crate) fn matrix_bytes(dim: usize, rows: usize, stride: usize) -> (usize, usize) {
+    let full = Shape::new(dim).chunk_rows();
+    let rows = room(rows, FIRST_ROWS, full);
+    let chunk = |rows: usize| Memory::bytes_for(asked(rows.saturating_mul(stride)));
+    let (whole, rest) = (rows / full, rows % full);
+    let copy = if whole > 0 { chunk(full) } else { chunk(rest) };
+    (whole.saturating_mul(chunk(full)).saturating_add(if rest > 0 { chunk(rest) } else { 0 }), copy)
+}
+
+/// What is asked of the allocator for so many bytes.
+fn asked(bytes: usize) -> usize {
+    if (HUGE - SHORT..HUGE).contains(&bytes) { HUGE } else { bytes }
+}
+
 /// Rows of one format.
 #[derive(Debug)]
 struct Chunk {
@@ -88,8 +104,7 @@ impl Chunk {
     fn new(dim: usize, format: Format, rows: usize) -> Result<Chunk, OutOfMemory> {
         let stride = format.stride(dim);
         let bytes = rows.saturating_mul(stride);
-        let asked = if (HUGE - SHORT..HUGE).contains(&bytes) { HUGE } else { bytes };
-        let buffer = AlignedBytes::zeroed(asked).ok_or(OutOfMemory { bytes })?;
+        let buffer = AlignedBytes::zeroed(asked(bytes)).ok_or(OutOfMemory { bytes })?;
         Ok(Chunk { buffer, format, stride, rows })
     }
 
@@ -204,8 +219,7 @@ impl MatrixView {
     pub(crate) fn capacity(&self) -> usize {
         match self.chunks.as_slice() {
             [] => 0,
-            [only] => only.rows,
-            chunks => chunks.len() * self.shape.chunk_rows(),
+            [full @ .., last] => full.len() * self.shape.chunk_rows() + last.rows,
         }
     }
 
@@ -231,6 +245,8 @@ pub(crate) struct Matrix {
     /// The format of new chunks: the widest that was needed so far.
     widest: Format,
     rounding: Rounding,
+    /// Chunks that only views taken before have.
+    replaced: Vec<Weak<Chunk>>,
     /// The row that is being written.
     encoded: Encoded,
 }
@@ -261,12 +277,11 @@ impl Matrix {
             VectorStorage::Byte if bytes_pay => Rounding::Rounded,
             _ => Rounding::None,
         };
-        let mut formats = Format::ALL.into_iter().filter(|format| format.pays(dim));
-        let widest = if storage == VectorStorage::Full { None } else { formats.next() };
         Matrix {
             view: MatrixView { chunks: Arc::default(), shape: Shape::new(dim), kernels: kernels() },
-            widest: widest.unwrap_or(Format::Full),
+            widest: storage.narrowest(dim),
             rounding,
+            replaced: Vec::new(),
             encoded: Encoded::default(),
         }
     }
@@ -282,23 +297,30 @@ impl Matrix {
     /// [`OutOfMemory`] when the allocator refuses; nothing has changed then.
     pub(crate) fn reserve(&mut self, row: Row) -> Result<(), OutOfMemory> {
         while self.view.capacity() <= row as usize {
-            self.grow()?;
+            self.grow(row as usize + 1)?;
         }
         Ok(())
     }
 
-    fn grow(&mut self) -> Result<(), OutOfMemory> {
+    /// Makes the last chunk larger, or adds one.
+    fn grow(&mut self, needed: usize) -> Result<(), OutOfMemory> {
         let Shape { dim, .. } = self.view.shape;
-        let (capacity, full) = (self.view.capacity(), self.view.shape.chunk_rows());
+        let full = self.view.shape.chunk_rows();
         let mut chunks = Vec::clone(&self.view.chunks);
-        let rows = if capacity < full { (capacity * 2).clamp(FIRST_ROWS, full) } else { full };
-        let smaller = if capacity < full { chunks.pop() } else { None };
-        chunks.push(Arc::new(match smaller {
-            Some(smaller) => smaller.copy(dim, rows)?,
+        let short = chunks.pop_if(|last| last.rows < full);
+        let rows = (room(needed, FIRST_ROWS, full) - chunks.len() * full).min(full);
+        chunks.push(Arc::new(match &short {
+            Some(short) => short.copy(dim, rows)?,
             None => Chunk::new(dim, self.widest, rows)?,
         }));
         self.view.chunks = Arc::new(chunks);
+        self.lose(short);
         Ok(())
+    }
+
+    /// Bytes from one row to the next where they are widest.
+    pub(crate) fn stride(&self) -> usize {
+        self.widest.stride(self.view.shape.dim)
     }
 
     /// The number of the chunk of a row: what `detach` copies.
@@ -306,12 +328,24 @@ impl Matrix {
         self.view.shape.place(row).0
     }
 
-    /// Gives back the chunks of which no row below `rows` is a part; gives the
-    /// first row that has no memory any more. Views taken before keep theirs.
+    /// Gives back what the rows below `rows` do not need; gives the first row
+    /// that has no memory any more. Views taken before keep theirs.
     pub(crate) fn truncate(&mut self, rows: Row) -> Row {
-        let kept = rows.div_ceil(self.view.shape.rows) as usize;
+        let Shape { dim, .. } = self.view.shape;
+        let full = self.view.shape.chunk_rows();
+        let kept = (rows as usize).div_ceil(full);
         if kept < self.view.chunks.len() {
+            let lost = self.view.chunks[kept..].to_vec();
             self.view.chunks = Arc::new(self.view.chunks[..kept].to_vec());
+            self.lose(lost);
+        }
+        let needed = room(rows as usize, FIRST_ROWS, full);
+        // Without memory for a smaller copy the larger one stays.
+        if needed < self.view.capacity()
+            && let Some(last) = kept.checked_sub(1)
+            && let Ok(smaller) = self.view.chunks[last].copy(dim, needed - last * full)
+        {
+            self.replace(last, smaller);
         }
         self.view.capacity() as Row
     }
@@ -331,8 +365,21 @@ impl Matrix {
 
     fn replace(&mut self, at: usize, chunk: Chunk) {
         let mut chunks = Vec::clone(&self.view.chunks);
-        chunks[at] = Arc::new(chunk);
+        let before = std::mem::replace(&mut chunks[at], Arc::new(chunk));
         self.view.chunks = Arc::new(chunks);
+        self.lose(Some(before));
+    }
+
+    /// Later views have these chunks no more; those from before may.
+    fn lose(&mut self, chunks: impl IntoIterator<Item = Arc<Chunk>>) {
+        self.replaced.retain(|chunk| chunk.strong_count() > 0);
+        self.replaced.extend(chunks.into_iter().map(|chunk| Arc::downgrade(&chunk)));
+    }
+
+    /// Bytes of chunks that only older views keep, of each format.
+    pub(crate) fn kept_bytes(&self, format: Format) -> usize {
+        let replaced = self.replaced.iter().filter_map(Weak::upgrade);
+        replaced.filter(|chunk| chunk.format == format).map(|chunk| chunk.buffer.bytes()).sum()
     }
 
     /// Puts a vector and its scale into a row that has memory. True when its

@@ -8,8 +8,9 @@ mod space;
 mod storage;
 
 pub(crate) use format::Format;
-pub(crate) use matrix::{Matrix, MatrixView, OutOfMemory};
+pub(crate) use matrix::{Matrix, MatrixView, OutOfMemory, matrix_bytes};
 pub(crate) use rounded::{Rounded, RoundedQuery};
 pub use space::VectorError;
 pub(crate) use space::{BLOCK, Space};
+pub(crate) use storage::Ruler;
 pub use storage::VectorStorage;

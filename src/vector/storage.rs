@@ -1,5 +1,6 @@
 //! How a collection keeps its vectors.
 
+use super::format::{Format, halves, whole_steps};
 use super::space::{Space, VectorError};
 use crate::kernel::{from_half, to_half};
 
@@ -61,6 +62,58 @@ impl VectorStorage {
         }
         vector.iter_mut().for_each(|number| *number = from_half(to_half(*number)));
         space.check(vector)
+    }
+}
+
+impl VectorStorage {
+    /// The format that a matrix begins with.
+    pub(super) fn narrowest(self, dim: usize) -> Format {
+        let mut formats = Format::ALL.into_iter().filter(|format| format.pays(dim));
+        let narrowest = if self == VectorStorage::Full { None } else { formats.next() };
+        narrowest.unwrap_or(Format::Full)
+    }
+}
+
+/// Finds out how wide vectors are stored, before they are.
+#[derive(Debug)]
+pub(crate) struct Ruler {
+    dim: usize,
+    widest: Format,
+    /// None is ever wider.
+    is_done: bool,
+    codes: Vec<u8>,
+    halves: Vec<u16>,
+}
+
+impl Ruler {
+    pub(crate) fn new(storage: VectorStorage, dim: usize) -> Ruler {
+        let widest = storage.narrowest(dim);
+        let is_done = widest == Format::Full || storage == VectorStorage::Byte && widest == Format::Bytes;
+        Ruler { dim, widest, is_done, codes: Vec::new(), halves: Vec::new() }
+    }
+
+    /// Looks at one more vector: each format is given up once.
+    pub(crate) fn look(&mut self, vector: &[f32]) {
+        if self.is_done {
+            return;
+        }
+        if self.widest == Format::Bytes {
+            self.codes.resize(vector.len(), 0);
+            if whole_steps(vector, &mut self.codes).is_some() {
+                return;
+            }
+            self.widest = Format::Half;
+        }
+        self.halves.resize(vector.len(), 0);
+        if !halves(vector, &mut self.halves) {
+            self.widest = Format::Full;
+            self.is_done = true;
+        }
+    }
+
+    /// Bytes from one vector to the next.
+    pub(crate) fn stride(&self) -> usize {
+        self.widest.stride(self.dim)
     }
 }
 

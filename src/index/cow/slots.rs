@@ -10,6 +10,9 @@ use crate::memory::Pages;
 /// Slots of the smallest overlay.
 const FIRST_SLOTS: u32 = FIRST_KEYS;
 
+/// An overlay grows by one slot for so many.
+const GROWTH: u32 = 4;
+
 /// An overlay shrinks when all its slots but one in so many are free at its top.
 const SPARSE: u32 = 4;
 
@@ -49,11 +52,11 @@ impl Slots {
         slot
     }
 
-    /// Doubles the overlay, as far as that is little: gives a new slot, the
-    /// others become free.
+    /// Makes the overlay larger by a quarter, as far as that is little: gives a
+    /// new slot, the others become free.
     fn grow(&mut self, overlay: &mut Pages) -> u32 {
         let slots = self.born.len() as u32;
-        let grown = slots + slots.clamp(FIRST_SLOTS, overlay.page());
+        let grown = slots + (slots / GROWTH).clamp(FIRST_SLOTS, overlay.page());
         overlay.reserve(grown, slots);
         self.born.resize(grown as usize, 0);
         self.free.extend((slots + 1..grown).rev());
@@ -95,7 +98,7 @@ impl Slots {
         let at_top = (0..slots).rev().zip(&self.free).take_while(|(slot, free)| slot == *free).count() as u32;
         let taken = slots - at_top;
         if taken == 0 {
-            *overlay = Pages::new(overlay.stride());
+            overlay.shrink(0, 0);
             *self = Slots::default();
         } else if slots > FIRST_SLOTS && taken <= slots / SPARSE {
             let left = taken.saturating_mul(2).max(FIRST_SLOTS);

@@ -1,7 +1,7 @@
 //! The codes of all nodes, in copy-on-write blocks, and distances by them.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use super::layout::Layout;
 use super::train::Training;
@@ -12,6 +12,7 @@ use crate::index::Defect;
 use crate::index::cow::{BlockView, Blocks, Epoch, Versions};
 use crate::index::measure::{Measure, RowMeasure};
 use crate::kernel::{Arch, prefetch};
+use crate::memory::Memory;
 use crate::quant::{CodeQuery, Codec, ROW_WORD, row_of};
 
 /// Nodes that are measured in one call.
@@ -121,6 +122,11 @@ impl CodeBlocks {
     /// True when further versions without a change would save nothing.
     pub(super) fn is_settled(&self) -> bool {
         self.blocks.is_settled()
+    }
+
+    /// The memory of all codes, for as long as somebody has it.
+    pub(super) fn shared(&self) -> impl Iterator<Item = Weak<Memory>> + '_ {
+        self.blocks.shared()
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -20,7 +20,7 @@
 
 use std::sync::Arc;
 
-use super::cow::Versions;
+use super::cow::{Left, Versions};
 use super::links::{Graph, LinkOptions, Links, audit, digest};
 use super::{
     Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
@@ -107,6 +107,8 @@ pub(crate) struct QuantizedGraph {
     links: Links,
     codes: Option<CodeBlocks>,
     newest: Arc<GraphVersion>,
+    /// What only older versions keep, since all was laid anew, or coded.
+    left: Left,
 }
 
 impl QuantizedGraph {
@@ -122,7 +124,7 @@ impl QuantizedGraph {
             is_laid_out: true,
             _lease: versions.publish(),
         });
-        QuantizedGraph { versions, links, codes: None, newest }
+        QuantizedGraph { versions, links, codes: None, newest, left: Left::default() }
     }
 
     /// The graph that was saved of `held` rows below `limit`, over vectors of
@@ -155,7 +157,7 @@ impl QuantizedGraph {
             is_laid_out,
             _lease: versions.publish(),
         });
-        Ok(QuantizedGraph { versions, links, codes, newest })
+        Ok(QuantizedGraph { versions, links, codes, newest, left: Left::default() })
     }
 
     fn commit_change(&mut self, plan: GraphPlan) {
@@ -171,7 +173,10 @@ impl QuantizedGraph {
                     codes.write(&words, epoch);
                 }
             }
-            CodeChange::Replace(codes) => self.codes = Some(*codes),
+            CodeChange::Replace(codes) => {
+                let before = self.codes.replace(*codes);
+                self.left.add(before.iter().flat_map(CodeBlocks::shared));
+            }
         }
         let codes = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
         self.newest = Arc::new(GraphVersion {
@@ -186,6 +191,7 @@ impl QuantizedGraph {
 
     /// Nothing is held any more: no more memory is needed than at first.
     fn begin_anew(&mut self, options: GraphOptions) {
+        self.leave();
         let epoch = self.versions.begin();
         self.links = Links::new(options.links());
         self.codes = None;
@@ -199,7 +205,13 @@ impl QuantizedGraph {
         });
     }
 
+    /// What older versions hold is theirs alone from now on.
+    fn leave(&mut self) {
+        self.left.add(self.links.shared().chain(self.codes.iter().flat_map(CodeBlocks::shared)));
+    }
+
     fn commit_relaid(&mut self, relaid: Relaid) {
+        self.leave();
         let before = Arc::clone(&self.newest);
         let epoch = self.versions.begin();
         let graph = self.links.replace(relaid.links, epoch, &self.versions);
@@ -235,7 +247,7 @@ impl Index for QuantizedGraph {
 
     fn settle(&mut self) -> Settling {
         if self.links.is_settled() && self.codes.as_ref().is_none_or(CodeBlocks::is_settled) {
-            return Settling::Settled;
+            return self.versions.settled();
         }
         if !self.versions.is_newest_alone() {
             return Settling::Waiting;
@@ -256,7 +268,8 @@ impl Index for QuantizedGraph {
 
     fn bytes(&self) -> usize {
         let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes);
-        self.links.bytes() + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes()
+        let links = self.links.bytes() + self.left.bytes();
+        links + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes()
     }
 
     fn kind(&self) -> &'static str {

@@ -11,7 +11,7 @@
 //! leaves its place to the last one of its list.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
@@ -19,6 +19,7 @@ use crate::id::{Row, mix};
 use crate::index::Defect;
 use crate::index::cow::{BlockView, Blocks, Epoch, NONE, Versions};
 use crate::kernel::SCAN_ROWS;
+use crate::memory::Memory;
 use crate::quant::{ProductShape, Signs};
 use crate::vector::Rounded;
 
@@ -376,6 +377,11 @@ impl Lists {
 
     pub(super) fn is_settled(&self) -> bool {
         self.blocks.is_settled()
+    }
+
+    /// The memory of all lists, for as long as somebody has it.
+    pub(super) fn shared(&self) -> impl Iterator<Item = Weak<Memory>> + '_ {
+        self.blocks.shared()
     }
 
     pub(super) fn bytes(&self) -> usize {

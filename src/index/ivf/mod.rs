@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use super::cow::Versions;
+use super::cow::{Left, Versions};
 use super::{
     Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
 };
@@ -127,6 +127,8 @@ pub(crate) struct Ivf {
     versions: Versions,
     lists: Option<Lists>,
     newest: Arc<IvfVersion>,
+    /// What only older versions keep, since all was filed anew.
+    left: Left,
 }
 
 fn order(a: &Neighbor, b: &Neighbor) -> std::cmp::Ordering {
@@ -140,7 +142,7 @@ impl Ivf {
         versions.begin();
         let lease = versions.publish();
         let newest = IvfVersion { options, held: RowSet::default(), filed: None, _lease: lease };
-        Ivf { versions, lists: None, newest: Arc::new(newest) }
+        Ivf { versions, lists: None, newest: Arc::new(newest), left: Left::default() }
     }
 
     /// The lists that were saved of `held` rows, over vectors of `dim` numbers.
@@ -203,7 +205,8 @@ impl Index for Ivf {
                 let training = Training { rows: held.len(), since: 0 };
                 let mut lists = *lists;
                 let view = lists.publish(epoch, &self.versions);
-                self.lists = Some(lists);
+                let before = self.lists.replace(lists);
+                self.left.add(before.iter().flat_map(Lists::shared));
                 (held, Some(Filed { trained, training, lists: view }))
             }
         };
@@ -214,14 +217,15 @@ impl Index for Ivf {
             _ => {}
         }
         if filed.is_none() {
-            self.lists = None;
+            let before = self.lists.take();
+            self.left.add(before.iter().flat_map(Lists::shared));
         }
         self.show(held, filed);
     }
 
     fn settle(&mut self) -> Settling {
         if self.lists.as_ref().is_none_or(Lists::is_settled) {
-            return Settling::Settled;
+            return self.versions.settled();
         }
         if !self.versions.is_newest_alone() {
             return Settling::Waiting;
@@ -241,7 +245,8 @@ impl Index for Ivf {
             .filed
             .as_ref()
             .map_or(0, |filed| filed.trained.coarse.bytes() + filed.trained.coder.bytes());
-        self.newest.held.bytes() + self.lists.as_ref().map_or(0, Lists::bytes) + trained
+        let lists = self.lists.as_ref().map_or(0, Lists::bytes) + self.left.bytes();
+        self.newest.held.bytes() + lists + trained
     }
 
     fn kind(&self) -> &'static str {

@@ -11,8 +11,11 @@
 //! * A spanning tree that is never pruned (`tree`): no row is ever orphaned.
 //! * Rows can be taken out again (`forget`).
 
+use std::sync::Weak;
+
 use super::cow::{Blocks, Epoch, NONE, Versions};
 use crate::bits::RowSet;
+use crate::memory::Memory;
 
 mod absorb;
 mod audit;
@@ -180,6 +183,11 @@ impl Links {
     /// True when further versions without a change would save nothing.
     pub(super) fn is_settled(&self) -> bool {
         self.base.is_settled() && self.upper.is_settled() && self.towers.is_settled()
+    }
+
+    /// The memory of all blocks, for as long as somebody has it.
+    pub(super) fn shared(&self) -> impl Iterator<Item = Weak<Memory>> + '_ {
+        self.base.shared().chain(self.upper.shared()).chain(self.towers.shared())
     }
 
     /// Bytes of all blocks, with those that wait to be reused.

@@ -40,7 +40,7 @@ impl<T> ShardState<T> {
         let is_settled = !self.rows.payloads_mut().settle();
         match self.index.settle() {
             _ if !is_settled => Settling::Stepped,
-            Settling::Settled if self.rows.has_unlisted() => Settling::Waiting,
+            Settling::Settled if self.rows.has_unlisted() || self.rows.keeps_more() => Settling::Waiting,
             settling => settling,
         }
     }
@@ -51,7 +51,8 @@ impl<T> ShardState<T> {
         self.index.want_exact()
     }
 
-    fn measure(&self) -> ShardMeasure {
+    /// Counts and sizes.
+    pub(crate) fn measure(&self) -> ShardMeasure {
         ShardMeasure {
             tail: self.sealed.iter().map(|batch| batch.absorb.len()).sum::<usize>() + self.open.len(),
             indexed: self.index.version().len(),
@@ -62,10 +63,16 @@ impl<T> ShardState<T> {
             absorbed: self.absorbed,
             pending: self.pending.len(),
             vector_bytes: self.rows.vector_bytes(),
+            kept_bytes: self.rows.kept_bytes().iter().sum(),
             row_bytes: self.rows.cell_bytes(),
             payload_bytes: self.rows.payloads().bytes(),
             index_bytes: self.index.bytes()
                 + self.successor.as_ref().map_or(0, |successor| successor.index.bytes()),
+            live: self.live_applied,
+            high_water: self.rows.high_water(),
+            capacity: self.rows.vectors().capacity(),
+            stride: self.rows.stride(),
+            id_bytes: self.rows.id_bytes(),
             index_kind: self.index.kind(),
             index_reason: self.index.reason(),
             reindexing: self.successor.as_ref().map_or(Reindexing::No, Successor::progress),

@@ -208,6 +208,7 @@ impl Machine {
                             mutations,
                             log,
                             verdict: None,
+                            grant: None,
                         });
                     }
                     return;

@@ -1,0 +1,162 @@
+//! The most memory that a shard takes while it holds so many rows: what lies
+//! there, and what changing it takes beside that for a while.
+
+use crate::rows::Mutation;
+use crate::vector::matrix_bytes;
+
+/// A table of blocks is copied by pages of so many bytes as it grows, and an
+/// index has two that grow.
+const PAGE_BYTES: usize = 4 << 20;
+const TABLES: usize = 2;
+
+/// Room is an eighth more than is needed at most.
+const ROOM: usize = 8;
+
+/// Payloads in columns take their own bytes at most; a block of them is made
+/// anew beside the old one, which views keep.
+const PAYLOAD_COPIES: usize = 2;
+
+/// Bytes of an index for a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IndexSizes {
+    /// What makes codes, however many rows there are.
+    pub(crate) codec: usize,
+    /// Blocks at their homes, and where they stand.
+    pub(crate) row: usize,
+    /// What making all of them anew takes beside...
+    pub(crate) anew: usize,
+    /// ...and blocks elsewhere, while older versions are read.
+    pub(crate) moved: usize,
+}
+
+impl IndexSizes {
+    /// Of two indexes at a time.
+    #[must_use]
+    pub(crate) fn and(self, other: IndexSizes) -> IndexSizes {
+        IndexSizes {
+            codec: self.codec + other.codec,
+            row: self.row + other.row,
+            anew: self.anew + other.anew,
+            moved: self.moved + other.moved,
+        }
+    }
+}
+
+/// What a record takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowSizes {
+    pub(crate) dim: usize,
+    /// Bytes of what stands beside its vector, and of its place in the directory.
+    pub(crate) cell: usize,
+    pub(crate) index: IndexSizes,
+}
+
+/// What a shard holds, or is going to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Contents {
+    /// Rows that are to have a place.
+    pub(super) rows: usize,
+    /// Rows that have one.
+    pub(super) capacity: usize,
+    /// Bytes from one vector to the next where they are widest.
+    pub(super) stride: usize,
+    /// Bytes of vectors, and of those that only older views keep.
+    pub(super) vectors: usize,
+    pub(super) kept: usize,
+    /// Bytes of what stands beside vectors, with the directory.
+    pub(super) cells: usize,
+    pub(super) texts: usize,
+    pub(super) payloads: usize,
+    pub(super) index: usize,
+    /// Something is about to be copied or changed beside what lies there now.
+    pub(super) changing: bool,
+}
+
+impl RowSizes {
+    /// Bytes at most.
+    pub(super) fn most(&self, of: &Contents) -> usize {
+        if of.rows.max(of.capacity) == 0 {
+            return of.kept + of.cells + of.payloads + of.index;
+        }
+        self.vectors(of) + self.cells(of) + PAYLOAD_COPIES * of.payloads + self.index(of)
+    }
+
+    /// Bytes of a record that waits.
+    pub(super) fn queued(&self) -> usize {
+        self.dim * size_of::<f32>() + size_of::<Mutation>()
+    }
+
+    /// One chunk is copied at a time: since it grows, since a view holds it, or
+    /// since a vector needs a wider form.
+    fn vectors(&self, of: &Contents) -> usize {
+        let (bytes, copy) = matrix_bytes(self.dim, of.rows.max(of.capacity), of.stride);
+        let beside = if of.changing { of.kept.saturating_add(copy) } else { of.kept.max(copy) };
+        bytes.max(of.vectors).saturating_add(beside)
+    }
+
+    fn cells(&self, of: &Contents) -> usize {
+        // Ids stand beside their rows and in the directory.
+        of.cells.max(roomy(of.rows).saturating_mul(self.cell) + 2 * of.texts)
+    }
+
+    fn index(&self, of: &Contents) -> usize {
+        let rows = roomy(of.rows.max(of.capacity));
+        let home = rows.saturating_mul(self.index.row) + self.index.codec;
+        let anew = rows.saturating_mul(self.index.anew) + self.index.codec;
+        let moved = rows.saturating_mul(self.index.moved) + home.min(TABLES * PAGE_BYTES);
+        let change = anew.max(moved);
+        let now = if of.changing { of.index.saturating_add(change) } else { of.index };
+        home.saturating_add(change).max(now)
+    }
+}
+
+/// Places for so many rows, with room.
+fn roomy(rows: usize) -> usize {
+    rows + rows / ROOM
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: RowSizes =
+        RowSizes { dim: 64, cell: 200, index: IndexSizes { codec: 0, row: 400, anew: 600, moved: 100 } };
+
+    fn of(rows: usize) -> Contents {
+        Contents { rows, stride: 272, ..Contents::default() }
+    }
+
+    #[test]
+    fn a_shard_without_rows_takes_what_it_holds() {
+        let contents = Contents { kept: 1, cells: 20, payloads: 300, index: 4_000, ..Contents::default() };
+        assert_eq!(SIZES.most(&contents), 4_321);
+    }
+
+    #[test]
+    fn more_rows_never_take_less() {
+        let bytes: Vec<usize> = (0..40_000).map(|rows| SIZES.most(&of(rows))).collect();
+        assert!(bytes.is_sorted());
+        assert!(bytes[30_000] > 30_000 * (272 + 200 + 1_000));
+    }
+
+    #[test]
+    fn what_was_measured_counts_where_it_is_more() {
+        let least = SIZES.most(&of(1_000));
+        assert!(SIZES.most(&Contents { vectors: 1 << 20, ..of(1_000) }) > least);
+        assert!(SIZES.most(&Contents { kept: 1 << 20, ..of(1_000) }) > least);
+        assert!(SIZES.most(&Contents { index: 4 << 20, ..of(1_000) }) > least);
+        assert!(SIZES.most(&Contents { capacity: 2_000, ..of(1_000) }) > least);
+    }
+
+    #[test]
+    fn a_change_beside_another_counts_for_itself() {
+        let quiet = Contents { index: 2 << 20, kept: 300_000, ..of(1_000) };
+        let changing = Contents { changing: true, ..quiet };
+        assert!(SIZES.most(&changing) > SIZES.most(&quiet) + 600 * 1_000);
+        assert_eq!(
+            SIZES.most(&Contents { changing: true, ..of(1_000) }),
+            SIZES.most(&of(1_000)),
+            "room for one change is always kept"
+        );
+    }
+}

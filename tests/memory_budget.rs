@@ -1,0 +1,338 @@
+//! Memory budgets, as callers meet them.
+
+#![allow(missing_docs, reason = "a test has no readers of its interface")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly")]
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use vecino::{
+    Backpressure, BudgetScope, Collection, CollectionConfig, Engine, Gone, GraphConfig, HnswConfig,
+    IndexSpec, Metric, Record, ReindexError, WriteError,
+};
+
+const DIM: usize = 64;
+
+/// A budget for some three thousand records of 64 floats without an index.
+const BUDGET: usize = 4 << 20;
+
+fn record(id: u64) -> Record {
+    let vector: Vec<f32> = (0..DIM).map(|at| ((id * 31 + at as u64 * 7) as f32 * 0.37).sin()).collect();
+    Record::new(id, vector)
+}
+
+fn flat() -> CollectionConfig {
+    CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Flat)
+}
+
+/// A graph that takes less time to build.
+fn quick() -> IndexSpec {
+    IndexSpec::Graph(GraphConfig::default().ef_construction(20))
+}
+
+fn engine() -> Engine {
+    Engine::builder().pool_threads(1).build().unwrap()
+}
+
+/// Puts in records from number `first` on until one is refused; gives its number.
+fn fill(items: &Collection, first: u64) -> u64 {
+    let impatient = items.backpressure(Backpressure::Reject);
+    let mut id = first;
+    loop {
+        match impatient.upsert(record(id)) {
+            Ok(_) => id += 1,
+            Err(WriteError::Full { .. }) => _ = items.flush().unwrap(),
+            Err(WriteError::Budget { .. }) => {
+                // What was promised may have been more than was needed, and memory that only
+                // older versions needed is given back in a quiet moment.
+                match items
+                    .backpressure(Backpressure::WaitAtMost(Duration::from_millis(400)))
+                    .upsert(record(id))
+                {
+                    Ok(_) => id += 1,
+                    Err(_) => return id,
+                }
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_write_beyond_the_budget_is_refused_with_the_numbers_and_changes_nothing() {
+    let engine = engine();
+    let items = engine.create_collection("items", flat().memory_budget(BUDGET)).unwrap();
+    let refused = fill(&items, 0);
+    let stats = items.stats();
+    assert_eq!(stats.budget.limit, Some(BUDGET));
+    assert!(stats.budget.used <= BUDGET && stats.budget.used > BUDGET / 2, "{:?}", stats.budget);
+    assert!(stats.bytes.total() <= BUDGET, "{:?}", stats.bytes);
+    let impatient = items.backpressure(Backpressure::Reject);
+    match impatient.upsert(record(refused)).unwrap_err() {
+        WriteError::Budget { scope, budget, used, needed, .. } => {
+            assert_eq!((scope, budget), (BudgetScope::Collection, BUDGET));
+            assert!(used <= budget && used + needed > budget && needed > 0, "{used} {needed}");
+        }
+        other => panic!("{other}"),
+    }
+    let short = items.backpressure(Backpressure::WaitAtMost(Duration::from_millis(20)));
+    assert!(matches!(
+        short.upsert(record(refused)).unwrap_err(),
+        WriteError::Budget { waited, .. } if waited >= Duration::from_millis(20)
+    ));
+    items.flush().unwrap();
+    assert_eq!(items.len() as u64, refused);
+    assert!(items.snapshot().get(refused).is_none());
+}
+
+#[test]
+fn a_bulk_write_is_accepted_as_a_whole_or_not_at_all() {
+    let engine = engine();
+    let items = engine.create_collection("items", flat().memory_budget(BUDGET)).unwrap();
+    // Larger than the whole budget: waiting would be in vain.
+    let refused = items.upsert_batch((0..10_000).map(record)).unwrap_err();
+    assert!(matches!(refused, WriteError::Budget { needed, .. } if needed > BUDGET));
+    assert_eq!((items.stats().budget.used, items.flush().unwrap().0), (0, 0));
+    items.upsert_batch((0..1_200).map(record)).unwrap().wait().unwrap();
+    assert_eq!(items.len(), 1_200);
+}
+
+#[test]
+fn deletes_and_replacements_are_taken_at_the_limit_and_deletes_make_room() {
+    for spec in [IndexSpec::Flat, quick(), IndexSpec::Hnsw(HnswConfig::default().ef_construction(20))] {
+        let engine = engine();
+        let budget = if spec == IndexSpec::Flat { BUDGET } else { 2 * BUDGET };
+        let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(budget);
+        let items = engine.create_collection("items", config).unwrap();
+        let full = fill(&items, 0);
+        let impatient = items.backpressure(Backpressure::Reject);
+        for round in 0..if spec == IndexSpec::Flat { 2 } else { 1 } {
+            for id in 0..full {
+                while impatient.upsert(record(id).clone()).is_err_and(|fault| match fault {
+                    // Room for so many of them at a time is kept, and no more.
+                    WriteError::Full { .. } | WriteError::Budget { .. } => true,
+                    other => panic!("{spec:?}, round {round}: {other}"),
+                }) {
+                    items.flush().unwrap();
+                }
+            }
+            items.optimize().unwrap();
+            let bytes = items.stats().bytes;
+            assert!(bytes.total() <= budget, "{spec:?}, round {round}: {bytes:?}");
+        }
+        items.delete_batch(0..full / 2).unwrap().wait().unwrap();
+        items.flush().unwrap();
+        let again = fill(&items, full);
+        assert!(again - full >= full / 3, "{spec:?}: {again} after {full}");
+        assert_eq!(items.len() as u64, again - full / 2);
+        assert!(items.verify().unwrap().is_sound());
+    }
+}
+
+#[test]
+fn a_write_waits_until_others_delete() {
+    let engine = engine();
+    let items = engine.create_collection("items", flat().memory_budget(BUDGET)).unwrap();
+    let full = fill(&items, 0);
+    thread::scope(|scope| {
+        let bulk = scope.spawn(|| items.upsert_batch((full..full + 300).map(record)).unwrap().wait());
+        let batch = (full + 300..full + 400).map(record);
+        let awaited = scope.spawn(|| block_on(items.upsert_batch_async(batch)).unwrap().wait());
+        thread::sleep(Duration::from_millis(50));
+        assert!(!bulk.is_finished() && !awaited.is_finished());
+        items.delete_batch(0..1_500).unwrap();
+        bulk.join().unwrap().unwrap();
+        awaited.join().unwrap().unwrap();
+    });
+    assert_eq!(items.len() as u64, full - 1_100);
+}
+
+#[test]
+fn whoever_waits_for_memory_is_told_of_the_end() {
+    for drops in [true, false] {
+        let engine = engine();
+        let items = engine.create_collection("items", flat().memory_budget(BUDGET)).unwrap();
+        let full = fill(&items, 0);
+        thread::scope(|scope| {
+            let blocked = scope.spawn(|| items.upsert(record(full)).map(drop));
+            let awaited = scope.spawn(|| block_on(items.upsert_async(record(full + 1))).map(drop));
+            thread::sleep(Duration::from_millis(50));
+            if drops {
+                engine.drop_collection("items").unwrap();
+            } else {
+                engine.close().unwrap();
+            }
+            for outcome in [blocked.join().unwrap(), awaited.join().unwrap()] {
+                let gone = if drops { Gone::Dropped("items".to_owned()) } else { Gone::Closed };
+                assert_eq!(outcome, Err(WriteError::Gone(gone)));
+            }
+        });
+    }
+}
+
+#[test]
+fn the_engines_budget_bounds_all_collections_and_dropping_one_makes_room() {
+    let engine = Engine::builder().pool_threads(1).memory_budget(2 * BUDGET).build().unwrap();
+    let first = engine.create_collection("first", flat()).unwrap();
+    let second = engine.create_collection("second", flat().memory_budget(BUDGET)).unwrap();
+    let full = fill(&first, 0);
+    match second.backpressure(Backpressure::Reject).upsert_batch((0..1_500).map(record)).unwrap_err() {
+        WriteError::Budget { scope, budget, .. } => {
+            assert_eq!((scope, budget), (BudgetScope::Engine, 2 * BUDGET))
+        }
+        other => panic!("{other}"),
+    }
+    let stats = engine.stats();
+    assert_eq!(stats.budget.limit, Some(2 * BUDGET));
+    assert!(stats.budget.used <= 2 * BUDGET, "{:?}", stats.budget);
+    assert!(stats.budget.used >= first.stats().budget.used);
+    let held = first.snapshot();
+    engine.drop_collection("first").unwrap();
+    drop(first);
+    // A snapshot keeps the memory, so it counts.
+    assert!(engine.stats().budget.used > BUDGET);
+    assert!(held.get(full - 1).is_some());
+    drop(held);
+    let write = second.upsert_batch((0..1_500).map(record)).unwrap();
+    write.wait().unwrap();
+    assert!(engine.stats().budget.used < BUDGET);
+}
+
+#[test]
+fn writes_that_come_to_nothing_give_back_what_they_were_promised() {
+    let engine = Engine::builder().pool_threads(1).workers(2).mailbox_capacity(1).build().unwrap();
+    let items = engine.create_collection("items", flat().memory_budget(64 * BUDGET)).unwrap();
+    let impatient = items.backpressure(Backpressure::Reject);
+    let mut refused = 0;
+    for id in 0..2_000 {
+        refused += u64::from(impatient.upsert_batch([record(id), record(id + 1)]).is_err());
+    }
+    items.flush().unwrap();
+    assert!(refused > 0);
+    items.optimize().unwrap();
+    let (used, bytes) = (items.stats().budget.used, items.stats().bytes.total());
+    let fresh = engine.create_collection("fresh", flat().memory_budget(64 * BUDGET)).unwrap();
+    let _ = fresh.upsert_batch((0..items.len() as u64).map(record)).unwrap();
+    fresh.optimize().unwrap();
+    let least = fresh.stats().budget.used;
+    assert!(used >= bytes && used < least + (256 << 10), "{used} for {bytes} bytes, {least} afresh");
+}
+
+#[test]
+fn many_writers_never_go_beyond_the_budget() {
+    for spec in [IndexSpec::Flat, quick()] {
+        let engine = Engine::builder().pool_threads(1).workers(2).build().unwrap();
+        let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(4 * BUDGET);
+        let items = engine.create_collection("items", config).unwrap();
+        let (most_bytes, most_used, writing) =
+            (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(6));
+        thread::scope(|scope| {
+            for writer in 0..6 {
+                let (items, writing) = (items.backpressure(Backpressure::Reject), &writing);
+                scope.spawn(move || {
+                    for at in 0..3_000 {
+                        let id = writer * 1_000_000 + at;
+                        let outcome = if at % 7 == 6 {
+                            items.delete(id - 5)
+                        } else if at % 11 == 0 {
+                            items.upsert_batch((id..id + 40).map(record))
+                        } else {
+                            items.upsert(record(id))
+                        };
+                        match outcome {
+                            Ok(_) => {}
+                            Err(WriteError::Budget { .. } | WriteError::Full { .. }) => thread::yield_now(),
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                    writing.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            while writing.load(Ordering::Relaxed) > 0 {
+                let stats = items.stats();
+                most_bytes.fetch_max(stats.bytes.total(), Ordering::Relaxed);
+                most_used.fetch_max(stats.budget.used, Ordering::Relaxed);
+                thread::sleep(Duration::from_micros(100));
+            }
+        });
+        items.flush().unwrap();
+        let (bytes, used) = (most_bytes.into_inner(), most_used.into_inner());
+        eprintln!("{spec:?}: {bytes} bytes, {used} used at most, {} rows", items.len());
+        assert!(used > 3 * BUDGET && used <= 4 * BUDGET, "{spec:?}: {used} of {}", 4 * BUDGET);
+        assert!(bytes <= used, "{spec:?}: {bytes} of {used}");
+        assert!(items.verify().unwrap().is_sound());
+    }
+}
+
+#[test]
+fn a_folder_that_holds_more_than_the_budget_is_opened_and_refuses_writes() {
+    let folder =
+        PathBuf::from(format!("{}/vecino-budget-{}", std::env::temp_dir().display(), std::process::id()));
+    let config = flat().memory_budget(BUDGET);
+    let engine = Engine::builder().pool_threads(1).open(&folder).unwrap();
+    let items = engine.create_collection("items", config).unwrap();
+    let free = engine.create_collection("free", flat()).unwrap();
+    let full = fill(&items, 0);
+    free.upsert_batch((0..9_000).map(record)).unwrap();
+    engine.checkpoint().unwrap();
+    free.upsert_batch((9_000..10_000).map(record)).unwrap().wait().unwrap();
+    engine.close().unwrap();
+    drop((items, free, engine));
+
+    let engine = Engine::builder().pool_threads(1).memory_budget(BUDGET).open(&folder).unwrap();
+    let (items, free) = (engine.collection("items").unwrap(), engine.collection("free").unwrap());
+    assert_eq!((items.len() as u64, free.len(), items.config()), (full, 10_000, config));
+    assert!(engine.stats().budget.used > 2 * BUDGET);
+    let impatient = free.backpressure(Backpressure::Reject);
+    assert!(matches!(impatient.upsert(record(10_000)), Err(WriteError::Budget { .. })));
+    impatient.upsert(record(17)).unwrap();
+    impatient.delete_batch(0..10_000u64).unwrap();
+    impatient.delete_batch(0..10_000u64).unwrap().wait().unwrap();
+    engine.drop_collection("items").unwrap();
+    drop(items);
+    free.upsert(record(10_000)).unwrap().wait().unwrap();
+    engine.close().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Polls a future on this thread until it is ready.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(std::sync::Arc::new(Unpark(thread::current())));
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[test]
+fn another_index_is_built_only_where_a_budget_has_room_for_both() {
+    let filled = |budget: usize| {
+        let engine = Engine::builder().workers(1).build().unwrap();
+        let config = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Flat).memory_budget(budget);
+        let items = engine.create_collection("items", config).unwrap();
+        let records = (0..2_000u64).map(|id| Record::new(id, vec![id as f32; DIM]));
+        items.upsert_batch(records).unwrap().wait().unwrap();
+        (engine, items)
+    };
+    let used = filled(1 << 40).1.stats().budget.used;
+    let (_engine, tight) = filled(used + used / 8);
+    let refused = tight.reindex(IndexSpec::graph());
+    assert!(matches!(refused, Err(ReindexError::Write(WriteError::Budget { .. }))), "{refused:?}");
+    assert_eq!(tight.stats().shards[0].index, "flat");
+    tight.upsert(Record::new(1, vec![7.0; DIM])).unwrap().wait().unwrap();
+    let (_engine, roomy) = filled(16 * used);
+    roomy.reindex(IndexSpec::graph()).unwrap();
+    assert_eq!(roomy.stats().shards[0].index, "graph");
+    assert!(roomy.stats().budget.used <= 16 * used);
+}

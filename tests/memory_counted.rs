@@ -1,0 +1,177 @@
+//! What `stats` tells of memory against what the allocator and the kernel
+//! gave, and a budget against the same.
+
+#![cfg(target_os = "linux")]
+#![allow(missing_docs, reason = "a test has no readers of its interface")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail loudly")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use vecino::{
+    Backpressure, Collection, CollectionConfig, Engine, GraphConfig, HnswConfig, IndexSpec, Metric, Record,
+};
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: hands everything to the system's allocator, unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes of mappings for which huge pages were asked: all of ours, and none else.
+fn mapped() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let (mut sum, mut size) = (0, 0);
+    for line in maps.lines() {
+        if let Some(text) = line.strip_prefix("Size:") {
+            size = text.split_whitespace().next().unwrap().parse::<usize>().unwrap() << 10;
+        } else if line.starts_with("VmFlags:") && line.contains(" hg") {
+            sum += size;
+        }
+    }
+    sum
+}
+
+fn held() -> usize {
+    HELD.load(Ordering::Relaxed) + mapped()
+}
+
+/// What is held once workers have given back what they can.
+fn held_at_rest() -> usize {
+    let mut before = held();
+    for _ in 0..40 {
+        thread::sleep(Duration::from_millis(150));
+        let now = held();
+        if now.abs_diff(before) < 4 << 10 {
+            return now;
+        }
+        before = now;
+    }
+    before
+}
+
+const DIM: usize = 64;
+const ROWS: u64 = 8_000;
+
+fn record(id: u64, seed: u64) -> Record {
+    let number = |at: u64| ((id * 31 + at * 7 + seed) as f32 * 0.37).sin();
+    Record::new(id, (0..DIM as u64).map(number).collect::<Vec<f32>>())
+}
+
+/// A graph that takes less time to build.
+fn quick() -> IndexSpec {
+    IndexSpec::Graph(GraphConfig::default().ef_construction(32))
+}
+
+fn load(items: &Collection, seed: u64) {
+    for first in (0..ROWS).step_by(1_000) {
+        items.upsert_batch((first..first + 1_000).map(|id| record(id, seed))).unwrap();
+    }
+    items.optimize().unwrap();
+}
+
+/// Both tests count what the whole process holds.
+static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+#[test]
+fn bytes_told_are_bytes_taken() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for spec in [IndexSpec::Flat, quick(), IndexSpec::Hnsw(HnswConfig::default().ef_construction(30))] {
+        let engine = Engine::builder().pool_threads(1).build().unwrap();
+        let before = held_at_rest();
+        let config = CollectionConfig::new(DIM, Metric::L2).index(spec);
+        let items = engine.create_collection("items", config).unwrap();
+        let mut failures = Vec::new();
+        let mut judge = |step: &str| {
+            let taken = held_at_rest() - before;
+            let bytes = items.stats().bytes;
+            let told = bytes.total();
+            let off = told as f64 / taken as f64 - 1.0;
+            eprintln!(
+                "{} {step}: {told} told, {taken} taken, {:+.1} %",
+                items.stats().shards[0].index,
+                off * 100.0
+            );
+            if off.abs() > 0.03 {
+                failures.push(format!("{spec:?}, {step}: {told} told, {taken} taken: {bytes:?}"));
+            }
+        };
+        load(&items, 0);
+        judge("loaded");
+        let snapshot = items.snapshot();
+        load(&items, 5);
+        judge("replaced, with the snapshot before held");
+        drop(snapshot);
+        items.delete_batch((0..ROWS).filter(|id| id % 2 == 0)).unwrap();
+        items.optimize().unwrap();
+        judge("half deleted");
+        assert!(failures.is_empty(), "{failures:#?}");
+    }
+}
+
+#[test]
+fn a_budget_holds_for_what_is_really_taken() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    const BUDGET: usize = 24 << 20;
+    const FOR: Duration = Duration::from_secs(4);
+    /// Scratch of the pool, plans that are on their way, the mailboxes' table.
+    const BESIDE: usize = 2 << 20;
+    /// What training codes takes meanwhile: see design.md.
+    const TRAINING: usize = 4_096 * (12 * DIM + 1_536);
+    for (spec, beside) in [(IndexSpec::Flat, BESIDE), (quick(), BESIDE + TRAINING)] {
+        let engine = Engine::builder().pool_threads(1).memory_budget(BUDGET).build().unwrap();
+        let before = held_at_rest();
+        let config = CollectionConfig::new(DIM, Metric::L2).index(spec);
+        let items = engine.create_collection("items", config).unwrap().backpressure(Backpressure::Reject);
+        let most = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            let writers: Vec<_> = (0..3u64)
+                .map(|writer| {
+                    let items = &items;
+                    scope.spawn(move || {
+                        let started = Instant::now();
+                        for first in (0..).step_by(100).take_while(|_| started.elapsed() < FOR) {
+                            let base = writer * 1_000_000 + first;
+                            let _ = items.upsert_batch((base..base + 100).map(|id| record(id, 0)));
+                            let _ = items.upsert_batch((base / 2..base / 2 + 20).map(|id| record(id, 1)));
+                            if first % 1_000 == 0 {
+                                let _ = items.delete_batch(base / 3..base / 3 + 50);
+                                let _ = items.flush();
+                            }
+                        }
+                    })
+                })
+                .collect();
+            while writers.iter().any(|writer| !writer.is_finished()) {
+                most.fetch_max(held() - before, Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        items.flush().unwrap();
+        let (most, told) = (most.into_inner(), items.stats());
+        eprintln!(
+            "{spec:?}: {most} at most of {BUDGET}; {:?}, {:?}, {} rows",
+            told.budget, told.bytes, told.rows
+        );
+        assert!(most <= BUDGET + beside, "{spec:?}: {most}");
+        assert!(engine.stats().budget.used <= BUDGET && most > BUDGET / 5, "{spec:?}: {told:?}");
+    }
+}
