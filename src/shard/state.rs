@@ -623,11 +623,4 @@ impl<T> ShardState<T> {
             self.retired.push_back((batch.number, retired));
         }
     }
-
-    /// What was kept for the optimizations that are done by now.
-    pub(crate) fn optimized(&mut self) -> Option<T> {
-        let committed = self.batches_sealed - self.sealed.len() as u64;
-        let (batch, ..) = self.optimizing.front()?;
-        (*batch <= committed).then(|| self.optimizing.pop_front().map(|(.., done)| done)).flatten()
-    }
 }

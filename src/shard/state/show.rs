@@ -32,6 +32,13 @@ impl<T> ShardState<T> {
         ShardView::new(&mut self.rows, parts)
     }
 
+    /// What was kept for the optimizations that are done by now.
+    pub(crate) fn optimized(&mut self) -> Option<T> {
+        let committed = self.batches_sealed - self.sealed.len() as u64;
+        let (batch, ..) = self.optimizing.front()?;
+        (*batch <= committed).then(|| self.optimizing.pop_front().map(|(.., done)| done)).flatten()
+    }
+
     /// Gives back memory that only older views needed; for moments in which
     /// nothing is written.
     pub(crate) fn settle(&mut self) -> Settling {
