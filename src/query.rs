@@ -83,8 +83,8 @@ impl<'a> Query<'a> {
     }
 
     /// The breadth of the search in graph indexes: more finds better and costs
-    /// more. The collection's own default is used when this is not said; it is
-    /// cut at the number of rows, and in HNSW raised to k: the quantized graph
+    /// more. When this is not said it is the collection's own default, or half of k
+    /// where that is more; it is cut at the number of rows, and in HNSW raised to k: the quantized graph
     /// walks through so many rows and keeps enough candidates for k beside them.
     /// Exact indexes ignore it.
     /// Short for [`Query::params`] with [`SearchParams::ef_search`].

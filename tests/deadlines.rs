@@ -156,6 +156,11 @@ fn a_search_ends_at_the_first_look_behind_its_deadline() {
             let before = clock.asked.load(Ordering::Relaxed);
             let answer = items.search(&query).unwrap();
             let looks = clock.asked.load(Ordering::Relaxed) - before;
+            if answer.completeness() == Completeness::Complete {
+                // Looking at all codes takes it less than six looks.
+                assert!(looks <= 6, "{index:?}: {looks} looks");
+                continue;
+            }
             assert_eq!(answer.completeness(), Completeness::Deadline, "{index:?}");
             assert!(looks <= 12, "{looks} looks");
             assert!(answer.stats().distances < 5_000);

@@ -326,7 +326,7 @@ fn another_index_is_built_only_where_a_budget_has_room_for_both() {
         (engine, items)
     };
     let used = filled(1 << 40).1.stats().budget.used;
-    let (_engine, tight) = filled(used + used / 8);
+    let (_engine, tight) = filled(used + used / 2);
     let refused = tight.reindex(IndexSpec::graph());
     assert!(matches!(refused, Err(ReindexError::Write(WriteError::Budget { .. }))), "{refused:?}");
     assert_eq!(tight.stats().shards[0].index, "flat");

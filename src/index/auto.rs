@@ -279,4 +279,8 @@ impl IndexVersion for AutoVersion {
     fn is_exact(&self) -> bool {
         self.inner.is_exact()
     }
+
+    fn counts_lists(&self) -> bool {
+        self.inner.counts_lists()
+    }
 }

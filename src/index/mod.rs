@@ -268,6 +268,11 @@ pub(crate) trait IndexVersion: Send + Sync {
         false
     }
 
+    /// True when the breadth of a search is a number of lists, not of rows.
+    fn counts_lists(&self) -> bool {
+        false
+    }
+
     /// Like [`IndexVersion::search`], but finds the nearest of all admitted rows
     /// for certain; `None`, having done nothing, when the version knows no
     /// faster way than looking at each.

@@ -295,4 +295,8 @@ impl IndexVersion for ScreenedVersion {
     fn is_exact(&self) -> bool {
         self.inner.is_exact()
     }
+
+    fn counts_lists(&self) -> bool {
+        self.inner.counts_lists()
+    }
 }

@@ -12,13 +12,24 @@ pub(super) fn breadth_of(published: &Published, query: &Query<'_>, k: usize) -> 
     }
     let context = &published.context;
     match query.search_params().or(context.search).map(|params| params.goal()) {
-        None => Some(published.ef_search()),
+        None => Some(published.ef_search().max(least_for(published, k))),
         Some(Goal::Breadth(ef)) => Some(ef),
         Some(Goal::Target(target)) => {
             context.tuning.note(target);
             breadth_for(published, target, k).0
         }
     }
+}
+
+/// Who asks for many hits and says nothing else gets one in so many of them as
+/// breadth: 1,000 hits of Fashion-MNIST and of GloVe are found to 0.989 then, to
+/// 0.93 with the default of 64.
+const HITS_A_BREADTH: usize = 2;
+
+/// The least breadth for `k` hits where nothing is said.
+fn least_for(published: &Published, k: usize) -> usize {
+    let counts_lists = published.shards.first().is_some_and(|shard| shard.index().counts_lists());
+    if counts_lists { 0 } else { k / HITS_A_BREADTH }
 }
 
 /// The breadth for a target, `None` being the exact search, and what is known

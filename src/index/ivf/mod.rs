@@ -263,6 +263,10 @@ impl IndexVersion for IvfVersion {
         self.held.len()
     }
 
+    fn counts_lists(&self) -> bool {
+        !self.options.is_exhaustive()
+    }
+
     fn search(
         &self,
         points: Points<'_>,
