@@ -63,6 +63,14 @@ const ROOM: usize = 8;
 /// Entries that are not worth a sweep.
 const SWEEP_LEAST: usize = 64;
 
+/// A list that needs less than one part in so many of its room gives the rest
+/// back: how many rows and entries ever waited at once depends on how long
+/// readers took.
+const LOOSE_DIVISOR: usize = 4;
+
+/// So many places of a list are not worth giving back.
+const LOOSE_LEAST: usize = 64;
+
 /// Bytes of the numbers of rows in a batch that lets them go.
 const LET_GO_BYTES: usize = 4 * size_of::<Row>();
 
@@ -363,6 +371,8 @@ impl RowStore {
             });
             self.sweep_at = 2 * self.unlisted.len() + SWEEP_LEAST;
         }
+        tighten(&mut self.unlisted);
+        tighten(&mut self.free);
     }
 
     /// True while older views keep vectors that later ones do not have.
@@ -442,6 +452,13 @@ impl RowStore {
     }
 }
 
+/// Gives back the room of a list that has become much shorter.
+fn tighten<T>(list: &mut VecDeque<T>) {
+    if list.capacity() > LOOSE_DIVISOR * list.len() + LOOSE_LEAST {
+        list.shrink_to(list.len() + list.len() / ROOM);
+    }
+}
+
 /// Rows that no later view can reach: [`RowStore::reuse`] frees their places.
 #[derive(Debug)]
 pub(crate) struct RetiredRows {
@@ -481,5 +498,46 @@ mod tests {
         assert_eq!((before.0.id(0), before.1.vector(0)), (Some(&RecordId::Num(0)), vec![0.0; 4]));
         assert!(before.0.visible(0, Seq(1)));
         drop(lease);
+    }
+
+    /// A directory that holds nothing.
+    struct Nothing;
+
+    impl Directory for Nothing {
+        fn newest(&self, _: &RecordId) -> Option<Row> {
+            None
+        }
+        fn find(&self, _: &RecordId, _: &mut dyn FnMut(Row) -> bool) -> Option<Row> {
+            None
+        }
+        fn push(&self, _: RecordId, _: Row) {}
+        fn prune(&self, _: &RecordId, _: Row) {}
+        fn shrink(&self) {}
+        fn bytes(&self) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn what_waited_for_a_view_leaves_no_room_behind() {
+        let mut rows = RowStore::new(Matrix::new(4, VectorStorage::Full, Metric::L2));
+        let stored: Vec<Row> = (0..4_000).map(|id| rows.insert(&record(id), Seq(id + 1)).unwrap()).collect();
+        let lease = rows.grant();
+        let before = rows.cell_bytes();
+        for row in &stored[..1_000] {
+            rows.kill(*row, Seq(5_000));
+        }
+        let retired = rows.retire(stored[..1_000].into());
+        rows.reuse(retired);
+        rows.prune(&Nothing);
+        assert!(rows.has_unlisted() && rows.cell_bytes() > before + 1_000 * size_of::<Unlisted>());
+        for id in 0..1_000 {
+            let _ = rows.insert(&record(id), Seq(6_000)).unwrap();
+        }
+        drop(lease);
+        drop(rows.grant());
+        rows.prune(&Nothing);
+        let room = LOOSE_LEAST * (size_of::<Unlisted>() + size_of::<Retired>());
+        assert!(rows.cell_bytes() <= before + room, "{} and {before} before", rows.cell_bytes());
     }
 }
