@@ -69,9 +69,8 @@ impl PayloadView {
 
     /// When a row expires, as of a write.
     pub(crate) fn expires(&self, row: Row, at: Seq) -> Timestamp {
-        let later = self.changes_after(at).filter(|undo| undo.row == row).last();
-        match (later, self.block(row as usize >> SHIFT)) {
-            (Some(undo), _) => undo.before.expires(),
+        match (self.undone().before(row, at), self.block(row as usize >> SHIFT)) {
+            (Some(before), _) => before.expires(),
             (None, Some(block)) => block.expires(place(row), self.field(EXPIRES)),
             (None, None) => NEVER,
         }
@@ -87,7 +86,7 @@ impl PayloadView {
     /// The first moment after `now` at which a row expires, or one before it.
     pub(crate) fn next_expiry(&self, now: Timestamp, at: Seq, limit: Row) -> Timestamp {
         let Some(field) = self.field(EXPIRES) else { return NEVER };
-        let undone = self.changes_after(at).map(|undo| undo.before.expires());
+        let undone = self.undone().after(at).map(|undo| undo.before.expires());
         let blocks = (0..(limit as usize).div_ceil(ROWS)).filter_map(|number| self.block(number));
         let next = blocks.map(|block| block.next_expiry(now, field));
         next.chain(undone.filter(|expires| *expires > now)).min().unwrap_or(NEVER)

@@ -25,6 +25,7 @@ mod resolve;
 mod store;
 mod stored;
 mod stored_filter;
+mod undo;
 mod value;
 mod words;
 

@@ -41,8 +41,8 @@ impl PayloadView {
     pub(crate) fn quantity(&self, row: Row, at: Seq, field: Field<'_>) -> Option<Quantity> {
         let number = field.number?;
         let of = |payload: &Payload| payload.get(field.path).and_then(Quantity::of);
-        if let Some(undo) = self.changes_after(at).filter(|undo| undo.row == row).last() {
-            return of(&undo.before);
+        if let Some(before) = self.undone().before(row, at) {
+            return of(before);
         }
         let block = self.block(row as usize >> SHIFT)?;
         if let Some(payload) = block.changed(place(row)) {
@@ -57,7 +57,7 @@ impl PayloadView {
     pub(crate) fn greatest(&self, field: Field<'_>, limit: Row) -> Option<(f64, Timestamp)> {
         let mut greatest = (f64::NEG_INFINITY, Timestamp(i64::MIN));
         let Some(number) = field.number else { return Some(greatest) };
-        if self.has_undone() {
+        if !self.undone().is_empty() {
             return None;
         }
         for at in 0..(limit as usize).div_ceil(ROWS) {

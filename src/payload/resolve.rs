@@ -43,7 +43,7 @@ impl<'a> Resolver<'a> {
         for number in 0..blocks {
             out.extend_from_slice(&self.block(number).0);
         }
-        for undo in self.view.changes_after(self.at) {
+        for undo in self.view.undone().after(self.at) {
             let passes = self.root.holds(undo.row, &undo.before);
             if let Some(word) = out.get_mut(undo.row as usize / 64) {
                 let bit = undo.row % 64;
@@ -169,7 +169,8 @@ impl PayloadView {
         let is_asked = |row: Row| rows.get(row as usize / 64).is_some_and(|word| word & 1 << (row % 64) != 0);
         let mut undone = RowSet::default();
         let changed: Vec<Row> = self
-            .changes_after(at)
+            .undone()
+            .after(at)
             .map(|undo| undo.row)
             .filter(|row| is_asked(*row) && undone.insert(*row))
             .collect();

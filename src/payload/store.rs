@@ -12,17 +12,13 @@ use super::block::Block;
 use super::document::Payload;
 use super::expiry::NEVER;
 use super::mask::{ROWS, SHIFT};
+use super::undo::{Undo, UndoLog, Undone};
 use super::value::Timestamp;
 use crate::id::{Row, Seq};
 
 /// Blocks of a group: a change copies the list of the group's blocks and the
 /// list of groups, so these should be as long as one another at a few million rows.
 const GROUP: usize = 64;
-
-/// Changes of living rows that views can take back: more than a drained
-/// mailbox brings while another shard lags behind, few enough to be copied into
-/// each view.
-const UNDO_MOST: usize = 128;
 
 /// Blocks that get new columns at a time when nothing is written.
 const SETTLED_AT_A_TIME: usize = 16;
@@ -52,14 +48,6 @@ impl Names {
     }
 }
 
-/// What a row had before a change.
-#[derive(Clone, Debug)]
-pub(super) struct Undo {
-    pub(super) seq: Seq,
-    pub(super) row: Row,
-    pub(super) before: Payload,
-}
-
 type Group = Vec<Option<Arc<Block>>>;
 
 /// The payloads as of one moment; cheap to clone.
@@ -67,8 +55,7 @@ type Group = Vec<Option<Arc<Block>>>;
 pub(crate) struct PayloadView {
     names: Arc<Names>,
     groups: Arc<Vec<Arc<Group>>>,
-    /// The last changes, oldest first.
-    undo: Arc<[Undo]>,
+    undone: Undone,
     /// No row expires before, in states from this write on.
     pub(super) soonest: (Timestamp, Seq),
 }
@@ -81,26 +68,20 @@ impl PayloadView {
 
     /// The payload of a row as of a write.
     pub(crate) fn get(&self, row: Row, at: Seq) -> Payload {
-        let later = self.undo.iter().find(|undo| undo.seq > at && undo.row == row);
-        match (later, self.block(row as usize >> SHIFT)) {
-            (Some(undo), _) => undo.before.clone(),
+        match (self.undone.before(row, at), self.block(row as usize >> SHIFT)) {
+            (Some(before), _) => before.clone(),
             (None, Some(block)) => block.get(place(row), |field| self.names.path(field)),
             (None, None) => Payload::new(),
         }
     }
 
-    /// The changes after a write, newest first.
-    pub(super) fn changes_after(&self, at: Seq) -> impl Iterator<Item = &Undo> {
-        self.undo.iter().rev().take_while(move |undo| undo.seq > at)
+    /// The changes of living rows that the view can take back.
+    pub(super) fn undone(&self) -> &Undone {
+        &self.undone
     }
 
     pub(super) fn block(&self, number: usize) -> Option<&Block> {
         self.groups.get(number / GROUP)?.get(number % GROUP)?.as_deref()
-    }
-
-    /// True when states before the newest can be shown otherwise than they are now.
-    pub(super) fn has_undone(&self) -> bool {
-        !self.undo.is_empty()
     }
 
     /// The number of a field, if any row ever had it.
@@ -119,9 +100,7 @@ pub(super) fn place(row: Row) -> u16 {
 pub(crate) struct PayloadStore {
     names: Arc<Names>,
     groups: Arc<Vec<Arc<Group>>>,
-    undo: VecDeque<Undo>,
-    /// What views get of it, until it changes.
-    undo_shown: Option<Arc<[Undo]>>,
+    undo: UndoLog,
     floor: Seq,
     /// Blocks with payloads beside their columns, perhaps.
     unsettled: VecDeque<usize>,
@@ -135,8 +114,7 @@ impl Default for PayloadStore {
         PayloadStore {
             names: Arc::default(),
             groups: Arc::default(),
-            undo: VecDeque::new(),
-            undo_shown: None,
+            undo: UndoLog::default(),
             floor: Seq(0),
             unsettled: VecDeque::new(),
             bytes: 0,
@@ -175,8 +153,7 @@ impl PayloadStore {
     /// Gives a living row another payload.
     pub(crate) fn change(&mut self, row: Row, payload: Payload, seq: Seq) {
         let before = self.get(row);
-        self.undo.push_back(Undo { seq, row, before });
-        self.undo_shown = None;
+        self.undo.add(Undo { seq, row, before });
         self.put(row, payload);
     }
 
@@ -251,21 +228,12 @@ impl PayloadStore {
 
     /// The payloads for a view of the writes up to `applied`.
     pub(crate) fn view(&mut self, applied: Seq) -> PayloadView {
-        if self.undo.len() > UNDO_MOST {
-            while self.undo.len() > UNDO_MOST / 2
-                && let Some(first) = self.undo.front()
-                && first.seq <= applied
-            {
-                self.floor = self.floor.max(first.seq);
-                self.undo.pop_front();
-                self.undo_shown = None;
-            }
-        }
-        let undo = self.undo_shown.get_or_insert_with(|| self.undo.iter().cloned().collect());
+        let floor = &mut self.floor;
+        let undone = self.undo.show(applied, &mut |seq| *floor = seq.max(*floor));
         PayloadView {
             names: Arc::clone(&self.names),
             groups: Arc::clone(&self.groups),
-            undo: Arc::clone(undo),
+            undone,
             soonest: self.soonest,
         }
     }
@@ -276,7 +244,7 @@ impl PayloadStore {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes + self.undo.iter().map(|undo| undo.before.bytes()).sum::<usize>()
+        self.bytes + self.undo.bytes()
     }
 }
 
@@ -300,7 +268,7 @@ mod tests {
         assert_eq!(before.get(3, Seq(1)), payload(3));
         assert_eq!(after.get(2_999, Seq(1_000)), payload(2_999));
         let floor = store.floor().0;
-        assert!((900..1_000).contains(&floor), "{floor}");
+        assert!((870..1_000).contains(&floor), "{floor}");
         for at in floor..=1_000 {
             let newest = (0..7).map(|back| at - back).find(|seq| seq % 7 == 3).unwrap();
             assert_eq!(after.get(3, Seq(at)), payload(10_000 + newest), "{at}");
