@@ -253,6 +253,28 @@ fn memory_of_the_old_index_is_given_back() {
 }
 
 #[test]
+fn a_reopened_collection_counts_the_index_that_it_has_against_its_budget() {
+    let _watchdog = watchdog(300);
+    let place = folder("budget");
+    let open = || Engine::builder().workers(1).durability(Durability::Logged).open(&place).unwrap();
+    let mut engine = open();
+    let config = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Flat).memory_budget(64 << 20);
+    let items = engine.create_collection("items", config).unwrap();
+    fill(&items, &mut State::new(), 0, 3_000);
+    items.reindex(IndexSpec::graph()).unwrap();
+    let used = items.stats().budget.used;
+    for _ in 0..2 {
+        engine.checkpoint().unwrap();
+        engine.close().unwrap();
+        engine = open();
+        let items = engine.collection("items").unwrap();
+        eventually("as much is counted", || items.stats().budget.used.abs_diff(used) * 20 < used);
+    }
+    engine.close().unwrap();
+    std::fs::remove_dir_all(&place).unwrap();
+}
+
+#[test]
 fn what_cannot_be_is_a_typed_error_and_changes_nothing() {
     let _watchdog = watchdog(120);
     let engine = Engine::builder().build().unwrap();

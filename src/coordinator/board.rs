@@ -66,6 +66,11 @@ impl Board {
         }
     }
 
+    /// Whether what has expired is to be taken out.
+    pub(super) fn is_swept(&self) -> bool {
+        self.broom.is_some()
+    }
+
     /// Has some of what has expired taken out. Gives the time until the next look.
     pub(super) fn tidy(&mut self) -> Option<Duration> {
         self.broom.as_mut()?.sweep(&self.cell.load(), &self.admission)

@@ -14,7 +14,7 @@ mod gather;
 mod pool;
 mod thread;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ pub(crate) use thread::{give_way, stay_on};
 
 use crate::error::{CalibrateError, Gone, SearchError, WaitError};
 use crate::id::{Generation, Seq};
+use crate::payload::NEVER;
 use crate::shard::{
     Background, Backpressure, CollectionId, Envelope, Inbox, LogFault, Mailbox, Permit, Refusal, Reply,
     Report, SearchOrder, ShardQuery, SignalInbox, Signals, Slice, wait_for_either,
@@ -71,6 +72,8 @@ pub(crate) struct Coordinator {
     /// The least time between two generations of a collection.
     pace: Duration,
     boards: HashMap<CollectionId, Board>,
+    /// Collections of which records may expire.
+    expiring: BTreeSet<CollectionId>,
     gathers: HashMap<u64, Gather>,
     calibrations: Calibrations,
     log_fault: LogFault,
@@ -97,6 +100,7 @@ impl Coordinator {
             workers,
             pace,
             boards: HashMap::new(),
+            expiring: BTreeSet::new(),
             gathers: HashMap::new(),
             calibrations: Calibrations::new(jobs.0, jobs.1),
             log_fault,
@@ -126,7 +130,13 @@ impl Coordinator {
         if let Some(left) = left.filter(|left| !left.is_zero()) {
             return Some(left);
         }
-        let pause = self.boards.values_mut().filter_map(Board::tidy).min();
+        let mut pause: Option<Duration> = None;
+        let boards = &mut self.boards;
+        self.expiring.retain(|collection| {
+            let next = boards.get_mut(collection).and_then(Board::tidy);
+            pause = [pause, next].into_iter().flatten().min();
+            next.is_some()
+        });
         self.tidied_at = pause.map(|pause| (Instant::now(), pause));
         pause
     }
@@ -142,6 +152,7 @@ impl Coordinator {
                 Request::Sweep { collection, broom } => {
                     if let Some(board) = self.boards.get_mut(&collection) {
                         board.broom = Some(*broom);
+                        self.expiring.insert(collection);
                         self.tidied_at = None;
                     }
                 }
@@ -232,6 +243,9 @@ impl Coordinator {
             waiters = served.len(),
             "publish"
         );
+        if board.is_swept() && published.soonest_expiry() != NEVER && self.expiring.insert(collection) {
+            self.tidied_at = None;
+        }
         served.into_iter().for_each(|waiter| self.serve(waiter, &published));
     }
 

@@ -2,6 +2,7 @@
 
 use super::collection::{Collection, CollectionShared};
 use crate::error::WriteError;
+use crate::payload::Payload;
 use crate::rows::Mutation;
 use crate::shard::{Denied, Grant, Need};
 use crate::snapshot::{Published, Sight};
@@ -52,9 +53,13 @@ impl CollectionShared {
             match mutation {
                 Mutation::Delete(_)
                 | Mutation::DeleteWhere(_)
-                | Mutation::Expiry(_)
                 | Mutation::Sweep { .. }
                 | Mutation::Reindex(_) => {}
+                // Touching changes what is there; this may add it.
+                Mutation::Expiry(change) if change.gain.is_none() => {
+                    need.payloads += Payload::new().expiring(change.expires).bytes();
+                }
+                Mutation::Expiry(_) => {}
                 Mutation::Payload(update) => need.payloads += update.edit.bytes(),
                 Mutation::Upsert(new) | Mutation::Conditional(new, ..) => {
                     ruler.look(&new.vector);

@@ -143,8 +143,9 @@ impl EngineBuilder {
     /// what waits to be written. A write that would go beyond is refused with
     /// [`WriteError::Budget`](crate::WriteError::Budget), or waits for others to
     /// delete, as the handle's [`Backpressure`](crate::Backpressure) says.
-    /// Counted is the most that the records can take while they change, so a
-    /// full budget holds half of it in short vectors, two thirds in long ones.
+    /// Counted is the most that the records can take while they change: what
+    /// lies in a full budget at rest is a third of it or more (of vectors of 64
+    /// numbers 35 to 60 %, as the index is).
     /// Deletes are always taken. A folder that holds more is opened all the
     /// same. Default: no budget.
     ///

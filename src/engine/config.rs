@@ -11,7 +11,8 @@ use super::defaults;
 use crate::codec::{Decoder, Malformed};
 use crate::error::CollectionError;
 use crate::index::{
-    Auto, Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, Ivf, QuantizedGraph, Saved, Screened,
+    Auto, Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, Ivf, ListStorage, QuantizedGraph, Saved,
+    Screened,
 };
 use crate::metric::Metric;
 use crate::quant::{Bits, MAX_TRAINED, Shape};
@@ -477,14 +478,17 @@ impl CollectionConfig {
                 IndexSizes { codec: 0, row, anew: 0, moved: elsewhere(row) }
             }
             // The last block of a list is half empty; trained anew, all is there twice.
-            IndexSpec::QuantizedFlat(flat) => lists_sizes(self.dimension, flat.code_bytes(self.dimension)),
+            IndexSpec::QuantizedFlat(flat) => match flat.options(self.dimension) {
+                Some(options) => lists_sizes(self.dimension, options.storage),
+                None => self.index(IndexSpec::Flat).index_sizes(),
+            },
             // While it turns from one into the other, both are there.
             IndexSpec::Auto(auto) => {
                 let [exact, graph] = [IndexSpec::Flat, IndexSpec::Graph(auto.graph)];
                 self.index(exact).index_sizes().and(self.index(graph).index_sizes())
             }
-            IndexSpec::Ivf(lists) => lists_sizes(self.dimension, lists.code_bytes(self.dimension)),
-            IndexSpec::Pq(codes) => lists_sizes(self.dimension, codes.code_bytes()),
+            IndexSpec::Ivf(lists) => lists_sizes(self.dimension, lists.options(self.dimension).storage),
+            IndexSpec::Pq(codes) => lists_sizes(self.dimension, codes.options().storage),
         }
     }
 
@@ -568,11 +572,10 @@ fn code_bytes_most(dim: usize, lines: usize) -> usize {
     (dim + HEADERS).next_multiple_of(defaults::CODE_LINE).min(lines * defaults::CODE_LINE)
 }
 
-/// Bytes of lists with codes of so many bytes: the last block of each is half
-/// empty, a centre stands for eight records or more, and when they are trained
-/// all is there twice.
-fn lists_sizes(dim: usize, code: usize) -> IndexSizes {
-    let row = 3 * (code + 6 * size_of::<u32>()) + dim / 2;
+/// Bytes of lists: the last block of each is half empty, a centre stands for
+/// eight records or more, and when they are trained all is there twice.
+fn lists_sizes(dim: usize, storage: ListStorage) -> IndexSizes {
+    let row = 3 * (storage.row_bytes() + 6 * size_of::<u32>()) + dim / 2;
     // At most 256 words for each part of a vector.
     IndexSizes { codec: 256 * size_of::<f32>() * dim, row, anew: 2 * row, moved: 2 * row }
 }

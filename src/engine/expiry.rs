@@ -10,11 +10,17 @@ use crate::payload::{EXPIRES, NEVER, Payload, Timestamp};
 use crate::query::Answer;
 use crate::rows::{Mutation, NewExpiry};
 use crate::shard::Backpressure;
-use crate::snapshot::Record;
 
 /// Renewing on read writes only when a record gains a part of its time: so one
 /// that is read all the time is written some eight times in it.
 const RENEWALS: i64 = 8;
+
+/// What is changed of many records at once: as [`NewExpiry`].
+struct Change {
+    now: Timestamp,
+    expires: Timestamp,
+    gain: Option<i64>,
+}
 
 impl Collection {
     /// Lets a record expire so long from now, if that is later than it would.
@@ -54,7 +60,8 @@ impl Collection {
         ttl: Duration,
     ) -> Result<Write, WriteError> {
         let (expires, now) = self.shared.context.wall.after(ttl);
-        self.change_expiries(ids.into_iter().map(Into::into), [expires, now], Some(1))
+        let change = Change { now: Timestamp(now), expires: Timestamp(expires), gain: Some(1) };
+        self.change_expiries(ids.into_iter().map(Into::into), change)
     }
 
     /// Lets a record expire at a time, sooner or later than it would; `None`:
@@ -63,17 +70,16 @@ impl Collection {
     /// # Errors
     /// As [`Collection::upsert`].
     pub fn expire(&self, id: impl Into<RecordId>, at: Option<Timestamp>) -> Result<Write, WriteError> {
-        let times = [at.unwrap_or(NEVER).0, self.shared.context.wall.now()];
-        self.change_expiries([id.into()].into_iter(), times, None)
+        let now = Timestamp(self.shared.context.wall.now());
+        let change = Change { now, expires: at.unwrap_or(NEVER), gain: None };
+        self.change_expiries([id.into()].into_iter(), change)
     }
 
     fn change_expiries(
         &self,
         ids: impl Iterator<Item = RecordId>,
-        [expires, now]: [i64; 2],
-        gain: Option<i64>,
+        Change { now, expires, gain }: Change,
     ) -> Result<Write, WriteError> {
-        let (now, expires) = (Timestamp(now), Timestamp(expires));
         let change = |id| Mutation::Expiry(NewExpiry { id, now, expires, gain });
         self.write(ids.map(change).collect())
     }
@@ -84,15 +90,15 @@ impl Collection {
         let Some(ttl) = ttl.filter(|_| !answer.is_empty()) else { return };
         let (expires, now) = self.shared.context.wall.after(ttl);
         let gain = (expires.saturating_sub(now) / RENEWALS).max(1);
+        let change = Change { now: Timestamp(now), expires: Timestamp(expires), gain: Some(gain) };
         let ids = answer.hits().iter().map(|hit| hit.id.clone());
-        let _ = self.backpressure(Backpressure::Reject).change_expiries(ids, [expires, now], Some(gain));
+        let _ = self.backpressure(Backpressure::Reject).change_expiries(ids, change);
     }
 
     /// The payload that a record is stored with.
-    pub(super) fn with_expiry(&self, record: &Record) -> Payload {
-        let payload = record.payload().clone();
+    pub(super) fn with_expiry(&self, payload: Payload, asked: Option<Duration>) -> Payload {
         let default = || self.shared.config.default_ttl().filter(|_| payload.get(EXPIRES).is_none());
-        match record.asked_ttl().or_else(default) {
+        match asked.or_else(default) {
             Some(ttl) => payload.expiring(Timestamp(self.shared.context.wall.after(ttl).0)),
             None => payload,
         }

@@ -283,7 +283,11 @@ fn replay(found: &Found, collections: &BTreeMap<u64, Collection>) -> Result<u64,
             collection.resend(worker, last, Asked::Mutations, Vec::new())?;
         }
     }
-    collections.values().try_for_each(|collection| collection.flush().map(drop))?;
+    for collection in collections.values() {
+        let _ = collection.flush()?;
+        // The index may be another than the one that it was created with.
+        collection.shared.account.assume(collection.config().index_sizes());
+    }
     Ok(replayed)
 }
 

@@ -101,8 +101,7 @@ impl Collection {
         let account = &self.shared.account;
         account.expect(now.and(then)).map_err(|denied| self.shared.denied(denied))?;
         let outcome = self.carry_over(&spec);
-        // Less than both always fits.
-        let _ = account.expect(if outcome.is_ok() { then } else { now });
+        account.assume(if outcome.is_ok() { then } else { now });
         if outcome.is_err() {
             // What was built takes memory for nothing. (If nothing can be
             // written any more, nothing can be done about it.)

@@ -295,8 +295,9 @@ impl Collection {
     }
 
     pub(super) fn check_record(&self, position: usize, record: Record) -> Result<Mutation, WriteError> {
-        let payload = self.with_expiry(&record);
-        let (id, mut vector) = record.into_parts();
+        let ttl = record.asked_ttl();
+        let (id, mut vector, payload) = record.into_stored();
+        let payload = self.with_expiry(payload, ttl);
         if let Err(fault) = payload.check() {
             return Err(WriteError::Payload { id, position, fault });
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{
     Batch, Defect, Effort, Executor, Flat, GraphOptions, Hnsw, HnswOptions, Index, IndexVersion, Plan,
-    Points, QuantizedGraph, Request, Saved, Scratch, Screened, Settling, Trip,
+    Points, QuantizedGraph, Request, Saved, Scratch, Screened, Settling, Trip, bulk_rows,
 };
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
@@ -22,13 +22,6 @@ const SHRUNK: usize = 4;
 
 /// ...or so many, when the index is put in order.
 const SHRUNK_IN_ORDER: usize = 2;
-
-/// Rows of the first batch of a graph; later ones hold one for so many that
-/// there are, and so many at least and at most.
-const FIRST_BATCH: usize = 256;
-const BATCH_DIVISOR: usize = 50;
-const LEAST_BATCH: usize = 64;
-const MOST_BATCH: usize = 1_024;
 
 /// The graph that there is of many rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -129,9 +122,7 @@ fn filled(
     let rows: Vec<Row> = held.iter().collect();
     let mut next = 0;
     while next < rows.len() && !executor.cancelled() {
-        let due = (next / BATCH_DIVISOR).clamp(LEAST_BATCH, MOST_BATCH);
-        let due = if next == 0 { FIRST_BATCH } else { due };
-        let absorb = &rows[next..rows.len().min(next + due)];
+        let absorb = &rows[next..rows.len().min(next + bulk_rows(next))];
         let ordinals: Vec<u64> = absorb.iter().copied().map(u64::from).collect();
         let piece = Batch { absorb, ordinals: &ordinals, forget: &[], dead: batch.dead, optimize: false };
         let plan = index.version().plan(points, &piece, executor);

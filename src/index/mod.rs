@@ -19,6 +19,7 @@ use crate::stop::Stop;
 use crate::vector::{MatrixView, Space};
 
 mod auto;
+mod bulk;
 mod copies;
 mod cow;
 mod flat;
@@ -36,6 +37,7 @@ mod sift;
 mod sifted;
 
 pub(crate) use auto::{Auto, AutoOptions, Grown};
+pub(crate) use bulk::bulk_rows;
 #[cfg(feature = "internals")]
 pub(crate) use cow::{BlockView, Blocks, Versions};
 pub(crate) use flat::Flat;

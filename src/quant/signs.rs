@@ -40,11 +40,14 @@ pub(crate) struct SignFactors {
     pub(crate) factor: f32,
 }
 
-/// Working memory.
+/// Working memory, for codes of one [`Signs`].
 #[derive(Debug, Default)]
 pub(crate) struct Turned {
     residual: Vec<f32>,
+    turned: Vec<f32>,
+    /// The centre of the last code, and turned: the next code's is often the same.
     centre: Vec<f32>,
+    turned_centre: Vec<f32>,
 }
 
 impl Signs {
@@ -103,18 +106,22 @@ impl Signs {
         work: &mut Turned,
         codes: &mut [u8],
     ) -> SignFactors {
-        let residual: Vec<f32> = vector.iter().zip(centre).map(|(x, c)| x - c).collect();
-        self.turn(&residual, &mut work.residual);
-        self.turn(centre, &mut work.centre);
+        work.residual.clear();
+        work.residual.extend(vector.iter().zip(centre).map(|(x, c)| x - c));
+        self.turn(&work.residual, &mut work.turned);
+        if work.centre != centre {
+            self.turn(centre, &mut work.turned_centre);
+            centre.clone_into(&mut work.centre);
+        }
         let (mut magnitudes, mut product) = (0f32, 0f32);
         codes.fill(0);
-        for (at, (r, c)) in work.residual.iter().zip(&work.centre).enumerate() {
+        for (at, (r, c)) in work.turned.iter().zip(&work.turned_centre).enumerate() {
             let is_positive = *r >= 0.0;
             codes[at / SIGNS] |= u8::from(is_positive) << (at % SIGNS);
             magnitudes += r.abs();
             product += if is_positive { *c } else { -c };
         }
-        let squared: f32 = residual.iter().map(|r| r * r).sum();
+        let squared: f32 = work.residual.iter().map(|r| r * r).sum();
         let factor = squared / magnitudes;
         if !factor.is_finite() {
             return SignFactors { bias: squared, factor: 0.0 };
@@ -207,13 +214,14 @@ mod tests {
     fn estimates_err_as_little_as_the_paper_says_and_to_no_side() {
         let dim = 784;
         let (centre, query) = (vector(dim, 1_000), vector(dim, 2_000));
-        let (mut tables, mut work) = (ProductQuery::default(), Turned::default());
+        let mut tables = ProductQuery::default();
         let (mut sum, mut squares) = (0.0, 0.0);
         for seed in 0..300 {
             let (signs, row) = (Signs::new(dim, seed), vector(dim, seed));
             signs.prepare(kernels().level, &query, &mut tables);
             let mut codes = vec![0; Signs::codes(dim)];
-            let SignFactors { bias, factor } = signs.encode(&row, &centre, &mut work, &mut codes);
+            let SignFactors { bias, factor } =
+                signs.encode(&row, &centre, &mut Turned::default(), &mut codes);
             let bytes = codes
                 .iter()
                 .zip(tables.bytes.chunks_exact(SCAN_POSITION))

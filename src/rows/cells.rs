@@ -140,10 +140,10 @@ impl Cells {
             // SAFETY: only the writer writes ids, and this is it.
             self.heap_bytes = self.heap_bytes.saturating_sub(unsafe { &*cell.id.get() }.heap_bytes());
         }
-        self.replaced.extend(chunks.iter().skip(kept.saturating_sub(1)).map(Arc::downgrade));
-        chunks.truncate(kept);
+        self.replaced.extend(chunks.drain(kept.min(chunks.len())..).map(|chunk| Arc::downgrade(&chunk)));
         if let Some(last) = chunks.last_mut().filter(|_| !(rows as usize).is_multiple_of(CHUNK_ROWS)) {
             let (used, room) = (rows as usize % CHUNK_ROWS, last.len());
+            self.replaced.push(Arc::downgrade(last));
             *last = copy(&last[..used.min(room)], room);
         }
         self.view.chunks = Arc::new(chunks);
@@ -198,9 +198,7 @@ impl Cells {
 
     /// Bytes of all cells, with those that only older views keep.
     pub(super) fn bytes(&self) -> usize {
-        let current = |chunk: &Chunk| self.view.chunks.iter().any(|kept| Arc::ptr_eq(kept, chunk));
-        let replaced = self.replaced.iter().filter_map(Weak::upgrade).filter(|chunk| !current(chunk));
-        let replaced: usize = replaced.map(|chunk| chunk.len()).sum();
+        let replaced: usize = self.replaced.iter().filter_map(Weak::upgrade).map(|chunk| chunk.len()).sum();
         (self.view.capacity() + replaced) * size_of::<Cell>() + self.heap_bytes
     }
 }

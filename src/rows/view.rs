@@ -365,14 +365,14 @@ impl ShardView {
         self.parts.index.search_exact(points, &inner, &mut scratch.index, &mut scratch.found)
     }
 
-    /// Searches the index for rows that `admit` lets in.
+    /// Searches the index for rows that `admit` lets in, and that pass `filter`.
     pub(super) fn walk(
         &self,
         request: &ShardRequest<'_>,
-        (filter, admit): (RowFilter<'_>, &dyn Fn(Row) -> bool),
+        (filter, admit): (Option<RowFilter<'_>>, &dyn Fn(Row) -> bool),
         scratch: &mut ShardScratch,
     ) -> Effort {
-        let inner = Request { filter: Some(filter), ..request.of_index(Some(admit)) };
+        let inner = Request { filter, ..request.of_index(Some(admit)) };
         let points = Points { space: request.space, vectors: &self.vectors };
         self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found)
     }
@@ -386,9 +386,7 @@ impl ShardView {
         scratch: &mut ShardScratch,
     ) -> Option<Effort> {
         if self.parts.index.is_exact() {
-            let inner = request.of_index(Some(admit));
-            let points = Points { space: request.space, vectors: &self.vectors };
-            return Some(self.parts.index.search(points, &inner, &mut scratch.index, &mut scratch.found));
+            return Some(self.walk(request, (None, admit), scratch));
         }
         let inner = request.of_index(Some(admit));
         let points = Points { space: request.space, vectors: &self.vectors };

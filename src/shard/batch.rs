@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::successor::{Share, SuccessorJob};
 use crate::bits::RowSet;
 use crate::id::{Row, Seq};
-use crate::index::{Batch, Executor, IndexVersion, Plan, Points};
+use crate::index::{Batch, Executor, IndexVersion, Plan, Points, bulk_rows};
 use crate::vector::{MatrixView, Space};
 
 /// Rows of a batch of single writes: every search scans the rows that are not
@@ -19,18 +19,6 @@ pub(super) const LIVE_ROWS: usize = 64;
 /// Rows of a batch that ends within a write: a write of fewer is seen at once,
 /// because not more than one batch waits for it.
 const WRITE_ROWS: usize = 256;
-
-/// Rows of the first batch: compared with one another exactly, a sound start
-/// for the graph.
-const FIRST_ROWS: usize = 256;
-
-/// A bulk batch holds at most one row for this many that are indexed already
-/// (ParlayANN grows its batches to 2 %): more would miss too many links
-/// between the new rows.
-const BULK_DIVISOR: usize = 50;
-
-/// Rows of the largest bulk batch.
-const BULK_ROWS: usize = 1_024;
 
 /// Dead rows are unlinked together once they are so many...
 const FORGET_ROWS: usize = 64;
@@ -42,11 +30,9 @@ const FORGET_DIVISOR: usize = 32;
 /// Rows that make a batch when `linked` are in the index and `coming` more
 /// follow in the same write.
 pub(super) fn rows_due(linked: usize, waiting: usize, coming: usize) -> usize {
-    if linked == 0 {
-        return FIRST_ROWS;
-    }
-    let bulk = (linked / BULK_DIVISOR).clamp(LIVE_ROWS, BULK_ROWS);
+    let bulk = bulk_rows(linked);
     match coming {
+        _ if linked == 0 => bulk,
         _ if waiting + coming >= bulk => bulk,
         0 => LIVE_ROWS,
         _ => WRITE_ROWS.min(bulk),
@@ -70,8 +56,7 @@ const UNLINKINGS_UNTIL_FREE: usize = 3;
 /// Dead rows at most, beside `rows` live ones, whose places are not free yet,
 /// when records are replaced for ever.
 pub(super) fn dead_most(rows: usize) -> usize {
-    UNLINKINGS_UNTIL_FREE * forget_due(rows)
-        + BATCHES_UNTIL_FREE * (rows / BULK_DIVISOR).clamp(LIVE_ROWS, BULK_ROWS)
+    UNLINKINGS_UNTIL_FREE * forget_due(rows) + BATCHES_UNTIL_FREE * bulk_rows(rows.max(1))
 }
 
 /// A batch whose content is fixed.
@@ -172,10 +157,10 @@ mod tests {
 
     #[test]
     fn batches_of_single_writes_are_small_and_those_of_bulk_loads_grow_with_the_index() {
-        assert_eq!(rows_due(0, 1, 0), FIRST_ROWS);
+        assert_eq!(rows_due(0, 1, 0), 256);
         assert_eq!(rows_due(10_000, 1, 0), LIVE_ROWS);
         assert_eq!(rows_due(10_000, 1, 5_000), 200);
         assert_eq!(rows_due(10_000, 150, 60), 200);
-        assert_eq!(rows_due(1_000_000, 1, 100_000), BULK_ROWS);
+        assert_eq!(rows_due(1_000_000, 1, 100_000), 1_024);
     }
 }

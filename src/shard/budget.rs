@@ -313,16 +313,21 @@ impl Account {
         *self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn replace_index_sizes(&self, index: IndexSizes) -> IndexSizes {
+        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut sizes.index, index)
+    }
+
+    fn lock_all(&self) -> Vec<MutexGuard<'_, ShardAccount>> {
+        (0..self.shards.len()).filter_map(|shard| self.lock(shard)).collect()
+    }
+
     /// From now on records take so much in indexes, if that fits.
     pub(crate) fn expect(&self, index: IndexSizes) -> Result<(), Denied> {
-        let mut shards: Vec<_> = (0..self.shards.len()).filter_map(|shard| self.lock(shard)).collect();
-        let set = |index| {
-            let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut sizes.index, index)
-        };
-        let before = set(index);
+        let mut shards = self.lock_all();
+        let before = self.replace_index_sizes(index);
         let more = shards.iter().map(|shard| self.due(shard).saturating_sub(shard.charged)).sum();
-        self.take(more).inspect_err(|_| _ = set(before))?;
+        self.take(more).inspect_err(|_| _ = self.replace_index_sizes(before))?;
         for shard in &mut shards {
             let due = self.due(shard);
             // What it is more was taken above.
@@ -330,6 +335,16 @@ impl Account {
             self.charge(shard, due);
         }
         Ok(())
+    }
+
+    /// Records do take so much in indexes, whatever the limits.
+    pub(crate) fn assume(&self, index: IndexSizes) {
+        let mut shards = self.lock_all();
+        let _ = self.replace_index_sizes(index);
+        for shard in &mut shards {
+            let due = self.due(shard);
+            self.charge(shard, due);
+        }
     }
 
     /// What a shard is to count as.

@@ -25,6 +25,7 @@ use super::state::ShardState;
 use super::turns::Turns;
 use crate::error::{FileError, SearchError};
 use crate::index::{Executor, Settling};
+use crate::rows::ShardMeasure;
 use crate::snapshot::search_one_shard;
 
 /// Writes taken from the mailbox in one round.
@@ -71,8 +72,8 @@ struct Hosted {
 
 impl Hosted {
     /// Tells the account what the shard holds.
-    fn measured(&self) {
-        self.meter.show(&self.state.measure(), self.state.is_changing());
+    fn measured(&self, measure: &ShardMeasure) {
+        self.meter.show(measure, self.state.is_changing());
     }
 
     /// Whether it may copy and change what it holds: it waits a while where that
@@ -191,7 +192,7 @@ impl Worker {
                 let settling = hosted.state.settle();
                 hosted.settled = settling == Settling::Settled;
                 hosted.changed = settling == Settling::Stepped;
-                hosted.measured();
+                hosted.measured(&hosted.state.measure());
                 Ok(())
             });
         }
@@ -472,7 +473,7 @@ impl Worker {
                 }
                 hosted.settled = false;
                 let view = Arc::new(hosted.state.view());
-                hosted.measured();
+                hosted.measured(&view.measure());
                 hosted.troubles.shows(Arc::clone(&view));
                 ports.send(Report::View { collection, shard, view });
                 while let Some(Keep::Optimized { done, .. }) = hosted.state.optimized() {

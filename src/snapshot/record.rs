@@ -98,6 +98,11 @@ impl Record {
         self.ttl
     }
 
+    /// Id, vector and payload.
+    pub(crate) fn into_stored(self) -> (RecordId, Vec<f32>, Payload) {
+        (self.id, self.vector, self.payload)
+    }
+
     /// As it is stored.
     pub(super) fn stored(id: RecordId, vector: Vec<f32>, payload: Payload) -> Record {
         Record { id, vector, payload, ttl: None }

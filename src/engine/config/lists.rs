@@ -143,25 +143,6 @@ impl IvfConfig {
         let IvfConfig { nlist, residual, oversample, seed, .. } = self;
         IvfOptions { nlist, storage, residual, oversample, seed }
     }
-
-    /// Bytes of a record's code.
-    pub(super) fn code_bytes(self, dimension: usize) -> usize {
-        match self.storage {
-            IvfStorage::Flat => 0,
-            IvfStorage::F16 => size_of::<u32>() * Rounded::half(dimension).words(),
-            IvfStorage::Sq8 => size_of::<u32>() * Rounded::bytes(dimension).words(),
-            IvfStorage::RaBitQ => sign_bytes(dimension),
-            IvfStorage::Pq { num_subquantizers, bits_per_code } => {
-                (num_subquantizers * bits_per_code).div_ceil(8)
-            }
-        }
-    }
-}
-
-/// Bytes of the signs of a vector, of the next power of two of numbers, and of
-/// what goes with them.
-pub(super) fn sign_bytes(dimension: usize) -> usize {
-    dimension.next_power_of_two() / 8 + 4 * size_of::<f32>()
 }
 
 /// Parameters of an exhaustive scan of product codes: the least memory beside
@@ -224,11 +205,6 @@ impl PqConfig {
         let PqConfig { num_subquantizers, bits_per_code, seed, .. } = self;
         let storage = ListStorage::Product(ProductShape { num_subquantizers, bits_per_code });
         IvfOptions { nlist: Some(1), storage, residual: false, oversample: 1, seed }
-    }
-
-    /// Bytes of a record's code.
-    pub(super) fn code_bytes(self) -> usize {
-        (self.num_subquantizers * self.bits_per_code).div_ceil(8)
     }
 }
 

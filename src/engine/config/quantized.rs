@@ -149,19 +149,6 @@ impl FlatConfig {
         })
     }
 
-    /// Bytes of a record's code.
-    pub(super) fn code_bytes(self, dimension: usize) -> usize {
-        match self.quantization {
-            Quantization::None => 0,
-            Quantization::F16 => size_of::<u32>() * Rounded::half(dimension).words(),
-            Quantization::Sq8 => size_of::<u32>() * Rounded::bytes(dimension).words(),
-            Quantization::Binary => super::lists::sign_bytes(dimension),
-            Quantization::Pq { num_subquantizers, bits_per_code } => {
-                (num_subquantizers * bits_per_code).div_ceil(8)
-            }
-        }
-    }
-
     /// One list of all codes; none: no codes.
     pub(super) fn options(self, dimension: usize) -> Option<IvfOptions> {
         let storage = match self.quantization {

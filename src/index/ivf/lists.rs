@@ -71,6 +71,11 @@ impl ListStorage {
         self.first_code() + codes
     }
 
+    /// Bytes that a row takes in a list, beside its number.
+    pub(crate) fn row_bytes(self) -> usize {
+        (self.stride() - GROUP) * size_of::<u32>() / GROUP
+    }
+
     /// Codes of a row; of a copy its bytes.
     pub(super) fn codes(self) -> usize {
         match self {
