@@ -22,7 +22,8 @@
 //! one `Snapshot::search_many` for all queries on the same thread, `qps2_batch`
 //! two threads that call it for 32 queries in turn. Recall is tie-aware: an answer counts when it
 //! is no farther than the true k-th. `rss_mb` is resident memory after building
-//! less that before, with the base vectors loaded in both.
+//! less that before, with the base vectors loaded in both; `counted_mb` what
+//! the collection says that it holds.
 //!
 //! **Filters** (`--filter`). Each record has a number from 0 to 999 that has
 //! nothing to do with its vector; 500, 100, 10 and 1 of the numbers pass. One

@@ -27,6 +27,7 @@ pub(super) fn run(arguments: &Arguments, data: &Data) -> Result<()> {
         .whole("threads", arguments.threads)
         .number("build_s", seconds, 2)
         .number("rss_mb", memory, 1)
+        .number("counted_mb", items.stats().bytes.total() as f64 / 1e6, 1)
         .number("raw_mb", (data.rows() * data.dim * 4) as f64 / 1e6, 1)
         .emit(arguments.out.as_deref())?;
 

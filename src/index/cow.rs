@@ -160,7 +160,7 @@ impl BlockView {
     ///
     /// # Panics
     /// As `block`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn bytes_of(&self, key: u32) -> &[u8] {
         let words = self.block(key);
         // SAFETY: the bytes are those of `words`, and any byte is a `u8`. No
@@ -173,7 +173,7 @@ impl BlockView {
     ///
     /// # Panics
     /// As `block`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn words_of(&self, key: u32) -> &[u32] {
         let words = self.block(key);
         // SAFETY: as in `bytes_of`: these words are not written while the

@@ -45,6 +45,12 @@ pub(crate) trait Arch: Copy + Debug + Send + Sync + 'static {
         numbers.iter().enumerate().fold(0, |bits, (at, number)| bits | u32::from(*number <= bound) << at)
     }
 
+    /// A bit for each of the sums of a group that is not below the floor.
+    #[inline(always)]
+    fn at_least(self, sums: &[u16; SCAN_ROWS], floor: u16) -> u32 {
+        sums.iter().enumerate().fold(0, |bits, (at, sum)| bits | u32::from(*sum >= floor) << at)
+    }
+
     /// A bit for each of eight numbers that is above the bound.
     #[inline(always)]
     fn above(self, numbers: &[i64; 8], bound: i64) -> u8 {

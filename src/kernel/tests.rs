@@ -18,7 +18,7 @@ use formats::{
 
 use scan::{
     groups_that_do_not_fit_are_refused, looked_up_numbers_are_summed_exactly,
-    numbers_within_a_bound_are_told, the_largest_sums_still_fit,
+    numbers_within_a_bound_are_told, sums_above_a_floor_are_told, the_largest_sums_still_fit,
 };
 
 use super::isa::Isa;
@@ -441,6 +441,7 @@ stamp_on_each!(
         looked_up_numbers_are_summed_exactly,
         the_largest_sums_still_fit,
         numbers_within_a_bound_are_told,
+        sums_above_a_floor_are_told,
         groups_that_do_not_fit_are_refused,
     ],
     beyond_scalar: [a_bound_abandons_far_rows_of_many_dimensions]

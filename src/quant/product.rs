@@ -66,12 +66,24 @@ pub(crate) struct ProductQuantizer {
     dim: usize,
     shape: ProductShape,
     parts: Vec<Tiles>,
+    /// Half of the squared length of every centre.
+    halves: Vec<f32>,
+}
+
+/// What the tables of a query add up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sums {
+    /// Inner products with what codes stand for.
+    Products,
+    /// These, less half of its squared length: all that a squared distance
+    /// needs beside the length of the query.
+    Nearness,
 }
 
 /// The tables of a query.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ProductQuery {
-    /// Of each part the inner products with its centres.
+    /// Of each part what its centres add: see [`Sums`].
     pub(crate) products: Vec<f32>,
     /// The same above the least of the part, in steps, as bytes: 16 a position.
     pub(crate) bytes: Vec<u8>,
@@ -103,7 +115,14 @@ impl ProductQuantizer {
 
     /// Of all parts, in order.
     pub(crate) fn of_parts(dim: usize, shape: ProductShape, parts: Vec<TrainedPart>) -> ProductQuantizer {
-        ProductQuantizer { dim, shape, parts: parts.into_iter().map(|part| part.0).collect() }
+        ProductQuantizer::new(dim, shape, parts.into_iter().map(|part| part.0).collect())
+    }
+
+    fn new(dim: usize, shape: ProductShape, parts: Vec<Tiles>) -> ProductQuantizer {
+        let half = |centre: usize, tiles: &Tiles| tiles.centre(centre).map(|x| x * x).sum::<f32>() / 2.0;
+        let of_part = |tiles| (0..shape.centres()).map(move |centre| half(centre, tiles));
+        let halves = parts.iter().flat_map(of_part).collect();
+        ProductQuantizer { dim, shape, parts, halves }
     }
 
     /// The codes of a vector, one a byte.
@@ -134,20 +153,24 @@ impl ProductQuantizer {
     }
 
     /// Makes the tables of a query.
-    pub(crate) fn prepare(&self, level: Level, vector: &[f32], query: &mut ProductQuery) {
-        struct Prepare<'a>(&'a ProductQuantizer, &'a [f32], &'a mut ProductQuery);
+    pub(crate) fn prepare(&self, level: Level, vector: &[f32], sums: Sums, query: &mut ProductQuery) {
+        struct Prepare<'a>(&'a ProductQuantizer, &'a [f32], Sums, &'a mut ProductQuery);
         impl ArchJob for Prepare<'_> {
             type Output = ();
 
             #[inline(always)]
             fn run<A: Arch>(self, _arch: A) {
-                self.0.tables(self.1, self.2);
-                if self.0.shape.bits_per_code == 4 {
-                    self.2.round(self.0.shape);
+                let Prepare(quantizer, vector, sums, query) = self;
+                quantizer.tables(vector, query);
+                if sums == Sums::Nearness {
+                    quantizer.subtract_halves(&mut query.products);
+                }
+                if quantizer.shape.bits_per_code == 4 {
+                    query.round(quantizer.shape);
                 }
             }
         }
-        level.run(Prepare(self, vector, query));
+        level.run(Prepare(self, vector, sums, query));
     }
 
     #[inline(always)]
@@ -159,6 +182,17 @@ impl ProductQuantizer {
             let (part, others) = rest.split_at(tiles.dim().min(rest.len()));
             tiles.products(part, products);
             rest = others;
+        }
+    }
+
+    #[inline(always)]
+    fn subtract_halves(&self, products: &mut [f32]) {
+        // Whatever the lengths are: sums of all parts are finite.
+        let most = f32::MAX / (4 * self.parts.len()) as f32;
+        for (product, half) in products.iter_mut().zip(&self.halves) {
+            let less = *product - half;
+            let less = if less < most { less } else { most };
+            *product = if less > -most { less } else { -most };
         }
     }
 
@@ -187,12 +221,13 @@ impl ProductQuantizer {
             input.check(values.iter().all(|value| value.is_finite()), "a centre is no vector")?;
             parts.push(Tiles::new(&values, len));
         }
-        Ok(ProductQuantizer { dim, shape, parts })
+        Ok(ProductQuantizer::new(dim, shape, parts))
     }
 
     /// Bytes that it holds.
     pub(crate) fn bytes(&self) -> usize {
-        size_of::<ProductQuantizer>() + self.dim * self.shape.centres() * size_of::<f32>()
+        let numbers = self.dim * self.shape.centres() + self.halves.len();
+        size_of::<ProductQuantizer>() + numbers * size_of::<f32>()
     }
 }
 
@@ -210,10 +245,17 @@ impl ProductQuery {
         let (mut widest, mut least) = (0f32, 0f32);
         self.bytes.clear();
         self.bytes.resize(shape.positions() * SCAN_POSITION, 0);
+        // By halves: a few vector instructions a table.
         let range = |products: &[f32; TILE]| {
-            let low = products.iter().fold(f32::INFINITY, |low, x| if *x < low { *x } else { low });
-            let high = products.iter().fold(f32::NEG_INFINITY, |high, x| if *x > high { *x } else { high });
-            (low, high - low)
+            let (mut lows, mut highs) = (*products, *products);
+            for half in [8, 4, 2, 1] {
+                for lane in 0..half {
+                    let (low, high) = (lows[lane + half], highs[lane + half]);
+                    lows[lane] = if low < lows[lane] { low } else { lows[lane] };
+                    highs[lane] = if high > highs[lane] { high } else { highs[lane] };
+                }
+            }
+            (lows[0], highs[0] - lows[0])
         };
         let (tables, _) = self.products.as_chunks::<TILE>();
         for table in tables {
@@ -287,8 +329,8 @@ mod tests {
             let quantizer = trained(&samples, dim, shape);
             let (mut query, mut plain) = (ProductQuery::default(), ProductQuery::default());
             let vector = &vectors(1, dim, 9);
-            quantizer.prepare(kernels().level, vector, &mut query);
-            quantizer.prepare(Level::Portable(Portable), vector, &mut plain);
+            quantizer.prepare(kernels().level, vector, Sums::Products, &mut query);
+            quantizer.prepare(Level::Portable(Portable), vector, Sums::Products, &mut plain);
             assert_eq!((&query.products, &query.bytes), (&plain.products, &plain.bytes));
             let (mut codes, mut decoded) = (vec![0; shape.num_subquantizers], Vec::new());
             for sample in samples.chunks_exact(dim) {

@@ -178,20 +178,20 @@ impl ListsView {
         &self.blocks.words_of(key)[..GROUP]
     }
 
-    /// A column of a block.
-    #[inline]
-    pub(super) fn column_of(&self, key: u32, column: usize) -> &[u32] {
-        &self.blocks.words_of(key)[GROUP * (1 + column)..][..GROUP]
+    /// The words of a block: [`GROUP`] rows, and as many of each column.
+    #[inline(always)]
+    pub(super) fn words_of(&self, key: u32) -> &[u32] {
+        self.blocks.words_of(key)
     }
 
-    #[inline]
+    /// The byte of a block's first code.
+    pub(super) fn first_code(&self) -> usize {
+        self.form.first_code() * size_of::<u32>()
+    }
+
+    #[inline(always)]
     pub(super) fn bytes_of(&self, key: u32) -> &[u8] {
         self.blocks.bytes_of(key)
-    }
-
-    #[inline]
-    pub(super) fn codes_of(&self, key: u32) -> &[u8] {
-        &self.blocks.bytes_of(key)[self.form.first_code() * size_of::<u32>()..]
     }
 
     /// The copies of a block.

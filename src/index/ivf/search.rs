@@ -3,12 +3,13 @@
 use super::coarse::CoarseScratch;
 use super::lists::GROUP;
 use super::{Coder, Filed, IvfVersion, ListStorage, ListsView, order};
+use crate::id::Row;
 use crate::index::rerank::rerank;
 use crate::index::{Effort, Points, Request, Scratch, flat};
 use crate::kernel::{Arch, ArchJob, kernels, prefetch_all};
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
-use crate::quant::ProductQuery;
+use crate::quant::{ProductQuery, Sums};
 use crate::vector::{Rounded, RoundedQuery};
 
 /// Admitted rows to be met, for each that is wanted, before a filtered search
@@ -56,12 +57,15 @@ impl Best {
         self.bound = f32::INFINITY;
     }
 
+    /// True when that changed the bound.
     #[inline(always)]
-    fn offer(&mut self, row: Neighbor) {
+    fn offer(&mut self, row: Neighbor) -> bool {
         self.rows.push(row);
-        if self.rows.len() >= 2 * self.kept + LEAST_ROOM {
+        let is_full = self.rows.len() >= 2 * self.kept + LEAST_ROOM;
+        if is_full {
             self.cut();
         }
+        is_full
     }
 
     #[inline(never)]
@@ -147,7 +151,9 @@ impl Search<'_> {
             Coder::None => return self.by_vectors(goal, coarse, near, scratch, found),
             Coder::Rounded(rounded) => self.by_copies(*rounded, goal, coarse, near, best),
             Coder::Product(product) => {
-                product.prepare(level, self.request.query, query);
+                let is_dot = self.points.space.metric() == Metric::Dot;
+                let sums = if options.is_residual() || is_dot { Sums::Products } else { Sums::Nearness };
+                product.prepare(level, self.request.query, sums, query);
                 self.by_codes(query, goal, coarse, near, best)
             }
             Coder::Signs(signs) => {
@@ -258,7 +264,7 @@ impl Search<'_> {
         rounded.estimates(query, &copies[..admitted], bound, &mut estimates);
         for (row, distance) in rows[..admitted].iter().zip(estimates) {
             if distance <= bound {
-                best.offer(Neighbor { distance, row: *row });
+                let _ = best.offer(Neighbor { distance, row: *row });
             }
         }
         admitted as u64
@@ -294,10 +300,13 @@ impl Search<'_> {
                     base,
                     four: storage.is_four(),
                     signs: matches!(storage, ListStorage::Signs { .. }),
+                    // Of others the tables know all, or there is none.
+                    biased: residual && metric != Metric::Dot,
                     // Sums of bytes are steps above the least; others are what they are.
                     least: if storage.is_four() { weight * query.least } else { 0.0 },
                     weight: if storage.is_four() { weight * query.step } else { weight },
                     admit: self.request.admit,
+                    floor: 0,
                     best,
                 };
                 met += kernels().level.run(scan);
@@ -316,11 +325,14 @@ struct Scan<'a> {
     base: f32,
     four: bool,
     signs: bool,
+    biased: bool,
     /// An estimate is `base + bias + factor (least + weight sum)`, the factor
-    /// being 1 but for signs.
+    /// being 1 but for signs, the bias 0 but for differences from centres.
     least: f32,
     weight: f32,
-    admit: Option<&'a (dyn Fn(crate::id::Row) -> bool + 'a)>,
+    admit: Option<&'a (dyn Fn(Row) -> bool + 'a)>,
+    /// No smaller sum is near enough, where sums say all.
+    floor: u16,
     best: &'a mut Best,
 }
 
@@ -332,6 +344,8 @@ impl ArchJob for Scan<'_> {
     fn run<A: Arch>(mut self, arch: A) -> u64 {
         let keys = self.lists.keys(self.list);
         let mut left = self.lists.len(self.list);
+        let first_code = self.lists.first_code();
+        self.floor = self.least_sum(self.base + self.least);
         let mut met = 0;
         for (at, key) in keys.iter().enumerate() {
             // The blocks of a long list stand side by side: the processor
@@ -339,10 +353,17 @@ impl ArchJob for Scan<'_> {
             if let Some(next) = keys.get(at + 1).filter(|_| keys.len() <= SHORT) {
                 prefetch_all(self.lists.bytes_of(*next));
             }
-            let estimates = self.estimates(arch, *key);
+            let words = self.lists.words_of(*key);
+            let Some((rows, columns)) = words.split_first_chunk::<GROUP>() else { break };
+            let codes = &self.lists.bytes_of(*key)[first_code..];
             let count = left.min(GROUP);
             left -= count;
-            met += self.offer(arch, *key, count, &estimates);
+            met += if self.four && !self.biased && !self.signs && self.admit.is_none() {
+                self.offer_sums(arch, rows, count, codes)
+            } else {
+                let estimates = self.estimates(arch, columns, codes);
+                self.offer(arch, rows, count, &estimates)
+            };
         }
         met
     }
@@ -350,53 +371,93 @@ impl ArchJob for Scan<'_> {
 
 impl Scan<'_> {
     #[inline(always)]
-    fn estimates<A: Arch>(&self, arch: A, key: u32) -> [f32; GROUP] {
+    fn estimates<A: Arch>(&self, arch: A, columns: &[u32], codes: &[u8]) -> [f32; GROUP] {
         let mut estimates = [0f32; GROUP];
-        let codes = self.lists.codes_of(key);
-        if self.four {
-            let mut sums = [0; GROUP];
-            arch.scan(&self.query.bytes, codes, &mut sums);
+        let Some((biases, columns)) = columns.split_first_chunk::<GROUP>() else { return estimates };
+        let biases = if self.biased || self.signs { biases } else { &[0; GROUP] };
+        if !self.four {
+            let sums = self.sums_of_bytes(codes);
             for lane in 0..GROUP {
-                estimates[lane] = f32::from(sums[lane]);
-            }
-        } else {
-            let tables = self.query.products.chunks_exact(256);
-            for (codes, table) in codes.as_chunks::<GROUP>().0.iter().zip(tables) {
-                for lane in 0..GROUP {
-                    estimates[lane] += table[usize::from(codes[lane])];
-                }
-            }
-        }
-        let Some(biases) = self.lists.column_of(key, 0).first_chunk::<GROUP>() else { return estimates };
-        if !self.signs {
-            let base = self.base + self.least;
-            for lane in 0..GROUP {
-                estimates[lane] = estimates[lane] * self.weight + (base + f32::from_bits(biases[lane]));
+                estimates[lane] = sums[lane] * self.weight + (self.base + f32::from_bits(biases[lane]));
             }
             return estimates;
         }
-        if let Some(factors) = self.lists.column_of(key, 1).first_chunk::<GROUP>() {
+        let mut sums = [0; GROUP];
+        arch.scan(&self.query.bytes, codes, &mut sums);
+        if let Some(factors) = columns.first_chunk::<GROUP>().filter(|_| self.signs) {
             for lane in 0..GROUP {
-                let product = estimates[lane] * self.weight + self.least;
+                let product = f32::from(sums[lane]) * self.weight + self.least;
                 let base = self.base + f32::from_bits(biases[lane]);
                 let estimate = f32::from_bits(factors[lane]) * product + base;
                 // What is no number (of vectors of extreme length) might be the nearest.
                 estimates[lane] = if estimate.is_nan() { f32::NEG_INFINITY } else { estimate };
             }
+            return estimates;
+        }
+        let base = self.base + self.least;
+        for lane in 0..GROUP {
+            estimates[lane] = f32::from(sums[lane]) * self.weight + (base + f32::from_bits(biases[lane]));
         }
         estimates
     }
 
+    #[inline(always)]
+    fn sums_of_bytes(&self, codes: &[u8]) -> [f32; GROUP] {
+        let mut sums = [0f32; GROUP];
+        let tables = self.query.products.chunks_exact(256);
+        for (codes, table) in codes.as_chunks::<GROUP>().0.iter().zip(tables) {
+            for lane in 0..GROUP {
+                sums[lane] += table[usize::from(codes[lane])];
+            }
+        }
+        sums
+    }
+
+    /// Keeps the rows that are among the best so far, where an estimate follows
+    /// from a sum alone.
+    #[inline(always)]
+    fn offer_sums<A: Arch>(&mut self, arch: A, rows: &[Row; GROUP], count: usize, codes: &[u8]) -> u64 {
+        let mut sums = [0; GROUP];
+        arch.scan(&self.query.bytes, codes, &mut sums);
+        let base = self.base + self.least;
+        let mut near = arch.at_least(&sums, self.floor) & (u64::MAX >> (64 - count)) as u32;
+        while near != 0 {
+            let lane = near.trailing_zeros() as usize % GROUP;
+            let distance = f32::from(sums[lane]) * self.weight + base;
+            if distance <= self.best.bound {
+                let cuts = self.best.offer(Neighbor { distance, row: rows[lane] });
+                if cuts {
+                    self.floor = self.least_sum(base);
+                }
+            }
+            near &= near - 1;
+        }
+        count as u64
+    }
+
+    /// No smaller sum is within the bound.
+    #[inline(never)]
+    fn least_sum(&self, base: f32) -> u16 {
+        let steps = (self.best.bound - base) / self.weight;
+        // Rounding may have gone either way; what is no number becomes 0.
+        (steps * (1.0 - 1e-6) - 2.0) as u16
+    }
+
     /// Keeps the rows that are among the best so far.
     #[inline(always)]
-    fn offer<A: Arch>(&mut self, arch: A, key: u32, count: usize, estimates: &[f32; GROUP]) -> u64 {
-        let rows = self.lists.rows_of(key);
+    fn offer<A: Arch>(
+        &mut self,
+        arch: A,
+        rows: &[Row; GROUP],
+        count: usize,
+        estimates: &[f32; GROUP],
+    ) -> u64 {
         let mut near = arch.within(estimates, self.best.bound);
         near &= (u64::MAX >> (64 - count)) as u32;
         let Some(admit) = self.admit else {
             while near != 0 {
                 let lane = near.trailing_zeros() as usize % GROUP;
-                self.best.offer(Neighbor { distance: estimates[lane], row: rows[lane] });
+                let _ = self.best.offer(Neighbor { distance: estimates[lane], row: rows[lane] });
                 near &= near - 1;
             }
             return count as u64;
@@ -408,7 +469,7 @@ impl Scan<'_> {
                 if *estimate > self.best.bound {
                     continue;
                 }
-                self.best.offer(Neighbor { distance: *estimate, row: *row });
+                let _ = self.best.offer(Neighbor { distance: *estimate, row: *row });
             }
         }
         met

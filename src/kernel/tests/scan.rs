@@ -75,6 +75,31 @@ pub(super) fn numbers_within_a_bound_are_told(kernels: Kernels) {
     }
 }
 
+struct AtLeast([u16; SCAN_ROWS], u16);
+
+impl ArchJob for AtLeast {
+    type Output = u32;
+
+    #[inline(always)]
+    fn run<A: Arch>(self, arch: A) -> u32 {
+        arch.at_least(&self.0, self.1)
+    }
+}
+
+pub(super) fn sums_above_a_floor_are_told(kernels: Kernels) {
+    let mut random = Random(24);
+    for round in 0..200 {
+        let mut sums: [u16; SCAN_ROWS] = std::array::from_fn(|_| (random.next().abs() * 65_535.9) as u16);
+        (sums[round % SCAN_ROWS], sums[(round + 5) % SCAN_ROWS]) = (0, u16::MAX);
+        for floor in [0, 1, 32_767, 32_768, u16::MAX, sums[(round + 9) % SCAN_ROWS]] {
+            let bits = kernels.level.run(AtLeast(sums, floor));
+            for (at, sum) in sums.iter().enumerate() {
+                assert_eq!(bits >> at & 1 == 1, *sum >= floor, "{sum} {floor}");
+            }
+        }
+    }
+}
+
 pub(super) fn groups_that_do_not_fit_are_refused(kernels: Kernels) {
     let bytes = [0; 8 * SCAN_POSITION];
     refused(&|| _ = kernels.level.run(Scan(&bytes[..64], &bytes)));

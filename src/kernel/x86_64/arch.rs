@@ -1,9 +1,11 @@
 //! The instruction sets of x86-64 as types.
 
 use std::arch::x86_64::{
-    _CMP_LE_OQ, _mm256_castsi256_pd, _mm256_cmp_ps, _mm256_cmpgt_epi64, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_movemask_pd, _mm256_movemask_ps, _mm256_set1_epi64x, _mm256_set1_ps, _mm512_cmp_ps_mask,
-    _mm512_cmpgt_epi64_mask, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi64, _mm512_set1_ps,
+    _CMP_LE_OQ, _mm256_castsi256_pd, _mm256_cmp_ps, _mm256_cmpeq_epi16, _mm256_cmpgt_epi64, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_max_epu16, _mm256_movemask_epi8, _mm256_movemask_pd, _mm256_movemask_ps,
+    _mm256_packs_epi16, _mm256_permute4x64_epi64, _mm256_set1_epi16, _mm256_set1_epi64x, _mm256_set1_ps,
+    _mm512_cmp_ps_mask, _mm512_cmpge_epu16_mask, _mm512_cmpgt_epi64_mask, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_set1_epi16, _mm512_set1_epi64, _mm512_set1_ps,
 };
 
 use super::{avx2_codes, avx2_scan, avx512_codes, avx512_scan};
@@ -46,6 +48,24 @@ impl Arch for Avx2 {
     #[inline(always)]
     fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
         avx2_codes::nibble_dots(query, rows, out);
+    }
+
+    #[inline(always)]
+    fn at_least(self, sums: &[u16; SCAN_ROWS], floor: u16) -> u32 {
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn enabled(sums: &[u16; SCAN_ROWS], floor: u16) -> u32 {
+            let floor = _mm256_set1_epi16(floor.cast_signed());
+            let half = |from: *const u16| {
+                // SAFETY: 16 numbers stand there: it is called with the first and the 17th of 32.
+                let sums = unsafe { _mm256_loadu_si256(from.cast()) };
+                _mm256_cmpeq_epi16(_mm256_max_epu16(sums, floor), sums)
+            };
+            let both = _mm256_packs_epi16(half(sums.as_ptr()), half(sums[16..].as_ptr()));
+            _mm256_movemask_epi8(_mm256_permute4x64_epi64::<0xD8>(both)).cast_unsigned()
+        }
+        // SAFETY: a value exists only where `new` found the instructions.
+        unsafe { enabled(sums, floor) }
     }
 
     #[inline(always)]
@@ -125,6 +145,19 @@ impl Arch for Avx512 {
     #[inline(always)]
     fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
         avx512_codes::nibble_dots(query, rows, out);
+    }
+
+    #[inline(always)]
+    fn at_least(self, sums: &[u16; SCAN_ROWS], floor: u16) -> u32 {
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw")]
+        fn enabled(sums: &[u16; SCAN_ROWS], floor: u16) -> u32 {
+            // SAFETY: 32 numbers of two bytes are a vector of 64 bytes.
+            let sums = unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) };
+            _mm512_cmpge_epu16_mask(sums, _mm512_set1_epi16(floor.cast_signed()))
+        }
+        // SAFETY: a value exists only where `new` found the instructions.
+        unsafe { enabled(sums, floor) }
     }
 
     #[inline(always)]

@@ -54,7 +54,7 @@ unsafe fn all(tables: *const u8, codes: *const u8, positions: usize, sums: &mut 
 /// The sum of both positions of a vector.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn fold(sums: __m256i) -> __m128i {
+fn fold(sums: __m256i) -> __m128i {
     _mm_add_epi16(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums))
 }
 
@@ -64,7 +64,7 @@ pub(super) fn fold(sums: __m256i) -> __m128i {
 /// When there is no room for 16.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn store(even: __m128i, odd: __m128i, sums: &mut [u16]) {
+fn store(even: __m128i, odd: __m128i, sums: &mut [u16]) {
     let sums = &mut sums[..SCAN_POSITION];
     // SAFETY: 16 numbers of two bytes are two vectors of 16 bytes.
     unsafe {

@@ -1,12 +1,11 @@
 //! Looking codes up with AVX-512 BW: four positions of 32 rows at a time.
 
 use std::arch::x86_64::{
-    __m256i, __m512i, _mm256_add_epi16, _mm512_add_epi16, _mm512_and_si512, _mm512_castsi512_si256,
-    _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_set1_epi8, _mm512_setzero_si512,
-    _mm512_shuffle_epi8, _mm512_slli_epi16, _mm512_srli_epi16, _mm512_sub_epi16,
+    __m512i, _mm512_add_epi16, _mm512_and_si512, _mm512_loadu_si512, _mm512_set1_epi8, _mm512_setzero_si512,
+    _mm512_shuffle_epi8, _mm512_shuffle_i64x2, _mm512_slli_epi16, _mm512_srli_epi16, _mm512_storeu_si512,
+    _mm512_sub_epi16, _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
 };
 
-use super::avx2_scan::{fold, store};
 use crate::kernel::scan::{SCAN_POSITION, SCAN_ROWS, SCAN_STEP, check};
 
 /// For a machine where AVX-512 BW is available only.
@@ -41,15 +40,18 @@ unsafe fn all(tables: *const u8, codes: *const u8, positions: usize, sums: &mut 
             odd[half] = _mm512_add_epi16(odd[half], _mm512_srli_epi16::<8>(numbers));
         }
     }
-    for half in 0..2 {
-        let even = _mm512_sub_epi16(both[half], _mm512_slli_epi16::<8>(odd[half]));
-        store(fold(halve(even)), fold(halve(odd[half])), &mut sums[half * SCAN_POSITION..]);
-    }
+    let even = |half: usize| _mm512_sub_epi16(both[half], _mm512_slli_epi16::<8>(odd[half]));
+    // Of four positions each: rows 0 to 7 and 8 to 15, then 16 to 23 and 24 to 31.
+    let lower = fold(_mm512_unpacklo_epi16(even(0), odd[0]), _mm512_unpackhi_epi16(even(0), odd[0]));
+    let upper = fold(_mm512_unpacklo_epi16(even(1), odd[1]), _mm512_unpackhi_epi16(even(1), odd[1]));
+    // In one piece: what is loaded next need not wait for parts of it.
+    // SAFETY: 32 numbers of two bytes are a vector of 64 bytes.
+    unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), fold(lower, upper)) }
 }
 
-/// The sum of the upper and the lower two positions.
+/// Adds positions up, two and two of `a`, then of `b`.
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw")]
-fn halve(sums: __m512i) -> __m256i {
-    _mm256_add_epi16(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64::<1>(sums))
+fn fold(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_add_epi16(_mm512_shuffle_i64x2::<0x88>(a, b), _mm512_shuffle_i64x2::<0xDD>(a, b))
 }
