@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use vecino::{
-    Backpressure, BudgetScope, Collection, CollectionConfig, Engine, Gone, GraphConfig, HnswConfig,
-    IndexSpec, Metric, Record, ReindexError, WriteError,
+    AutoConfig, Backpressure, BudgetScope, Collection, CollectionConfig, Engine, Gone, GraphConfig,
+    HnswConfig, IndexSpec, Metric, Record, ReindexError, WriteError,
 };
 
 const DIM: usize = 64;
@@ -30,6 +30,12 @@ fn flat() -> CollectionConfig {
 /// A graph that takes less time to build.
 fn quick() -> IndexSpec {
     IndexSpec::Graph(GraphConfig::default().ef_construction(20))
+}
+
+/// That graph once there are some hundred records.
+fn quick_auto() -> IndexSpec {
+    let graph = GraphConfig::default().ef_construction(20);
+    IndexSpec::Auto(AutoConfig::default().exact_below(900).graph(graph))
 }
 
 fn engine() -> Engine {
@@ -222,7 +228,7 @@ fn writes_that_come_to_nothing_give_back_what_they_were_promised() {
 
 #[test]
 fn many_writers_never_go_beyond_the_budget() {
-    for spec in [IndexSpec::Flat, quick()] {
+    for spec in [IndexSpec::Flat, quick(), quick_auto()] {
         let engine = Engine::builder().pool_threads(1).workers(2).build().unwrap();
         let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(4 * BUDGET);
         let items = engine.create_collection("items", config).unwrap();

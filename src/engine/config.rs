@@ -4,6 +4,7 @@ mod auto;
 mod factory;
 mod lists;
 mod quantized;
+mod sizes;
 
 use std::time::Duration;
 
@@ -11,13 +12,11 @@ use super::defaults;
 use crate::codec::{Decoder, Malformed};
 use crate::error::CollectionError;
 use crate::index::{
-    Auto, Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, Ivf, ListStorage, QuantizedGraph, Saved,
-    Screened,
+    Auto, Coding, Flat, GraphOptions, Hnsw, HnswOptions, Index, Ivf, QuantizedGraph, Saved, Screened,
 };
 use crate::metric::Metric;
 use crate::quant::{Bits, MAX_TRAINED, Shape};
 use crate::query::{Goal, SearchParams};
-use crate::shard::IndexSizes;
 use crate::vector::VectorStorage;
 
 pub use auto::AutoConfig;
@@ -449,49 +448,6 @@ impl CollectionConfig {
         Ok(())
     }
 
-    /// Bytes of an index for a record.
-    pub(super) fn index_sizes(&self) -> IndexSizes {
-        const WORD: usize = size_of::<u32>();
-        // Where blocks stand, and numbers of rows.
-        const PLACES: usize = 4 * WORD;
-        // Blocks that moved have a quarter more places than they need.
-        let elsewhere = |bytes: usize| bytes + bytes / 4 + PLACES;
-        match self.index {
-            // Codes for sifting, of at most five lines.
-            IndexSpec::Flat => {
-                let codes = code_bytes_most(self.dimension, 5);
-                let codec = self.dimension * (2 * codes + 2 * WORD);
-                let (row, anew) = (codes + PLACES, 3 * codes + PLACES);
-                IndexSizes { codec, row, anew, moved: elsewhere(codes) }
-            }
-            // Laid anew: links once; codes by the piece, together, and in blocks.
-            IndexSpec::Graph(GraphConfig { degree, code_bytes, .. }) => {
-                let codes = code_bytes.unwrap_or_else(|| code_bytes_most(self.dimension, 4));
-                let codec = self.dimension * (2 * codes + 2 * WORD);
-                let (row, anew) = (degree * WORD + codes + PLACES, degree * WORD + 3 * codes + 2 * PLACES);
-                IndexSizes { codec, row, anew, moved: elsewhere(degree * WORD) }
-            }
-            IndexSpec::Hnsw(graph) => {
-                let copies =
-                    graph.quantization.copies(self.dimension).map_or(0, |copies| copies.words() * WORD);
-                let row = (2 * graph.m + 4) * WORD + copies + 3 * PLACES;
-                IndexSizes { codec: 0, row, anew: 0, moved: elsewhere(row) }
-            }
-            // The last block of a list is half empty; trained anew, all is there twice.
-            IndexSpec::QuantizedFlat(flat) => match flat.options(self.dimension) {
-                Some(options) => lists_sizes(self.dimension, options.storage),
-                None => self.index(IndexSpec::Flat).index_sizes(),
-            },
-            // While it turns from one into the other, both are there.
-            IndexSpec::Auto(auto) => {
-                let [exact, graph] = [IndexSpec::Flat, IndexSpec::Graph(auto.graph)];
-                self.index(exact).index_sizes().and(self.index(graph).index_sizes())
-            }
-            IndexSpec::Ivf(lists) => lists_sizes(self.dimension, lists.options(self.dimension).storage),
-            IndexSpec::Pq(codes) => lists_sizes(self.dimension, codes.options().storage),
-        }
-    }
-
     /// A new, empty index for one shard.
     pub(super) fn new_index(&self) -> Box<dyn Index> {
         let inner: Box<dyn Index> = match self.index {
@@ -563,21 +519,6 @@ impl CollectionConfig {
             IndexSpec::Pq(codes) => codes.ef_search,
         }
     }
-}
-
-/// Bytes of the largest codes, of so many lines, that may be found best for
-/// vectors of `dim` numbers: some numbers stand before the coordinates.
-fn code_bytes_most(dim: usize, lines: usize) -> usize {
-    const HEADERS: usize = 48;
-    (dim + HEADERS).next_multiple_of(defaults::CODE_LINE).min(lines * defaults::CODE_LINE)
-}
-
-/// Bytes of lists: the last block of each is half empty, a centre stands for
-/// eight records or more, and when they are trained all is there twice.
-fn lists_sizes(dim: usize, storage: ListStorage) -> IndexSizes {
-    let row = 3 * (storage.row_bytes() + 6 * size_of::<u32>()) + dim / 2;
-    // At most 256 words for each part of a vector.
-    IndexSizes { codec: 256 * size_of::<f32>() * dim, row, anew: 2 * row, moved: 2 * row }
 }
 
 fn bounded(parameter: &'static str, value: usize, least: usize, most: usize) -> Result<(), CollectionError> {

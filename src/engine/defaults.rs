@@ -87,6 +87,14 @@ pub(super) const GRAPH_DEGREE: usize = 64;
 /// Where memory counts more than speed at high recalls.
 pub(super) const GRAPH_DEGREE_LEAN: usize = 32;
 
+/// Two of its cache lines for codes: more would be a large part of it.
+pub(super) const GRAPH_LEAN_CODE_LINES: usize = 2;
+
+/// A leaner graph is worth its speed when so many times as many records fit:
+/// five for four.
+pub(super) const LEAN_FIT: usize = 5;
+pub(super) const ROOMY_FIT: usize = 4;
+
 /// Two cache lines...
 pub(super) const GRAPH_DEGREE_STEP: usize = 32;
 

@@ -90,7 +90,7 @@ fn encode_index(index: IndexSpec, out: &mut Encoder) {
             encode_graph(graph, out);
         }
         IndexSpec::Auto(auto) => {
-            out.u8(7);
+            out.u8(if auto.follows_budget { 8 } else { 7 });
             out.size(auto.exact_below);
             encode_graph(auto.graph, out);
         }
@@ -146,7 +146,11 @@ fn decode_index(input: &mut Decoder<'_>) -> Result<IndexSpec, Malformed> {
     Ok(match input.u8()? {
         0 => IndexSpec::Flat,
         1 => IndexSpec::Graph(decode_graph(input)?),
-        7 => IndexSpec::Auto(AutoConfig { exact_below: input.size()?, graph: decode_graph(input)? }),
+        kind @ (7 | 8) => IndexSpec::Auto(AutoConfig {
+            exact_below: input.size()?,
+            graph: decode_graph(input)?,
+            follows_budget: kind == 8,
+        }),
         kind @ (2 | 6) => {
             let graph = HnswConfig {
                 m: input.size()?,
@@ -276,6 +280,7 @@ mod tests {
             base.index(IndexSpec::Auto(
                 AutoConfig::default().exact_below(7).graph(GraphConfig::default().seed(5)),
             )),
+            base.index(IndexSpec::Auto(AutoConfig::default().graph(GraphConfig::default()))),
             base.index("IVF100,SQ8".parse().unwrap()),
             base.index("IVF,SQfp16".parse().unwrap()),
             base.index("IVF7,RaBitQ".parse().unwrap()),

@@ -36,6 +36,8 @@ pub(crate) struct AutoOptions {
     /// Fewer rows are searched exactly.
     pub(crate) exact_below: usize,
     pub(crate) grown: Grown,
+    /// Why it is this graph.
+    pub(crate) reason: &'static str,
 }
 
 impl Grown {
@@ -177,7 +179,7 @@ impl Index for Auto {
     }
 
     fn reason(&self) -> &'static str {
-        if self.newest.is_grown { "many records: a graph is faster" } else { "few records: exact is quick" }
+        if self.newest.is_grown { self.newest.options.reason } else { "few records: exact is quick" }
     }
 }
 

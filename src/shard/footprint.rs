@@ -17,7 +17,7 @@ const ROOM: usize = 8;
 const PAYLOAD_COPIES: usize = 2;
 
 /// Bytes of an index for a row.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct IndexSizes {
     /// What makes codes, however many rows there are.
     pub(crate) codec: usize,
@@ -27,9 +27,20 @@ pub(crate) struct IndexSizes {
     pub(crate) anew: usize,
     /// ...and blocks elsewhere, while older versions are read.
     pub(crate) moved: usize,
+    /// Beside all that, for no more than so many rows...
+    pub(crate) few: usize,
+    /// ...an index of so many bytes a row, which gives way to the other.
+    pub(crate) few_row: usize,
 }
 
 impl IndexSizes {
+    /// Of an index that never has more than so many rows.
+    #[must_use]
+    pub(crate) fn of_few(self, few: usize) -> IndexSizes {
+        let few_row = self.row + self.anew.max(self.moved);
+        IndexSizes { codec: self.codec, few, few_row, ..IndexSizes::default() }
+    }
+
     /// Of two indexes at a time.
     #[must_use]
     pub(crate) fn and(self, other: IndexSizes) -> IndexSizes {
@@ -38,6 +49,8 @@ impl IndexSizes {
             row: self.row + other.row,
             anew: self.anew + other.anew,
             moved: self.moved + other.moved,
+            few: self.few.max(other.few),
+            few_row: self.few_row + other.few_row,
         }
     }
 }
@@ -104,7 +117,8 @@ impl RowSizes {
         let home = rows.saturating_mul(self.index.row) + self.index.codec;
         let anew = rows.saturating_mul(self.index.anew) + self.index.codec;
         let moved = rows.saturating_mul(self.index.moved) + home.min(TABLES * PAGE_BYTES);
-        let change = anew.max(moved);
+        let few = rows.min(roomy(self.index.few)).saturating_mul(self.index.few_row);
+        let change = anew.max(moved).saturating_add(few);
         let now = if of.changing { of.index.saturating_add(change) } else { of.index };
         home.saturating_add(change).max(now)
     }
@@ -119,8 +133,8 @@ fn roomy(rows: usize) -> usize {
 mod tests {
     use super::*;
 
-    const SIZES: RowSizes =
-        RowSizes { dim: 64, cell: 200, index: IndexSizes { codec: 0, row: 400, anew: 600, moved: 100 } };
+    const INDEX: IndexSizes = IndexSizes { codec: 0, row: 400, anew: 600, moved: 100, few: 0, few_row: 0 };
+    const SIZES: RowSizes = RowSizes { dim: 64, cell: 200, index: INDEX };
 
     fn of(rows: usize) -> Contents {
         Contents { rows, stride: 272, ..Contents::default() }
@@ -146,6 +160,14 @@ mod tests {
         assert!(SIZES.most(&Contents { kept: 1 << 20, ..of(1_000) }) > least);
         assert!(SIZES.most(&Contents { index: 4 << 20, ..of(1_000) }) > least);
         assert!(SIZES.most(&Contents { capacity: 2_000, ..of(1_000) }) > least);
+    }
+
+    #[test]
+    fn an_index_of_few_rows_counts_for_no_more_of_them() {
+        let few = IndexSizes { row: 30, anew: 70, moved: 10, ..IndexSizes::default() }.of_few(800);
+        let both = RowSizes { index: INDEX.and(few), ..SIZES };
+        let beside = |rows| both.most(&of(rows)) - SIZES.most(&of(rows));
+        assert_eq!([beside(80), beside(800), beside(80_000)], [90 * 100, 900 * 100, 900 * 100]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ const DIM: usize = 12;
 const BOUND: usize = 900;
 
 fn options(grown: Grown) -> AutoOptions {
-    AutoOptions { exact_below: BOUND, grown }
+    AutoOptions { exact_below: BOUND, grown, reason: "many" }
 }
 
 fn both() -> [Grown; 2] {

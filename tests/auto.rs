@@ -1,0 +1,144 @@
+//! The index that follows the number of records, as callers meet it in a
+//! memory budget.
+
+#![allow(missing_docs, reason = "a test has no readers of its interface")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use vecino::{
+    AutoConfig, Backpressure, Collection, CollectionConfig, Engine, GraphConfig, IndexSpec, Metric, Query,
+    Record, VectorStorage,
+};
+
+const DIM: usize = 64;
+const BUDGET: usize = 8 << 20;
+const BOUND: usize = 600;
+
+const LEAN: &str = "many records: a graph is faster, and a lean one holds more in the memory budget";
+const ROOMY: &str = "many records: a graph is faster";
+const FEW: &str = "few records: exact is quick";
+
+fn vector(id: u64, dim: usize) -> Vec<f32> {
+    (0..dim).map(|at| ((id * 31 + at as u64 * 7) as f32 * 0.37).sin()).collect()
+}
+
+/// A graph that takes less time to build.
+fn quick() -> GraphConfig {
+    GraphConfig::default().ef_construction(20)
+}
+
+fn auto() -> AutoConfig {
+    AutoConfig::default().exact_below(BOUND)
+}
+
+fn config(auto: AutoConfig) -> CollectionConfig {
+    CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Auto(auto))
+}
+
+fn put(items: &Collection, ids: std::ops::Range<u64>) {
+    let dim = items.config().dimension();
+    items.upsert_batch(ids.map(|id| Record::new(id, vector(id, dim)))).unwrap();
+    items.optimize().unwrap();
+}
+
+/// Why the index of so many records is what it is, and its bytes.
+fn reason(config: CollectionConfig) -> (&'static str, usize) {
+    let engine = Engine::builder().pool_threads(1).build().unwrap();
+    let items = engine.create_collection("items", config).unwrap();
+    put(&items, 0..100);
+    assert_eq!(items.stats().shards[0].index_reason, FEW);
+    put(&items, 100..700);
+    let stats = items.stats();
+    assert_eq!(stats.shards[0].index, "graph");
+    (stats.shards[0].index_reason, stats.bytes.index)
+}
+
+/// How many records a budget holds.
+fn held(spec: IndexSpec) -> usize {
+    let engine = Engine::builder().pool_threads(1).build().unwrap();
+    let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(BUDGET);
+    let items = engine.create_collection("items", config).unwrap();
+    let patient = items.backpressure(Backpressure::WaitAtMost(Duration::from_millis(500)));
+    let batch = |first: u64| (first..first + 50).map(|id| Record::new(id, vector(id, DIM)));
+    while patient.upsert_batch(batch(items.len() as u64)).is_ok() {
+        items.flush().unwrap();
+    }
+    items.optimize().unwrap();
+    let stats = items.stats();
+    assert!(stats.bytes.total() <= stats.budget.used && stats.budget.used <= BUDGET, "{stats:?}");
+    assert_eq!(stats.shards[0].index, "graph");
+    assert!(items.verify().unwrap().is_sound());
+    items.len()
+}
+
+#[test]
+fn in_a_budget_it_holds_clearly_more_records_than_with_the_default_graph() {
+    let lean = held(IndexSpec::Auto(auto()));
+    let roomy = held(IndexSpec::Auto(auto().graph(GraphConfig::default())));
+    let graph = held(IndexSpec::graph());
+    assert!(lean * 4 >= roomy * 5, "{lean} with the lean graph, {roomy} with the default one");
+    assert!(lean * 6 >= graph * 7, "{lean} as Auto, {graph} as Graph");
+}
+
+#[test]
+fn stats_say_that_the_budget_made_the_graph_a_lean_one() {
+    let (free, roomy) = reason(config(auto()));
+    assert_eq!(free, ROOMY);
+    let (bounded, lean) = reason(config(auto()).memory_budget(BUDGET));
+    assert_eq!(bounded, LEAN);
+    assert!(lean * 4 < roomy * 3, "{lean} bytes of a lean graph, {roomy} of the default one");
+}
+
+#[test]
+fn a_graph_that_was_asked_for_is_not_changed_by_a_budget() {
+    let (_, roomy) = reason(config(auto()));
+    assert_eq!(reason(config(auto().graph(GraphConfig::default())).memory_budget(BUDGET)), (ROOMY, roomy));
+}
+
+#[test]
+fn long_vectors_leave_the_default_graph_and_short_ones_do_not() {
+    let of = |dim| CollectionConfig::new(dim, Metric::L2).index(IndexSpec::Auto(auto()));
+    let long = of(1_000).memory_budget(8 * BUDGET);
+    assert_eq!(reason(long).0, ROOMY);
+    // Stored in a byte a number they are not long.
+    assert_eq!(reason(long.vectors(VectorStorage::Byte)).0, LEAN);
+    assert_eq!(reason(of(300).memory_budget(8 * BUDGET)).0, LEAN);
+}
+
+#[test]
+fn a_folder_that_is_opened_again_has_the_same_graph() {
+    let folder = std::env::temp_dir().join(format!("vecino-auto-{}", std::process::id()));
+    let folder = PathBuf::from(folder);
+    let lean = config(auto()).memory_budget(BUDGET);
+    let asked = config(auto().graph(quick())).memory_budget(BUDGET);
+    let plain = config(auto().graph(GraphConfig::default())).memory_budget(BUDGET);
+    let all = [("lean", lean, LEAN), ("asked", asked, ROOMY), ("plain", plain, ROOMY)];
+    let engine = Engine::builder().pool_threads(1).open(&folder).unwrap();
+    for (name, config, _) in all {
+        put(&engine.create_collection(name, config).unwrap(), 0..700);
+    }
+    engine.checkpoint().unwrap();
+    for (name, ..) in all {
+        put(&engine.collection(name).unwrap(), 700..900);
+    }
+    let seen = |engine: &Engine| {
+        all.map(|(name, config, reason)| {
+            let items = engine.collection(name).unwrap();
+            items.flush().unwrap();
+            assert_eq!((items.config(), items.stats().shards[0].index_reason), (config, reason), "{name}");
+            let found = items.search(&Query::new(&vector(5_000, DIM)).top(20).ef_search(20)).unwrap();
+            let stats = found.stats();
+            let ids: Vec<u64> = found.hits().iter().filter_map(|hit| hit.id.as_num()).collect();
+            (ids, stats.hops, stats.distances)
+        })
+    };
+    let before = seen(&engine);
+    engine.close().unwrap();
+    drop(engine);
+    let engine = Engine::builder().pool_threads(1).open(&folder).unwrap();
+    assert_eq!(seen(&engine), before);
+    engine.close().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+}
