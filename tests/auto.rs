@@ -4,7 +4,6 @@
 #![allow(missing_docs, reason = "a test has no readers of its interface")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use vecino::{
@@ -120,7 +119,6 @@ fn long_vectors_leave_the_default_graph_and_short_ones_do_not() {
 #[test]
 fn a_folder_that_is_opened_again_has_the_same_graph() {
     let folder = std::env::temp_dir().join(format!("vecino-auto-{}", std::process::id()));
-    let folder = PathBuf::from(folder);
     let lean = config(auto()).memory_budget(BUDGET);
     let asked = config(auto().graph(quick())).memory_budget(BUDGET);
     let plain = config(auto().graph(GraphConfig::default())).memory_budget(BUDGET);
