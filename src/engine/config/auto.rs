@@ -35,7 +35,7 @@ use crate::index::{AutoOptions, Grown};
 /// default: half the links, and codes of 4 bits a coordinate in 64 or 128 bytes
 /// (7 bits where all coordinates fit). Of dimension, [`VectorStorage`](crate::VectorStorage)
 /// and budget this is a function, and of nothing else: vectors are taken to be as
-/// wide as they may become, so for floats it is the leaner graph below some 600
+/// wide as they may become, so for floats it is the leaner graph below some 500
 /// dimensions. It costs speed at high recalls. [`AutoConfig::graph`] says another.
 ///
 /// ```
