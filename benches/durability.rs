@@ -125,7 +125,7 @@ fn compare_searches(items: &Collection, rows: &[Vec<f32>], backup: &Path) {
         let going = AtomicBool::new(true);
         let (p99, searches) = std::thread::scope(|scope| {
             scope.spawn(|| {
-                (0..3).for_each(|_| items.snapshot().checkpoint(backup).expect("written"));
+                (0..3).for_each(|_| _ = items.snapshot().checkpoint(backup).expect("written"));
                 going.store(false, Ordering::Relaxed);
             });
             slowest(items, rows, |searches| searches < 100 || going.load(Ordering::Relaxed))

@@ -175,7 +175,9 @@ impl RowStore {
         self.copies += u64::from(self.vectors.view().capacity() > capacity);
         self.cells.reserve(row);
         let roomy = self.vectors.view().capacity();
-        self.first_views.reserve_exact(roomy.saturating_sub(self.first_views.len()));
+        let more = roomy.saturating_sub(self.first_views.len());
+        let bytes = roomy * size_of::<ViewNumber>();
+        self.first_views.try_reserve_exact(more).map_err(|_| Allocation::OutOfMemory { bytes })?;
         Ok(row)
     }
 

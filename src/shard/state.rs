@@ -6,6 +6,7 @@
 //! Sealed batches are absorbed one after the other: `next_job` gives the work,
 //! `absorbed` commits its plan. `view` shows the state to readers.
 
+mod reindex;
 mod show;
 
 use std::collections::{HashSet, VecDeque};
@@ -18,7 +19,7 @@ use crate::id::{RecordId, Row, Seq};
 use crate::index::Index;
 use crate::payload::{Filter, Resolver, Timestamp};
 use crate::rows::{
-    Allocation, Condition, Directory, Mutation, NewRow, Reindex, RetiredRows, RowStore, Switched, Verdict,
+    Allocation, Condition, Directory, Mutation, NewRow, RetiredRows, RowStore, Switched, Verdict,
 };
 use crate::vector::{Matrix, Space, VectorStorage};
 
@@ -402,32 +403,6 @@ impl<T> ShardState<T> {
                 }
                 Ok(())
             }
-        }
-    }
-
-    /// A step on the way to another index.
-    fn reindex(&mut self, step: &Reindex, seq: Seq) {
-        let (spec, carry) = match step {
-            Reindex::Carry(spec) => (spec, Carry::Some),
-            Reindex::Finish(spec) => (spec, Carry::Last),
-            Reindex::GiveUp => {
-                self.successor = None;
-                return;
-            }
-        };
-        let is = |switched: &Switched| switched.spec == *spec;
-        let last = self.ending.back().map(|ending| &ending.switched).or(self.switched.as_ref());
-        if self.successor.is_none() && last.is_some_and(is) {
-            return;
-        }
-        if !self.successor.as_ref().is_some_and(|successor| is(&successor.switched)) {
-            let (since, limit) = (self.batches_sealed + 1, self.rows.high_water() as Row);
-            let made = (self.make_index)(spec);
-            self.successor = made.map(|(index, switched)| Successor::new(index, switched, since, limit));
-        }
-        if self.successor.is_some() {
-            self.seal_with(seq, true, carry);
-            self.ending.extend(self.successor.take_if(|successor| successor.ends_at.is_some()));
         }
     }
 

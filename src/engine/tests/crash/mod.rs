@@ -53,11 +53,10 @@ impl Known {
     /// is so little that one step carries all of it over.
     pub(super) fn switched(&self, seq: Seq) -> Option<&[u8]> {
         let mutations = self.writes.iter().take(seq.0 as usize).flatten();
-        let finished = mutations.filter_map(|mutation| match mutation {
+        mutations.rev().find_map(|mutation| match mutation {
             Mutation::Reindex(Reindex::Finish(spec)) => Some(&**spec),
             _ => None,
-        });
-        finished.last()
+        })
     }
 
     /// The content after a write.
