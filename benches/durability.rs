@@ -1,5 +1,6 @@
 //! What durability costs: ingest with each of its words beside an engine in
-//! memory, checkpoints beside the disk, opening beside reading the bytes.
+//! memory, checkpoints beside the disk, searches while one is written, opening
+//! beside reading the bytes.
 //!
 //! `cargo bench --bench durability [-- --quick] [--opening]`: `--opening` leaves
 //! the ingest out.
@@ -10,9 +11,10 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use vecino::{Collection, CollectionConfig, Durability, Engine, Metric, Record};
+use vecino::{Collection, CollectionConfig, Durability, Engine, Metric, Query, Record};
 
 const DIM: usize = 784;
 const BATCH: usize = 100;
@@ -102,6 +104,39 @@ fn copy(bytes: &[u8], path: &Path) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
+/// The time that 99 of 100 searches stay below, while `is_going`; in microseconds.
+fn slowest(items: &Collection, rows: &[Vec<f32>], is_going: impl Fn(usize) -> bool) -> (f64, usize) {
+    let mut times = Vec::new();
+    while is_going(times.len()) {
+        let started = Instant::now();
+        let query = Query::new(&rows[times.len() * 61 % rows.len()]).top(10);
+        assert_eq!(items.search(&query).expect("answered").len(), 10);
+        times.push(started.elapsed().as_secs_f64() * 1e6);
+    }
+    times.sort_by(f64::total_cmp);
+    (times[times.len() * 99 / 100], times.len())
+}
+
+/// Searches of one thread alone, and while another writes checkpoints.
+fn compare_searches(items: &Collection, rows: &[Vec<f32>], backup: &Path) {
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        alone.push(slowest(items, rows, |searches| searches < 5_000).0);
+        let going = AtomicBool::new(true);
+        let (p99, searches) = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                (0..3).for_each(|_| _ = items.snapshot().checkpoint(backup).expect("written"));
+                going.store(false, Ordering::Relaxed);
+            });
+            slowest(items, rows, |searches| searches < 100 || going.load(Ordering::Relaxed))
+        });
+        println!("  {searches} searches during three checkpoints");
+        beside.push(p99);
+    }
+    let (alone, beside) = (median(alone), median(beside));
+    println!("p99 of searches: {alone:.0} us alone, {beside:.0} us beside; ratio {:.2}", beside / alone);
+}
+
 fn compare_opening(folder: &Path, rows: &[Vec<f32>]) {
     fresh(folder);
     let engine = Engine::builder().open(folder).expect("opened");
@@ -120,6 +155,7 @@ fn compare_opening(folder: &Path, rows: &[Vec<f32>]) {
     let (written, plainly) = (median(written), median(plainly));
     println!("checkpoint of {megabytes:.0} MB: {written:.3} s, {:.0} MB/s", megabytes / written);
     println!("  the same bytes written and synced: {plainly:.3} s; ratio of rates {:.2}", plainly / written);
+    compare_searches(&items, rows, &backup);
     engine.checkpoint().expect("written");
     engine.close().expect("closed");
     drop((engine, items));

@@ -14,10 +14,12 @@ mod growth;
 #[cfg(target_os = "linux")]
 mod mapping;
 mod pages;
+mod shortage;
 mod words;
 
 pub(crate) use growth::room;
 pub(crate) use pages::Pages;
+pub(crate) use shortage::{filled, list};
 pub(crate) use words::{Strip, Word};
 
 /// A cache line: what starts on one touches the fewest lines.

@@ -9,13 +9,12 @@ pub(crate) use plain::Strip;
 
 #[cfg(not(all(vecino_loom, test)))]
 mod plain {
-    use std::alloc::{Layout, handle_alloc_error};
     use std::ptr::NonNull;
     use std::sync::atomic::Ordering;
     use std::sync::{Arc, Weak};
 
     use super::Word;
-    use crate::memory::{LINE, Memory};
+    use crate::memory::{Memory, shortage};
 
     /// Blocks of `stride` words one after the other, zeroed at first.
     #[derive(Clone, Debug)]
@@ -33,14 +32,10 @@ mod plain {
     unsafe impl Sync for Strip {}
 
     impl Strip {
-        /// Memory for `blocks` blocks. Ends the process when there is none, as
-        /// the standard collections do.
+        /// Memory for `blocks` blocks. Unwinds when there is none.
         pub(crate) fn new(blocks: u32, stride: u32) -> Strip {
             let bytes = (blocks as usize).saturating_mul(stride as usize).saturating_mul(size_of::<Word>());
-            let Some(memory) = Memory::zeroed(bytes) else {
-                let asked = Layout::from_size_align(bytes, LINE);
-                handle_alloc_error(asked.unwrap_or(Layout::new::<Word>()))
-            };
+            let memory = Memory::zeroed(bytes).unwrap_or_else(|| shortage::unwind(bytes));
             Strip { start: memory.start().cast(), blocks, stride, memory: Arc::new(memory) }
         }
 

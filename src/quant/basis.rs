@@ -3,6 +3,7 @@
 use super::arithmetic::add_scaled;
 use crate::id::mix;
 use crate::kernel::Kernels;
+use crate::memory;
 
 /// A vector that keeps no more of its length than this when its components
 /// along the others are taken away is mostly rounding error, and is replaced.
@@ -35,7 +36,7 @@ impl Directions {
 
 /// Rows of `dim` random numbers, `count` of them.
 pub(super) fn random_rows(count: usize, dim: usize, directions: &mut Directions) -> Vec<f32> {
-    let mut rows = vec![0.0; count * dim];
+    let mut rows = memory::filled(0.0, count * dim);
     directions.fill(&mut rows);
     rows
 }

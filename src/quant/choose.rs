@@ -10,6 +10,7 @@ use super::principal::Sample;
 use super::query::{CodeQuery, Measure};
 use super::shape::{Bits, Shape};
 use crate::kernel::kernels;
+use crate::memory;
 
 /// The shapes that are tried, smallest first.
 const CANDIDATES: [Shape; 6] = [
@@ -109,7 +110,7 @@ impl<'a> Trial<'a> {
     /// The share of the nearest that stand in front by estimate.
     fn share(&self, codec: &Codec) -> f32 {
         let words = codec.shape().words();
-        let mut blocks = vec![0u32; words * self.rows.len()];
+        let mut blocks = memory::filled(0u32, words * self.rows.len());
         let mut work = Encoder::default();
         for (at, (row, block)) in self.rows.iter().zip(blocks.chunks_exact_mut(words)).enumerate() {
             codec.encode(row, at as u32, &mut work, block);

@@ -7,6 +7,7 @@
 
 use crate::id::mix;
 use crate::kernel::{Arch, ArchJob, Level};
+use crate::memory;
 
 /// Centres that stand together.
 pub(super) const TILE: usize = 16;
@@ -24,7 +25,7 @@ impl Tiles {
     /// From centres one after the other.
     pub(super) fn new(centres: &[f32], dim: usize) -> Tiles {
         let count = centres.len() / dim;
-        let mut values = vec![f32::INFINITY; count.div_ceil(TILE) * TILE * dim];
+        let mut values = memory::filled(f32::INFINITY, count.div_ceil(TILE) * TILE * dim);
         for (at, centre) in centres.chunks_exact(dim).enumerate() {
             let tile = &mut values[at / TILE * TILE * dim..];
             for (axis, value) in centre.iter().enumerate() {
@@ -138,7 +139,7 @@ pub(super) fn centres(points: &[f32], dim: usize, search: Search) -> Tiles {
 /// the centres before it as its weight.
 fn seeds(points: &[f32], dim: usize, search: Search) -> Vec<f32> {
     let count = points.len() / dim;
-    let mut centres = vec![0.0; search.count * dim];
+    let mut centres = memory::filled(0.0, search.count * dim);
     if count == 0 {
         return centres;
     }

@@ -7,6 +7,7 @@
 use super::arithmetic::{add_scaled, largest_magnitude};
 use super::basis::{Directions, orthonormalise, random_rows};
 use crate::kernel::Kernels;
+use crate::memory;
 
 /// Vectors of more dimensions are not trained on: time and memory grow with
 /// them, and a code of a few hundred coordinates says ever less.
@@ -55,7 +56,7 @@ impl Sample {
             }
         }
         let mean: Vec<f32> = sums.iter().map(|sum| (sum / wanted.max(1) as f64) as f32).collect();
-        let mut rows = Vec::with_capacity(wanted * dim);
+        let mut rows = memory::list(wanted * dim);
         for row in taken {
             rows.extend(row.iter().zip(&mean).map(|(value, mean)| value - mean));
         }

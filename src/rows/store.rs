@@ -102,7 +102,8 @@ pub(crate) struct RowStore {
     detached_vectors: HashMap<usize, ViewNumber>,
     /// The same of cells.
     detached_cells: HashMap<usize, ViewNumber>,
-    /// Chunks that were copied because a view held them, so far.
+    /// Chunks that were copied because a view held them, since they grew or
+    /// became wider, so far.
     copies: u64,
 }
 
@@ -146,6 +147,7 @@ impl RowStore {
         unsafe {
             if self.vectors.write(row, &new.vector, new.scale)? {
                 // Wider now: all views so far have the chunk as it was before.
+                self.copies += 1;
                 self.detached_vectors.insert(self.vectors.chunk_of(row), self.leases.next());
             }
             self.cells.write(row, new.id.clone(), born);
@@ -168,10 +170,14 @@ impl RowStore {
             return Err(Allocation::Full { rows: self.high_water });
         }
         let row = self.high_water as Row;
+        let capacity = self.vectors.view().capacity();
         self.vectors.reserve(row)?;
+        self.copies += u64::from(self.vectors.view().capacity() > capacity);
         self.cells.reserve(row);
         let roomy = self.vectors.view().capacity();
-        self.first_views.reserve_exact(roomy.saturating_sub(self.first_views.len()));
+        let more = roomy.saturating_sub(self.first_views.len());
+        let bytes = roomy * size_of::<ViewNumber>();
+        self.first_views.try_reserve_exact(more).map_err(|_| Allocation::OutOfMemory { bytes })?;
         Ok(row)
     }
 

@@ -155,6 +155,8 @@ struct ShardAccount {
     applied: Promised,
     /// The widest vectors, stored or promised.
     stride: usize,
+    /// Rows are being applied, until the next measurement.
+    copying: bool,
     /// A batch is being absorbed.
     changing: bool,
     /// What it counts as.
@@ -188,6 +190,7 @@ impl ShardAccount {
             texts: of.id_bytes + texts,
             payloads: of.payload_bytes + payloads,
             index: of.index_bytes,
+            copying: self.copying,
             changing: self.changing,
         }
     }
@@ -361,12 +364,12 @@ impl Account {
     fn may_change(&self, number: usize, measure: &ShardMeasure) -> bool {
         let Some(mut shard) = self.lock(number) else { return true };
         let ShardMeasure { vector_bytes, kept_bytes, index_bytes, capacity, .. } = *measure;
-        let before = shard.measure;
-        shard.measure = ShardMeasure { vector_bytes, kept_bytes, index_bytes, capacity, ..before };
-        let was_changing = std::mem::replace(&mut shard.changing, true);
+        let before = (shard.measure, shard.copying, shard.changing);
+        shard.measure = ShardMeasure { vector_bytes, kept_bytes, index_bytes, capacity, ..before.0 };
+        (shard.copying, shard.changing) = (true, true);
         let more = self.due(&shard).saturating_sub(shard.charged);
         if self.take(more).is_err() {
-            (shard.measure, shard.changing) = (before, was_changing);
+            (shard.measure, shard.copying, shard.changing) = before;
             return false;
         }
         shard.charged += more;
@@ -404,7 +407,8 @@ impl Account {
         let directory = self.directory.bytes() / self.shards.len().max(1);
         let Some(mut shard) = self.lock(number) else { return };
         shard.measure = *measure;
-        shard.changing = changing;
+        // Whoever copies more asks before.
+        (shard.copying, shard.changing) = (false, changing);
         shard.directory = directory;
         let applied = std::mem::take(&mut shard.applied);
         shard.promised.subtract(applied);

@@ -81,7 +81,9 @@ pub(super) struct Contents {
     pub(super) texts: usize,
     pub(super) payloads: usize,
     pub(super) index: usize,
-    /// Something is about to be copied or changed beside what lies there now.
+    /// Vectors are about to be copied, and the index to be changed, beside what
+    /// lies there now.
+    pub(super) copying: bool,
     pub(super) changing: bool,
 }
 
@@ -103,7 +105,7 @@ impl RowSizes {
     /// since a vector needs a wider form.
     fn vectors(&self, of: &Contents) -> usize {
         let (bytes, copy) = matrix_bytes(self.dim, of.rows.max(of.capacity), of.stride);
-        let beside = if of.changing { of.kept.saturating_add(copy) } else { of.kept.max(copy) };
+        let beside = if of.copying { of.kept.saturating_add(copy) } else { of.kept.max(copy) };
         bytes.max(of.vectors).saturating_add(beside)
     }
 
@@ -173,10 +175,12 @@ mod tests {
     #[test]
     fn a_change_beside_another_counts_for_itself() {
         let quiet = Contents { index: 2 << 20, kept: 300_000, ..of(1_000) };
-        let changing = Contents { changing: true, ..quiet };
+        let changing = Contents { changing: true, copying: true, ..quiet };
         assert!(SIZES.most(&changing) > SIZES.most(&quiet) + 600 * 1_000);
+        let copied = Contents { copying: false, ..changing };
+        assert!(SIZES.most(&copied) < SIZES.most(&changing), "a copy that was made is part of what is kept");
         assert_eq!(
-            SIZES.most(&Contents { changing: true, ..of(1_000) }),
+            SIZES.most(&Contents { changing: true, copying: true, ..of(1_000) }),
             SIZES.most(&of(1_000)),
             "room for one change is always kept"
         );

@@ -6,6 +6,7 @@
 //! Sealed batches are absorbed one after the other: `next_job` gives the work,
 //! `absorbed` commits its plan. `view` shows the state to readers.
 
+mod reindex;
 mod show;
 
 use std::collections::{HashSet, VecDeque};
@@ -18,7 +19,7 @@ use crate::id::{RecordId, Row, Seq};
 use crate::index::Index;
 use crate::payload::{Filter, Resolver, Timestamp};
 use crate::rows::{
-    Allocation, Condition, Directory, Mutation, NewRow, Reindex, RetiredRows, RowStore, Switched, Verdict,
+    Allocation, Condition, Directory, Mutation, NewRow, RetiredRows, RowStore, Switched, Verdict,
 };
 use crate::vector::{Matrix, Space, VectorStorage};
 
@@ -124,6 +125,9 @@ pub(crate) struct ShardState<T> {
     make_index: MakeIndex,
     switched: Option<Switched>,
     successor: Option<Successor>,
+    /// Those that take over with batches that are sealed, first to last: what
+    /// comes after them in the log does not keep them from it.
+    ending: VecDeque<Successor>,
     /// Exact searches are frequent.
     wants_exact: bool,
     directory: Arc<dyn Directory>,
@@ -170,6 +174,7 @@ impl<T> ShardState<T> {
             make_index: setup.make_index,
             switched: None,
             successor: None,
+            ending: VecDeque::new(),
             wants_exact: false,
             directory: setup.directory,
             pending: VecDeque::new(),
@@ -401,32 +406,6 @@ impl<T> ShardState<T> {
         }
     }
 
-    /// A step on the way to another index.
-    fn reindex(&mut self, step: &Reindex, seq: Seq) {
-        let (spec, carry) = match step {
-            Reindex::Carry(spec) => (spec, Carry::Some),
-            Reindex::Finish(spec) => (spec, Carry::Last),
-            Reindex::GiveUp => {
-                // One that only waits for its last batch takes over all the
-                // same: whether it has done so is a matter of timing.
-                self.successor.take_if(|successor| successor.ends_at.is_none());
-                return;
-            }
-        };
-        let is = |switched: &Switched| switched.spec == *spec;
-        if self.successor.is_none() && self.switched.as_ref().is_some_and(is) {
-            return;
-        }
-        if !self.successor.as_ref().is_some_and(|successor| is(&successor.switched)) {
-            let (since, limit) = (self.batches_sealed + 1, self.rows.high_water() as Row);
-            let made = (self.make_index)(spec);
-            self.successor = made.map(|(index, switched)| Successor::new(index, switched, since, limit));
-        }
-        if self.successor.as_ref().is_some_and(|successor| successor.ends_at.is_none()) {
-            self.seal_with(seq, true, carry);
-        }
-    }
-
     /// Kills all records that pass a filter as of now.
     fn delete_where(&mut self, filter: &Filter, seq: Seq) {
         self.passing(filter).into_iter().for_each(|row| self.kill_live(row, seq));
@@ -574,7 +553,8 @@ impl<T> ShardState<T> {
         self.upkeep_next = running == Running::Batch;
         let vectors = self.rows.vectors().clone();
         let number = batch.as_ref().map_or(0, |batch| batch.number);
-        let successor = self.successor.as_ref().filter(|successor| number >= successor.since);
+        let successor = self.ending.front().or(self.successor.as_ref());
+        let successor = successor.filter(|successor| number >= successor.since);
         let successor = successor
             .map(|successor| SuccessorJob { since: successor.since, version: successor.index.version() });
         Some(AbsorbJob { batch, version, successor, space: self.space, vectors })
@@ -588,7 +568,8 @@ impl<T> ShardState<T> {
     /// Commits the plan of the job that is under way.
     pub(crate) fn absorbed(&mut self, plans: Plans) {
         self.index.commit(plans.index);
-        if let (Some((since, plan)), Some(successor)) = (plans.successor, &mut self.successor)
+        let successor = self.ending.front_mut().or(self.successor.as_mut());
+        if let (Some((since, plan)), Some(successor)) = (plans.successor, successor)
             && successor.since == since
         {
             successor.index.commit(plan);
@@ -605,7 +586,9 @@ impl<T> ShardState<T> {
 
     fn finish_batch(&mut self) {
         let Some(batch) = self.sealed.pop_front() else { return };
-        if let Some(mut successor) = self.successor.take_if(|it| it.ends_at == Some(batch.number)) {
+        if self.ending.front().is_some_and(|it| it.ends_at == Some(batch.number))
+            && let Some(mut successor) = self.ending.pop_front()
+        {
             if self.wants_exact {
                 successor.index.want_exact();
             }

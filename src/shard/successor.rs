@@ -68,11 +68,7 @@ impl Successor {
     }
 
     pub(super) fn progress(&self) -> Reindexing {
-        match self.ends_at {
-            Some(_) => Reindexing::Ending,
-            None if self.next >= self.limit => Reindexing::Carried,
-            None => Reindexing::Carrying,
-        }
+        if self.next >= self.limit { Reindexing::Carried } else { Reindexing::Carrying }
     }
 
     /// Its share of a batch that is being sealed as number `batch`.

@@ -262,6 +262,8 @@ impl Worker {
             }
             hosted.changed = true;
             match plan {
+                // Counted until it is done: one that unwinds, for want of memory, would be begun for ever.
+                Some(_) if !hosted.troubles.may_try_again() => Err("batches cannot be committed".to_owned()),
                 Some(plan) => {
                     hosted.state.absorbed(plan);
                     hosted.troubles.job_is_done();

@@ -7,6 +7,7 @@ use super::codes::{Codes, Fresh};
 use crate::id::Row;
 use crate::index::parallel::parallel_map;
 use crate::index::{Executor, Points};
+use crate::memory;
 use crate::metric::Metric;
 use crate::quant::{Codec, Encoder, Shape, choose};
 
@@ -70,7 +71,7 @@ pub(super) fn train(
     before: Option<&Codes>,
 ) -> Arc<Codec> {
     let (dim, step) = (points.space.dim(), rows.len().div_ceil(SAMPLE).max(1));
-    let mut samples = Vec::with_capacity(rows.len().div_ceil(step) * dim);
+    let mut samples = memory::list(rows.len().div_ceil(step) * dim);
     let mut prepared = Vec::new();
     for row in rows.iter().step_by(step) {
         points.space.prepare_row(points.vectors, *row, &mut prepared);
@@ -101,7 +102,7 @@ pub(super) fn encode(
     let pieces = nodes.len().div_ceil(PIECE);
     let parts = parallel_map(executor, pieces, &mut workers, |piece, (encoder, prepared)| {
         let nodes = &nodes[piece * PIECE..nodes.len().min((piece + 1) * PIECE)];
-        let mut words = vec![0; nodes.len() * stride];
+        let mut words = memory::filled(0, nodes.len() * stride);
         for (node, words) in nodes.iter().zip(words.chunks_exact_mut(stride)) {
             let row = row_of(*node);
             points.space.prepare_row(points.vectors, row, prepared);

@@ -10,6 +10,7 @@ use crate::id::{Row, mix};
 use crate::index::Executor;
 use crate::index::parallel::parallel_map;
 use crate::kernel::{Kernels, kernels};
+use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::Neighbor;
 use crate::quant::{self, Bits, CodeQuery, Codec, MAX_TRAINED, Measure, Shape, draw};
@@ -130,7 +131,7 @@ impl Coarse {
         let codes = encode_rows(&codec, points, &rows, executor);
         let sample = Sample { points, rows, codes };
         let chosen = seeds(&codec, &sample, lists, seed);
-        let mut centres = Vec::with_capacity(lists * dim);
+        let mut centres = memory::list(lists * dim);
         let mut prepared = Vec::new();
         for at in chosen {
             points.space.prepare_row(points.vectors, sample.rows[at], &mut prepared);

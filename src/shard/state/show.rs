@@ -3,7 +3,6 @@
 use super::ShardState;
 use crate::index::Settling;
 use crate::rows::{Reindexing, ShardMeasure, ShardView, ViewParts};
-use crate::shard::successor::Successor;
 
 impl<T> ShardState<T> {
     /// True when batches wait to be absorbed.
@@ -74,7 +73,7 @@ impl<T> ShardState<T> {
             row_bytes: self.rows.cell_bytes(),
             payload_bytes: self.rows.payloads().bytes(),
             index_bytes: self.index.bytes()
-                + self.successor.as_ref().map_or(0, |successor| successor.index.bytes()),
+                + self.ending.iter().chain(&self.successor).map(|it| it.index.bytes()).sum::<usize>(),
             live: self.live_applied,
             high_water: self.rows.high_water(),
             capacity: self.rows.vectors().capacity(),
@@ -82,7 +81,11 @@ impl<T> ShardState<T> {
             id_bytes: self.rows.id_bytes(),
             index_kind: self.index.kind(),
             index_reason: self.index.reason(),
-            reindexing: self.successor.as_ref().map_or(Reindexing::No, Successor::progress),
+            reindexing: match (&self.successor, self.ending.is_empty()) {
+                (Some(successor), _) => successor.progress(),
+                (None, false) => Reindexing::Ending,
+                (None, true) => Reindexing::No,
+            },
         }
     }
 }

@@ -4,6 +4,8 @@
 //! nothing vouches for, may be cut, and then the collection is as it was after
 //! an earlier write.
 
+use std::sync::Arc;
+
 use super::machine::{Asked, LOG_BYTES, Outcome};
 use super::script::{Random, WORKERS};
 use super::{Machine, Model, Plant, scale};
@@ -12,15 +14,17 @@ use crate::engine::config::{CollectionConfig, IndexSpec};
 use crate::error::FileError;
 use crate::id::Seq;
 use crate::metric::Metric;
+use crate::payload::{Payload, Timestamp};
 use crate::persist::simulator::Simulator;
 use crate::persist::{FolderOptions, forge};
-use crate::rows::{Mutation, NewRow};
+use crate::rows::{Mutation, NewExpiry, NewRow, Reindex};
 
 /// Writes of collection `b`; the last one is known to be durable to nobody.
 const WRITES: u64 = 6;
 
-/// A folder with everything that there is: two collections, a checkpoint, logs
-/// of several files, a manifest with changes; as a kill left it.
+/// A folder with everything that there is: two collections, one with another
+/// index since, a checkpoint, logs of several files, a manifest with changes; as
+/// a kill left it.
 fn small_folder() -> (Simulator, Model) {
     let (folder, mut model) = (Simulator::new(3), Model::default());
     let mut machine = Machine::open(&folder, WORKERS, Plant::None).unwrap();
@@ -29,9 +33,18 @@ fn small_folder() -> (Simulator, Model) {
     write(&mut machine, &mut model, "a", 12, Durability::Logged, &mut random);
     machine.checkpoint("a").unwrap();
     machine.create("b", CollectionConfig::new(2, Metric::Cosine).index(IndexSpec::Flat), &mut model).unwrap();
+    let spec: Arc<[u8]> = CollectionConfig::new(2, Metric::Cosine).index(IndexSpec::hnsw()).encode().into();
     for number in 0..WRITES {
         let durability = if number % 2 == 0 { Durability::Synced } else { Durability::Logged };
-        write(&mut machine, &mut model, "b", 14, durability, &mut random);
+        let id = (number % 4).into();
+        let expiry = NewExpiry { id, now: Timestamp(1), expires: Timestamp(10 + number as i64), gain: None };
+        let more = match number {
+            2 => vec![Mutation::Reindex(Reindex::Carry(Arc::clone(&spec))), Mutation::Expiry(expiry)],
+            3 => vec![Mutation::Expiry(expiry), Mutation::Reindex(Reindex::Finish(Arc::clone(&spec)))],
+            4 => vec![Mutation::Sweep { now: Timestamp(12), most: u64::MAX }, Mutation::Expiry(expiry)],
+            _ => Vec::new(),
+        };
+        write_and(&mut machine, &mut model, ("b", 14, durability), more, &mut random);
     }
     drop(machine);
     (folder.kill(), model)
@@ -45,6 +58,16 @@ fn write(
     durability: Durability,
     random: &mut Random,
 ) {
+    write_and(machine, model, (name, records, durability), Vec::new(), random);
+}
+
+fn write_and(
+    machine: &mut Machine,
+    model: &mut Model,
+    (name, records, durability): (&str, u64, Durability),
+    more: Vec<Mutation>,
+    random: &mut Random,
+) {
     let new = |id: u64, random: &mut Random| {
         let vector = Box::new([1.0 + random.below(100) as f32, random.below(100) as f32]);
         let scale = crate::vector::Space::new(Metric::Cosine, 2).check(&*vector).unwrap();
@@ -52,19 +75,22 @@ fn write(
             id: id.into(),
             vector,
             scale: if name == "a" { 1.0 } else { scale },
-            payload: Default::default(),
+            payload: Payload::new().expiring(Timestamp(5 + id as i64)),
         })
     };
-    let mutations = (0..records).map(|id| new(id, random)).collect();
+    let mutations = (0..records).map(|id| new(id, random)).chain(more).collect();
     machine.write(vec![Asked { collection: name.to_owned(), durability, mutations }], model).unwrap();
 }
 
 /// The states that collections come back with; an error when one is not a
 /// state that the collection was in.
 fn states(machine: &mut Machine, model: &Model) -> Result<(Seq, Seq), String> {
-    let contents = machine.contents();
+    let (contents, indexes) = (machine.contents(), machine.indexes());
     for (name, (seq, content)) in &contents {
         let known = model.collections.get(name).ok_or("an unknown collection")?;
+        if indexes[name].iter().any(|spec| spec.as_deref() != known.switched(*seq)) {
+            return Err(format!("{name} has not the index that it had after write {seq}"));
+        }
         if *content != known.at(*seq) {
             return Err(format!("{name} is not as it was after write {seq}"));
         }

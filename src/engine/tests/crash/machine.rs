@@ -19,7 +19,7 @@ use crate::persist::simulator::Simulator;
 use crate::persist::{
     CheckpointAt, ClosedLog, Folder, FolderOptions, GivenUp, Opened, Refused, Storage, checkpoint, find,
 };
-use crate::query::Query;
+use crate::query::{Answer, Query};
 use crate::rows::Mutation;
 use crate::shard::{CollectionId, Journal, LogPart, WriteCommand};
 use crate::snapshot::{Published, Snapshot, shard_of};
@@ -265,6 +265,16 @@ impl Machine {
         each.collect()
     }
 
+    /// By collection what each shard says of its index, if it is not the first one.
+    pub(crate) fn indexes(&mut self) -> BTreeMap<String, Vec<Option<Arc<[u8]>>>> {
+        let each = self.collections.values_mut().map(|hosted| {
+            let published = hosted.publish();
+            let specs = published.shards.iter().map(|shard| Some(shard.switched()?.spec.clone()));
+            (hosted.blueprint.name.clone(), specs.collect())
+        });
+        each.collect()
+    }
+
     /// Reads and searches all that there is, whether it makes sense or not.
     pub(crate) fn exercise(&mut self) {
         for hosted in self.collections.values_mut() {
@@ -312,6 +322,11 @@ impl Hosted {
         let report = snapshot.verify();
         assert!(report.is_sound(), "{report:?}");
         let records = snapshot.scroll(None, usize::MAX).records;
+        // All of them are found, by whatever index there is, as without one.
+        let all = Query::new(&[500.0, 500.0]).top(records.len() + 1);
+        let (found, exact) = (snapshot.search(&all).unwrap(), snapshot.search(&all.exact()).unwrap());
+        let distances = |answer: &Answer| answer.hits().iter().map(|hit| hit.distance).collect::<Vec<_>>();
+        assert_eq!((found.len(), distances(&found)), (records.len(), distances(&exact)));
         let content = |record: crate::snapshot::Record| {
             let payload = record.payload().clone();
             let (id, vector) = record.into_parts();

@@ -23,7 +23,7 @@ use crate::durability::Durability;
 use crate::id::{RecordId, Seq};
 use crate::payload::{Payload, Timestamp};
 pub(super) use crate::persist::simulator::Mode;
-use crate::rows::{Condition, Mutation};
+use crate::rows::{Condition, Mutation, Reindex};
 
 /// How much longer than usual the tests of this module run: the variable
 /// `VECINO_CRASH_SCALE`, else 1.
@@ -49,6 +49,16 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// The index after a write, if it is another than the first: what is there
+    /// is so little that one step carries all of it over.
+    pub(super) fn switched(&self, seq: Seq) -> Option<&[u8]> {
+        let mutations = self.writes.iter().take(seq.0 as usize).flatten();
+        mutations.rev().find_map(|mutation| match mutation {
+            Mutation::Reindex(Reindex::Finish(spec)) => Some(&**spec),
+            _ => None,
+        })
+    }
+
     /// The content after a write.
     pub(super) fn at(&self, seq: Seq) -> Content {
         let (mut content, mut versions) = (Content::new(), BTreeMap::<RecordId, Seq>::new());
@@ -135,7 +145,7 @@ impl Model {
     /// Compares a folder that was opened again with what is known, then knows
     /// what came back.
     pub(super) fn check(&mut self, machine: &mut Machine, crash: Crash) -> Result<(), String> {
-        let found = machine.contents();
+        let (found, indexes) = (machine.contents(), machine.indexes());
         for (name, known) in &mut self.collections {
             let Some((seq, content)) = found.get(name) else {
                 if known.created && !known.drop_tried {
@@ -154,6 +164,10 @@ impl Model {
             }
             if *content != known.at(*seq) {
                 return Err(format!("collection {name} is not as it was after write {seq}"));
+            }
+            let expected = known.switched(*seq);
+            if indexes.get(name).is_none_or(|shards| shards.iter().any(|spec| spec.as_deref() != expected)) {
+                return Err(format!("collection {name} has not the index that it had after write {seq}"));
             }
             // What did not come back never happened.
             known.writes.truncate(seq.0 as usize);

@@ -8,7 +8,7 @@ use crate::id::{Seq, mix};
 use crate::metric::Metric;
 use crate::payload::{Filter, Payload, PayloadUpdate, Timestamp};
 use crate::persist::simulator::Simulator;
-use crate::rows::{Condition, Mutation, NewExpiry, NewRow};
+use crate::rows::{Condition, Mutation, NewExpiry, NewRow, Reindex};
 
 pub(super) const WORKERS: u32 = 2;
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -81,8 +81,7 @@ impl Script {
             if model.collections.contains_key(name) {
                 model.collections.remove(name);
             }
-            let index = if name == "a" { IndexSpec::hnsw() } else { IndexSpec::Flat };
-            return machine.create(name, CollectionConfig::new(2, Metric::L2).index(index), model);
+            return machine.create(name, config(u64::from(name == "a")), model);
         }
         match random.below(40) {
             0 => machine.drop_collection(name, model),
@@ -102,7 +101,26 @@ impl Script {
     }
 }
 
+/// What collections are made with, and change to.
+fn config(index: u64) -> CollectionConfig {
+    let index = [IndexSpec::Flat, IndexSpec::hnsw(), IndexSpec::ivf()][index as usize];
+    CollectionConfig::new(2, Metric::L2).index(index)
+}
+
+/// A step of a change of the index. In any order: a crash may leave out any of them.
+fn reindex(random: &mut Random) -> Mutation {
+    let spec = config(random.below(3)).encode().into();
+    Mutation::Reindex(match random.below(4) {
+        0 | 1 => Reindex::Carry(spec),
+        2 => Reindex::Finish(spec),
+        _ => Reindex::GiveUp,
+    })
+}
+
 fn mutation(random: &mut Random) -> Mutation {
+    if random.below(25) == 0 {
+        return reindex(random);
+    }
     let number = random.below(IDS);
     let id = if number.is_multiple_of(3) { format!("text-{number}").into() } else { number.into() };
     let kind = random.below(12);

@@ -1,0 +1,118 @@
+//! Goal: where there is no memory for what callers put in, they get an error,
+//! and everything else goes on.
+//!
+//! Method: an allocator that refuses large pieces of the kind that a case names.
+
+#![allow(missing_docs, reason = "a test has no readers of its interface")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::watchdog;
+use vecino::{
+    Collection, CollectionConfig, Durability, Engine, Gone, Metric, Query, Record, WaitError, WriteError,
+};
+
+/// Pieces of so many bytes and more are refused...
+static FROM: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// ...of this alignment: a line of the cache has memory of vectors and indexes.
+static ALIGNED: AtomicUsize = AtomicUsize::new(0);
+static REFUSED: AtomicUsize = AtomicUsize::new(0);
+
+struct Refusing;
+
+fn is_refused(layout: Layout) -> bool {
+    let is_refused =
+        layout.size() >= FROM.load(Ordering::Relaxed) && layout.align() == ALIGNED.load(Ordering::Relaxed);
+    REFUSED.fetch_add(is_refused.into(), Ordering::Relaxed);
+    is_refused
+}
+
+// SAFETY: gives nothing, or hands everything to the system's allocator, unchanged.
+unsafe impl GlobalAlloc for Refusing {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if is_refused(layout) {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Refusing = Refusing;
+
+fn record(id: u64, dim: usize) -> Record {
+    let number = |at: u64| ((id * 31 + at * 7) as f32 * 0.37).sin();
+    Record::new(id, (0..dim as u64).map(number).collect::<Vec<f32>>())
+}
+
+/// Puts in more until that fails; gives how many were acknowledged.
+fn fill(items: &Collection, dim: usize) -> u64 {
+    let is_failed =
+        |gone: &Gone| matches!(gone, Gone::ShardFailed { collection, .. } if collection == "items");
+    for id in (1_000..200_000).step_by(100) {
+        match items.upsert_batch((id..id + 100).map(|id| record(id, dim))).map(|write| write.wait()) {
+            Ok(Ok(_)) => {}
+            Err(WriteError::Gone(gone)) | Ok(Err(WaitError::Gone(gone))) if is_failed(&gone) => return id,
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("nothing was refused");
+}
+
+#[test]
+fn a_shard_without_memory_fails_alone_and_loses_nothing_that_was_acknowledged() {
+    let _watchdog = watchdog(300);
+    let line = 64;
+    // Vectors; blocks of an index; lists of the training.
+    let cases = [("Flat", 256, line, 512 << 10), ("Graph", 8, line, 512 << 10), ("HNSW", 4, line, 512 << 10)];
+    for (name, dim, align, from) in cases {
+        let folder: PathBuf =
+            std::env::temp_dir().join(format!("vecino-out-of-memory-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let open =
+            || Engine::builder().workers(1).pool_threads(1).durability(Durability::Logged).open(&folder);
+        let engine = open().unwrap();
+        let config = CollectionConfig::new(dim, Metric::L2).index(name.parse().unwrap());
+        let items = engine.create_collection("items", config).unwrap();
+        let others = engine.create_collection("others", CollectionConfig::new(2, Metric::L2)).unwrap();
+        items.upsert_batch((0..1_000).map(|id| record(id, dim))).unwrap().wait().unwrap();
+
+        ALIGNED.store(align, Ordering::Relaxed);
+        FROM.store(from, Ordering::Relaxed);
+        let acknowledged = fill(&items, dim);
+        assert!(REFUSED.swap(0, Ordering::Relaxed) > 0, "{name}");
+        eprintln!("{name}: {acknowledged} records");
+        // What was shown can be read and searched, and others are written.
+        let query = record(7, dim);
+        let answer = items.search(&Query::new(query.vector()).top(1)).unwrap();
+        assert_eq!(answer.hits()[0].id, 7.into());
+        assert!(items.verify().unwrap().is_sound(), "{name}");
+        others.upsert_batch((0..500).map(|id| record(id, 2))).unwrap().wait().unwrap();
+        assert_eq!(others.len(), 500);
+        FROM.store(usize::MAX, Ordering::Relaxed);
+        engine.close().unwrap();
+        drop((engine, items, others));
+
+        // With memory, all is there again.
+        let engine = open().unwrap();
+        let items = engine.collection("items").unwrap();
+        items.flush().unwrap();
+        assert!((0..acknowledged).all(|id| items.contains(id).unwrap()), "{name}");
+        items.upsert(record(1, dim)).unwrap().wait().unwrap();
+        assert!(items.verify().unwrap().is_sound(), "{name}");
+        engine.close().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
