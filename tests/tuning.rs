@@ -20,6 +20,11 @@ const DIM: usize = 24;
 const SEED: u64 = 11;
 const HELD_OUT: usize = 500;
 
+/// A graph, however few the records are: exact searches have nothing to tune.
+fn graph(metric: Metric) -> CollectionConfig {
+    CollectionConfig::new(DIM, metric).index(IndexSpec::graph())
+}
+
 /// Rows and queries from the same clusters.
 fn rows_and_queries(rows: usize) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
     let mut all = clustered(SEED, rows + HELD_OUT, DIM, 30);
@@ -78,7 +83,7 @@ fn held_out_queries_reach_the_recall_that_was_asked_for() {
     for workers in [1, 3] {
         let engine = Engine::builder().workers(workers).build().unwrap();
         let (rows, queries) = rows_and_queries(8_000);
-        let items = collection(&engine, CollectionConfig::new(DIM, Metric::L2), &rows);
+        let items = collection(&engine, graph(Metric::L2), &rows);
         items.calibrate().unwrap();
         for target in [0.95, 0.99] {
             for k in [1, 10, 30] {
@@ -98,7 +103,7 @@ fn a_higher_recall_takes_more_breadth_and_the_answer_says_how_much() {
     let _watchdog = watchdog(300);
     let engine = Engine::builder().build().unwrap();
     let (rows, _) = rows_and_queries(6_000);
-    let items = collection(&engine, CollectionConfig::new(DIM, Metric::L2), &rows);
+    let items = collection(&engine, graph(Metric::L2), &rows);
     let table = items.calibrate().unwrap();
     let breadths = [0.5, 0.9, 0.97, 0.995].map(|target| ef(&items, 10, SearchParams::recall(target)));
     assert!(breadths.is_sorted() && breadths[0] >= 10 && breadths[3] > breadths[0], "{breadths:?}");
@@ -123,7 +128,7 @@ fn the_most_breadth_within_a_time_is_used() {
     let _watchdog = watchdog(300);
     let engine = Engine::builder().build().unwrap();
     let (rows, _) = rows_and_queries(4_000);
-    let items = collection(&engine, CollectionConfig::new(DIM, Metric::L2), &rows);
+    let items = collection(&engine, graph(Metric::L2), &rows);
     let table = items.calibrate().unwrap();
     let points = &table.curves[1].points;
     let (first, last) = (points[0], points[points.len() - 1]);
@@ -139,7 +144,7 @@ fn a_recall_that_no_sample_can_show_gets_the_best_there_is_and_stats_say_so() {
     let _watchdog = watchdog(300);
     let engine = Engine::builder().build().unwrap();
     let (rows, _) = rows_and_queries(4_000);
-    let items = collection(&engine, CollectionConfig::new(DIM, Metric::L2), &rows);
+    let items = collection(&engine, graph(Metric::L2), &rows);
     let table = items.calibrate().unwrap();
     let best = table.curves[0].points.last().unwrap().ef;
     assert!(ef(&items, 1, SearchParams::recall(0.999_999)) >= best);
@@ -152,7 +157,7 @@ fn the_first_search_to_a_target_starts_a_calibration_and_growth_repeats_it() {
     let _watchdog = watchdog(300);
     let engine = Engine::builder().build().unwrap();
     let (rows, queries) = rows_and_queries(8_000);
-    let items = collection(&engine, CollectionConfig::new(DIM, Metric::L2), &rows[..2_000]);
+    let items = collection(&engine, graph(Metric::L2), &rows[..2_000]);
     assert_eq!(items.stats().tuning.calibration, None);
     let target = SearchParams::recall(0.95);
     assert_eq!(ef(&items, 10, target), 512, "the breadth while nothing is known");
@@ -175,7 +180,7 @@ fn collections_that_nobody_searches_to_a_target_are_never_calibrated() {
     let _watchdog = watchdog(300);
     let engine = Engine::builder().build().unwrap();
     let (rows, queries) = rows_and_queries(4_000);
-    let items = collection(&engine, CollectionConfig::new(DIM, Metric::L2), &rows);
+    let items = collection(&engine, graph(Metric::L2), &rows);
     for query in &queries {
         items.search(&Query::new(query).ef_search(20)).unwrap();
     }
@@ -190,7 +195,7 @@ fn optimizing_calibrates_anew_where_targets_are_in_use() {
     let _watchdog = watchdog(300);
     let engine = Engine::builder().build().unwrap();
     let (rows, _) = rows_and_queries(2_000);
-    let config = CollectionConfig::new(DIM, Metric::L2).search(SearchParams::recall(0.9));
+    let config = graph(Metric::L2).search(SearchParams::recall(0.9));
     let items = collection(&engine, config, &rows);
     let by_default = items.search(&Query::new(&rows[0])).unwrap().stats().ef;
     assert_eq!(by_default, 512);
@@ -208,7 +213,7 @@ fn the_recalls_of_a_table_are_a_function_of_the_writes() {
     let (rows, _) = rows_and_queries(3_000);
     let table_of = |threads| {
         let engine = Engine::builder().workers(2).pool_threads(threads).build().unwrap();
-        let items = collection(&engine, CollectionConfig::new(DIM, Metric::L2), &rows);
+        let items = collection(&engine, graph(Metric::L2), &rows);
         let tables = [items.calibrate().unwrap(), items.calibrate().unwrap()];
         assert_eq!((tables[0].number, tables[1].number), (1, 2));
         assert_eq!(recalls(&tables[0]), recalls(&tables[1]));
@@ -226,7 +231,7 @@ fn rows_that_are_all_the_same_or_in_many_copies_are_calibrated_like_others() {
     let copied: Vec<Vec<f32>> = (0..3_000).map(|at| copies[at % copies.len()].clone()).collect();
     let same = vec![copies[0].clone(); 1_500];
     for (name, rows) in [("copies", &copied), ("same", &same)] {
-        let items = engine.create_collection(name, CollectionConfig::new(DIM, Metric::Cosine)).unwrap();
+        let items = engine.create_collection(name, graph(Metric::Cosine)).unwrap();
         put(&items, rows, 0);
         items.optimize().unwrap();
         let table = items.calibrate().unwrap();
@@ -242,7 +247,7 @@ fn rows_that_are_all_the_same_or_in_many_copies_are_calibrated_like_others() {
 fn empty_and_tiny_collections_answer_targets_exactly() {
     let _watchdog = watchdog(60);
     let engine = Engine::builder().workers(2).build().unwrap();
-    let items = engine.create_collection("items", CollectionConfig::new(DIM, Metric::L2)).unwrap();
+    let items = engine.create_collection("items", graph(Metric::L2)).unwrap();
     let rows = clustered(3, 900, DIM, 5);
     for count in [0, 1, 2, 11, 900] {
         put(&items, &rows[..count], 0);
@@ -282,7 +287,7 @@ fn what_is_no_target_is_a_typed_error_on_every_way_in() {
     let bad = [0.0, -0.0, -1.0, 1.000_001, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
     let bad = bad.into_iter().map(SearchParams::recall).chain([SearchParams::p99(Duration::ZERO)]);
     for (number, index) in index_specs().into_iter().enumerate() {
-        let config = CollectionConfig::new(DIM, Metric::L2).index(index);
+        let config = graph(Metric::L2).index(index);
         let items = engine.create_collection(&number.to_string(), config).unwrap();
         for params in bad.clone() {
             let query = Query::new(&[0.5; DIM]).params(params);
@@ -310,7 +315,7 @@ fn the_workers_search_to_the_same_target_as_the_caller() {
     let _watchdog = watchdog(300);
     let engine = Engine::builder().workers(2).build().unwrap();
     let (rows, queries) = rows_and_queries(3_000);
-    let items = collection(&engine, CollectionConfig::new(DIM, Metric::L2), &rows);
+    let items = collection(&engine, graph(Metric::L2), &rows);
     items.calibrate().unwrap();
     let query = Query::new(&queries[0]).params(SearchParams::recall(0.97));
     let here = items.search(&query).unwrap();
@@ -325,7 +330,7 @@ fn a_held_snapshot_goes_by_the_table_that_it_was_taken_with() {
     let _watchdog = watchdog(300);
     let engine = Engine::builder().build().unwrap();
     let (rows, queries) = rows_and_queries(2_000);
-    let items = collection(&engine, CollectionConfig::new(DIM, Metric::L2), &rows);
+    let items = collection(&engine, graph(Metric::L2), &rows);
     let query = Query::new(&queries[0]).params(SearchParams::recall(0.9));
     let before = items.snapshot();
     items.calibrate().unwrap();
@@ -340,7 +345,7 @@ fn closing_the_engine_or_dropping_the_collection_ends_a_calibration_at_once() {
     let (rows, _) = rows_and_queries(6_000);
     for close in [true, false] {
         let engine = Engine::builder().build().unwrap();
-        let config = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::hnsw());
+        let config = graph(Metric::L2).index(IndexSpec::hnsw());
         let items = collection(&engine, config, &rows);
         let gone = std::thread::scope(|scope| {
             let callers: Vec<_> = (0..4).map(|_| scope.spawn(|| calibrate_until_gone(&items))).collect();
@@ -377,7 +382,7 @@ fn writes_go_on_during_calibrations_on_a_pool_of_one_thread() {
     let _watchdog = watchdog(120);
     let engine = Engine::builder().pool_threads(1).build().unwrap();
     let (rows, _) = rows_and_queries(6_000);
-    let items = collection(&engine, CollectionConfig::new(DIM, Metric::L2), &rows[..2_000]);
+    let items = collection(&engine, graph(Metric::L2), &rows[..2_000]);
     std::thread::scope(|scope| {
         let calibrating = scope.spawn(|| (0..3).map(|_| items.calibrate().unwrap().rows).collect::<Vec<_>>());
         put(&items, &rows[2_000..], 2_000);

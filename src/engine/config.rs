@@ -27,7 +27,7 @@ pub use quantized::{FlatConfig, Quantization};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IndexSpec {
-    /// Exact while there are few records, a graph once there are many.
+    /// Exact while there are few records, a graph once there are many. The default.
     Auto(AutoConfig),
     /// Compares with every record: exact, O(records x dimension) a search, no
     /// memory beside the records.
@@ -35,7 +35,7 @@ pub enum IndexSpec {
     /// Compares with small codes of every record, then with the vectors of the best.
     QuantizedFlat(FlatConfig),
     /// A flat graph walked by small codes of the vectors, with exact distances
-    /// for the answers: the fastest. About O(log records) a search. The default.
+    /// for the answers: the fastest. About O(log records) a search.
     Graph(GraphConfig),
     /// A layered graph: near-exact, about O(log records) a search.
     Hnsw(HnswConfig),
@@ -288,14 +288,15 @@ pub struct CollectionConfig {
 }
 
 impl CollectionConfig {
-    /// Vectors of one dimension (1 to 65,536) under a metric, indexed by a quantized graph.
+    /// Vectors of one dimension (1 to 65,536) under a metric, indexed as their
+    /// number asks ([`IndexSpec::Auto`]).
     #[must_use]
     pub fn new(dimension: usize, metric: Metric) -> CollectionConfig {
         let vectors = VectorStorage::default();
         CollectionConfig {
             dimension,
             metric,
-            index: IndexSpec::graph(),
+            index: IndexSpec::auto(),
             vectors,
             search: None,
             memory_budget: None,

@@ -67,7 +67,7 @@ impl Default for AutoConfig {
 
 impl AutoConfig {
     /// A shard of fewer records is searched exactly: 1 to 1,000,000. Default
-    /// 4,096.
+    /// 1,024.
     #[must_use]
     pub fn exact_below(mut self, records: usize) -> Self {
         self.exact_below = records;
