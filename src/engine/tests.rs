@@ -2,6 +2,7 @@
 
 mod crash;
 mod fuzz;
+mod model;
 mod rescue;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -13,10 +13,10 @@ use crate::snapshot::{Record, Snapshot};
 const DIM: usize = 8;
 
 /// Numbers that look random.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         (self.0 >> 33) % limit
     }
@@ -28,7 +28,7 @@ fn vector(number: u64) -> Vec<f32> {
 }
 
 /// The shards on a worker meet a defect after so many mutations, so many times.
-fn light(items: &Collection, worker: usize, after: usize, times: u32) {
+pub(super) fn light(items: &Collection, worker: usize, after: usize, times: u32) {
     let worker = &items.shared.core.writes[worker];
     let permit = worker.acquire(Backpressure::Wait).unwrap();
     worker.send(permit, WriteCommand::Fuse { collection: items.shared.id, after, times }).unwrap();
