@@ -298,6 +298,8 @@ fn unit_scores_are_from_0_to_1_and_fall_with_distance() {
 #[test]
 fn queries_of_a_batch_may_differ_in_everything() {
     let world = world(Metric::L2, IndexSpec::graph(), 3_000);
+    // Nothing is absorbed between the two ways to ask.
+    world.items.optimize().unwrap();
     let vector = |at: usize| &world.vectors[at];
     let queries = [
         Query::new(vector(1)).top(3),
