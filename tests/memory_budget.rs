@@ -3,14 +3,17 @@
 #![allow(missing_docs, reason = "a test has no readers of its interface")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly")]
 
+mod common;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use common::quick_specs;
 use vecino::{
     AutoConfig, Backpressure, BudgetScope, Collection, CollectionConfig, Engine, Gone, GraphConfig,
-    HnswConfig, IndexSpec, Metric, Quantization, Record, ReindexError, WriteError,
+    HnswConfig, IndexSpec, Metric, Record, ReindexError, WriteError,
 };
 
 const DIM: usize = 64;
@@ -238,21 +241,9 @@ fn writes_that_come_to_nothing_give_back_what_they_were_promised() {
     assert!(used >= bytes && used < least + (256 << 10), "{used} for {bytes} bytes, {least} afresh");
 }
 
-/// Every kind of index, graphs such that they take less time to build.
-fn kinds() -> Vec<IndexSpec> {
-    let walked = HnswConfig::default().ef_construction(20);
-    let parsed = ["SQ8", "RaBitQ", "IVF", "IVF,SQ8", "IVF,PQ16x4fs", "PQ16x4fs"];
-    let mut kinds: Vec<IndexSpec> = parsed.into_iter().map(|text| text.parse().unwrap()).collect();
-    let auto = AutoConfig::default().graph(GraphConfig::default().ef_construction(20)).exact_below(4_000);
-    let others = [IndexSpec::Flat, quick(), IndexSpec::Hnsw(walked), IndexSpec::Auto(auto), quick_auto()];
-    kinds.extend(others);
-    kinds.push(IndexSpec::Hnsw(walked.quantization(Quantization::Sq8)));
-    kinds
-}
-
 #[test]
 fn many_writers_never_go_beyond_the_budget() {
-    for spec in kinds() {
+    for spec in quick_specs(20).into_iter().chain([quick_auto()]) {
         let engine = Engine::builder().pool_threads(1).workers(2).build().unwrap();
         let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(4 * BUDGET);
         let items = engine.create_collection("items", config).unwrap();

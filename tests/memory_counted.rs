@@ -3,17 +3,17 @@
 
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, reason = "a test has no readers of its interface")]
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail loudly")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly")]
+
+mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vecino::{
-    AutoConfig, Backpressure, Collection, CollectionConfig, Engine, GraphConfig, HnswConfig, IndexSpec,
-    Metric, Quantization, Record,
-};
+use common::quick_specs;
+use vecino::{Backpressure, Collection, CollectionConfig, Engine, IndexSpec, Metric, Record};
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
@@ -77,27 +77,6 @@ fn record(id: u64, seed: u64) -> Record {
     Record::new(id, (0..DIM as u64).map(number).collect::<Vec<f32>>())
 }
 
-/// A graph that takes less time to build.
-fn quick() -> IndexSpec {
-    IndexSpec::Graph(GraphConfig::default().ef_construction(32))
-}
-
-/// Every kind of index, graphs such that they take less time to build.
-fn kinds() -> Vec<IndexSpec> {
-    let graph = GraphConfig::default().ef_construction(32);
-    let walked = HnswConfig::default().ef_construction(30);
-    let parsed = ["SQ8", "RaBitQ", "IVF", "IVF,SQ8", "IVF,PQ16x4fs", "PQ16x4fs"];
-    let mut kinds: Vec<IndexSpec> = parsed.into_iter().map(|text| text.parse().unwrap()).collect();
-    kinds.extend([
-        IndexSpec::Flat,
-        quick(),
-        IndexSpec::Hnsw(walked),
-        IndexSpec::Hnsw(walked.quantization(Quantization::Sq8)),
-        IndexSpec::Auto(AutoConfig::default().graph(graph).exact_below(4_000)),
-    ]);
-    kinds
-}
-
 fn load(items: &Collection, seed: u64) {
     for first in (0..ROWS).step_by(1_000) {
         items.upsert_batch((first..first + 1_000).map(|id| record(id, seed))).unwrap();
@@ -111,7 +90,7 @@ static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 #[test]
 fn bytes_told_are_bytes_taken() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    for spec in kinds() {
+    for spec in quick_specs(32) {
         let engine = Engine::builder().pool_threads(1).build().unwrap();
         let before = held_at_rest();
         let config = CollectionConfig::new(DIM, Metric::L2).index(spec);
@@ -184,7 +163,7 @@ fn press(items: &Collection, before: usize, time: Duration, meanwhile: impl Fn(u
 fn a_budget_holds_for_what_is_really_taken() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut failures = Vec::new();
-    for spec in kinds() {
+    for spec in quick_specs(32) {
         let beside = if spec == IndexSpec::Flat { BESIDE } else { BESIDE + TRAINING };
         let engine = Engine::builder().pool_threads(1).memory_budget(BUDGET).build().unwrap();
         let before = held_at_rest();
@@ -210,7 +189,7 @@ fn a_budget_holds_for_what_is_really_taken() {
 fn a_budget_holds_while_the_index_is_changed() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut failures = Vec::new();
-    let kinds = kinds();
+    let kinds = quick_specs(32);
     for (at, from) in kinds.iter().enumerate() {
         let both = [kinds[(at + 4) % kinds.len()], *from];
         let engine = Engine::builder().pool_threads(1).memory_budget(BUDGET).build().unwrap();

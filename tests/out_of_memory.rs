@@ -1,7 +1,8 @@
 //! Goal: where there is no memory for what callers put in, they get an error,
 //! and everything else goes on.
 //!
-//! Method: an allocator that refuses large pieces of the kind that a case names.
+//! Method: an allocator that refuses large pieces: of vectors where these are
+//! long, of blocks of an index where they are short.
 
 #![allow(missing_docs, reason = "a test has no readers of its interface")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly")]
@@ -17,18 +18,18 @@ use vecino::{
     Collection, CollectionConfig, Durability, Engine, Gone, Metric, Query, Record, WaitError, WriteError,
 };
 
-/// Pieces of so many bytes and more are refused...
+/// Pieces of so many bytes and more are refused.
 static FROM: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-/// ...of this alignment: a line of the cache has memory of vectors and indexes.
-static ALIGNED: AtomicUsize = AtomicUsize::new(0);
+/// Only of this alignment, a line of the cache: vectors, and blocks of indexes.
+const ALIGNED: usize = 64;
+const LARGE: usize = 512 << 10;
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
 
 struct Refusing;
 
 fn is_refused(layout: Layout) -> bool {
-    let is_refused =
-        layout.size() >= FROM.load(Ordering::Relaxed) && layout.align() == ALIGNED.load(Ordering::Relaxed);
+    let is_refused = layout.align() == ALIGNED && layout.size() >= FROM.load(Ordering::Relaxed);
     REFUSED.fetch_add(is_refused.into(), Ordering::Relaxed);
     is_refused
 }
@@ -74,10 +75,7 @@ fn fill(items: &Collection, dim: usize) -> u64 {
 #[test]
 fn a_shard_without_memory_fails_alone_and_loses_nothing_that_was_acknowledged() {
     let _watchdog = watchdog(300);
-    let line = 64;
-    // Vectors; blocks of an index; lists of the training.
-    let cases = [("Flat", 256, line, 512 << 10), ("Graph", 8, line, 512 << 10), ("HNSW", 4, line, 512 << 10)];
-    for (name, dim, align, from) in cases {
+    for (name, dim) in [("Flat", 256), ("Graph", 8), ("HNSW", 4)] {
         let folder: PathBuf =
             std::env::temp_dir().join(format!("vecino-out-of-memory-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
@@ -89,8 +87,7 @@ fn a_shard_without_memory_fails_alone_and_loses_nothing_that_was_acknowledged() 
         let others = engine.create_collection("others", CollectionConfig::new(2, Metric::L2)).unwrap();
         items.upsert_batch((0..1_000).map(|id| record(id, dim))).unwrap().wait().unwrap();
 
-        ALIGNED.store(align, Ordering::Relaxed);
-        FROM.store(from, Ordering::Relaxed);
+        FROM.store(LARGE, Ordering::Relaxed);
         let acknowledged = fill(&items, dim);
         assert!(REFUSED.swap(0, Ordering::Relaxed) > 0, "{name}");
         eprintln!("{name}: {acknowledged} records");

@@ -145,7 +145,7 @@ impl EngineBuilder {
     /// delete, as the handle's [`Backpressure`](crate::Backpressure) says.
     /// Counted is the most that the records can take while they change: what
     /// lies in a full budget at rest is a third of it or more (of vectors of 64
-    /// numbers 35 to 60 %, as the index is).
+    /// numbers 35 to 60 % with a graph or none; a fifth with lists of codes).
     /// Deletes are always taken. A folder that holds more is opened all the
     /// same. Default: no budget.
     ///

@@ -2,8 +2,8 @@
 
 mod crash;
 mod fuzz;
-mod model;
 mod rescue;
+mod twins;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

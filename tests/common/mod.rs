@@ -14,7 +14,8 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use vecino::{
-    Answer, AutoConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage, Metric, Quantization, RecordId,
+    Answer, AutoConfig, GraphConfig, HnswConfig, IndexSpec, IvfConfig, IvfStorage, Metric, Quantization,
+    RecordId,
 };
 
 pub(crate) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
@@ -30,6 +31,22 @@ pub(crate) fn index_specs() -> [IndexSpec; KINDS] {
     let codes = IvfStorage::Pq { num_subquantizers: 1, bits_per_code: 4 };
     let coded = IndexSpec::Ivf(IvfConfig::default().storage(codes));
     [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw(), IndexSpec::ivf(), coded, walked, signs, auto]
+}
+
+/// Every kind of index and of its codes, graphs such that they take less time to build.
+pub(crate) fn quick_specs(ef_construction: usize) -> Vec<IndexSpec> {
+    let graph = GraphConfig::default().ef_construction(ef_construction);
+    let walked = HnswConfig::default().ef_construction(ef_construction);
+    let parsed = ["SQ8", "RaBitQ", "IVF", "IVF,SQ8", "IVF,PQ16x4fs", "PQ16x4fs"];
+    let mut specs: Vec<IndexSpec> = parsed.into_iter().map(|text| text.parse().unwrap()).collect();
+    specs.extend([
+        IndexSpec::Flat,
+        IndexSpec::Graph(graph),
+        IndexSpec::Hnsw(walked),
+        IndexSpec::Hnsw(walked.quantization(Quantization::Sq8)),
+        IndexSpec::Auto(AutoConfig::default().graph(graph).exact_below(4_000)),
+    ]);
+    specs
 }
 
 /// SplitMix64 (Steele, Lea, Flood): the same numbers from the same seed, everywhere.

@@ -228,13 +228,14 @@ fn file_product(
         subtract(prepared, centre);
     }
     product.encode(prepared, codes);
-    if metric == Metric::Dot {
+    // What stands for vectors themselves is known to the tables.
+    if metric == Metric::Dot || !options.is_residual() {
         return 0.0;
     }
     product.decode(codes, decoded);
     let squared: f32 = decoded.iter().map(|r| r * r).sum();
     let twice: f32 = decoded.iter().zip(centre).map(|(r, c)| 2.0 * r * c).sum();
-    if options.is_residual() { squared + twice } else { squared }
+    squared + twice
 }
 
 #[cfg(test)]

@@ -300,7 +300,7 @@ impl Search<'_> {
                     base,
                     four: storage.is_four(),
                     signs: matches!(storage, ListStorage::Signs { .. }),
-                    // Of others the tables know all, or there is none.
+                    // Of others the tables know all.
                     biased: residual && metric != Metric::Dot,
                     // Sums of bytes are steps above the least; others are what they are.
                     least: if storage.is_four() { weight * query.least } else { 0.0 },
@@ -345,6 +345,7 @@ impl ArchJob for Scan<'_> {
         let keys = self.lists.keys(self.list);
         let mut left = self.lists.len(self.list);
         let first_code = self.lists.first_code();
+        let by_sums = self.four && !self.signs && !self.biased && self.admit.is_none();
         self.floor = self.least_sum(self.base + self.least);
         let mut met = 0;
         for (at, key) in keys.iter().enumerate() {
@@ -358,7 +359,7 @@ impl ArchJob for Scan<'_> {
             let codes = &self.lists.bytes_of(*key)[first_code..];
             let count = left.min(GROUP);
             left -= count;
-            met += if self.four && !self.biased && !self.signs && self.admit.is_none() {
+            met += if by_sums {
                 self.offer_sums(arch, rows, count, codes)
             } else {
                 let estimates = self.estimates(arch, columns, codes);
@@ -374,7 +375,7 @@ impl Scan<'_> {
     fn estimates<A: Arch>(&self, arch: A, columns: &[u32], codes: &[u8]) -> [f32; GROUP] {
         let mut estimates = [0f32; GROUP];
         let Some((biases, columns)) = columns.split_first_chunk::<GROUP>() else { return estimates };
-        let biases = if self.biased || self.signs { biases } else { &[0; GROUP] };
+        let biases = if self.biased { biases } else { &[0; GROUP] };
         if !self.four {
             let sums = self.sums_of_bytes(codes);
             for lane in 0..GROUP {
@@ -424,11 +425,8 @@ impl Scan<'_> {
         while near != 0 {
             let lane = near.trailing_zeros() as usize % GROUP;
             let distance = f32::from(sums[lane]) * self.weight + base;
-            if distance <= self.best.bound {
-                let cuts = self.best.offer(Neighbor { distance, row: rows[lane] });
-                if cuts {
-                    self.floor = self.least_sum(base);
-                }
+            if distance <= self.best.bound && self.best.offer(Neighbor { distance, row: rows[lane] }) {
+                self.floor = self.least_sum(base);
             }
             near &= near - 1;
         }

@@ -7,7 +7,7 @@
 //! engine is closed and opened. Vectors are small whole numbers, so distances
 //! are exact and are compared for equality.
 //!
-//! `VECINO_MODEL_OPS` sets the number of operations, each record of a batch being
+//! `VECINO_TWINS_OPS` sets the number of operations, each record of a batch being
 //! one (default 500,000). A failure prints the seed and the step.
 
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ fn open(folder: &PathBuf, clock: &Arc<ManualClock>) -> Engine {
 
 impl Twins {
     fn new(number: usize, index: IndexSpec) -> Twins {
-        let name = format!("vecino-model-{}-{number}", std::process::id());
+        let name = format!("vecino-twins-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         let _ = std::fs::remove_dir_all(&folder);
         let clock = Arc::new(ManualClock::default());
@@ -244,7 +244,7 @@ fn run(number: usize, kind: &str, operations: usize) -> (usize, usize) {
 
 #[test]
 fn random_operations_with_restarts_and_defects_show_what_a_naive_map_shows() {
-    let asked = std::env::var("VECINO_MODEL_OPS").ok().and_then(|text| text.parse().ok());
+    let asked = std::env::var("VECINO_TWINS_OPS").ok().and_then(|text| text.parse().ok());
     let operations = asked.unwrap_or(OPERATIONS).div_ceil(KINDS.len());
     let counts = KINDS.iter().enumerate().map(|(number, kind)| run(number, kind, operations));
     let (restarts, defects) = counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
