@@ -11,7 +11,7 @@ use crate::id::{RecordId, Seq};
 use crate::payload::{FilterError, PayloadError};
 use crate::vector::VectorError;
 
-/// A collection, or its engine, takes no more requests.
+/// A collection, or its engine, takes no more requests: for good, or for a while.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Gone {
@@ -29,6 +29,19 @@ pub enum Gone {
         collection: String,
         /// The shard's number.
         shard: usize,
+    },
+    /// There is no memory for what a shard was given: for now it takes no writes.
+    /// Reads go on. It tries again by itself, at last every few seconds, and
+    /// what was accepted before becomes visible once there is memory; then
+    /// writes are accepted again.
+    #[error("shard {shard} of collection {collection:?} has no memory for {bytes} bytes: it takes no writes for now")]
+    NoMemory {
+        /// The collection's name.
+        collection: String,
+        /// The shard's number.
+        shard: usize,
+        /// Bytes that were asked for in vain.
+        bytes: usize,
     },
     /// The log could not be written, so no write can be kept any more; reads
     /// go on. Opening the folder again heals it.
@@ -305,7 +318,8 @@ pub enum WriteError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// It will never become visible.
+    /// It will never become visible; after [`Gone::NoMemory`] it will once there
+    /// is memory again.
     #[error(transparent)]
     Gone(#[from] Gone),
     /// It is not visible yet.

@@ -12,6 +12,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use common::watchdog;
 use vecino::{
@@ -60,20 +61,44 @@ fn record(id: u64, dim: usize) -> Record {
 
 /// Puts in more until that fails; gives how many were acknowledged.
 fn fill(items: &Collection, dim: usize) -> u64 {
-    let is_failed =
-        |gone: &Gone| matches!(gone, Gone::ShardFailed { collection, .. } if collection == "items");
     for id in (1_000..200_000).step_by(100) {
         match items.upsert_batch((id..id + 100).map(|id| record(id, dim))).map(|write| write.wait()) {
             Ok(Ok(_)) => {}
-            Err(WriteError::Gone(gone)) | Ok(Err(WaitError::Gone(gone))) if is_failed(&gone) => return id,
+            Err(WriteError::Gone(gone)) | Ok(Err(WaitError::Gone(gone))) => {
+                assert!(told(&gone) >= LARGE, "{gone:?}");
+                return id;
+            }
             other => panic!("{other:?}"),
         }
     }
     panic!("nothing was refused");
 }
 
+/// The bytes that there was no memory for, as callers are told.
+fn told(gone: &Gone) -> usize {
+    match gone {
+        Gone::NoMemory { collection, shard: 0, bytes } if collection == "items" => *bytes,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Writes once that is possible again.
+fn write_again(items: &Collection, id: u64, dim: usize) {
+    let started = Instant::now();
+    loop {
+        match items.upsert(record(id, dim)).map(|write| write.wait()) {
+            Ok(Ok(_)) => return,
+            Err(WriteError::Gone(Gone::NoMemory { .. })) | Ok(Err(WaitError::Gone(Gone::NoMemory { .. }))) => {
+                assert!(started.elapsed() < Duration::from_secs(60), "it does not go on");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
-fn a_shard_without_memory_fails_alone_and_loses_nothing_that_was_acknowledged() {
+fn a_shard_without_memory_waits_alone_and_goes_on_when_there_is_some() {
     let _watchdog = watchdog(300);
     for (name, dim) in [("Flat", 256), ("Graph", 8), ("HNSW", 4)] {
         let folder: PathBuf =
@@ -89,7 +114,7 @@ fn a_shard_without_memory_fails_alone_and_loses_nothing_that_was_acknowledged() 
 
         FROM.store(LARGE, Ordering::Relaxed);
         let acknowledged = fill(&items, dim);
-        assert!(REFUSED.swap(0, Ordering::Relaxed) > 0, "{name}");
+        assert!(REFUSED.load(Ordering::Relaxed) > 0, "{name}");
         eprintln!("{name}: {acknowledged} records");
         // What was shown can be read and searched, and others are written.
         let query = record(7, dim);
@@ -98,16 +123,31 @@ fn a_shard_without_memory_fails_alone_and_loses_nothing_that_was_acknowledged() 
         assert!(items.verify().unwrap().is_sound(), "{name}");
         others.upsert_batch((0..500).map(|id| record(id, 2))).unwrap().wait().unwrap();
         assert_eq!(others.len(), 500);
+        // Whoever comes is told, and nobody waits.
+        assert!(matches!(items.delete(1), Err(WriteError::Gone(gone)) if told(&gone) >= LARGE));
+        assert!(matches!(items.optimize(), Err(WaitError::Gone(gone)) if told(&gone) >= LARGE));
+        let before = REFUSED.swap(0, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(500));
+        let tried = REFUSED.load(Ordering::Relaxed);
+        assert!(tried <= 20, "{name}: tried {tried} times after {before}");
+
         FROM.store(usize::MAX, Ordering::Relaxed);
+        write_again(&items, 1_000_000, dim);
+        assert!((0..acknowledged).all(|id| items.contains(id).unwrap()), "{name}");
+        assert!(items.stats().left_out.is_empty());
+        items.upsert_batch((0..500).map(|id| record(id, dim))).unwrap().wait().unwrap();
+        items.optimize().unwrap();
+        assert!(items.verify().unwrap().is_sound(), "{name}");
+        let (last, len) = (items.flush().unwrap(), items.len());
         engine.close().unwrap();
         drop((engine, items, others));
 
-        // With memory, all is there again.
+        // And once more after opening.
         let engine = open().unwrap();
         let items = engine.collection("items").unwrap();
         items.flush().unwrap();
-        assert!((0..acknowledged).all(|id| items.contains(id).unwrap()), "{name}");
-        items.upsert(record(1, dim)).unwrap().wait().unwrap();
+        assert_eq!(items.len(), len, "{name} {last:?}");
+        assert!((0..acknowledged).chain([1_000_000]).all(|id| items.contains(id).unwrap()), "{name}");
         assert!(items.verify().unwrap().is_sound(), "{name}");
         engine.close().unwrap();
         std::fs::remove_dir_all(&folder).unwrap();

@@ -238,6 +238,44 @@ fn the_log_alone_decides_about_the_new_index() {
     assert_eq!(run(1, false), run(3, true));
 }
 
+/// A checkpoint has but the index of its moment, and takes the place of the log before it.
+#[test]
+fn a_change_that_was_done_is_there_after_reopening_whenever_a_checkpoint_was_written() {
+    let _watchdog = watchdog(300);
+    let place = folder("checkpoint-meanwhile");
+    let open = || Engine::builder().workers(2).pool_threads(1).open(&place).unwrap();
+    let mut engine = open();
+    let config = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Flat);
+    let items = engine.create_collection("items", config).unwrap();
+    let mut state = State::new();
+    fill(&items, &mut state, 0, 3_000);
+    let mut began = 0;
+    for (round, to) in ["HNSW", "Flat", "IVF,SQ8", "Graph"].into_iter().cycle().take(16).enumerate() {
+        let (items, to) = (engine.collection("items").unwrap(), to.parse::<IndexSpec>().unwrap());
+        thread::scope(|scope| {
+            let change = scope.spawn(|| items.reindex(to).unwrap());
+            let is_under_way = || items.stats().shards.iter().any(|shard| shard.reindexing);
+            while !is_under_way() && !change.is_finished() {
+                thread::yield_now();
+            }
+            thread::sleep(std::time::Duration::from_millis(round as u64 * 3));
+            began += u32::from(!change.is_finished());
+            engine.checkpoint().unwrap();
+            change.join().unwrap();
+        });
+        engine.close().unwrap();
+        engine = open();
+        let items = engine.collection("items").unwrap();
+        assert_eq!(items.config().index_spec(), to, "round {round}");
+        let kinds: Vec<_> = items.stats().shards.iter().map(|shard| shard.index).collect();
+        assert!(kinds.iter().all(|kind| *kind == kinds[0]), "{kinds:?}");
+        check(&items.snapshot(), Metric::L2, &state);
+    }
+    assert!(began > 4, "a checkpoint was written meanwhile {began} times");
+    engine.close().unwrap();
+    std::fs::remove_dir_all(&place).unwrap();
+}
+
 #[test]
 fn memory_of_the_old_index_is_given_back() {
     let _watchdog = watchdog(300);

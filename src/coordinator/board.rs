@@ -160,9 +160,9 @@ impl Board {
     }
 
     /// Lets somebody wait for a write; gives the waiter back when it is
-    /// visible already or, because it `is_lost` or a shard failed, never will be.
+    /// visible already or, because the collection `is_lost`, will not be.
     pub(crate) fn wait(&mut self, seq: Seq, waiter: Waiter, is_lost: bool) -> Option<Waiter> {
-        if seq <= self.cell.load().seq || is_lost || self.context.health.failed_shard().is_some() {
+        if seq <= self.cell.load().seq || is_lost {
             return Some(waiter);
         }
         self.waiters.entry(seq).or_default().push(waiter);

@@ -202,6 +202,11 @@ impl Coordinator {
                     }
                 }
                 Report::ShardFailed { collection, shard } => self.fail_shard(collection, shard),
+                Report::ShardShort { collection, shard, shortage } => {
+                    let Some(board) = self.boards.get_mut(&collection) else { continue };
+                    let gone = board.context.no_memory(shard, shortage.bytes);
+                    self.turn_away(collection, &gone);
+                }
                 Report::LogFailed => self.fail_log(),
                 Report::WorkerDown { worker } => self.fail_worker(worker),
                 Report::Close => self.closing = true,
@@ -312,10 +317,13 @@ impl Coordinator {
             // Dropping the waiter tells it that the collection is gone.
             return;
         };
-        let is_lost = self.log_fault.get().is_some();
-        let Some(waiter) = board.wait(seq, waiter, is_lost) else { return };
+        let lost = board.context.lost(self.log_fault.get());
+        let Some(waiter) = board.wait(seq, waiter, lost.is_some()) else { return };
         let published = board.cell.pin();
-        if seq <= published.seq { self.serve(waiter, &published) } else { self.refuse(waiter, &published) }
+        match lost {
+            Some(lost) if seq > published.seq => self.refuse(waiter, &published, lost),
+            _ => self.serve(waiter, &published),
+        }
     }
 
     /// Gives a waiter what it waited for.
@@ -377,27 +385,27 @@ impl Coordinator {
     fn fail_shard(&mut self, collection: CollectionId, shard: usize) {
         let Some(board) = self.boards.get_mut(&collection) else { return };
         board.context.health.fail(shard);
+        let lost = board.context.lost(None).unwrap_or(Gone::Closed);
+        self.turn_away(collection, &lost);
+    }
+
+    /// Tells all who wait that their writes will not be visible, or not soon.
+    fn turn_away(&mut self, collection: CollectionId, gone: &Gone) {
+        let Some(board) = self.boards.get_mut(&collection) else { return };
         let (published, waiters) = (board.cell.pin(), board.take_waiters());
-        waiters.into_iter().for_each(|waiter| self.refuse(waiter, &published));
+        waiters.into_iter().for_each(|waiter| self.refuse(waiter, &published, gone.clone()));
     }
 
     /// No collection is written any more: whoever waits for a write waits in vain.
     fn fail_log(&mut self) {
-        let boards = self.boards.values_mut();
-        let waiting: Vec<_> = boards.map(|board| (board.cell.pin(), board.take_waiters())).collect();
-        for (published, waiters) in waiting {
-            waiters.into_iter().for_each(|waiter| self.refuse(waiter, &published));
-        }
+        let Some(fault) = self.log_fault.get().cloned() else { return };
+        let collections: Vec<CollectionId> = self.boards.keys().copied().collect();
+        let gone = Gone::LogFailed(fault);
+        collections.into_iter().for_each(|collection| self.turn_away(collection, &gone));
     }
 
-    /// Tells a waiter that its write will never be visible.
-    fn refuse(&mut self, waiter: Waiter, published: &Arc<Published>) {
-        let context = &published.context;
-        let gone = match (context.health.failed_shard(), self.log_fault.get()) {
-            (Some(shard), _) => Gone::ShardFailed { collection: context.name.clone(), shard },
-            (None, Some(fault)) => Gone::LogFailed(fault.clone()),
-            (None, None) => Gone::Closed,
-        };
+    /// Tells a waiter why its write will not be visible.
+    fn refuse(&mut self, waiter: Waiter, published: &Arc<Published>, gone: Gone) {
         match waiter {
             Waiter::Visible { reply, .. } => reply.send(Err(gone)),
             Waiter::Search { order, permit } => {

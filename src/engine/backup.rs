@@ -10,8 +10,8 @@ use super::collection::{Blueprint, Collection};
 use super::config::CollectionConfig;
 use super::open::{Source, refused};
 use super::reindex::switched;
-use crate::error::{CheckpointError, CollectionError, FileError, Gone, LoadError, ReindexError};
-use crate::persist::Disk;
+use crate::error::{CheckpointError, CollectionError, FileError, Gone, LoadError, Operation, ReindexError};
+use crate::persist::{Disk, unless_short};
 use crate::persist::checkpoint::{self, Checkpoint, Meta};
 use crate::rows::NewRow;
 use crate::shard::{CollectionId, Note, reply};
@@ -65,7 +65,7 @@ impl Snapshot {
         let meta = Checkpoint::open(&disk, &file)?.meta;
         let mut blueprint = blueprint(CollectionId(0), &meta.name, &meta, &file)?;
         let source = Source { storage: &disk, file: &file, repair: false };
-        (blueprint.states, blueprint.seq) = source.restore(&mut blueprint, &mut |_| {})?;
+        (blueprint.states, blueprint.seq) = source.restored(&mut blueprint, &mut |_| {})?;
         let published = blueprint.publish(
             Arc::new(SystemClock::default()),
             Arc::new(Alone),
@@ -105,6 +105,8 @@ impl Engine {
     /// Writes checkpoints of all collections into the engine's folder and
     /// removes the log files that they make needless. The engine does that by
     /// itself when its logs have grown; after this call the next opening is fast.
+    /// A collection whose index is being changed is left to its logs until that
+    /// is done.
     ///
     /// # Errors
     /// [`CheckpointError`]: a file could not be written, the engine is closed,
@@ -149,7 +151,7 @@ impl Engine {
         }
         let mut blueprint = blueprint(core.next_collection(), name, &checkpoint.meta, &file)?;
         let source = Source { storage: &disk, file: &file, repair: false };
-        (blueprint.states, blueprint.seq) = source.restore(&mut blueprint, &mut |_| {})?;
+        (blueprint.states, blueprint.seq) = source.restored(&mut blueprint, &mut |_| {})?;
         blueprint.last = blueprint.seq;
         Ok(self.adopt(blueprint)?)
     }
@@ -191,7 +193,10 @@ fn rewrite(checkpoint: &mut Checkpoint, collection: &Collection) -> Result<(), L
     let config = collection.config();
     let space = Space::new(config.metric(), config.dimension());
     for _ in 0..checkpoint.meta.shards {
-        let shard = checkpoint.shard(&space, config.vector_storage(), &mut |_, _| {}, &mut |_| {})?;
+        let name = checkpoint.name().to_owned();
+        let shard = unless_short(Operation::Read, &name, || {
+            checkpoint.shard(&space, config.vector_storage(), &mut |_| {})
+        })?;
         // While there are hardly any records.
         if let Some((config, _)) = shard.spec.as_deref().and_then(|spec| switched(spec, &config)) {
             collection.reindex(config.index_spec()).map_err(|fault| match fault {

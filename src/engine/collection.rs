@@ -18,7 +18,7 @@ use crate::shard::{
     ShardSetup, ShardState, WriteCommand,
 };
 use crate::snapshot::{
-    Calibrator, Context, ExactUse, Health, Helpers, Published, Screener, Snapshot, SnapshotCell, Tuning,
+    Calibrator, Context, ExactUse, Health, Helpers, Published, Reindexes, Screener, Snapshot, SnapshotCell, Tuning,
 };
 use crate::stats::StripedCounter;
 use crate::vector::Space;
@@ -54,7 +54,6 @@ pub(super) struct CollectionShared {
     pub(super) cell: Arc<SnapshotCell>,
     pub(super) context: Arc<Context>,
     /// The index is being changed.
-    pub(super) reindexing: AtomicBool,
     pub(super) account: Arc<Account>,
     dropped: AtomicBool,
 }
@@ -112,6 +111,7 @@ impl Blueprint {
             _account: self.account.clone().map(|account| account as _),
             name: self.name.clone(),
             health: Health::default(),
+            reindexes: Reindexes::default(),
             space: Space::new(config.metric(), config.dimension()),
             config: config.encode(),
             directory: Arc::clone(&self.directory),
@@ -169,7 +169,6 @@ impl Collection {
                 context: Arc::clone(&first.context),
                 account,
                 cell: Arc::new(SnapshotCell::new(first)),
-                reindexing: AtomicBool::new(false),
                 dropped: AtomicBool::new(false),
             }),
             backpressure: Backpressure::default(),
@@ -298,11 +297,10 @@ impl CollectionShared {
     /// Whether writes can become visible.
     pub(super) fn check_writable(&self) -> Result<(), Gone> {
         self.check_open()?;
-        let is_lost = self.core.log_fault.get().is_some();
-        if is_lost || self.context.health.failed_shard().is_some() || self.core.requests.is_closed() {
-            return Err(self.gone());
+        if let Some(lost) = self.context.lost(self.core.log_fault.get()) {
+            return Err(lost);
         }
-        Ok(())
+        if self.core.requests.is_closed() { Err(self.gone()) } else { Ok(()) }
     }
 
     /// Why a request was lost.
@@ -310,15 +308,8 @@ impl CollectionShared {
         if self.dropped.load(Ordering::Acquire) {
             return Gone::Dropped(self.context.name.clone());
         }
-        match self.context.health.failed_shard() {
-            Some(shard) if !self.core.is_closed() => {
-                Gone::ShardFailed { collection: self.context.name.clone(), shard }
-            }
-            None if !self.core.is_closed() => {
-                self.core.log_fault.get().map_or(Gone::Closed, |fault| Gone::LogFailed(fault.clone()))
-            }
-            _ => Gone::Closed,
-        }
+        let lost = || self.context.lost(self.core.log_fault.get());
+        if self.core.is_closed() { Gone::Closed } else { lost().unwrap_or(Gone::Closed) }
     }
 
     /// Why a request to a worker was lost. A worker that is gone while the

@@ -8,7 +8,7 @@ use crate::payload::Timestamp;
 use crate::query::{Answer, Hit, Query};
 use crate::rows::{Condition, Mutation, Verdict};
 use crate::shard::reply;
-use crate::snapshot::{Record, search};
+use crate::snapshot::{Record, search, shard_of};
 
 /// What became of a write with a condition.
 #[derive(Clone, Debug)]
@@ -138,6 +138,7 @@ impl Collection {
 
     fn write_if(&self, record: Record, condition: Condition) -> Result<Outcome, WriteError> {
         let Mutation::Upsert(new) = self.check_record(0, record)? else { return Ok(Outcome::Missing) };
+        let shard = shard_of(&new.id, self.shared.core.writes.len());
         let (verdict, waiting) = reply();
         let write = self.write_decided(
             vec![Mutation::Conditional(new, condition, Timestamp(self.shared.context.wall.now()))],
@@ -145,6 +146,7 @@ impl Collection {
         )?;
         // Lost: the worker, the log or the collection is gone.
         let verdict = waiting.wait(None).map_err(|_| self.shared.gone())?;
+        let verdict = verdict.map_err(|shortage| self.shared.context.no_memory(shard, shortage.bytes))?;
         Ok(match verdict {
             Verdict::Written => Outcome::Written(write),
             Verdict::Exists { version } => Outcome::Exists { version },

@@ -15,8 +15,9 @@ use tracing::{debug, error};
 use crate::error::{CheckpointError, FileError, Gone};
 use crate::id::Seq;
 use crate::persist::{CheckpointAt, ClosedLog, Folder, checkpoint};
+use crate::rows::Reindexing;
 use crate::shard::{Note, Reply, SignalInbox, Signals};
-use crate::snapshot::SnapshotCell;
+use crate::snapshot::{Published, SnapshotCell};
 
 /// When the keeper looks whether what was to be done can be done now: writes
 /// that it waits for are visible within milliseconds.
@@ -85,12 +86,16 @@ impl Files {
     }
 
     /// Writes a checkpoint of a collection's newest snapshot; false when that
-    /// does not show write `least` yet.
+    /// does not show write `least` yet, or shows a change of the index that is
+    /// not complete: a checkpoint has but the present index, so the logs have
+    /// to say the rest.
     pub(super) fn checkpoint(&self, collection: u64, least: Seq) -> Result<bool, CheckpointError> {
         let cell = lock(&self.collections).get(&collection).map(|kept| Arc::clone(&kept.cell));
         let Some(cell) = cell else { return Ok(true) };
-        let published = cell.pin();
-        if published.seq < least {
+        let reindexes = || cell.pin().context.reindexes.none_under_way();
+        let (before, published) = (reindexes(), cell.pin());
+        let is_calm = before.is_some() && before == reindexes() && !is_ending(&published);
+        if published.seq < least || !is_calm {
             return Ok(false);
         }
         let (storage, number) = self
@@ -127,6 +132,11 @@ impl Files {
         drop(lock(&self.folder).take());
         lock(&self.collections).clear();
     }
+}
+
+/// Whether another index is about to take over: some shards may have it already.
+fn is_ending(published: &Published) -> bool {
+    published.shards.iter().any(|shard| shard.measure().reindexing == Reindexing::Ending)
 }
 
 /// The state of the keeper's thread.

@@ -20,13 +20,16 @@ use crate::index::Saved;
 use crate::persist::checkpoint::{Checkpoint, LoadedShard};
 use crate::persist::{
     Asked, Disk, EntryHead, FolderOptions, FolderReport, Found, GivenUp, Opened, Refused, Storage,
-    checkpoint, find,
+    checkpoint, find, unless_short,
 };
 use crate::rows::{Directory, Mutation};
 use crate::shard::{
     Backpressure, CollectionId, Journal, RestoredShard, ShardSetup, ShardState, WriteCommand, reply, signals,
 };
 use crate::vector::Space;
+
+/// What is read where no single file is to blame that there is no memory.
+const LOGS: &str = "logs";
 
 /// What opening a folder found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,7 +85,8 @@ impl Engine {
         let folder = folder.as_ref();
         let disk = Disk::existing(folder).map_err(|fault| refused(folder, &fault))?;
         let options = FolderOptions { workers: 1, log_bytes: defaults::LOG_BYTES, repair: true };
-        Ok(find(Arc::new(disk), options)?.report()?)
+        let found = unless_short(Operation::Read, LOGS, || Ok(find(Arc::new(disk), options)))??;
+        Ok(unless_short(Operation::Read, LOGS, || found.report())?)
     }
 
     pub(super) fn open(builder: &EngineBuilder, storage: Arc<dyn Storage>) -> Result<Engine, OpenError> {
@@ -91,7 +95,7 @@ impl Engine {
             log_bytes: builder.log_bytes,
             repair: builder.repair,
         };
-        let mut found = find(storage, options)?;
+        let mut found = unless_short(Operation::Read, LOGS, || Ok(find(storage, options)))??;
         let stored = found.workers() as usize;
         if let Some(asked) = builder.workers.filter(|asked| *asked != stored) {
             return Err(OpenError::Workers { stored, asked });
@@ -149,7 +153,7 @@ fn restore_all(core: &Arc<Core>, found: &mut Found) -> Result<BTreeMap<u64, Coll
             let file = checkpoint::name(id, at.number);
             let storage = Arc::clone(found.storage());
             let source = Source { storage: storage.as_ref(), file: &file, repair: found.repairs() };
-            let (restored, seq) = source.restore(&mut blueprint, &mut |part| found.give_up(part))?;
+            let (restored, seq) = source.restored(&mut blueprint, &mut |part| found.give_up(part))?;
             if seq != at.seq {
                 let what = "the checkpoint is of another state";
                 return Err(FileError::Damaged { file, offset: 0, what }.into());
@@ -173,9 +177,18 @@ pub(super) struct Source<'a> {
 type States = Vec<ShardState<crate::shard::Keep>>;
 
 impl Source<'_> {
+    /// As [`Source::restore`]; want of memory is an error of the file.
+    pub(super) fn restored(
+        &self,
+        blueprint: &mut Blueprint,
+        give_up: &mut dyn FnMut(GivenUp),
+    ) -> Result<(States, Seq), FileError> {
+        unless_short(Operation::Read, self.file, || self.restore(blueprint, give_up))
+    }
+
     /// Reads all shards of a blueprint; gives them and the write that they are
     /// the state after. In a repair a file that cannot be read at all leaves them
-    /// as they are.
+    /// as they are. It may unwind for want of memory.
     pub(super) fn restore(
         &self,
         blueprint: &mut Blueprint,
@@ -201,15 +214,15 @@ impl Source<'_> {
         }
         checkpoint.repair(self.repair);
         let mut states = Vec::new();
+        let mut all = None;
         for _ in 0..checkpoint.meta.shards {
             let directory = Arc::clone(&blueprint.directory);
-            let loaded = checkpoint.shard(
-                &space,
-                config.vector_storage(),
-                &mut |id, row| directory.push(id, row),
-                give_up,
-            )?;
-            states.push(self.state(loaded, config, space, directory, seq, give_up)?);
+            let mut loaded = checkpoint.shard(&space, config.vector_storage(), give_up)?;
+            let ids = std::mem::take(&mut loaded.ids);
+            loaded.become_alike(&mut all);
+            states.push(self.state(loaded, config, space, Arc::clone(&directory), seq, give_up)?);
+            // Last: what cannot be read to its end leaves nothing behind.
+            ids.into_iter().for_each(|(id, row)| directory.push(id, row));
         }
         match checkpoint.end() {
             Err(fault) if self.repair => give_up(GivenUp::of(fault)?),
@@ -271,7 +284,7 @@ fn replay(found: &Found, collections: &BTreeMap<u64, Collection>) -> Result<u64,
                 lost = lost.take().or(sent.err());
             }
         };
-        found.replay(worker, &space_of, &mut send)?;
+        unless_short(Operation::Read, LOGS, || found.replay(worker, &space_of, &mut send))?;
         if let Some(gone) = lost {
             return Err(gone.into());
         }

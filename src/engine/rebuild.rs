@@ -11,11 +11,17 @@ use std::sync::atomic::AtomicBool;
 use super::collection::Blueprint;
 use super::config::CollectionConfig;
 use super::open::Source;
+use crate::error::FileError;
 use crate::id::Generation;
+use crate::memory::Shortage;
 use crate::persist::{Memory, checkpoint};
 use crate::rows::ShardView;
-use crate::shard::{CollectionId, Keep, Rebuilder, ShardState};
+use crate::shard::{CollectionId, Keep, Rebuilder, ShardState, Trouble};
 use crate::snapshot::{Context, Published, Sight};
+
+fn trouble(fault: FileError) -> Trouble {
+    Trouble::Fault(fault.to_string())
+}
 
 /// The name of the file, which nobody sees.
 const FILE: &str = "shard";
@@ -28,7 +34,7 @@ pub(super) struct FromView {
 }
 
 impl Rebuilder for FromView {
-    fn rebuild(&self, view: Arc<ShardView>) -> Result<ShardState<Keep>, String> {
+    fn rebuild(&self, view: Arc<ShardView>) -> Result<ShardState<Keep>, Trouble> {
         let published = Published {
             generation: Generation(0),
             seq: view.applied(),
@@ -37,19 +43,26 @@ impl Rebuilder for FromView {
             context: Arc::clone(&self.context),
         };
         let memory = Memory::default();
-        checkpoint::write(
+        checkpoint::write_draft(
             &memory,
             FILE,
             Sight::of_all(&published),
             &self.context.config,
             &AtomicBool::new(false),
         )
-        .map_err(|fault| fault.to_string())?;
+        .map_err(trouble)?;
         let mut blueprint = Blueprint::empty(self.id, &self.context.name, self.config, 1);
         blueprint.directory = Arc::clone(&self.context.directory);
         let source = Source { storage: &memory, file: FILE, repair: false };
         let restored = source.restore(&mut blueprint, &mut |_| {});
-        let (mut states, _) = restored.map_err(|fault| fault.to_string())?;
-        states.pop().ok_or_else(|| "there is no shard".to_owned())
+        let (mut states, _) = restored.map_err(trouble)?;
+        states.pop().ok_or_else(|| Trouble::Fault("there is no shard".to_owned()))
+    }
+
+    fn tell(&self, shard: usize, shortage: Option<Shortage>) {
+        match shortage {
+            Some(shortage) => self.context.health.fall_short(shard, shortage.bytes),
+            None => self.context.health.recover(shard),
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! Changing the index of a collection while it is read and written.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Engine;
 use super::collection::Collection;
@@ -11,6 +10,7 @@ use crate::error::{Gone, OpenError, ReindexError};
 use crate::id::Generation;
 use crate::index::Index;
 use crate::rows::{Mutation, Reindex, Reindexing, Switched};
+use crate::snapshot::Reindexes;
 
 /// Times that no shard knows of the new index although it was asked for it: one
 /// may lose it by a defect, and begins again.
@@ -30,11 +30,11 @@ pub(super) fn switched(spec: &[u8], of: &CollectionConfig) -> Option<(Collection
 }
 
 /// One change at a time.
-struct UnderWay<'a>(&'a AtomicBool);
+struct UnderWay<'a>(&'a Reindexes);
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.0.end();
     }
 }
 
@@ -87,11 +87,11 @@ impl Collection {
     pub fn reindex(&self, index: IndexSpec) -> Result<Generation, ReindexError> {
         let config = self.config().index(index);
         config.check()?;
-        let flag = &self.shared.reindexing;
-        if flag.swap(true, Ordering::AcqRel) {
+        let reindexes = &self.shared.context.reindexes;
+        if !reindexes.begin() {
             return Err(ReindexError::UnderWay);
         }
-        let _under_way = UnderWay(flag);
+        let _under_way = UnderWay(reindexes);
         let spec: Arc<[u8]> = config.encode().into();
         if self.has_all_over(&config, &spec) {
             return Ok(self.flush()?);

@@ -9,6 +9,7 @@ use crate::coordinator::{NotAdmitted, Request};
 use crate::durability::Durability;
 use crate::error::{Gone, WaitError, WriteError};
 use crate::id::{Generation, RecordId, Seq};
+use crate::memory::Shortage;
 use crate::rows::{Mutation, NewRow, Verdict};
 use crate::shard::{
     Backpressure, Grant, LogPart, Mailbox, NoAnswer, Permit, Refusal, Reply, WriteCommand, reply,
@@ -157,7 +158,7 @@ struct Parts {
     /// For each shard with work its number and mutations, ascending.
     shards: Vec<(usize, Vec<Mutation>)>,
     /// Who is told how its condition was decided.
-    verdict: Option<Reply<Verdict>>,
+    verdict: Option<Reply<Result<Verdict, Shortage>>>,
 }
 
 impl Parts {
@@ -318,7 +319,7 @@ impl Collection {
     pub(super) fn write_decided(
         &self,
         mutations: Vec<Mutation>,
-        verdict: Option<Reply<Verdict>>,
+        verdict: Option<Reply<Result<Verdict, Shortage>>>,
     ) -> Result<Write, WriteError> {
         self.check_durability()?;
         let mut parts = Parts { verdict, ..Parts::split(self.shared.core.writes.len(), mutations) };
@@ -383,6 +384,8 @@ impl Collection {
         grants: &mut Vec<Grant>,
     ) -> Result<Result<Write, Parts>, WriteError> {
         let shared = &self.shared;
+        // Again: it may have waited long for its places.
+        shared.check_writable()?;
         let numbers: Vec<usize> = parts.shards.iter().map(|(shard, _)| *shard).collect();
         let mut parts = Some(parts);
         let seq = shared.admission.admit(&numbers, self.durability, |seq| {
@@ -454,7 +457,8 @@ impl Collection {
             return Err(shared.lost_by(worker).into());
         }
         for (worker, end) in ends.into_iter().enumerate() {
-            end.wait(None).map_err(|_| shared.lost_by(worker))?;
+            let done = end.wait(None).map_err(|_| shared.lost_by(worker))?;
+            done.map_err(|shortage| shared.context.no_memory(worker, shortage.bytes))?;
         }
         let generation = self.barrier()?;
         self.recalibrate()?;

@@ -19,7 +19,7 @@ mod words;
 
 pub(crate) use growth::room;
 pub(crate) use pages::Pages;
-pub(crate) use shortage::{filled, list};
+pub(crate) use shortage::{Shortage, filled, list, shortage, unless_short, unwind};
 pub(crate) use words::{Strip, Word};
 
 /// A cache line: what starts on one touches the fewest lines.

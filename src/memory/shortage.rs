@@ -1,13 +1,36 @@
 //! Where there is no memory for something large whose size depends on what
-//! callers put in. The process must not end by it: whoever asked unwinds, as by
-//! a defect. A job of the pool is then abandoned, and a shard begins anew or
-//! fails alone, with what readers saw last.
+//! callers put in. The process must not end by it: whoever asked unwinds, with
+//! the bytes that it asked for. A job of the pool is then abandoned, and a shard
+//! waits and tries again, with what readers saw last.
 
-/// Unwinds for want of memory. Nothing is allocated meanwhile but the message.
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// There was no memory for so many bytes: what unwinding carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shortage {
+    pub(crate) bytes: usize,
+}
+
+/// Unwinds for want of memory. This is no defect, so no hook hears of it, and
+/// nothing is allocated but a box of one number.
 #[cold]
-#[expect(clippy::panic, reason = "instead of ending the process: workers and jobs catch it")]
 pub(crate) fn unwind(bytes: usize) -> ! {
-    std::panic::panic_any(format!("no memory for {bytes} bytes"))
+    resume_unwind(Box::new(Shortage { bytes }))
+}
+
+/// Whether it was want of memory that work unwound for.
+pub(crate) fn shortage(unwound: &(dyn Any + Send)) -> Option<Shortage> {
+    unwound.downcast_ref().copied()
+}
+
+/// Does work that may unwind for want of memory. Defects go on unwinding.
+///
+/// # Errors
+/// [`Shortage`]: what the work was about is half done, and must be given up.
+pub(crate) fn unless_short<T>(work: impl FnOnce() -> T) -> Result<T, Shortage> {
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|unwound| shortage(&*unwound).unwrap_or_else(|| resume_unwind(unwound)))
 }
 
 /// An empty list with room for so many.
@@ -28,15 +51,19 @@ pub(crate) fn filled<T: Clone>(value: T, count: usize) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::panic::catch_unwind;
-
     use super::*;
 
     #[test]
     fn lists_that_no_machine_has_room_for_unwind_with_their_size() {
-        let told = catch_unwind(|| list::<u64>(1 << 58)).unwrap_err();
-        assert_eq!(told.downcast_ref::<String>().unwrap(), "no memory for 2305843009213693952 bytes");
-        assert!(catch_unwind(|| filled(0u8, usize::MAX)).is_err());
+        let told = unless_short(|| list::<u64>(1 << 58)).unwrap_err();
+        assert_eq!(told, Shortage { bytes: 1 << 61 });
+        assert!(unless_short(|| filled(0u8, usize::MAX)).is_err());
         assert_eq!((list::<u8>(100).capacity(), filled(7, 3)), (100, vec![7, 7, 7]));
+    }
+
+    #[test]
+    fn defects_are_no_want_of_memory() {
+        let unwound = catch_unwind(|| unless_short(|| panic!("a defect"))).unwrap_err();
+        assert_eq!((shortage(&*unwound), *unwound.downcast_ref::<&str>().unwrap()), (None, "a defect"));
     }
 }

@@ -14,7 +14,7 @@ mod plain {
     use std::sync::{Arc, Weak};
 
     use super::Word;
-    use crate::memory::{Memory, shortage};
+    use crate::memory::{Memory, unwind};
 
     /// Blocks of `stride` words one after the other, zeroed at first.
     #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ mod plain {
         /// Memory for `blocks` blocks. Unwinds when there is none.
         pub(crate) fn new(blocks: u32, stride: u32) -> Strip {
             let bytes = (blocks as usize).saturating_mul(stride as usize).saturating_mul(size_of::<Word>());
-            let memory = Memory::zeroed(bytes).unwrap_or_else(|| shortage::unwind(bytes));
+            let memory = Memory::zeroed(bytes).unwrap_or_else(|| unwind(bytes));
             Strip { start: memory.start().cast(), blocks, stride, memory: Arc::new(memory) }
         }
 

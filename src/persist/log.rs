@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::entry::{EntryHead, encode_mutation};
-use super::fault::FileError;
+use super::fault::{FileError, Operation, short};
 use super::frame::{END, FileHeader, FrameKind, FrameWriter};
 use super::storage::Storage;
 use crate::durability::Durability;
 use crate::id::Seq;
+use crate::memory;
 use crate::rows::Mutation;
 
 /// A frame with a part of a write.
@@ -98,6 +99,15 @@ impl Log {
 
     /// Adds a part of a write. It is in the log once [`Log::commit`] says so.
     pub(crate) fn append(&mut self, head: EntryHead, mutations: &[Mutation]) -> Result<(), FileError> {
+        memory::unless_short(|| self.append_frames(head, mutations)).unwrap_or_else(|shortage| {
+            // Half a frame may wait to be written.
+            let fault = short(Operation::Append, self.writer.name(), shortage);
+            self.writer.poison(&fault);
+            Err(fault)
+        })
+    }
+
+    fn append_frames(&mut self, head: EntryHead, mutations: &[Mutation]) -> Result<(), FileError> {
         self.newest.insert(head.collection, head.seq);
         let mut rest = mutations.iter().peekable();
         for position in 0.. {

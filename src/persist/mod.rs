@@ -20,6 +20,7 @@ mod report;
 mod storage;
 
 pub(crate) use entry::{Asked, EntryHead};
+pub(crate) use fault::unless_short;
 pub(crate) use folder::{Folder, FolderOptions, Found, Opened, Refused, find};
 pub(crate) use log::{ClosedLog, Log};
 pub(crate) use manifest::CheckpointAt;

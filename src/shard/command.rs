@@ -24,6 +24,7 @@ use crate::durability::Durability;
 use crate::error::{CheckpointError, SearchError};
 use crate::id::Seq;
 use crate::index::Executor;
+use crate::memory::Shortage;
 use crate::persist::ClosedLog;
 use crate::query::{Answer, Query};
 use crate::rows::{Mutation, ShardView, Verdict};
@@ -36,15 +37,33 @@ pub(crate) struct CollectionId(pub(crate) u64);
 
 /// What a queued write keeps until it is applied.
 pub(crate) enum Keep {
-    /// Its place in the mailbox, and the memory that it was promised.
-    Place { _permit: Permit, _grant: Option<Grant> },
+    /// Its place in the mailbox, unless others need it, and the memory that it was promised.
+    Place { _permit: Option<Permit>, _grant: Option<Grant> },
     /// Nothing: nobody sent it.
     #[cfg(test)]
     Nothing,
     /// Somebody waits for the end of an optimization.
-    Optimized { done: Reply<()>, _permit: Permit },
+    Optimized { done: Reply<Result<(), Shortage>>, _permit: Permit },
     /// Somebody waits for the verdict on a condition.
-    Decided { verdict: Reply<Verdict>, _permit: Permit, _grant: Option<Grant> },
+    Decided { verdict: Reply<Result<Verdict, Shortage>>, _permit: Permit, _grant: Option<Grant> },
+}
+
+impl Keep {
+    /// There is no memory: gives the place back, and tells whoever waits. The
+    /// write is done all the same, some time.
+    pub(super) fn let_go(&mut self, shortage: Shortage) {
+        let kept = std::mem::replace(self, Keep::Place { _permit: None, _grant: None });
+        match kept {
+            Keep::Place { _grant, .. } => *self = Keep::Place { _permit: None, _grant },
+            Keep::Decided { verdict, _grant, .. } => {
+                verdict.send(Err(shortage));
+                *self = Keep::Place { _permit: None, _grant };
+            }
+            Keep::Optimized { done, .. } => done.send(Err(shortage)),
+            #[cfg(test)]
+            Keep::Nothing => {}
+        }
+    }
 }
 
 /// What the log is told of a part of a write. Parts that come from the log, or
@@ -74,12 +93,12 @@ pub(crate) enum WriteCommand {
         seq: Seq,
         mutations: Vec<Mutation>,
         log: Option<LogPart>,
-        verdict: Option<Reply<Verdict>>,
+        verdict: Option<Reply<Result<Verdict, Shortage>>>,
         /// The memory that it was promised, where there is a budget.
         grant: Option<Grant>,
     },
     /// Absorb the whole tail and unlink all dead rows, then answer.
-    Optimize { collection: CollectionId, seq: Seq, done: Reply<()>, log: Option<LogPart> },
+    Optimize { collection: CollectionId, seq: Seq, done: Reply<Result<(), Shortage>>, log: Option<LogPart> },
     /// Let go of the shard.
     Drop { collection: CollectionId },
     /// From the engine, once what the log held was applied: log what comes.
@@ -102,11 +121,19 @@ pub(crate) struct ShardQuery {
     pub(crate) order: Arc<SearchOrder>,
 }
 
+/// Why a job came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPlan {
+    /// It met a defect or was cancelled.
+    Abandoned,
+    /// There was no memory for it.
+    Short(Shortage),
+}
+
 /// Sent by the pool, by the engine and by readers: never refused, taken before writes.
 pub(crate) enum Signal {
-    /// A plan to commit; `None` when the job met a defect or was cancelled.
-    /// `job` is the number it was begun with.
-    Absorbed { collection: CollectionId, job: u64, plan: Option<Plans> },
+    /// A plan to commit. `job` is the number it was begun with.
+    Absorbed { collection: CollectionId, job: u64, plan: Result<Plans, NoPlan> },
     /// From a reader: exact searches of a collection are frequent.
     WantExact { collection: CollectionId },
     /// From the engine: end the thread; what is queued is dropped.
@@ -136,6 +163,8 @@ pub(crate) enum Report {
     LeftOut { collection: CollectionId, shard: usize, seq: Seq },
     /// A shard met a defect and is not written any more.
     ShardFailed { collection: CollectionId, shard: usize },
+    /// A shard has no memory for now: whoever waits for its writes waits long.
+    ShardShort { collection: CollectionId, shard: usize, shortage: Shortage },
     /// A worker's log could not be written: nothing is accepted any more.
     LogFailed,
     /// A worker thread has ended without being told to.

@@ -34,6 +34,6 @@ pub(crate) use mailbox::{
 };
 pub use places::Backpressure;
 pub(crate) use places::{Bounds, Permit, Refusal};
-pub(crate) use rescue::Rebuilder;
+pub(crate) use rescue::{Rebuilder, Trouble};
 pub(crate) use state::{RestoredShard, ShardSetup, ShardState};
 pub(crate) use worker::{Worker, WorkerPorts};

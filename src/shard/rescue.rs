@@ -13,7 +13,8 @@ use std::sync::Arc;
 use super::command::Keep;
 use super::state::{Salvage, ShardState};
 use crate::id::Seq;
-use crate::rows::ShardView;
+use crate::memory::{Shortage, shortage};
+use crate::rows::{Allocation, ShardView};
 
 /// Defects in a row, without any progress between, after which a write is left
 /// out: one may be a coincidence, and each costs a new start.
@@ -28,8 +29,35 @@ pub(crate) trait Rebuilder: Send + Sync {
     /// The shard as a view shows it. Takes a copy of its rows and loads its index.
     ///
     /// # Errors
-    /// Why it cannot be.
-    fn rebuild(&self, view: Arc<ShardView>) -> Result<ShardState<Keep>, String>;
+    /// Why it cannot be. It may also unwind for want of memory.
+    fn rebuild(&self, view: Arc<ShardView>) -> Result<ShardState<Keep>, Trouble>;
+
+    /// A shard has no memory for so many bytes, or has again: lets callers know.
+    fn tell(&self, shard: usize, shortage: Option<Shortage>);
+}
+
+/// Why work on a shard cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// There is no memory for it; it can be done again.
+    Short(Shortage),
+    /// It never can.
+    Fault(String),
+}
+
+impl From<Shortage> for Trouble {
+    fn from(shortage: Shortage) -> Self {
+        Trouble::Short(shortage)
+    }
+}
+
+impl From<Allocation> for Trouble {
+    fn from(fault: Allocation) -> Self {
+        match fault {
+            Allocation::OutOfMemory { bytes } => Trouble::Short(Shortage { bytes }),
+            Allocation::Full { rows } => Trouble::Fault(format!("{rows} rows are all that fit")),
+        }
+    }
 }
 
 /// What is known of a shard's defects.
@@ -41,13 +69,6 @@ pub(super) struct Troubles {
     at: Seq,
     /// Jobs in a row that came to nothing.
     jobs: u32,
-}
-
-/// A shard that goes on.
-pub(super) struct Rescued {
-    pub(super) state: ShardState<Keep>,
-    /// The write that was left out.
-    pub(super) left_out: Option<Seq>,
 }
 
 impl Troubles {
@@ -69,26 +90,8 @@ impl Troubles {
         self.jobs < JOBS_MOST
     }
 
-    /// The shard from its last view, with what `lost` had still to do.
-    pub(super) fn rescue(
-        &mut self,
-        mut lost: ShardState<Keep>,
-        rebuilder: &dyn Rebuilder,
-    ) -> Result<Rescued, String> {
-        let salvage = catch_unwind(AssertUnwindSafe(|| lost.salvage()));
-        // Nobody looks at it any more, so a defect in its drop is none either.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(lost)));
-        let mut salvage = salvage.map_err(|_| "its queue is lost".to_owned())?;
-        let left_out = self.count(&mut salvage)?;
-        let view = Arc::clone(&self.shown);
-        let rebuilt = catch_unwind(AssertUnwindSafe(|| rebuilder.rebuild(view)));
-        let mut state = rebuilt.map_err(|_| "its view cannot be read".to_owned())??;
-        state.redo(salvage);
-        Ok(Rescued { state, left_out })
-    }
-
     /// Counts a defect; gives the write that is left out from now on.
-    fn count(&mut self, salvage: &mut Salvage<Keep>) -> Result<Option<Seq>, String> {
+    pub(super) fn count(&mut self, lost: &mut ShardState<Keep>) -> Result<Option<Seq>, String> {
         let shown = self.shown.applied();
         if self.at != shown {
             (self.at, self.defects) = (shown, 0);
@@ -97,9 +100,36 @@ impl Troubles {
         if self.defects < DEFECTS_MOST {
             return Ok(None);
         }
-        let seq = salvage.at.ok_or("one defect after the other")?;
-        salvage.leave_out(seq);
+        let mut salvage = salvage(lost)?;
+        let left_out = salvage.at;
+        left_out.into_iter().for_each(|seq| salvage.leave_out(seq));
+        lost.redo(salvage);
         self.defects = 0;
-        Ok(Some(seq))
+        left_out.map(Some).ok_or_else(|| "one defect after the other".to_owned())
     }
+
+    /// Puts the shard from its last view in the place of `lost`, with what that
+    /// had still to do; this stays in `lost` when there is no memory.
+    pub(super) fn rebuild(
+        &self,
+        lost: &mut ShardState<Keep>,
+        rebuilder: &dyn Rebuilder,
+    ) -> Result<(), Trouble> {
+        let view = Arc::clone(&self.shown);
+        let rebuilt = catch_unwind(AssertUnwindSafe(|| rebuilder.rebuild(view)));
+        let mut state = rebuilt.map_err(|unwound| {
+            let fault = || Trouble::Fault("its view cannot be read".to_owned());
+            shortage(&*unwound).map_or_else(fault, Trouble::Short)
+        })??;
+        state.redo(salvage(lost).map_err(Trouble::Fault)?);
+        let lost = std::mem::replace(lost, state);
+        // Nobody looks at it any more, so a defect in its drop is none either.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(lost)));
+        Ok(())
+    }
+}
+
+/// What a state that nobody trusts had still to do.
+fn salvage(lost: &mut ShardState<Keep>) -> Result<Salvage<Keep>, String> {
+    catch_unwind(AssertUnwindSafe(|| lost.salvage())).map_err(|_| "its queue is lost".to_owned())
 }

@@ -256,8 +256,7 @@ impl<T> ShardState<T> {
     /// copied, so that whoever counts can look.
     ///
     /// # Errors
-    /// [`Allocation`] when a row cannot be stored. The shard must not be
-    /// written any more then: the log has a hole.
+    /// [`Allocation`] when a row cannot be stored: the step may be done again.
     pub(crate) fn step(&mut self, budget: usize) -> Result<Step, Allocation> {
         let mut step = Step::default();
         let copies = self.rows.copies();
@@ -275,7 +274,7 @@ impl<T> ShardState<T> {
             match next {
                 Some((all, next)) => {
                     let coming = all.len() - next;
-                    self.apply(&all[next - 1], seq)?;
+                    self.apply(&all[next - 1], seq).inspect_err(|_| self.apply_again())?;
                     self.seal_if_due(seq, coming);
                     step.applied += 1;
                     if coming == 0 {
@@ -314,6 +313,13 @@ impl<T> ShardState<T> {
         self.decided.pop_front().map(|(_, keep, verdict)| (keep, verdict))
     }
 
+    /// The mutation that was begun last is still to be applied.
+    fn apply_again(&mut self) {
+        if let Some(PendingWrite { work: Work::Mutations { next, .. }, .. }) = self.pending.front_mut() {
+            *next -= 1;
+        }
+    }
+
     /// Applies an upsert of the front write if its condition holds.
     fn upsert_if(
         &mut self,
@@ -338,6 +344,21 @@ impl<T> ShardState<T> {
 
     pub(super) fn rows_mut(&mut self) -> &mut RowStore {
         &mut self.rows
+    }
+
+    /// What is kept for all who wait.
+    pub(crate) fn keeps_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let pending = self.pending.iter_mut().filter_map(|write| match &mut write.work {
+            Work::Mutations { keep, .. } => keep.as_mut(),
+            Work::Optimize(keep) => Some(keep),
+        });
+        let optimizing = self.optimizing.iter_mut().map(|(.., keep)| keep);
+        pending.chain(optimizing).chain(self.decided.iter_mut().map(|(_, keep, _)| keep))
+    }
+
+    /// Whether all that was queued is applied and absorbed.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.pending.is_empty() && self.sealed.is_empty()
     }
 
     /// What is to be done again when the state is lost: reads the queues only.

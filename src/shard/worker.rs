@@ -4,7 +4,10 @@
 //! writes from the mailbox, apply them in bounded slices (every shard in
 //! turn), show what changed. Searches and writes have turns that end by the
 //! clock (`turns`). It sleeps when a round found nothing to do.
-//! A defect (a panic) in the work on one shard fails that shard and no other.
+//! A defect (a panic) in the work on one shard fails that shard and no other;
+//! one for which there is no memory waits for it (`pause`).
+
+mod pause;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -16,17 +19,21 @@ use tracing::{debug, debug_span, error, info, trace};
 
 use super::batch::{AbsorbJob, Plans};
 use super::budget::Meter;
-use super::command::{Background, CollectionId, Keep, Note, Report, ShardQuery, Signal, Width, WriteCommand};
+use super::command::{
+    Background, CollectionId, Keep, NoPlan, Note, Report, ShardQuery, Signal, Width, WriteCommand,
+};
 use super::journal::{Journal, LogFault, logged};
 use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
 use super::places::Permit;
-use super::rescue::{Rebuilder, Rescued, Troubles};
+use super::rescue::{Rebuilder, Trouble, Troubles};
 use super::state::ShardState;
 use super::turns::Turns;
 use crate::error::{FileError, SearchError};
 use crate::index::{Executor, Settling};
+use crate::memory::shortage;
 use crate::rows::ShardMeasure;
 use crate::snapshot::search_one_shard;
+use pause::Pause;
 
 /// Writes taken from the mailbox in one round.
 const DRAIN_WRITES: usize = 256;
@@ -57,6 +64,8 @@ struct Hosted {
     meter: Meter,
     /// Since when it waits for readers to let go of memory.
     held_up: Option<Instant>,
+    /// There was no memory.
+    pause: Option<Pause>,
     troubles: Troubles,
     rebuilder: Arc<dyn Rebuilder>,
     /// The job that is under way: others are of a state that was given up.
@@ -108,6 +117,8 @@ pub(crate) struct Worker {
     /// To whoever looks after the files.
     notes: Option<Signals<Note>>,
     jobs_begun: u64,
+    /// Some shards wait for memory.
+    has_pauses: bool,
     turns: Turns,
     /// The collection that was written last: a turn may end before all were.
     written: Option<CollectionId>,
@@ -138,6 +149,7 @@ impl Worker {
             journal: Journal::default(),
             notes: None,
             jobs_begun: 0,
+            has_pauses: false,
             turns: Turns::default(),
             written: None,
             closing: false,
@@ -160,6 +172,7 @@ impl Worker {
             let held_up = worker.shards.values().any(|hosted| hosted.held_up.is_some());
             let limit = worker.shards.values().any(|hosted| !hosted.settled).then_some(patience);
             let limit = if held_up { Some(HELD_UP_LOOK) } else { limit };
+            let limit = limit.into_iter().chain(worker.next_try()).min();
             let WorkerPorts { writes, queries, signals, .. } = &worker.ports;
             if !wait_for_any(writes, queries, signals, limit) {
                 patience = if worker.settle() { SETTLE_FIRST } else { (2 * patience).min(SETTLE_MOST) };
@@ -173,12 +186,14 @@ impl Worker {
     /// One round; false when there was nothing to do.
     fn round(&mut self) -> bool {
         let mut busy = self.answer_queries();
+        busy |= self.try_again();
         busy |= self.handle_signals();
         if self.closing {
             return true;
         }
         busy |= self.write();
         self.show_changes();
+        self.end_pauses();
         busy || self.flush_log()
     }
 
@@ -189,6 +204,10 @@ impl Worker {
             self.shards.iter().filter(|(_, hosted)| !hosted.settled).map(|(id, _)| *id).collect();
         for collection in open {
             self.guarded(collection, |hosted| {
+                if hosted.is_lost() {
+                    hosted.settled = true;
+                    return Ok(());
+                }
                 let settling = hosted.state.settle();
                 hosted.settled = settling == Settling::Settled;
                 hosted.changed = settling == Settling::Stepped;
@@ -242,7 +261,8 @@ impl Worker {
                 Signal::Absorbed { collection, job, plan } => self.absorbed(collection, job, plan),
                 // They take memory that no budget was asked for.
                 Signal::WantExact { collection } => self.guarded(collection, |hosted| {
-                    hosted.changed |= !hosted.meter.is_bounded() && hosted.state.want_exact();
+                    let may = !hosted.meter.is_bounded() && !hosted.is_paused() && !hosted.is_lost();
+                    hosted.changed |= may && hosted.state.want_exact();
                     Ok(())
                 }),
                 Signal::Close => {
@@ -255,26 +275,28 @@ impl Worker {
     }
 
     /// Commits what the pool did, or has it done again.
-    fn absorbed(&mut self, collection: CollectionId, job: u64, plan: Option<Plans>) {
+    fn absorbed(&mut self, collection: CollectionId, job: u64, plan: Result<Plans, NoPlan>) {
         self.guarded(collection, |hosted| {
             if hosted.job != job {
                 return Ok(());
             }
             hosted.changed = true;
             match plan {
-                // Counted until it is done: one that unwinds, for want of memory, would be begun for ever.
-                Some(_) if !hosted.troubles.may_try_again() => Err("batches cannot be committed".to_owned()),
-                Some(plan) => {
+                Ok(plan) => {
                     hosted.state.absorbed(plan);
                     hosted.troubles.job_is_done();
                     debug!(collection = collection.0, "absorbed");
                     Ok(())
                 }
-                None if hosted.troubles.may_try_again() => {
+                Err(NoPlan::Short(shortage)) => {
+                    hosted.state.abandon_job();
+                    Err(shortage.into())
+                }
+                Err(NoPlan::Abandoned) if hosted.troubles.may_try_again() => {
                     hosted.state.abandon_job();
                     Ok(())
                 }
-                None => Err("a batch could not be absorbed".to_owned()),
+                Err(NoPlan::Abandoned) => Err(Trouble::Fault("a batch could not be absorbed".to_owned())),
             }
         });
     }
@@ -366,14 +388,15 @@ impl Worker {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
                     let keep = match verdict {
                         Some(verdict) => Keep::Decided { verdict, _permit: permit, _grant: grant },
-                        None => Keep::Place { _permit: permit, _grant: grant },
+                        None => Keep::Place { _permit: Some(permit), _grant: grant },
                     };
-                    hosted.state.enqueue(seq, mutations, keep);
+                    hosted.state.enqueue(seq, mutations, hosted.kept(keep));
                 }
             }
             WriteCommand::Optimize { collection, seq, done, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
-                    hosted.state.enqueue_optimize(seq, Keep::Optimized { done, _permit: permit });
+                    let keep = hosted.kept(Keep::Optimized { done, _permit: permit });
+                    hosted.state.enqueue_optimize(seq, keep);
                 }
             }
             WriteCommand::StartLog { journal, notes } => {
@@ -406,6 +429,7 @@ impl Worker {
             rebuilder,
             meter,
             held_up: None,
+            pause: None,
             job: 0,
             changed: state.has_batches(),
             settled: true,
@@ -420,7 +444,9 @@ impl Worker {
     /// the last turn ended, until it is the turn of searches.
     fn step_shards(&mut self, began: Instant, limit: Duration) -> bool {
         let mut busy = false;
-        let can_step = |hosted: &mut Hosted| hosted.state.can_step() && hosted.may_change();
+        let can_step = |hosted: &mut Hosted| {
+            !hosted.is_paused() && !hosted.is_lost() && hosted.state.can_step() && hosted.may_change()
+        };
         let mut due: Vec<CollectionId> =
             self.shards.iter_mut().filter_map(|(id, hosted)| can_step(hosted).then_some(*id)).collect();
         let first = due.partition_point(|id| Some(*id) <= self.written);
@@ -431,12 +457,12 @@ impl Worker {
             self.guarded(collection, |hosted| {
                 #[cfg(test)]
                 hosted.blow();
-                let step = hosted.state.step(SLICE_MUTATIONS).map_err(|fault| format!("{fault:?}"))?;
+                let step = hosted.state.step(SLICE_MUTATIONS)?;
                 trace!(collection = collection.0, mutations = step.applied, "applied");
                 hosted.changed |= step.changed;
                 while let Some((keep, decided)) = hosted.state.decided() {
                     if let Keep::Decided { verdict, .. } = keep {
-                        verdict.send(decided);
+                        verdict.send(Ok(decided));
                     }
                 }
                 Ok(())
@@ -450,7 +476,8 @@ impl Worker {
 
     /// Starts jobs, hands new views to the coordinator, ends optimizations.
     fn show_changes(&mut self) {
-        let is_due = |hosted: &Hosted| hosted.changed || hosted.held_up.is_some();
+        let is_due =
+            |hosted: &Hosted| (hosted.changed || hosted.held_up.is_some()) && !hosted.is_lost();
         let due: Vec<CollectionId> =
             self.shards.iter().filter(|(_, hosted)| is_due(hosted)).map(|(id, _)| *id).collect();
         for collection in due {
@@ -460,7 +487,9 @@ impl Worker {
             self.jobs_begun += 1;
             let number = self.jobs_begun;
             self.guarded(collection, |hosted| {
-                if hosted.may_change() {
+                if hosted.is_paused() {
+                    // Nothing that takes memory.
+                } else if hosted.may_change() {
                     if let Some(job) = hosted.state.next_job() {
                         hosted.job = number;
                         let answer = JobAnswer { signals, collection, job: number, sent: false };
@@ -478,41 +507,57 @@ impl Worker {
                 hosted.measured(&view.measure());
                 hosted.troubles.shows(Arc::clone(&view));
                 ports.send(Report::View { collection, shard, view });
-                while let Some(Keep::Optimized { done, .. }) = hosted.state.optimized() {
-                    done.send(());
+                while let Some(kept) = hosted.state.optimized() {
+                    if let Keep::Optimized { done, .. } = kept {
+                        done.send(Ok(()));
+                    }
                 }
                 Ok(())
             });
         }
     }
 
-    /// Works on one shard. A defect makes it begin anew; an error, or defects
-    /// without end, fail that shard alone.
-    fn guarded(&mut self, collection: CollectionId, work: impl FnOnce(&mut Hosted) -> Result<(), String>) {
+    /// Works on one shard. A defect makes it begin anew, want of memory wait; an
+    /// error, or defects without end, fail that shard alone.
+    fn guarded(&mut self, collection: CollectionId, work: impl FnOnce(&mut Hosted) -> Result<(), Trouble>) {
         let Some(hosted) = self.shards.get_mut(&collection) else { return };
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(hosted)));
-        match outcome {
+        match catch_unwind(AssertUnwindSafe(|| work(hosted))) {
             Ok(Ok(())) => {}
-            Ok(Err(fault)) => self.fail(collection, &fault),
-            Err(defect) => self.rescue(collection, describe(&*defect)),
+            Ok(Err(Trouble::Short(shortage))) => self.fall_short(collection, shortage, false),
+            Ok(Err(Trouble::Fault(fault))) => self.fail(collection, &fault),
+            Err(unwound) => match shortage(&*unwound) {
+                Some(shortage) => self.fall_short(collection, shortage, true),
+                None => self.rescue(collection, describe(&*unwound)),
+            },
         }
     }
 
-    /// Lets a shard go on from its last view.
+    /// Lets a shard that met a defect go on from its last view.
     fn rescue(&mut self, collection: CollectionId, defect: &str) {
         error!(worker = self.number, collection = collection.0, defect, "shard met a defect");
-        let Some(mut hosted) = self.shards.remove(&collection) else { return };
-        match hosted.troubles.rescue(hosted.state, hosted.rebuilder.as_ref()) {
-            Ok(Rescued { state, left_out }) => {
-                hosted = Hosted { state, changed: true, job: 0, ..hosted };
+        let Some(hosted) = self.shards.get_mut(&collection) else { return };
+        match hosted.troubles.count(&mut hosted.state) {
+            Ok(left_out) => {
                 if let Some(seq) = left_out {
                     error!(worker = self.number, collection = collection.0, seq = seq.0, "write left out");
                     self.ports.reports.send(Report::LeftOut { collection, shard: self.number, seq });
                 }
-                info!(worker = self.number, collection = collection.0, "shard rebuilt");
-                self.shards.insert(collection, hosted);
+                self.rebuild(collection);
             }
             Err(fault) => self.fail(collection, &fault),
+        }
+    }
+
+    /// Makes a shard anew whose state nobody trusts.
+    fn rebuild(&mut self, collection: CollectionId) {
+        let Some(hosted) = self.shards.get_mut(&collection) else { return };
+        match hosted.troubles.rebuild(&mut hosted.state, hosted.rebuilder.as_ref()) {
+            Ok(()) => {
+                hosted.is_rebuilt();
+                info!(worker = self.number, collection = collection.0, "shard rebuilt");
+            }
+            Err(Trouble::Short(shortage)) => self.fall_short(collection, shortage, true),
+            Err(Trouble::Fault(fault)) => self.fail(collection, &fault),
         }
     }
 
@@ -555,13 +600,13 @@ struct JobAnswer {
 impl Drop for JobAnswer {
     fn drop(&mut self) {
         if !self.sent {
-            self.send(None);
+            self.send(Err(NoPlan::Abandoned));
         }
     }
 }
 
 impl JobAnswer {
-    fn send(&mut self, plan: Option<Plans>) {
+    fn send(&mut self, plan: Result<Plans, NoPlan>) {
         self.sent = true;
         self.signals.send(Signal::Absorbed { collection: self.collection, job: self.job, plan });
     }
@@ -575,10 +620,16 @@ fn start(background: &dyn Background, mut answer: JobAnswer, job: AbsorbJob) {
         let span = debug_span!("absorb", collection = collection.0, rows = job.rows(), bulk = job.is_bulk());
         let _entered = span.enter();
         let plan = catch_unwind(AssertUnwindSafe(|| job.run(executor)));
-        if let Err(defect) = &plan {
-            error!(collection = collection.0, defect = describe(&**defect), "absorbing panicked");
-        }
-        let plan = plan.ok().flatten().filter(|_| !executor.cancelled());
+        let plan = match plan {
+            Ok(plan) => plan.filter(|_| !executor.cancelled()).ok_or(NoPlan::Abandoned),
+            Err(unwound) => Err(shortage(&*unwound).map_or_else(
+                || {
+                    error!(collection = collection.0, defect = describe(&*unwound), "absorbing panicked");
+                    NoPlan::Abandoned
+                },
+                NoPlan::Short,
+            )),
+        };
         answer.send(plan);
     };
     background.spawn(width, Box::new(run));

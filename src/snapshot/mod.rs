@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub(crate) use cell::SnapshotCell;
 pub(crate) use effort::breadth_for;
 pub(crate) use published::{
-    Calibrator, Context, ExactUse, Health, Helpers, Published, Screener, Tuning, shard_of,
+    Calibrator, Context, ExactUse, Health, Helpers, Published, Reindexes, Screener, Tuning, shard_of,
 };
 pub use record::Record;
 pub(crate) use search::{merge_answers, search, search_many, search_one_shard, search_uncounted};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::clock::Wall;
+use crate::error::{FileError, Gone};
 use crate::id::{Generation, RecordId, Seq};
 use crate::query::{SearchParams, Target};
 use crate::rows::{Directory, ShardView};
@@ -17,11 +18,18 @@ use crate::vector::Space;
 /// few it is the engine that is broken, not a write.
 const LEFT_OUT_MOST: usize = 16;
 
+/// Shards of a collection at most: a bit each.
+const SHARDS_MOST: usize = 64;
+
 /// What went wrong in a collection.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     /// 0: all well; else the number of the first shard that failed plus 1.
     failed: AtomicUsize,
+    /// The shards that have no memory for now, a bit each, and the bytes that
+    /// one of them asked for last.
+    short: AtomicU64,
+    asked: AtomicUsize,
     /// Writes of which a shard left its part out; written once each, in order.
     left_out: [AtomicU64; LEFT_OUT_MOST],
     left_out_count: AtomicUsize,
@@ -30,6 +38,23 @@ pub(crate) struct Health {
 impl Health {
     pub(crate) fn fail(&self, shard: usize) {
         let _ = self.failed.compare_exchange(0, shard + 1, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// A shard has no memory for so many bytes.
+    pub(crate) fn fall_short(&self, shard: usize, bytes: usize) {
+        self.asked.store(bytes, Ordering::Relaxed);
+        self.short.fetch_or(1 << (shard % SHARDS_MOST), Ordering::Release);
+    }
+
+    /// It has again.
+    pub(crate) fn recover(&self, shard: usize) {
+        self.short.fetch_and(!(1 << (shard % SHARDS_MOST)), Ordering::Release);
+    }
+
+    /// A shard that has no memory for now, and the bytes that were asked for.
+    pub(crate) fn short_shard(&self) -> Option<(usize, usize)> {
+        let short = self.short.load(Ordering::Acquire);
+        (short != 0).then(|| (short.trailing_zeros() as usize, self.asked.load(Ordering::Relaxed)))
     }
 
     /// Notes that a shard leaves its part of a write out; by one thread only.
@@ -52,6 +77,29 @@ impl Health {
 
     pub(crate) fn failed_shard(&self) -> Option<usize> {
         self.failed.load(Ordering::Acquire).checked_sub(1)
+    }
+}
+
+/// Changes of a collection's index: how many were begun and ended, so the
+/// number is odd while one is under way.
+#[derive(Debug, Default)]
+pub(crate) struct Reindexes(AtomicU64);
+
+impl Reindexes {
+    /// Begins one; false while another is under way.
+    pub(crate) fn begin(&self) -> bool {
+        let begun = |now: u64| now.is_multiple_of(2).then_some(now + 1);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, begun).is_ok()
+    }
+
+    pub(crate) fn end(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// What is the same before and after something during which none was under way.
+    pub(crate) fn none_under_way(&self) -> Option<u64> {
+        let now = self.0.load(Ordering::Acquire);
+        now.is_multiple_of(2).then_some(now)
     }
 }
 
@@ -130,6 +178,7 @@ pub(crate) struct Context {
     pub(crate) _account: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) name: String,
     pub(crate) health: Health,
+    pub(crate) reindexes: Reindexes,
     pub(crate) space: Space,
     /// What the collection was created with, as files say it.
     pub(crate) config: Vec<u8>,
@@ -147,6 +196,22 @@ pub(crate) struct Context {
     pub(crate) distances: StripedCounter,
     /// Searches that were answered so far.
     pub(crate) searches: StripedCounter,
+}
+
+impl Context {
+    /// Why writes cannot become visible, if that is so; `log` is what became of the log.
+    pub(crate) fn lost(&self, log: Option<&FileError>) -> Option<Gone> {
+        if let Some(shard) = self.health.failed_shard() {
+            return Some(Gone::ShardFailed { collection: self.name.clone(), shard });
+        }
+        let of_log = log.map(|fault| Gone::LogFailed(fault.clone()));
+        of_log.or_else(|| self.health.short_shard().map(|(shard, bytes)| self.no_memory(shard, bytes)))
+    }
+
+    /// A shard has no memory for so many bytes.
+    pub(crate) fn no_memory(&self, shard: usize, bytes: usize) -> Gone {
+        Gone::NoMemory { collection: self.name.clone(), shard, bytes }
+    }
 }
 
 /// The rows of every shard as of write `seq`.

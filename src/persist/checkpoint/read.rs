@@ -9,10 +9,11 @@ use crate::bits::RowSet;
 use crate::codec::{Decoder, Malformed, decode_id};
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
 use crate::payload::{BEFORE_ALL, Payload, Timestamp, decode_fields};
-use crate::persist::fault::{FileError, Operation, damaged};
+use crate::memory::unwind;
+use crate::persist::fault::{FileError, damaged};
 use crate::persist::recover::GivenUp;
 use crate::persist::storage::Storage;
-use crate::rows::{NewRow, RowStore};
+use crate::rows::{Allocation, NewRow, RowStore};
 use crate::vector::{Matrix, Space, VectorStorage};
 
 /// Shards of a checkpoint at most: far more than engines have workers.
@@ -32,6 +33,8 @@ pub(crate) struct Checkpoint {
 /// A shard that was read.
 pub(crate) struct LoadedShard {
     pub(crate) rows: RowStore,
+    /// Of every live row, for the directory.
+    pub(crate) ids: Vec<(RecordId, Row)>,
     /// Live rows that the index does not hold, oldest first.
     pub(crate) tail: Vec<Row>,
     /// Rows that the index holds and no search may show.
@@ -133,19 +136,22 @@ impl Checkpoint {
         Ok(Checkpoint { meta, sections, next_shard: 0, repair: false })
     }
 
+    pub(crate) fn name(&self) -> &str {
+        self.sections.name()
+    }
+
     /// Goes on behind damage from here on.
     pub(crate) fn repair(&mut self, repair: bool) {
         self.repair = repair;
     }
 
-    /// Reads the next shard. `list` is told of every id and its row. In a
+    /// Reads the next shard. In a
     /// repair `give_up` is told of what cannot be read: an index is built anew,
     /// but the records of a shard are lost when its rows or vectors are damaged.
     pub(crate) fn shard(
         &mut self,
         space: &Space,
         storage: VectorStorage,
-        list: &mut dyn FnMut(RecordId, Row),
         give_up: &mut dyn FnMut(GivenUp),
     ) -> Result<LoadedShard, FileError> {
         let mut ids = Vec::new();
@@ -158,8 +164,7 @@ impl Checkpoint {
             }
             outcome => outcome?,
         };
-        ids.into_iter().for_each(|(id, row)| list(id, row));
-        let mut shard = LoadedShard::new(table, rows);
+        let mut shard = LoadedShard { ids, ..LoadedShard::new(table, rows) };
         match self.index(&shard) {
             Err(fault) if self.repair => {
                 give_up(GivenUp::of(fault)?);
@@ -256,7 +261,7 @@ impl Checkpoint {
                     return Err(fault(at, "a vector cannot be used"));
                 }
                 let born = id.as_ref().and_then(|_| births.next()).unwrap_or(Seq(0));
-                store.restore(row, id.clone(), &vector, *scale, born).map_err(|_| out_of_memory(&name))?;
+                store.restore(row, id.clone(), &vector, *scale, born).map_err(|fault| unstored(&name, at, fault))?;
                 if let Some(id) = id {
                     list(id.clone(), row);
                 }
@@ -265,7 +270,7 @@ impl Checkpoint {
             Ok(())
         })?;
         let is_free = |row: Row| table.kinds.get(row as usize) == Some(&FREE);
-        store.restore_free(table.kinds.len(), is_free).map_err(|_| out_of_memory(&name))?;
+        store.restore_free(table.kinds.len(), is_free).map_err(|fault| unstored(&name, at, fault))?;
         Ok(store)
     }
 
@@ -291,12 +296,13 @@ impl Checkpoint {
     }
 }
 
-fn out_of_memory(file: &str) -> FileError {
-    FileError::Failed {
-        operation: Operation::Read,
-        file: file.to_owned(),
-        kind: std::io::ErrorKind::OutOfMemory,
-        message: "there is no memory for its rows".to_owned(),
+/// Rows that could not be stored.
+fn unstored(file: &str, offset: u64, fault: Allocation) -> FileError {
+    match fault {
+        Allocation::OutOfMemory { bytes } => unwind(bytes),
+        Allocation::Full { .. } => {
+            FileError::Damaged { file: file.to_owned(), offset, what: "there are more rows than fit" }
+        }
     }
 }
 
@@ -325,6 +331,7 @@ impl LoadedShard {
     fn empty(space: &Space, storage: VectorStorage) -> LoadedShard {
         LoadedShard {
             rows: RowStore::new(Matrix::new(space.dim(), storage, space.metric())),
+            ids: Vec::new(),
             tail: Vec::new(),
             dead: Vec::new(),
             held: RowSet::default(),
@@ -345,7 +352,18 @@ impl LoadedShard {
                 held.insert(row);
             }
         }
-        LoadedShard { rows, tail: table.tail, dead, held, absorbed: table.absorbed, index: None, spec: None }
+        let (tail, absorbed) = (table.tail, table.absorbed);
+        LoadedShard { rows, ids: Vec::new(), tail, dead, held, absorbed, index: None, spec: None }
+    }
+
+    /// A checkpoint may be of a moment in which some shards had another index
+    /// already: `all` is what the first shard has, and what all get.
+    pub(crate) fn become_alike(&mut self, all: &mut Option<Option<Vec<u8>>>) {
+        let spec = all.get_or_insert_with(|| self.spec.clone());
+        if self.spec != *spec {
+            self.forget_index();
+            self.spec.clone_from(spec);
+        }
     }
 
     /// All live rows wait for an index again. (The places of dead ones are

@@ -11,7 +11,7 @@ use crate::bits::RowSet;
 use crate::codec::{Encoder, encode_id};
 use crate::id::{Row, Seq};
 use crate::payload::{Timestamp, encode_payload};
-use crate::persist::fault::{FileError, Operation, failed};
+use crate::persist::fault::{FileError, Operation, failed, unless_short};
 use crate::persist::storage::Storage;
 use crate::rows::ShardView;
 use crate::snapshot::{Published, Sight};
@@ -39,7 +39,8 @@ pub(crate) fn write(
     cancelled: &AtomicBool,
 ) -> Result<u64, FileError> {
     let draft = format!("{file}{DRAFT}");
-    let written = write_draft(storage, &draft, sight, config, cancelled).inspect_err(|_| {
+    let work = || write_draft(storage, &draft, sight, config, cancelled);
+    let written = unless_short(Operation::Append, &draft, work).inspect_err(|_| {
         // Half a file is of no use to anybody, and may be what fills the disk.
         let _ = storage.remove(&draft);
     })?;
@@ -48,7 +49,9 @@ pub(crate) fn write(
     Ok(written)
 }
 
-fn write_draft(
+/// Writes a file that nobody may take for a checkpoint yet. It may unwind for
+/// want of memory.
+pub(crate) fn write_draft(
     storage: &dyn Storage,
     draft: &str,
     sight: Sight<'_>,

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use super::{File, Guard, Storage};
+use crate::memory::unwind;
 
 /// One file, under any name: written once, then read.
 #[derive(Debug, Default)]
@@ -71,7 +72,9 @@ impl Drop for MemoryFile {
 
 impl File for MemoryFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bytes.try_reserve(bytes.len()).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        if self.bytes.try_reserve(bytes.len()).is_err() {
+            unwind(self.bytes.len() + bytes.len());
+        }
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }

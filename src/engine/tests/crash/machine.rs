@@ -20,7 +20,7 @@ use crate::persist::{
     CheckpointAt, ClosedLog, Folder, FolderOptions, GivenUp, Opened, Refused, Storage, checkpoint, find,
 };
 use crate::query::{Answer, Query};
-use crate::rows::Mutation;
+use crate::rows::{Mutation, Reindex};
 use crate::shard::{CollectionId, Journal, LogPart, WriteCommand};
 use crate::snapshot::{Published, Snapshot, shard_of};
 
@@ -235,6 +235,18 @@ impl Machine {
         }
     }
 
+    /// The last step to another index, in a moment in which the first worker has
+    /// done it and the others have not absorbed the batch that it comes with.
+    pub(crate) fn change_index_halfway(&mut self, name: &str, spec: Arc<[u8]>) {
+        let Some(hosted) = self.find(name) else { return };
+        let seq = Seq(hosted.blueprint.seq.0 + 1);
+        hosted.apply(0, seq, vec![Mutation::Reindex(Reindex::Finish(Arc::clone(&spec)))]);
+        for worker in 1..hosted.blueprint.states.len() {
+            hosted.lag(worker, seq, vec![Mutation::Reindex(Reindex::Finish(Arc::clone(&spec)))]);
+        }
+        hosted.blueprint.seq = seq;
+    }
+
     /// What workers do when nobody wants anything.
     pub(crate) fn idle(&mut self) -> Outcome {
         self.journals.iter_mut().try_for_each(|journal| journal.flush().map(drop))
@@ -294,6 +306,13 @@ impl Machine {
 impl Hosted {
     fn space(&self) -> crate::vector::Space {
         crate::vector::Space::new(self.blueprint.config.metric(), self.blueprint.config.dimension())
+    }
+
+    /// Applies what the workers are given, and leaves it to be absorbed.
+    fn lag(&mut self, worker: usize, seq: Seq, mutations: Vec<Mutation>) {
+        let state = &mut self.blueprint.states[worker];
+        state.enqueue(seq, mutations, crate::shard::Keep::Nothing);
+        state.step(usize::MAX).unwrap();
     }
 
     fn apply(&mut self, worker: usize, seq: Seq, mutations: Vec<Mutation>) {

@@ -9,6 +9,7 @@
 
 mod damage;
 mod full;
+mod halfway;
 mod kill;
 mod machine;
 mod power;
