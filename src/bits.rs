@@ -1,12 +1,19 @@
 //! Sets of rows as bits.
 
 use crate::id::Row;
+use crate::memory;
 
 /// A set of rows: one bit a row, O(1) to ask, a word of 64 rows at a time to walk.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct RowSet {
     words: Vec<u64>,
     len: usize,
+}
+
+impl Clone for RowSet {
+    fn clone(&self) -> Self {
+        RowSet { words: memory::copied(&self.words), len: self.len }
+    }
 }
 
 impl RowSet {
@@ -14,7 +21,7 @@ impl RowSet {
     pub(crate) fn insert(&mut self, row: Row) -> bool {
         let word = row as usize / 64;
         if word >= self.words.len() {
-            self.words.resize(word + 1, 0);
+            memory::resize(&mut self.words, word + 1, 0);
         }
         let bit = 1 << (row % 64);
         let new = self.words[word] & bit == 0;

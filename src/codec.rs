@@ -2,9 +2,10 @@
 //!
 //! A [`Decoder`] is handed bytes that may be anything. It never reads beyond
 //! them, and checks every count against the bytes that are left before
-//! anything is allocated for it.
+//! anything is allocated for it. An [`Encoder`] unwinds where there is no memory.
 
 use crate::id::RecordId;
+use crate::memory;
 
 /// Bytes in the making.
 #[derive(Debug, Default)]
@@ -14,15 +15,15 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     pub(crate) fn u8(&mut self, value: u8) {
-        self.bytes.push(value);
+        memory::push(&mut self.bytes, value);
     }
 
     pub(crate) fn u32(&mut self, value: u32) {
-        self.bytes.extend_from_slice(&value.to_le_bytes());
+        self.raw(&value.to_le_bytes());
     }
 
     pub(crate) fn u64(&mut self, value: u64) {
-        self.bytes.extend_from_slice(&value.to_le_bytes());
+        self.raw(&value.to_le_bytes());
     }
 
     pub(crate) fn size(&mut self, value: usize) {
@@ -38,11 +39,12 @@ impl Encoder {
     }
 
     pub(crate) fn words(&mut self, words: impl Iterator<Item = u32>) {
-        self.bytes.reserve(words.size_hint().0 * size_of::<u32>());
+        memory::reserve(&mut self.bytes, words.size_hint().0 * size_of::<u32>());
         words.for_each(|word| self.u32(word));
     }
 
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        memory::reserve(&mut self.bytes, bytes.len());
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -169,7 +171,7 @@ impl<'a> Decoder<'a> {
     }
 
     pub(crate) fn floats(&mut self, count: usize) -> Result<Vec<f32>, Malformed> {
-        Ok(self.words(count)?.map(f32::from_bits).collect())
+        Ok(memory::collect(self.words(count)?.map(f32::from_bits)))
     }
 
     /// The end must be here.

@@ -8,6 +8,7 @@ pub use files::{CheckpointError, FileError, LoadError, OpenError, Operation};
 
 use crate::durability::Durability;
 use crate::id::{RecordId, Seq};
+use crate::memory::Shortage;
 use crate::payload::{FilterError, PayloadError};
 use crate::vector::VectorError;
 
@@ -34,7 +35,9 @@ pub enum Gone {
     /// Reads go on. It tries again by itself, at last every few seconds, and
     /// what was accepted before becomes visible once there is memory; then
     /// writes are accepted again.
-    #[error("shard {shard} of collection {collection:?} has no memory for {bytes} bytes: it takes no writes for now")]
+    #[error(
+        "shard {shard} of collection {collection:?} has no memory for {bytes} bytes: it takes no writes for now"
+    )]
     NoMemory {
         /// The collection's name.
         collection: String,
@@ -306,12 +309,24 @@ pub enum WriteError {
         /// How long the call waited.
         waited: Duration,
     },
+    /// There is no memory for the write itself.
+    #[error("there is no memory for {bytes} bytes of the write")]
+    NoMemory {
+        /// Bytes that were asked for in vain.
+        bytes: usize,
+    },
     /// The engine has no folder, so nothing survives its end.
     #[error("the engine has no folder: a write cannot be {asked}")]
     InMemory {
         /// What was asked for.
         asked: Durability,
     },
+}
+
+impl From<Shortage> for WriteError {
+    fn from(Shortage { bytes }: Shortage) -> Self {
+        WriteError::NoMemory { bytes }
+    }
 }
 
 /// Why waiting for a write ended without it.

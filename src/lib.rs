@@ -82,6 +82,7 @@
 // is declared before it (`tests/architecture.rs` holds this).
 
 mod stats;
+mod memory;
 mod id;
 mod metric;
 mod durability;
@@ -91,7 +92,6 @@ mod codec;
 mod lease;
 mod clock;
 mod stop;
-mod memory;
 
 mod kernel;
 mod vector;

@@ -1,12 +1,14 @@
 //! The id directory of a collection: many readers, one writer for each id.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::id::{RecordId, Row};
+use crate::memory::unwind;
 use crate::rows::Directory;
 
 /// The rows of one id, newest first: almost always just one.
@@ -96,6 +98,7 @@ impl Directory for IdDirectory {
     }
 
     fn push(&self, id: RecordId, row: Row) {
+        self.make_room(&id);
         match self.rows.entry(id) {
             Entry::Occupied(mut listed) => {
                 let rows = listed.get_mut();
@@ -145,6 +148,18 @@ impl Directory for IdDirectory {
 }
 
 impl IdDirectory {
+    /// Room for one more entry in the stripe of an id. Unwinds when there is no
+    /// memory: the map itself would end the process.
+    fn make_room(&self, id: &RecordId) {
+        let stripe = self.rows.determine_map(id);
+        let Some(stripe) = self.rows.shards().get(stripe) else { return };
+        let mut entries = stripe.write();
+        let hash = |(id, _): &(RecordId, _)| self.rows.hasher().hash_one(id);
+        if entries.try_reserve(1, hash).is_err() {
+            unwind(2 * entries.capacity() * BUCKET_BYTES);
+        }
+    }
+
     fn measure(&self, entries: usize) {
         let buckets = self.rows.capacity() * 8 / 7;
         self.measured_bytes.store(buckets * BUCKET_BYTES, Ordering::Relaxed);

@@ -18,7 +18,8 @@ use crate::shard::{
     ShardSetup, ShardState, WriteCommand,
 };
 use crate::snapshot::{
-    Calibrator, Context, ExactUse, Health, Helpers, Published, Reindexes, Screener, Snapshot, SnapshotCell, Tuning,
+    Calibrator, Context, ExactUse, Health, Helpers, Published, Reindexes, Screener, Snapshot, SnapshotCell,
+    Tuning,
 };
 use crate::stats::StripedCounter;
 use crate::vector::Space;

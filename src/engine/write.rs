@@ -9,7 +9,7 @@ use crate::coordinator::{NotAdmitted, Request};
 use crate::durability::Durability;
 use crate::error::{Gone, WaitError, WriteError};
 use crate::id::{Generation, RecordId, Seq};
-use crate::memory::Shortage;
+use crate::memory::{self, Shortage};
 use crate::rows::{Mutation, NewRow, Verdict};
 use crate::shard::{
     Backpressure, Grant, LogPart, Mailbox, NoAnswer, Permit, Refusal, Reply, WriteCommand, reply,
@@ -162,15 +162,19 @@ struct Parts {
 }
 
 impl Parts {
-    fn split(shards: usize, mutations: Vec<Mutation>) -> Parts {
+    fn split(shards: usize, mutations: Vec<Mutation>) -> Result<Parts, WriteError> {
+        Ok(memory::unless_short(|| Parts::of_shards(shards, mutations))?)
+    }
+
+    fn of_shards(shards: usize, mutations: Vec<Mutation>) -> Parts {
         let mut parts: Vec<(usize, Vec<Mutation>)> = (0..shards).map(|shard| (shard, Vec::new())).collect();
         if shards == 1 {
             parts[0].1 = mutations;
         } else {
             for mutation in mutations {
                 match mutation.id().map(|id| shard_of(id, shards)) {
-                    Some(shard) => parts[shard].1.push(mutation),
-                    None => parts.iter_mut().for_each(|(_, part)| part.push(mutation.clone())),
+                    Some(shard) => memory::push(&mut parts[shard].1, mutation),
+                    None => parts.iter_mut().for_each(|(_, part)| memory::push(part, mutation.clone())),
                 }
             }
         }
@@ -246,7 +250,8 @@ impl Collection {
         &self,
         ids: impl IntoIterator<Item = I>,
     ) -> Result<Write, WriteError> {
-        let mutations: Vec<Mutation> = ids.into_iter().map(|id| Mutation::Delete(id.into())).collect();
+        let deletes = || memory::collect(ids.into_iter().map(|id| Mutation::Delete(id.into())));
+        let mutations: Vec<Mutation> = memory::unless_short(deletes)?;
         check_size(mutations.len())?;
         self.write(mutations)
     }
@@ -285,14 +290,15 @@ impl Collection {
 
     fn check_batch(&self, records: impl IntoIterator<Item = Record>) -> Result<Vec<Mutation>, WriteError> {
         self.refuse_early()?;
-        let records = records.into_iter().enumerate();
-        let mutations: Result<Vec<_>, _> = records
-            .map(|(position, record)| {
+        let checked = || {
+            let mut mutations = Vec::new();
+            for (position, record) in records.into_iter().enumerate() {
                 check_size(position + 1)?;
-                self.check_record(position, record)
-            })
-            .collect();
-        mutations
+                memory::push(&mut mutations, self.check_record(position, record)?);
+            }
+            Ok(mutations)
+        };
+        memory::unless_short(checked)?
     }
 
     pub(super) fn check_record(&self, position: usize, record: Record) -> Result<Mutation, WriteError> {
@@ -322,7 +328,7 @@ impl Collection {
         verdict: Option<Reply<Result<Verdict, Shortage>>>,
     ) -> Result<Write, WriteError> {
         self.check_durability()?;
-        let mut parts = Parts { verdict, ..Parts::split(self.shared.core.writes.len(), mutations) };
+        let mut parts = Parts { verdict, ..Parts::split(self.shared.core.writes.len(), mutations)? };
         // Before the places: what gives memory back must still find some.
         let mut grants = self.promise(&parts.shards)?;
         loop {
@@ -341,7 +347,7 @@ impl Collection {
 
     async fn write_async(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
         self.check_durability()?;
-        let mut parts = Parts::split(self.shared.core.writes.len(), mutations);
+        let mut parts = Parts::split(self.shared.core.writes.len(), mutations)?;
         let mut grants = self.promise_async(&parts.shards).await?;
         loop {
             let mut permits = Vec::with_capacity(parts.shards.len());

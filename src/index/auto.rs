@@ -14,6 +14,7 @@ use super::{
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::Row;
+use crate::memory;
 use crate::neighbor::TopK;
 
 /// The exact index comes back when there are so many times fewer rows than its
@@ -121,11 +122,11 @@ fn filled(
     batch: &Batch<'_>,
     executor: &dyn Executor,
 ) -> Box<dyn Index> {
-    let rows: Vec<Row> = held.iter().collect();
+    let rows: Vec<Row> = memory::collect(held.iter());
     let mut next = 0;
     while next < rows.len() && !executor.cancelled() {
         let absorb = &rows[next..rows.len().min(next + bulk_rows(next))];
-        let ordinals: Vec<u64> = absorb.iter().copied().map(u64::from).collect();
+        let ordinals: Vec<u64> = memory::collect(absorb.iter().copied().map(u64::from));
         let piece = Batch { absorb, ordinals: &ordinals, forget: &[], dead: batch.dead, optimize: false };
         let plan = index.version().plan(points, &piece, executor);
         index.commit(plan);
@@ -239,7 +240,11 @@ impl IndexVersion for AutoVersion {
             }
             None => {
                 let plan = self.inner.plan(points, batch, executor);
-                Change::Inner { plan, absorb: batch.absorb.to_vec(), forget: batch.forget.to_vec() }
+                Change::Inner {
+                    plan,
+                    absorb: memory::copied(batch.absorb),
+                    forget: memory::copied(batch.forget),
+                }
             }
         }))
     }

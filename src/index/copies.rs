@@ -10,7 +10,7 @@ use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::Row;
 use crate::kernel::Portable;
-use crate::memory::Memory;
+use crate::memory::{Memory, extend, list};
 use crate::vector::{BLOCK, Rounded, RoundedQuery};
 
 /// Rows that one task copies in a piece.
@@ -102,11 +102,13 @@ pub(super) fn copy_rows(
         let mut words = Vec::new();
         for row in rows.iter().skip(piece * PIECE).take(PIECE) {
             points.space.prepare_row(points.vectors, *row, prepared);
-            words.extend(rounded.encode(prepared));
+            extend(&mut words, rounded.encode(prepared));
         }
         words
     });
-    FreshCopies(parts.concat())
+    let mut all = list(parts.iter().map(Vec::len).sum());
+    parts.iter().for_each(|part| all.extend_from_slice(part));
+    FreshCopies(all)
 }
 
 /// Distances from a query by copies: squared ones, or negated inner products.

@@ -26,7 +26,7 @@ use super::Settling;
 use crate::bits::RowSet;
 use crate::id::mix;
 use crate::lease::{Lease, Receipt, lease};
-use crate::memory::{Memory, Pages, Word, room};
+use crate::memory::{Memory, Pages, Word, list, push_back, reserve_exact, resize, room};
 use slots::Slots;
 
 /// What a word holds before it is written: "nothing".
@@ -336,7 +336,7 @@ impl Blocks {
         let slot = self.slots.take(&mut self.view.overlay, epoch);
         fill(self.view.overlay.block(slot), words);
         self.place(key, slot);
-        self.moves.push_back(Move { version: epoch.next, key, slot });
+        push_back(&mut self.moves, Move { version: epoch.next, key, slot });
     }
 
     fn come_home(&mut self, key: u32, slot: u32, epoch: Epoch) {
@@ -364,9 +364,9 @@ impl Blocks {
         self.view.home.reserve(to, from);
         (from..to).for_each(|key| fill(self.view.home.block(key), &[]));
         let roomy = room(to as usize, FIRST_KEYS as usize, self.view.home.page() as usize);
-        self.slot_of.reserve_exact(roomy.saturating_sub(from as usize));
+        reserve_exact(&mut self.slot_of, roomy.saturating_sub(from as usize));
         self.slot_of.resize(to as usize, NONE);
-        self.moved_bits.resize((to as usize).div_ceil(SECTION_KEYS), [0; SECTION_KEYS / 32]);
+        resize(&mut self.moved_bits, (to as usize).div_ceil(SECTION_KEYS), [0; SECTION_KEYS / 32]);
         self.view.keys = to;
     }
 
@@ -397,7 +397,7 @@ impl Blocks {
             self.view.moved = Vec::new();
             return;
         }
-        self.view.moved.resize(self.moved_bits.len(), None);
+        resize(&mut self.view.moved, self.moved_bits.len(), None);
         for section in touched.iter() {
             self.view.moved[section as usize] = self.section(section as usize);
         }
@@ -428,7 +428,7 @@ impl Blocks {
     fn section(&self, section: usize) -> Option<Arc<Moved>> {
         let bits = self.moved_bits[section];
         let mut groups = [0; SECTION_KEYS / 32];
-        let mut slots = Vec::with_capacity(bits.iter().map(|word| word.count_ones() as usize).sum());
+        let mut slots = list(bits.iter().map(|word| word.count_ones() as usize).sum());
         for (at, group) in groups.iter_mut().enumerate() {
             *group = u64::from(bits[at]) | (slots.len() as u64) << 32;
             let mut rest = bits[at];

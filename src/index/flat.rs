@@ -16,6 +16,7 @@ use crate::bits::RowSet;
 use crate::codec::Encoder;
 use crate::id::{Row, mix};
 use crate::lease::Lease;
+use crate::memory;
 use crate::neighbor::{Neighbor, TopK};
 use crate::vector::BLOCK;
 
@@ -154,7 +155,7 @@ impl IndexVersion for FlatVersion {
     }
 
     fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan {
-        let after = || self.held.after(batch.forget, batch.absorb).iter().collect();
+        let after = || memory::collect(self.held.after(batch.forget, batch.absorb).iter());
         let turn = Turn {
             absorb: batch.absorb,
             held: &after,
@@ -162,7 +163,11 @@ impl IndexVersion for FlatVersion {
             optimize: batch.optimize,
         };
         let codes = sifted::change(self.sifted.as_ref(), points, &turn, executor);
-        Plan(Box::new(Change { absorb: batch.absorb.to_vec(), forget: batch.forget.to_vec(), codes }))
+        Plan(Box::new(Change {
+            absorb: memory::copied(batch.absorb),
+            forget: memory::copied(batch.forget),
+            codes,
+        }))
     }
 
     fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {

@@ -27,6 +27,7 @@ use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::lease::Lease;
+use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::TopK;
 use crate::vector::{Rounded, Space};
@@ -286,7 +287,7 @@ impl IndexVersion for HnswVersion {
             forgotten.insert(*row);
         }
         let norm = |row: Row| points.vectors.squared_length(row);
-        let absorb = batch.absorb.to_vec();
+        let absorb = memory::copied(batch.absorb);
         let copies = self.options.copies.map(|rounded| copy_rows(rounded, given, &absorb, executor));
         let options = self.options.links();
         let change = change(Job {

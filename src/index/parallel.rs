@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Executor, Task};
+use crate::memory::{collect, list, push};
 
 /// Runs of items that a task takes: enough of them to end together.
 const RUNS_PER_TASK: usize = 8;
@@ -31,15 +32,16 @@ pub(super) fn parallel_map<S: Send, T: Send>(
                     return;
                 }
                 for item in first..count.min(first + run) {
-                    part.push((item, work(item, state)));
+                    push(part, (item, work(item, state)));
                 }
             }
         })
     });
     executor.run(tasks.collect());
-    let mut all: Vec<(usize, T)> = parts.into_iter().flatten().collect();
+    let mut all: Vec<(usize, T)> = list(parts.iter().map(Vec::len).sum());
+    all.extend(parts.into_iter().flatten());
     all.sort_unstable_by_key(|(item, _)| *item);
-    all.into_iter().map(|(_, result)| result).collect()
+    collect(all.into_iter().map(|(_, result)| result))
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::bits::RowSet;
 use crate::codec::Encoder;
 use crate::id::Row;
 use crate::lease::Lease;
+use crate::memory;
 use crate::neighbor::TopK;
 
 /// Rows that get codes in one piece of upkeep: some 20 milliseconds for 784
@@ -196,7 +197,7 @@ impl ScreenedVersion {
         if self.held.len() + batch.absorb.len() - batch.forget.len() < LEAST_ROWS / 2 {
             return CodeChange::Drop;
         }
-        CodeChange::Add(encode(&sifted.sieve, points, batch.absorb.to_vec(), executor))
+        CodeChange::Add(encode(&sifted.sieve, points, memory::copied(batch.absorb), executor))
     }
 }
 
@@ -256,8 +257,8 @@ impl IndexVersion for ScreenedVersion {
     fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan {
         Plan(Box::new(ScreenedPlan {
             inner: Some(self.inner.plan(points, batch, executor)),
-            absorb: batch.absorb.to_vec(),
-            forget: batch.forget.to_vec(),
+            absorb: memory::copied(batch.absorb),
+            forget: memory::copied(batch.forget),
             codes: self.change(points, batch, executor),
         }))
     }
@@ -271,7 +272,7 @@ impl IndexVersion for ScreenedVersion {
         let codes = match self.sifted.as_ref().filter(|_| self.has_right_sieve()) {
             Some(sifted) => CodeChange::Add(encode(&sifted.sieve, points, self.uncoded(PIECE), executor)),
             None => {
-                let held: Vec<Row> = self.held.iter().collect();
+                let held: Vec<Row> = memory::collect(self.held.iter());
                 let sieve = Arc::new(train(points, &held));
                 let fresh = encode(&sieve, points, held.iter().copied().take(PIECE).collect(), executor);
                 CodeChange::Begin(SiftedBlocks::empty(sieve, held.len()), fresh)

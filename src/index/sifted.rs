@@ -7,7 +7,7 @@ use super::parallel::parallel_map;
 use super::{Executor, Points};
 use crate::bits::RowSet;
 use crate::id::Row;
-use crate::memory::Memory;
+use crate::memory::{self, Memory};
 use crate::metric::Metric;
 use crate::quant::{Screen, Sieve};
 
@@ -106,7 +106,7 @@ pub(super) fn change(
 /// Trains on some of `rows`, evenly spread.
 pub(super) fn train(points: Points<'_>, rows: &[Row]) -> Sieve {
     let (dim, step) = (points.space.dim(), rows.len().div_ceil(SAMPLE).max(1));
-    let mut samples = Vec::with_capacity(rows.len().div_ceil(step) * dim);
+    let mut samples = memory::list(rows.len().div_ceil(step) * dim);
     let mut prepared = Vec::new();
     for row in rows.iter().step_by(step) {
         points.space.prepare_row(points.vectors, *row, &mut prepared);
@@ -127,14 +127,14 @@ pub(super) fn encode(
     let pieces = rows.len().div_ceil(PIECE);
     let parts = parallel_map(executor, pieces, &mut workers, |piece, (screen, prepared)| {
         let rows = &rows[piece * PIECE..rows.len().min((piece + 1) * PIECE)];
-        let mut words = vec![0; rows.len() * sieve.all_words()];
+        let mut words = memory::filled(0, rows.len() * sieve.all_words());
         for (row, words) in rows.iter().zip(words.chunks_exact_mut(sieve.all_words())) {
             points.space.prepare_row(points.vectors, *row, prepared);
             sieve.encode(prepared, screen, words);
         }
         words
     });
-    let words = parts.concat();
+    let words = memory::joined(&parts);
     FreshCodes { rows, words }
 }
 

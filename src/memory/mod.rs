@@ -19,7 +19,10 @@ mod words;
 
 pub(crate) use growth::room;
 pub(crate) use pages::Pages;
-pub(crate) use shortage::{Shortage, filled, list, shortage, unless_short, unwind};
+pub(crate) use shortage::{
+    Shortage, collect, copied, extend, filled, joined, list, push, push_back, reserve, reserve_back,
+    reserve_exact, resize, shortage, unless_short, unwind,
+};
 pub(crate) use words::{Strip, Word};
 
 /// A cache line: what starts on one touches the fewest lines.

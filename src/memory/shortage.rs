@@ -4,6 +4,7 @@
 //! waits and tries again, with what readers saw last.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// There was no memory for so many bytes: what unwinding carries.
@@ -40,6 +41,77 @@ pub(crate) fn list<T>(capacity: usize) -> Vec<T> {
         unwind(capacity.saturating_mul(size_of::<T>()));
     }
     list
+}
+
+/// Makes room for so many more.
+#[inline]
+pub(crate) fn reserve<T>(list: &mut Vec<T>, more: usize) {
+    if list.capacity() - list.len() < more && list.try_reserve(more).is_err() {
+        unwind(list.len().saturating_add(more).saturating_mul(size_of::<T>()));
+    }
+}
+
+/// The same for a number that is not to be more than it must.
+pub(crate) fn reserve_exact<T>(list: &mut Vec<T>, more: usize) {
+    if list.try_reserve_exact(more).is_err() {
+        unwind(list.len().saturating_add(more).saturating_mul(size_of::<T>()));
+    }
+}
+
+/// Puts one more into a list.
+#[inline]
+pub(crate) fn push<T>(list: &mut Vec<T>, value: T) {
+    reserve(list, 1);
+    list.push(value);
+}
+
+/// Puts so many into a list as an iterator says that it has at least, and the rest.
+pub(crate) fn extend<T>(list: &mut Vec<T>, values: impl IntoIterator<Item = T>) {
+    let values = values.into_iter();
+    reserve(list, values.size_hint().0);
+    values.for_each(|value| push(list, value));
+}
+
+/// Makes a list longer, or shorter.
+pub(crate) fn resize<T: Clone>(list: &mut Vec<T>, count: usize, value: T) {
+    reserve(list, count.saturating_sub(list.len()));
+    list.resize(count, value);
+}
+
+/// A copy of a list.
+pub(crate) fn copied<T: Clone>(values: &[T]) -> Vec<T> {
+    let mut copy = list(values.len());
+    copy.extend_from_slice(values);
+    copy
+}
+
+/// All that an iterator gives.
+pub(crate) fn collect<T>(values: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut all = Vec::new();
+    extend(&mut all, values);
+    all
+}
+
+/// Lists one after the other.
+pub(crate) fn joined<T: Clone>(parts: &[Vec<T>]) -> Vec<T> {
+    let mut all = list(parts.iter().map(Vec::len).sum());
+    parts.iter().for_each(|part| all.extend_from_slice(part));
+    all
+}
+
+/// Makes room for one more in a queue.
+#[inline]
+pub(crate) fn reserve_back<T>(queue: &mut VecDeque<T>) {
+    if queue.len() == queue.capacity() && queue.try_reserve(1).is_err() {
+        unwind(2 * queue.len() * size_of::<T>());
+    }
+}
+
+/// Puts one more at the end of a queue.
+#[inline]
+pub(crate) fn push_back<T>(queue: &mut VecDeque<T>, value: T) {
+    reserve_back(queue);
+    queue.push_back(value);
 }
 
 /// A list of so many that are alike.

@@ -4,6 +4,7 @@ use super::mask::{Mask, ROWS};
 use super::range::{FloatRange, Test, TextTest};
 use super::value::{Kind, Timestamp, Value};
 use super::words::Words;
+use crate::memory;
 
 /// Whole numbers from 0 up, as narrow as they can be.
 #[derive(Clone, Debug)]
@@ -26,16 +27,22 @@ macro_rules! each_width {
     };
 }
 
+fn boxed<T>(values: impl ExactSizeIterator<Item = T>) -> Box<[T]> {
+    let mut list = memory::list(values.len());
+    list.extend(values);
+    list.into_boxed_slice()
+}
+
 impl Numbers {
     fn new(values: &[u64], most: u64) -> Numbers {
         if most <= u8::MAX.into() {
-            Numbers::U8(values.iter().map(|value| *value as u8).collect())
+            Numbers::U8(boxed(values.iter().map(|value| *value as u8)))
         } else if most <= u16::MAX.into() {
-            Numbers::U16(values.iter().map(|value| *value as u16).collect())
+            Numbers::U16(boxed(values.iter().map(|value| *value as u16)))
         } else if most <= u32::MAX.into() {
-            Numbers::U32(values.iter().map(|value| *value as u32).collect())
+            Numbers::U32(boxed(values.iter().map(|value| *value as u32)))
         } else {
-            Numbers::U64(values.into())
+            Numbers::U64(boxed(values.iter().copied()))
         }
     }
 
@@ -146,13 +153,13 @@ impl<'a> Draft<'a> {
         if matches!(value, Value::List(_)) {
             self.lists.set(row.into());
         }
-        self.entries.extend(value.members().iter().map(|member| (row, Scalar::of(member))));
+        memory::extend(&mut self.entries, value.members().iter().map(|member| (row, Scalar::of(member))));
     }
 
     /// Takes over the rows of a column that are not in `changed`.
     pub(super) fn keep(&mut self, column: &'a Column, changed: &Mask) {
         let kept = column.entries().filter(|(row, _)| !changed.contains((*row).into()));
-        self.entries.extend(kept);
+        memory::extend(&mut self.entries, kept);
         if let Some(lists) = &column.lists {
             let mut lists = **lists;
             let mut others = *changed;
@@ -162,15 +169,25 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// By row; lists keep their order. (A sort that keeps it takes memory that
+    /// nobody may be without.)
+    fn sort(&mut self) {
+        if self.entries.is_sorted_by_key(|(row, _)| *row) {
+            return;
+        }
+        let mut order: Vec<u32> = memory::collect(0..self.entries.len() as u32);
+        order.sort_unstable_by_key(|at| (self.entries[*at as usize].0, *at));
+        self.entries = memory::collect(order.iter().map(|at| self.entries[*at as usize]));
+    }
+
     /// The column; none when there is nothing.
     pub(super) fn finish(mut self, field: u32, kind: Kind) -> Option<Column> {
         if self.entries.is_empty() && self.lists.is_empty() {
             return None;
         }
-        // Stable: lists keep their order.
-        self.entries.sort_by_key(|(row, _)| *row);
+        self.sort();
         let is_dense = self.entries.iter().enumerate().all(|(at, (row, _))| at == usize::from(*row));
-        let rows = (!is_dense).then(|| self.entries.iter().map(|(row, _)| *row).collect());
+        let rows = (!is_dense).then(|| boxed(self.entries.iter().map(|(row, _)| *row)));
         let lists = (!self.lists.is_empty()).then(|| Box::new(self.lists));
         Some(Column { field, kind, rows, lists, data: Data::new(kind, &self.entries) })
     }
@@ -185,14 +202,14 @@ impl Data {
                     Scalar::Float(number) => *number,
                     _ => 0.0,
                 };
-                Data::Floats(entries.iter().map(float).collect())
+                Data::Floats(boxed(entries.iter().map(float)))
             }
             Kind::Text => {
-                let mut texts: Vec<&str> = entries.iter().map(|(_, value)| value.text()).collect();
+                let mut texts: Vec<&str> = memory::collect(entries.iter().map(|(_, value)| value.text()));
                 texts.sort_unstable();
                 texts.dedup();
                 let place = |text: &str| texts.partition_point(|before| *before < text) as u64;
-                let places: Vec<u64> = entries.iter().map(|(_, value)| place(value.text())).collect();
+                let places: Vec<u64> = memory::collect(entries.iter().map(|(_, value)| place(value.text())));
                 let numbers = Numbers::new(&places, texts.len() as u64);
                 Data::Texts { words: Words::new(texts.into_iter()), numbers }
             }
@@ -202,8 +219,8 @@ impl Data {
                     _ => 0,
                 };
                 let base = entries.iter().map(whole).min().unwrap_or(0);
-                let offsets: Vec<u64> =
-                    entries.iter().map(|entry| whole(entry).wrapping_sub(base) as u64).collect();
+                let offset = |entry| whole(entry).wrapping_sub(base) as u64;
+                let offsets: Vec<u64> = memory::collect(entries.iter().map(offset));
                 let most = offsets.iter().copied().max().unwrap_or(0);
                 Data::Whole { base, most, numbers: Numbers::new(&offsets, most) }
             }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::memory;
+
 /// Texts, ascending, each once, in one piece of memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Words {
@@ -12,8 +14,12 @@ pub(super) struct Words {
 
 impl Words {
     /// Of texts in ascending order, each once.
-    pub(super) fn new<'a>(texts: impl Iterator<Item = &'a str>) -> Words {
-        let (mut bytes, mut ends) = (String::new(), Vec::new());
+    pub(super) fn new<'a>(texts: impl Iterator<Item = &'a str> + Clone) -> Words {
+        let (size, count) = texts.clone().fold((0, 0), |(size, count), text| (size + text.len(), count + 1));
+        let (mut bytes, mut ends) = (String::new(), memory::list(count));
+        if bytes.try_reserve_exact(size).is_err() {
+            memory::unwind(size);
+        }
         for text in texts {
             bytes.push_str(text);
             // Payloads are limited: a block has 1 GiB of texts at most.

@@ -2,6 +2,7 @@
 
 use crate::codec::{Decoder, Encoder, Malformed, decode_id, encode_id};
 use crate::id::Seq;
+use crate::memory;
 use crate::payload::{
     BEFORE_ALL, Payload, PayloadUpdate, Timestamp, decode_edit, decode_filter, decode_payload, encode_edit,
     encode_filter, encode_payload,
@@ -153,7 +154,7 @@ fn decode_condition(input: &mut Decoder<'_>) -> Result<Condition, Malformed> {
 pub(crate) fn decode_mutations(input: &mut Decoder<'_>, space: &Space) -> Result<Vec<Mutation>, Malformed> {
     let mut mutations = Vec::new();
     while input.rest() > 0 {
-        mutations.push(match input.u8()? {
+        let mutation = match input.u8()? {
             kind @ (CONDITIONAL | CONDITIONAL_AT) => {
                 let now = if kind == CONDITIONAL { BEFORE_ALL } else { decode_time(input)? };
                 let condition = decode_condition(input)?;
@@ -164,7 +165,8 @@ pub(crate) fn decode_mutations(input: &mut Decoder<'_>, space: &Space) -> Result
                 }
             }
             kind => decode_mutation(kind, input, space)?,
-        });
+        };
+        memory::push(&mut mutations, mutation);
     }
     Ok(mutations)
 }

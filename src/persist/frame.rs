@@ -10,6 +10,7 @@
 use super::fault::{FileError, Operation, damaged, failed};
 use super::storage::{File, Storage};
 use crate::codec::{Decoder, Encoder};
+use crate::memory;
 
 /// Bytes of a file's header.
 pub(super) const FILE_HEADER: usize = 64;
@@ -375,7 +376,7 @@ impl FrameFile<'_> {
         if head.payload > length - start {
             return Ok(None);
         }
-        payload.resize(head.payload as usize, 0);
+        memory::resize(payload, head.payload as usize, 0);
         let whole = self.file.read_all_at(start, payload);
         let whole = whole.map_err(|fault| failed(Operation::Read, self.name, &fault))?;
         Ok((whole && crc32fast::hash(payload) == head.crc).then_some(head))

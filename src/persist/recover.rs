@@ -14,6 +14,7 @@ use super::manifest::Contents;
 use super::storage::{File, Storage};
 use crate::codec::{Decoder, Malformed};
 use crate::id::Seq;
+use crate::memory;
 use crate::rows::Mutation;
 use crate::vector::Space;
 
@@ -304,7 +305,7 @@ impl Logs {
                 }
                 let mut input = Decoder::new(frame.payload);
                 EntryHead::decode(&mut input)?;
-                waiting.append(&mut decode_mutations(&mut input, &space)?);
+                memory::extend(&mut waiting, decode_mutations(&mut input, &space)?);
                 if !head.continues {
                     visit(head, std::mem::take(&mut waiting));
                 }

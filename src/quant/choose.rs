@@ -115,7 +115,8 @@ impl<'a> Trial<'a> {
         for (at, (row, block)) in self.rows.iter().zip(blocks.chunks_exact_mut(words)).enumerate() {
             codec.encode(row, at as u32, &mut work, block);
         }
-        let bytes: Vec<u8> = blocks.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let mut bytes: Vec<u8> = memory::list(size_of_val(blocks.as_slice()));
+        bytes.extend(blocks.iter().flat_map(|word| word.to_ne_bytes()));
         let blocks: Vec<&[u8]> = bytes.chunks_exact(words * size_of::<u32>()).collect();
         let (mut found, mut sought) = (0, 0);
         let mut query = CodeQuery::default();
@@ -137,9 +138,9 @@ impl Query {
             Measure::SquaredL2 => (kernels.l2)(rows[row], other),
             Measure::NegatedDot => -(kernels.dot)(rows[row], other),
         };
-        let mut exact: Vec<f32> = rows.iter().map(distance).collect();
+        let mut exact: Vec<f32> = memory::collect(rows.iter().map(distance));
         exact[row] = f32::INFINITY;
-        let mut sorted = exact.clone();
+        let mut sorted = memory::copied(&exact);
         let last = (NEAREST - 1).min(sorted.len() - 1);
         let bound = *sorted.select_nth_unstable_by(last, f32::total_cmp).1;
         Query { row, exact, bound }

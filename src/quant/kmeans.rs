@@ -95,6 +95,7 @@ impl ArchJob for Assign<'_> {
     #[inline(always)]
     fn run<A: Arch>(self, _arch: A) {
         self.nearest.clear();
+        memory::reserve(self.nearest, self.points.len() / self.tiles.dim.max(1));
         for point in self.points.chunks_exact(self.tiles.dim) {
             self.nearest.push(self.tiles.nearest(point));
         }
@@ -129,6 +130,7 @@ pub(super) fn centres(points: &[f32], dim: usize, search: Search) -> Tiles {
             break;
         }
         before.clear();
+        memory::reserve(&mut before, nearest.len());
         before.extend(nearest.iter().map(|(centre, _)| *centre));
         move_to_means(&mut centres, points, dim, &mut nearest);
     }
@@ -143,7 +145,7 @@ fn seeds(points: &[f32], dim: usize, search: Search) -> Vec<f32> {
     if count == 0 {
         return centres;
     }
-    let (mut weights, mut nearest) = (vec![f32::INFINITY; count], Vec::new());
+    let (mut weights, mut nearest) = (memory::filled(f32::INFINITY, count), Vec::new());
     let mut chosen = (mix(search.seed) % count as u64) as usize;
     for (number, centre) in centres.chunks_exact_mut(dim).enumerate() {
         if number > 0 {

@@ -127,7 +127,7 @@ fn subspace(
 
 fn transpose(rows: &[f32], dim: usize) -> Vec<f32> {
     let count = rows.len() / dim;
-    let mut columns = vec![0.0; rows.len()];
+    let mut columns = memory::filled(0.0, rows.len());
     for (block, rows) in rows.chunks(TILE * dim).enumerate() {
         for column in 0..dim {
             let start = column * count + block * TILE;
@@ -141,7 +141,7 @@ fn transpose(rows: &[f32], dim: usize) -> Vec<f32> {
 
 /// The products of `count` rows with each other: a symmetric matrix.
 fn products(rows: &[f32], count: usize, dim: usize, kernels: &Kernels) -> Vec<f32> {
-    let mut matrix = vec![0.0; count * count];
+    let mut matrix = memory::filled(0.0, count * count);
     for from in (0..dim).step_by(CHUNK) {
         let len = CHUNK.min(dim - from);
         let part = |row: usize| &rows[row * dim + from..][..len];
@@ -165,7 +165,7 @@ fn products(rows: &[f32], count: usize, dim: usize, kernels: &Kernels) -> Vec<f3
 
 /// Every row times a symmetric matrix.
 fn times_symmetric(rows: &[f32], matrix: &[f32], size: usize, kernels: &Kernels) -> Vec<f32> {
-    let mut out = vec![0.0; rows.len()];
+    let mut out = memory::filled(0.0, rows.len());
     for (rows, out) in rows.chunks(TILE * size).zip(out.chunks_mut(TILE * size)) {
         for (at, line) in matrix.chunks_exact(size).enumerate() {
             for (row, out) in rows.chunks_exact(size).zip(out.chunks_exact_mut(size)) {
@@ -178,7 +178,7 @@ fn times_symmetric(rows: &[f32], matrix: &[f32], size: usize, kernels: &Kernels)
 
 /// Sums of `count` rows of `dim`, one for each row of `count` weights.
 pub(super) fn combine(weights: &[f32], rows: &[f32], count: usize, dim: usize) -> Vec<f32> {
-    let mut out = vec![0.0; weights.len() / count * dim];
+    let mut out = memory::filled(0.0, weights.len() / count * dim);
     for (weights, out) in weights.chunks_exact(count).zip(out.chunks_exact_mut(dim)) {
         for (weight, row) in weights.iter().zip(rows.chunks_exact(dim)) {
             add_scaled(out, *weight, row);

@@ -13,6 +13,7 @@ use super::kmeans::{Search, TILE, Tiles, centres};
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::mix;
 use crate::kernel::{Arch, ArchJob, Level, SCAN_POSITION, SCAN_STEP, kernels};
+use crate::memory;
 
 /// Points for each centre that a part is trained on: faiss takes up to 256.
 const POINTS_A_CENTRE: usize = 256;
@@ -107,7 +108,8 @@ impl ProductQuantizer {
         let part = shape.part(dim, at);
         let step = (samples.len() / dim).div_ceil(shape.samples()).max(1);
         let vectors = samples.chunks_exact(dim).step_by(step);
-        let points: Vec<f32> = vectors.flat_map(|vector| &vector[part.clone()]).copied().collect();
+        let mut points: Vec<f32> = memory::list(vectors.len() * part.len());
+        vectors.for_each(|vector| points.extend_from_slice(&vector[part.clone()]));
         let level = kernels().level;
         let search = Search { count: shape.centres(), rounds: ROUNDS, seed: mix(seed ^ at as u64), level };
         TrainedPart(centres(&points, part.len(), search))

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::id::{RecordId, Row, Seq};
+use crate::memory;
 
 /// Rows of a full chunk, as a power of two: 40 KB.
 const SHIFT: u32 = 10;
@@ -107,7 +108,7 @@ impl Cells {
     pub(super) fn reserve(&mut self, row: Row) {
         while self.view.capacity() <= row as usize {
             let capacity = self.view.capacity();
-            let mut chunks = Vec::clone(&self.view.chunks);
+            let mut chunks = one_more(&self.view.chunks);
             if capacity < CHUNK_ROWS {
                 let rows = (capacity * 2).clamp(FIRST_ROWS, CHUNK_ROWS);
                 let smaller = chunks.pop();
@@ -122,10 +123,10 @@ impl Cells {
 
     /// Gives the chunk of `row` a copy of its own: views taken before keep theirs.
     pub(super) fn detach(&mut self, row: Row) {
-        let mut chunks = Vec::clone(&self.view.chunks);
+        let mut chunks = one_more(&self.view.chunks);
         let at = row as usize >> SHIFT;
         if let Some(chunk) = chunks.get_mut(at) {
-            self.replaced.push(Arc::downgrade(chunk));
+            memory::push(&mut self.replaced, Arc::downgrade(chunk));
             *chunk = copy(chunk, chunk.len());
         }
         self.view.chunks = Arc::new(chunks);
@@ -135,7 +136,7 @@ impl Cells {
     /// before share nothing with cells of later rows.
     pub(super) fn truncate(&mut self, rows: Row) {
         let kept = (rows as usize).div_ceil(CHUNK_ROWS);
-        let mut chunks = Vec::clone(&self.view.chunks);
+        let mut chunks = one_more(&self.view.chunks);
         for cell in chunks.iter().flat_map(|chunk| chunk.iter()).skip(rows as usize) {
             // SAFETY: only the writer writes ids, and this is it.
             self.heap_bytes = self.heap_bytes.saturating_sub(unsafe { &*cell.id.get() }.heap_bytes());
@@ -143,7 +144,7 @@ impl Cells {
         self.replaced.extend(chunks.drain(kept.min(chunks.len())..).map(|chunk| Arc::downgrade(&chunk)));
         if let Some(last) = chunks.last_mut().filter(|_| !(rows as usize).is_multiple_of(CHUNK_ROWS)) {
             let (used, room) = (rows as usize % CHUNK_ROWS, last.len());
-            self.replaced.push(Arc::downgrade(last));
+            memory::push(&mut self.replaced, Arc::downgrade(last));
             *last = copy(&last[..used.min(room)], room);
         }
         self.view.chunks = Arc::new(chunks);
@@ -201,6 +202,13 @@ impl Cells {
         let replaced: usize = self.replaced.iter().filter_map(Weak::upgrade).map(|chunk| chunk.len()).sum();
         (self.view.capacity() + replaced) * size_of::<Cell>() + self.heap_bytes
     }
+}
+
+/// A copy of a list with room for one more.
+fn one_more(chunks: &[Chunk]) -> Vec<Chunk> {
+    let mut all = memory::list(chunks.len() + 1);
+    all.extend_from_slice(chunks);
+    all
 }
 
 /// A chunk of `rows` cells that begins with copies of `cells`.

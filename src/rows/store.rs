@@ -14,6 +14,7 @@ use super::mutation::NewRow;
 use crate::bits::RowSet;
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
 use crate::lease::Lease;
+use crate::memory::{collect, push_back, unwind};
 use crate::payload::{Payload, PayloadStore};
 use crate::vector::{Format, Matrix, MatrixView, OutOfMemory};
 
@@ -216,7 +217,7 @@ impl RowStore {
     ) -> Result<(), Allocation> {
         self.restore_places(limit)?;
         let free = (0..limit as Row).filter(|row| is_free(*row));
-        self.free = free.map(|row| Retired { row, unseen_from: 0 }).collect();
+        self.free = collect(free.map(|row| Retired { row, unseen_from: 0 })).into();
         Ok(())
     }
 
@@ -303,7 +304,10 @@ impl RowStore {
         let unseen_from = self.leases.next();
         // Not twice as much: many may be let go at once.
         let few = self.unlisted.len() / ROOM;
-        self.unlisted.reserve_exact(rows.len().max(few));
+        let more = rows.len().max(few);
+        if self.unlisted.try_reserve_exact(more).is_err() {
+            unwind((self.unlisted.len() + more) * size_of::<Unlisted>());
+        }
         for row in &rows {
             // Views keep what they have; those from now on cannot reach the row.
             self.payloads.put(*row, Payload::new());
@@ -321,7 +325,7 @@ impl RowStore {
     /// Lets new records take the places of retired rows.
     pub(crate) fn reuse(&mut self, retired: RetiredRows) {
         let unseen_from = retired.unseen_from;
-        self.free.extend(retired.rows.into_iter().map(|row| Retired { row, unseen_from }));
+        retired.rows.into_iter().for_each(|row| push_back(&mut self.free, Retired { row, unseen_from }));
         if self.free.len() < SPARSE_LEAST.max(self.high_water / SPARSE_DIVISOR) {
             self.look_at = 0;
         } else if self.free.len() >= self.look_at {

@@ -76,6 +76,11 @@ impl Troubles {
         Troubles { at: shown.applied(), shown, defects: 0, jobs: 0 }
     }
 
+    /// How far readers can see: the newest write, and the rows that the index took in.
+    pub(super) fn shown(&self) -> (Seq, u64) {
+        (self.shown.applied(), self.shown.measure().absorbed)
+    }
+
     pub(super) fn shows(&mut self, view: Arc<ShardView>) {
         self.shown = view;
     }
@@ -91,7 +96,7 @@ impl Troubles {
     }
 
     /// Counts a defect; gives the write that is left out from now on.
-    pub(super) fn count(&mut self, lost: &mut ShardState<Keep>) -> Result<Option<Seq>, String> {
+    pub(super) fn count(&mut self, lost: &mut ShardState<Keep>) -> Result<Option<Seq>, Trouble> {
         let shown = self.shown.applied();
         if self.at != shown {
             (self.at, self.defects) = (shown, 0);
@@ -105,7 +110,7 @@ impl Troubles {
         left_out.into_iter().for_each(|seq| salvage.leave_out(seq));
         lost.redo(salvage);
         self.defects = 0;
-        left_out.map(Some).ok_or_else(|| "one defect after the other".to_owned())
+        left_out.map(Some).ok_or_else(|| Trouble::Fault("one defect after the other".to_owned()))
     }
 
     /// Puts the shard from its last view in the place of `lost`, with what that
@@ -117,11 +122,8 @@ impl Troubles {
     ) -> Result<(), Trouble> {
         let view = Arc::clone(&self.shown);
         let rebuilt = catch_unwind(AssertUnwindSafe(|| rebuilder.rebuild(view)));
-        let mut state = rebuilt.map_err(|unwound| {
-            let fault = || Trouble::Fault("its view cannot be read".to_owned());
-            shortage(&*unwound).map_or_else(fault, Trouble::Short)
-        })??;
-        state.redo(salvage(lost).map_err(Trouble::Fault)?);
+        let mut state = trouble(rebuilt, "its view cannot be read")??;
+        state.redo(salvage(lost)?);
         let lost = std::mem::replace(lost, state);
         // Nobody looks at it any more, so a defect in its drop is none either.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(lost)));
@@ -130,6 +132,14 @@ impl Troubles {
 }
 
 /// What a state that nobody trusts had still to do.
-fn salvage(lost: &mut ShardState<Keep>) -> Result<Salvage<Keep>, String> {
-    catch_unwind(AssertUnwindSafe(|| lost.salvage())).map_err(|_| "its queue is lost".to_owned())
+fn salvage(lost: &mut ShardState<Keep>) -> Result<Salvage<Keep>, Trouble> {
+    trouble(catch_unwind(AssertUnwindSafe(|| lost.salvage())), "its queue is lost")
+}
+
+/// What came of work that may unwind.
+fn trouble<T>(outcome: std::thread::Result<T>, fault: &str) -> Result<T, Trouble> {
+    let told = |shortage: Option<Shortage>| {
+        shortage.map_or_else(|| Trouble::Fault(fault.to_owned()), Trouble::Short)
+    };
+    outcome.map_err(|unwound| told(shortage(&*unwound)))
 }

@@ -17,6 +17,7 @@ use super::successor::{Carry, MakeIndex, Successor, SuccessorJob};
 use crate::bits::{RowSet, ones};
 use crate::id::{RecordId, Row, Seq};
 use crate::index::Index;
+use crate::memory::{collect, list, push, reserve, reserve_back};
 use crate::payload::{Filter, Resolver, Timestamp};
 use crate::rows::{
     Allocation, Condition, Directory, Mutation, NewRow, RetiredRows, RowStore, Switched, Verdict,
@@ -67,7 +68,7 @@ struct PendingWrite<T> {
 enum Work<T> {
     /// Shared with `unshown`: they may have to be applied again.
     Mutations {
-        all: Arc<[Mutation]>,
+        all: Arc<Vec<Mutation>>,
         next: usize,
         keep: Option<T>,
         /// How its condition was decided, if it has one.
@@ -89,7 +90,7 @@ impl<T> Salvage<T> {
     pub(crate) fn leave_out(&mut self, seq: Seq) {
         for write in self.writes.iter_mut().filter(|write| write.seq == seq) {
             if let Work::Mutations { all, .. } = &mut write.work {
-                *all = Arc::new([]);
+                *all = Arc::default();
             }
         }
     }
@@ -133,7 +134,7 @@ pub(crate) struct ShardState<T> {
     directory: Arc<dyn Directory>,
     pending: VecDeque<PendingWrite<T>>,
     /// Writes that were applied and that no view shows yet.
-    unshown: Vec<(Seq, Arc<[Mutation]>)>,
+    unshown: Vec<(Seq, Arc<Vec<Mutation>>)>,
     /// Rows since the last seal, and the same as a set.
     open: Vec<Entrant>,
     open_rows: HashSet<Row>,
@@ -223,7 +224,7 @@ impl<T> ShardState<T> {
         let mut coming = tail.len();
         for row in tail {
             coming -= 1;
-            state.open.push(Entrant { row, ordinal: state.next_ordinal });
+            push(&mut state.open, Entrant { row, ordinal: state.next_ordinal });
             state.open_rows.insert(row);
             state.next_ordinal += 1;
             state.seal_if_due(seq, coming);
@@ -233,7 +234,7 @@ impl<T> ShardState<T> {
 
     /// Queues a write; `keep` is dropped when it is applied.
     pub(crate) fn enqueue(&mut self, seq: Seq, mutations: Vec<Mutation>, keep: T) {
-        let work = Work::Mutations { all: mutations.into(), next: 0, keep: Some(keep), verdict: None };
+        let work = Work::Mutations { all: Arc::new(mutations), next: 0, keep: Some(keep), verdict: None };
         self.pending.push_back(PendingWrite { seq, work });
     }
 
@@ -289,6 +290,16 @@ impl<T> ShardState<T> {
 
     /// The front write is applied completely.
     fn finish_write(&mut self) {
+        let Some(PendingWrite { seq, work }) = self.pending.front() else { return };
+        let (seq, is_order) = (*seq, matches!(work, Work::Optimize(_)));
+        // What may unwind comes before the write leaves the queue: it is done again then.
+        reserve(&mut self.unshown, 1);
+        reserve_back(&mut self.decided);
+        reserve_back(&mut self.optimizing);
+        if is_order {
+            self.seal(seq, true);
+            self.seal_order(seq);
+        }
         let Some(write) = self.pending.pop_front() else { return };
         // A write that is done again after a defect may be older.
         self.applied = self.applied.max(write.seq);
@@ -300,11 +311,7 @@ impl<T> ShardState<T> {
                 }
                 self.unshown.push((write.seq, all));
             }
-            Work::Optimize(done) => {
-                self.seal(write.seq, true);
-                self.seal_order(write.seq);
-                self.optimizing.push_back((self.batches_sealed, write.seq, done));
-            }
+            Work::Optimize(done) => self.optimizing.push_back((self.batches_sealed, seq, done)),
         }
     }
 
@@ -364,6 +371,8 @@ impl<T> ShardState<T> {
     /// What is to be done again when the state is lost: reads the queues only.
     pub(crate) fn salvage(&mut self) -> Salvage<T> {
         let at = self.pending.front().map(|write| write.seq);
+        // Before anything is taken: without memory all stays where it is.
+        let mut writes = list(self.unshown.len() + self.optimizing.len() + self.pending.len());
         let unshown = std::mem::take(&mut self.unshown);
         let mut decided = std::mem::take(&mut self.decided);
         let done = unshown.into_iter().map(|(seq, all)| {
@@ -374,7 +383,7 @@ impl<T> ShardState<T> {
         });
         let optimizing = std::mem::take(&mut self.optimizing);
         let ordered = optimizing.into_iter().map(|(_, seq, done)| (seq, Work::Optimize(done)));
-        let mut writes: Vec<_> = done.chain(ordered).map(|(seq, work)| PendingWrite { seq, work }).collect();
+        writes.extend(done.chain(ordered).map(|(seq, work)| PendingWrite { seq, work }));
         writes.extend(std::mem::take(&mut self.pending));
         for write in &mut writes {
             if let Work::Mutations { next, .. } = &mut write.work {
@@ -387,7 +396,8 @@ impl<T> ShardState<T> {
 
     /// Queues what another state of this shard left over.
     pub(crate) fn redo(&mut self, salvage: Salvage<T>) {
-        self.pending.extend(salvage.writes);
+        let later = std::mem::replace(&mut self.pending, salvage.writes.into());
+        self.pending.extend(later);
     }
 
     fn apply(&mut self, mutation: &Mutation, seq: Seq) -> Result<(), Allocation> {
@@ -443,7 +453,7 @@ impl<T> ShardState<T> {
         Resolver::new(filter, &payloads, newest, &find).resolve(limit, &mut words);
         let words = words.into_iter().enumerate();
         let passing = words.flat_map(|(at, word)| ones(word).map(move |bit| (at * 64) as Row + bit));
-        passing.filter(|row| self.rows.is_alive(*row)).collect()
+        collect(passing.filter(|row| self.rows.is_alive(*row)))
     }
 
     /// Kills a living record.
@@ -460,7 +470,7 @@ impl<T> ShardState<T> {
             None => self.live += 1,
         }
         self.directory.push(new.id.clone(), row);
-        self.open.push(Entrant { row, ordinal: self.next_ordinal });
+        push(&mut self.open, Entrant { row, ordinal: self.next_ordinal });
         self.open_rows.insert(row);
         self.next_ordinal += 1;
         Ok(())
@@ -473,7 +483,7 @@ impl<T> ShardState<T> {
     fn kill(&mut self, row: Row, seq: Seq) {
         self.rows.kill(row, seq);
         if !self.open_rows.contains(&row) {
-            self.dead_linked.push(row);
+            push(&mut self.dead_linked, row);
         }
     }
 
@@ -498,19 +508,22 @@ impl<T> ShardState<T> {
             dead.insert(*row);
         });
         let forget = if forget_now { std::mem::take(&mut self.dead_linked) } else { Vec::new() };
-        let (absorb, dropped): (Vec<_>, Vec<_>) =
-            self.open.drain(..).partition(|entrant| self.rows.is_alive(entrant.row));
+        let (mut absorb, mut dropped) = (list(self.open.len()), Vec::new());
+        for entrant in self.open.drain(..) {
+            let is_alive = self.rows.is_alive(entrant.row);
+            push(if is_alive { &mut absorb } else { &mut dropped }, entrant);
+        }
         self.open_rows.clear();
         self.batches_sealed += 1;
         self.linked = self.linked + absorb.len() - forget.len();
-        let entrants: Vec<_> = absorb.iter().map(|entrant| (entrant.row, entrant.ordinal)).collect();
+        let entrants: Vec<_> = collect(absorb.iter().map(|entrant| (entrant.row, entrant.ordinal)));
         let (number, rows) = (self.batches_sealed, &self.rows);
         let successor = self.successor.as_mut();
         let share = successor.map(|successor| successor.share(number, rows, &entrants, &forget, carry));
         self.sealed.push_back(Arc::new(SealedBatch {
             number: self.batches_sealed,
             cut,
-            ordinals: absorb.iter().map(|entrant| entrant.ordinal).collect(),
+            ordinals: collect(absorb.iter().map(|entrant| entrant.ordinal)),
             absorb: absorb.into_iter().map(|entrant| entrant.row).collect(),
             dropped: dropped.into_iter().map(|entrant| entrant.row).collect(),
             forget,
@@ -619,7 +632,7 @@ impl<T> ShardState<T> {
         if !batch.absorb.is_empty() {
             self.index_newest = self.index_newest.max(batch.cut);
         }
-        let gone: Vec<Row> = batch.dropped.iter().chain(&batch.forget).copied().collect();
+        let gone: Vec<Row> = collect(batch.dropped.iter().chain(&batch.forget).copied());
         if !gone.is_empty() {
             let deaths = gone.iter().map(|row| self.rows.died(*row));
             self.floor = deaths.fold(self.floor, Seq::max);

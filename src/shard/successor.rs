@@ -14,6 +14,7 @@ use super::batch::rows_due;
 use crate::bits::RowSet;
 use crate::id::Row;
 use crate::index::{Index, IndexVersion};
+use crate::memory;
 use crate::rows::{Reindexing, RowStore, Switched};
 
 /// Makes an index by what files say of a collection; none: they say nothing
@@ -80,7 +81,8 @@ impl Successor {
         forget: &[Row],
         carry: Carry,
     ) -> Share {
-        let forget: Vec<Row> = forget.iter().copied().filter(|row| self.planned.contains(*row)).collect();
+        let forget: Vec<Row> =
+            memory::collect(forget.iter().copied().filter(|row| self.planned.contains(*row)));
         forget.iter().for_each(|row| _ = self.planned.remove(*row));
         absorb.iter().for_each(|(row, _)| _ = self.planned.insert(*row));
         let mut carried = Vec::new();
@@ -90,7 +92,7 @@ impl Successor {
                 let row = self.next;
                 self.next += 1;
                 if rows.is_alive(row) && self.planned.insert(row) {
-                    carried.push(row);
+                    memory::push(&mut carried, row);
                 }
             }
             if self.next >= self.limit && carry == Carry::Last {

@@ -476,8 +476,7 @@ impl Worker {
 
     /// Starts jobs, hands new views to the coordinator, ends optimizations.
     fn show_changes(&mut self) {
-        let is_due =
-            |hosted: &Hosted| (hosted.changed || hosted.held_up.is_some()) && !hosted.is_lost();
+        let is_due = |hosted: &Hosted| (hosted.changed || hosted.held_up.is_some()) && !hosted.is_lost();
         let due: Vec<CollectionId> =
             self.shards.iter().filter(|(_, hosted)| is_due(hosted)).map(|(id, _)| *id).collect();
         for collection in due {
@@ -504,8 +503,8 @@ impl Worker {
                 }
                 hosted.settled = false;
                 let view = Arc::new(hosted.state.view());
-                hosted.measured(&view.measure());
                 hosted.troubles.shows(Arc::clone(&view));
+                hosted.measured(&view.measure());
                 ports.send(Report::View { collection, shard, view });
                 while let Some(kept) = hosted.state.optimized() {
                     if let Keep::Optimized { done, .. } = kept {
@@ -544,7 +543,8 @@ impl Worker {
                 }
                 self.rebuild(collection);
             }
-            Err(fault) => self.fail(collection, &fault),
+            Err(Trouble::Short(shortage)) => self.fall_short(collection, shortage, true),
+            Err(Trouble::Fault(fault)) => self.fail(collection, &fault),
         }
     }
 

@@ -5,7 +5,7 @@
 //! from the top once its blocks are home, and its memory is given back.
 
 use super::{Epoch, FIRST_KEYS, Versions};
-use crate::memory::Pages;
+use crate::memory::{self, Pages};
 
 /// Slots of the smallest overlay.
 const FIRST_SLOTS: u32 = FIRST_KEYS;
@@ -58,25 +58,25 @@ impl Slots {
         let slots = self.born.len() as u32;
         let grown = slots + (slots / GROWTH).clamp(FIRST_SLOTS, overlay.page());
         overlay.reserve(grown, slots);
-        self.born.resize(grown as usize, 0);
-        self.free.extend((slots + 1..grown).rev());
+        memory::resize(&mut self.born, grown as usize, 0);
+        memory::extend(&mut self.free, (slots + 1..grown).rev());
         slots
     }
 
     /// No version from the one in the making on reads the slot.
     pub(super) fn retire(&mut self, slot: u32, epoch: Epoch) {
-        self.retired.push(Retired { born: self.born(slot), end: epoch.next, slot });
+        let born = self.born(slot);
+        memory::push(&mut self.retired, Retired { born, end: epoch.next, slot });
     }
 
     /// Frees the slots that no version reads any more, and gives memory back
     /// where few are left.
     pub(super) fn collect(&mut self, versions: &Versions, overlay: &mut Pages) {
-        let free = &mut self.free;
-        let before = free.len();
+        let mut freed = Vec::new();
         self.retired.retain(|retired| {
             let is_read = versions.any_alive(retired.born, retired.end);
             if !is_read {
-                free.push(retired.slot);
+                memory::push(&mut freed, retired.slot);
             }
             is_read
         });
@@ -84,9 +84,9 @@ impl Slots {
         if self.retired.capacity() > SPARSE as usize * waiting {
             self.retired.shrink_to(2 * waiting);
         }
-        if free.len() > before {
-            // Stable, because that one is quick with parts that are in order.
-            free.sort_by(|a, b| b.cmp(a));
+        if !freed.is_empty() {
+            freed.sort_unstable_by(|a, b| b.cmp(a));
+            self.free = merged(&self.free, &freed);
             self.shrink(overlay);
         }
     }
@@ -115,4 +115,18 @@ impl Slots {
             + self.retired.capacity() * size_of::<Retired>()
             + self.free.capacity() * size_of::<u32>()
     }
+}
+
+/// Two descending lists as one.
+fn merged(one: &[u32], other: &[u32]) -> Vec<u32> {
+    let mut all = memory::list(one.len() + other.len());
+    let mut rest = other.iter().copied().peekable();
+    for slot in one {
+        while let Some(higher) = rest.next_if(|other| other > slot) {
+            all.push(higher);
+        }
+        all.push(*slot);
+    }
+    all.extend(rest);
+    all
 }

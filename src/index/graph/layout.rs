@@ -8,6 +8,7 @@ use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::index::links::Graph;
+use crate::memory;
 
 /// Rows and nodes have the same numbers, but for those below a limit, which
 /// are exchanged among themselves. The exchange never changes: a row that is
@@ -33,7 +34,7 @@ impl Layout {
 
     /// `order` names every row below its length once: the rows of the nodes 0, 1, ...
     fn new(order: Vec<Row>) -> Layout {
-        let mut nodes = vec![0; order.len()];
+        let mut nodes = memory::filled(0, order.len());
         for (node, row) in order.iter().enumerate() {
             nodes[*row as usize] = node as Row;
         }
@@ -45,23 +46,23 @@ impl Layout {
     /// Places of nodes that are not held come last.
     pub(super) fn following(&self, graph: &Graph) -> Layout {
         let limit = graph.held.iter().last().map_or(0, |last| last as usize + 1).max(self.rows.len());
-        let mut seen = vec![false; limit];
-        let mut order = Vec::with_capacity(limit);
+        let mut seen = memory::filled(false, limit);
+        let mut order = memory::list(limit);
         let mut waiting: Vec<Row> = Vec::new();
         for first in graph.held.iter() {
-            waiting.push(first);
+            memory::push(&mut waiting, first);
             while let Some(node) = waiting.pop() {
                 if std::mem::replace(&mut seen[node as usize], true) {
                     continue;
                 }
-                order.push(self.row(node));
+                memory::push(&mut order, self.row(node));
                 let from = waiting.len();
-                waiting.extend(graph.links(0, node).filter(|next| !seen[*next as usize]));
+                memory::extend(&mut waiting, graph.links(0, node).filter(|next| !seen[*next as usize]));
                 waiting[from..].reverse();
             }
         }
         let rest = (0..limit as Row).filter(|node| !seen[*node as usize]);
-        order.extend(rest.map(|node| self.row(node)));
+        memory::extend(&mut order, rest.map(|node| self.row(node)));
         Layout::new(order)
     }
 
@@ -74,7 +75,7 @@ impl Layout {
     pub(super) fn load(limit: usize, input: &mut Decoder<'_>) -> Result<Layout, Malformed> {
         let count = input.count(size_of::<Row>())?;
         input.check(count <= limit, "more rows have nodes than there are")?;
-        let order: Vec<Row> = input.words(count)?.collect();
+        let order: Vec<Row> = memory::collect(input.words(count)?);
         let mut seen = RowSet::default();
         let is_exchange = order.iter().all(|row| (*row as usize) < count && seen.insert(*row));
         input.check(is_exchange, "two nodes are one row")?;

@@ -30,6 +30,7 @@ use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::lease::Lease;
+use crate::memory;
 use crate::neighbor::TopK;
 
 mod among;
@@ -139,7 +140,7 @@ impl QuantizedGraph {
         let epoch = versions.begin();
         let layout = Layout::load(saved.limit, input)?;
         let is_laid_out = input.u8()? == 1;
-        let mut nodes: Vec<Row> = saved.held.iter().map(|row| layout.node(row)).collect();
+        let mut nodes: Vec<Row> = memory::collect(saved.held.iter().map(|row| layout.node(row)));
         nodes.sort_unstable();
         let mut held = RowSet::default();
         nodes.into_iter().for_each(|node| _ = held.insert(node));

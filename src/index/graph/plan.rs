@@ -11,6 +11,7 @@ use crate::id::Row;
 use crate::index::links::{Change, Job, Laid, change as change_links};
 use crate::index::{Batch, Executor, Points};
 use crate::kernel::{Arch, ArchJob};
+use crate::memory;
 use crate::metric::Metric;
 use crate::quant::Codec;
 
@@ -60,18 +61,19 @@ pub(super) fn change(
     let layout = &*version.layout;
     let nodes = NodeBatch::new(layout, batch);
     let row_of = |node: Row| layout.row(node);
-    let mut fresh = nodes.absorb.clone();
+    let mut fresh = memory::copied(&nodes.absorb);
     fresh.sort_unstable();
     if let Some(codes) = version.codes.as_ref().filter(|codes| !is_due(version, codes, &nodes)) {
         let fresh = encode(&codes.codec, points, fresh, &row_of, executor);
-        let bytes: Vec<u8> = fresh.words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let mut bytes: Vec<u8> = memory::list(size_of_val(fresh.words.as_slice()));
+        bytes.extend(fresh.words.iter().flat_map(|word| word.to_ne_bytes()));
         let held = &version.graph.held;
         let source = Drafted { blocks: &codes.blocks, held, fresh: &fresh, bytes: &bytes };
         let work = Linking { version, points, codec: &codes.codec, source, batch, nodes: &nodes, executor };
         let change = codes.codec.level().run(work);
         return GraphPlan { change, codes: CodeChange::Add(fresh) };
     }
-    let mut all: Vec<Row> = version.graph.held.iter().chain(fresh).collect();
+    let mut all: Vec<Row> = memory::collect(version.graph.held.iter().chain(fresh));
     all.sort_unstable();
     let (blocks, codes) = recode(version, points, all, &nodes.forgotten, layout, executor);
     let (codec, source) = (&*codes.codec, &codes.blocks);
@@ -98,7 +100,7 @@ fn recode(
     executor: &dyn Executor,
 ) -> (CodeBlocks, Codes) {
     let staying = nodes.iter().filter(|node| !forgotten.contains(**node));
-    let mut rows: Vec<Row> = staying.map(|node| layout.row(*node)).collect();
+    let mut rows: Vec<Row> = memory::collect(staying.map(|node| layout.row(*node)));
     rows.sort_unstable();
     let codec = train(&version.options, points, &rows, version.codes.as_ref());
     let all = encode(&codec, points, nodes, &|node| layout.row(node), executor);
@@ -156,7 +158,7 @@ pub(super) fn relay(version: &GraphVersion, points: Points<'_>, executor: &dyn E
     let layout = version.layout.following(&version.graph);
     let renamed = |node: Row| layout.node(version.layout.row(node));
     let links = Laid::new(&version.graph, &version.options.links(), &renamed);
-    let mut nodes: Vec<Row> = version.graph.held.iter().map(renamed).collect();
+    let mut nodes: Vec<Row> = memory::collect(version.graph.held.iter().map(renamed));
     nodes.sort_unstable();
     let (codes, _) = recode(version, points, nodes, &RowSet::default(), &layout, executor);
     Some(Relaid { links, codes, layout })

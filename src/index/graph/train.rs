@@ -110,7 +110,7 @@ pub(super) fn encode(
         }
         words
     });
-    Fresh { nodes, words: parts.concat(), stride }
+    Fresh { nodes, words: memory::joined(&parts), stride }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::{Coder, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, MAX_LISTS,
 use crate::id::Row;
 use crate::index::parallel::parallel_map;
 use crate::index::{Batch, Executor, Points};
+use crate::memory::{collect, copied, extend, reserve, resize};
 use crate::metric::Metric;
 use crate::quant::{ProductQuantizer, ProductShape, SignFactors, Turned};
 
@@ -66,7 +67,7 @@ pub(super) fn change(
     batch: &Batch<'_>,
     executor: &dyn Executor,
 ) -> Change {
-    let (absorb, forget) = (batch.absorb.to_vec(), batch.forget.to_vec());
+    let (absorb, forget) = (copied(batch.absorb), copied(batch.forget));
     let count = version.held.len() + absorb.len() - forget.len();
     let is_due = match &version.filed {
         None => true,
@@ -74,7 +75,7 @@ pub(super) fn change(
         Some(filed) => filed.training.is_due(count),
     };
     if is_due && count >= LEAST_ROWS {
-        let rows: Vec<Row> = version.held.after(&forget, &absorb).iter().collect();
+        let rows: Vec<Row> = collect(version.held.after(&forget, &absorb).iter());
         let trained = train(&version.options, points, &rows, executor);
         let fresh = file(&version.options, &trained, points, rows, executor);
         let lists = Lists::filled(version.options.storage, trained.coarse.lists(), &fresh);
@@ -130,6 +131,7 @@ fn train_product(
             let list = coarse.nearest(&prepared, &mut scratch);
             subtract(&mut prepared, coarse.centre(list as usize));
         }
+        reserve(&mut samples, dim);
         samples.extend_from_slice(&prepared);
     }
     let mut workers = vec![(); executor.width().max(1)];
@@ -171,9 +173,10 @@ fn file(
     });
     let mut fresh = Fresh { rows, ..Fresh::default() };
     for part in parts {
-        fresh.lists.extend(part.lists);
-        fresh.biases.extend(part.biases);
-        fresh.factors.extend(part.factors);
+        extend(&mut fresh.lists, part.lists);
+        extend(&mut fresh.biases, part.biases);
+        extend(&mut fresh.factors, part.factors);
+        reserve(&mut fresh.codes, part.codes.len());
         fresh.codes.extend(part.codes);
     }
     fresh
@@ -197,17 +200,18 @@ fn file_one(
     match &trained.coder {
         Coder::None => {}
         Coder::Rounded(rounded) => {
+            reserve(&mut part.codes, options.storage.codes());
             part.codes.extend(rounded.encode(prepared).iter().flat_map(|word| word.to_ne_bytes()));
         }
         Coder::Signs(signs) => {
-            part.codes.resize(first + options.storage.codes(), 0);
+            resize(&mut part.codes, first + options.storage.codes(), 0);
             let codes = &mut part.codes[first..];
             let SignFactors { bias, factor } = signs.encode(prepared, centre, turned, codes);
             part.biases.push(if metric == Metric::Dot { 0.0 } else { bias });
             part.factors.push(factor);
         }
         Coder::Product(product) => {
-            part.codes.resize(first + options.storage.codes(), 0);
+            resize(&mut part.codes, first + options.storage.codes(), 0);
             let bias = file_product(options, product, centre, metric, clerk, &mut part.codes[first..]);
             part.biases.push(bias);
         }

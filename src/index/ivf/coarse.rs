@@ -69,7 +69,7 @@ struct Sample<'a> {
 }
 
 fn stepped(rows: &[Row], most: usize) -> Vec<Row> {
-    rows.iter().copied().step_by(rows.len().div_ceil(most.max(1)).max(1)).collect()
+    memory::collect(rows.iter().copied().step_by(rows.len().div_ceil(most.max(1)).max(1)))
 }
 
 fn shape_for(dim: usize) -> Shape {
@@ -79,6 +79,7 @@ fn shape_for(dim: usize) -> Shape {
 
 /// The bytes of a block.
 fn append(codes: &mut Vec<u8>, words: &[u32]) {
+    memory::reserve(codes, size_of_val(words));
     words.iter().for_each(|word| codes.extend(word.to_ne_bytes()));
 }
 
@@ -181,18 +182,18 @@ impl Coarse {
             };
             codes.chunks_exact(size).take(PIECE).map(nearest).collect::<Vec<_>>()
         });
-        parts.concat()
+        memory::joined(&parts)
     }
 
     /// The means of the rows of every list. A list without rows takes the row
     /// that is farthest from its own centre.
     fn means(&self, sample: &Sample<'_>, nearest: &[(u32, f32)], executor: &dyn Executor) -> Vec<f32> {
         let Points { space, vectors } = sample.points;
-        let mut members: Vec<Vec<Row>> = vec![Vec::new(); self.lists()];
+        let mut members: Vec<Vec<Row>> = memory::filled(Vec::new(), self.lists());
         for (row, (list, _)) in sample.rows.iter().zip(nearest) {
-            members[*list as usize].push(*row);
+            memory::push(&mut members[*list as usize], *row);
         }
-        let mut far: Vec<usize> = (0..nearest.len()).collect();
+        let mut far: Vec<usize> = memory::collect(0..nearest.len());
         far.sort_unstable_by(|a, b| nearest[*b].1.total_cmp(&nearest[*a].1).then(a.cmp(b)));
         let mut far = far.into_iter();
         for empty in members.iter_mut().filter(|members| members.is_empty()) {
@@ -209,7 +210,7 @@ impl Coarse {
             sum.iter_mut().for_each(|sum| *sum *= share);
             sum
         });
-        means.concat()
+        memory::joined(&means)
     }
 
     /// The list whose centre is nearest to a prepared row, whatever the metric.
@@ -320,6 +321,7 @@ fn train_codec(points: Points<'_>, rows: &[Row], seed: u64) -> Codec {
     let (mut samples, mut prepared) = (Vec::new(), Vec::new());
     for row in stepped(rows, CODEC_ROWS) {
         points.space.prepare_row(points.vectors, row, &mut prepared);
+        memory::reserve(&mut samples, dim);
         samples.extend_from_slice(&prepared);
     }
     Codec::train(&samples, dim, shape_for(dim), points.space.metric() != Metric::Dot, seed)
@@ -339,7 +341,7 @@ fn encode_rows(codec: &Codec, points: Points<'_>, rows: &[Row], executor: &dyn E
         }
         codes
     });
-    parts.concat()
+    memory::joined(&parts)
 }
 
 /// Places in the sample for the first centres: k-means++ by codes.
@@ -347,10 +349,13 @@ fn seeds(codec: &Codec, sample: &Sample<'_>, lists: usize, seed: u64) -> Vec<usi
     let size = codec.shape().words() * size_of::<u32>();
     let step = sample.rows.len().div_ceil(lists * SEEDS_A_LIST).max(1);
     let mut codes = Vec::new();
-    sample.codes.chunks_exact(size).step_by(step).for_each(|code| codes.extend_from_slice(code));
+    for code in sample.codes.chunks_exact(size).step_by(step) {
+        memory::reserve(&mut codes, size);
+        codes.extend_from_slice(code);
+    }
     let count = codes.len() / size;
-    let (mut weights, mut estimates) = (vec![f32::INFINITY; count], Vec::new());
-    let (mut query, mut chosen) = (CodeQuery::default(), Vec::with_capacity(lists));
+    let (mut weights, mut estimates) = (memory::filled(f32::INFINITY, count), Vec::new());
+    let (mut query, mut chosen) = (CodeQuery::default(), memory::list(lists));
     let mut next = (mix(seed) % count.max(1) as u64) as usize;
     for number in 1..=lists as u64 {
         chosen.push(next * step);

@@ -19,7 +19,7 @@ use crate::id::{Row, mix};
 use crate::index::Defect;
 use crate::index::cow::{BlockView, Blocks, Epoch, NONE, Versions};
 use crate::kernel::SCAN_ROWS;
-use crate::memory::Memory;
+use crate::memory::{self, Memory};
 use crate::quant::{ProductShape, Signs};
 use crate::vector::Rounded;
 
@@ -272,8 +272,8 @@ impl Lists {
         Lists {
             form,
             blocks: Blocks::new(form.stride()),
-            keys: vec![Arc::default(); lists],
-            counts: vec![0; lists],
+            keys: memory::filled(Arc::default(), lists),
+            counts: memory::filled(0, lists),
             place: Vec::new(),
             owner: Vec::new(),
             free: Vec::new(),
@@ -283,9 +283,9 @@ impl Lists {
     /// Lists that hold just these rows.
     pub(super) fn filled(form: ListStorage, lists: usize, fresh: &Fresh) -> Lists {
         let mut all = Lists::new(form, lists);
-        let mut order: Vec<usize> = (0..fresh.rows.len()).collect();
+        let mut order: Vec<usize> = memory::collect(0..fresh.rows.len());
         // Blocks of a list then stand side by side.
-        order.sort_by_key(|at| fresh.lists[*at]);
+        order.sort_unstable_by_key(|at| (fresh.lists[*at], *at));
         let (mut versions, mut changed, mut list) = (Versions::default(), Changed::new(), 0);
         let epoch = versions.begin();
         for at in order {
@@ -326,10 +326,10 @@ impl Lists {
         if slot == 0 {
             let key = self.free.pop().unwrap_or(self.owner.len() as u32);
             if key as usize == self.owner.len() {
-                self.owner.push(list);
+                memory::push(&mut self.owner, list);
             }
             self.owner[key as usize] = list;
-            Arc::make_mut(&mut self.keys[list as usize]).push(key);
+            memory::push(Arc::make_mut(&mut self.keys[list as usize]), key);
             changed.insert(key, empty(self.form));
         }
         let Some(key) = self.keys[list as usize].last().copied() else { return };
@@ -343,7 +343,7 @@ impl Lists {
 
     fn note(&mut self, row: Row, key: u32) {
         if self.place.len() <= row as usize {
-            self.place.resize(row as usize + 1, NONE);
+            memory::resize(&mut self.place, row as usize + 1, NONE);
         }
         self.place[row as usize] = key;
     }
@@ -367,7 +367,7 @@ impl Lists {
         self.counts[list] -= 1;
         if slot == 0 {
             Arc::make_mut(&mut self.keys[list]).pop();
-            self.free.push(last);
+            memory::push(&mut self.free, last);
         }
     }
 
@@ -375,8 +375,8 @@ impl Lists {
         ListsView {
             form: self.form,
             blocks: self.blocks.publish(epoch, versions),
-            keys: self.keys.clone(),
-            counts: self.counts.clone(),
+            keys: memory::copied(&self.keys),
+            counts: memory::copied(&self.counts),
         }
     }
 
@@ -422,8 +422,8 @@ impl Lists {
                         all.note(*row, key);
                     }
                 }
-                all.owner.push(list);
-                Arc::make_mut(&mut all.keys[list as usize]).push(key);
+                memory::push(&mut all.owner, list);
+                memory::push(Arc::make_mut(&mut all.keys[list as usize]), key);
                 all.blocks.write(key, &words, epoch);
             }
             all.counts[list as usize] = count as u32;

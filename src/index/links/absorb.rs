@@ -7,6 +7,7 @@ use crate::id::{Row, mix};
 use crate::index::measure::RowMeasure;
 use crate::index::parallel::parallel_map;
 use crate::index::{Effort, Ends, Scratch};
+use crate::memory;
 use crate::neighbor::Neighbor;
 use crate::vector::BLOCK;
 
@@ -50,7 +51,7 @@ pub(super) fn find_links<M: RowMeasure>(job: Job<'_, M>, workers: &mut [Worker<M
         true => level(job.options.seed, *ordinal, job.options.upper),
         false => 0,
     };
-    let levels: Vec<usize> = batch.ordinals.iter().map(draw).collect();
+    let levels: Vec<usize> = memory::collect(batch.ordinals.iter().map(draw));
     let paths = parallel_map(job.executor, count, workers, |at, worker| path(job, at, worker));
     let order = similar_together(&paths);
     let mut absorbed = parallel_map(job.executor, count, workers, |item, worker| {
@@ -58,13 +59,13 @@ pub(super) fn find_links<M: RowMeasure>(job: Job<'_, M>, workers: &mut [Worker<M
         (at, links(job, at, &levels, &paths[at], worker))
     });
     absorbed.sort_unstable_by_key(|(at, _)| *at);
-    absorbed.into_iter().map(|(at, links)| Absorbed { row: batch.absorb[at], links }).collect()
+    memory::collect(absorbed.into_iter().map(|(at, links)| Absorbed { row: batch.absorb[at], links }))
 }
 
 /// An order in which rows of one region follow each other: their searches read
 /// the same vectors, which are still in the cache then.
 fn similar_together(paths: &[Path]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..paths.len()).collect();
+    let mut order: Vec<usize> = memory::collect(0..paths.len());
     let region = |at: usize| paths[at].iter().map(|near| near.row);
     order.sort_by(|a, b| region(*a).cmp(region(*b)));
     order

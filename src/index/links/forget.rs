@@ -4,6 +4,7 @@ use super::plan::{Job, Worker};
 use crate::id::Row;
 use crate::index::measure::RowMeasure;
 use crate::index::parallel::parallel_map;
+use crate::memory;
 
 /// Rows that one task looks at in a piece.
 const PIECE: usize = 1024;
@@ -31,14 +32,14 @@ pub(super) fn holed_lists<M: RowMeasure>(job: Job<'_, M>, workers: &mut [Worker<
         }
         holed
     });
-    parts.into_iter().flatten().collect()
+    memory::collect(parts.into_iter().flatten())
 }
 
 fn collect<M: RowMeasure>(job: Job<'_, M>, row: Row, holed: &mut Vec<Holed>) {
     let is_forgotten = |link| job.forgotten.contains(link);
     for layer in 0..=job.graph.level(row) {
         if job.graph.links(layer, row).any(is_forgotten) {
-            holed.push(Holed { row, layer });
+            memory::push(holed, Holed { row, layer });
         }
     }
 }

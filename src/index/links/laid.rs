@@ -6,6 +6,7 @@ use super::{LinkOptions, Links};
 use crate::bits::RowSet;
 use crate::id::Row;
 use crate::index::cow::{Blocks, Epoch, Versions};
+use crate::memory;
 
 /// A flat graph whose rows got new numbers, with every block at its home.
 pub(in crate::index) struct Laid {
@@ -19,7 +20,7 @@ impl Laid {
     /// `renamed` gives each held row another number, no two the same.
     pub(in crate::index) fn new(graph: &Graph, options: &LinkOptions, renamed: &dyn Fn(Row) -> Row) -> Laid {
         let epoch = Versions::default().begin();
-        let mut order: Vec<(Row, Row)> = graph.held.iter().map(|row| (renamed(row), row)).collect();
+        let mut order: Vec<(Row, Row)> = memory::collect(graph.held.iter().map(|row| (renamed(row), row)));
         order.sort_unstable();
         let (mut base, mut held) = (Blocks::new(options.degree), RowSet::default());
         let mut links = Vec::new();

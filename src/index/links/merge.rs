@@ -10,6 +10,7 @@ use super::select::Share;
 use crate::id::Row;
 use crate::index::measure::RowMeasure;
 use crate::index::parallel::parallel_map;
+use crate::memory;
 use crate::neighbor::Neighbor;
 use crate::vector::BLOCK;
 
@@ -58,7 +59,7 @@ pub(super) fn lists<M: RowMeasure>(
     for Holed { row, layer } in holed {
         edits.entry((layer, row)).or_default().holed = true;
     }
-    let edits: Vec<((usize, Row), Edit<'_>)> = edits.into_iter().collect();
+    let edits: Vec<((usize, Row), Edit<'_>)> = memory::collect(edits);
     let edits = edits.as_slice();
     parallel_map(job.executor, edits.len(), workers, |at, worker| {
         let ((layer, row), edit) = &edits[at];

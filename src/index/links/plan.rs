@@ -17,6 +17,7 @@ use crate::bits::RowSet;
 use crate::id::Row;
 use crate::index::measure::RowMeasure;
 use crate::index::{Batch, Executor, Scratch};
+use crate::memory;
 
 /// What a commit writes.
 #[derive(Debug)]
@@ -97,8 +98,8 @@ pub(in crate::index) fn change<M: RowMeasure>(job: Job<'_, M>) -> Change {
     let holed = forget::holed_lists(job, &mut workers);
     let lists = merge::lists(job, &absorbed, &added, holed, &mut workers);
     Change {
-        absorb: absorbed.iter().map(|row| (row.row, row.level())).collect(),
-        forget: job.batch.forget.to_vec(),
+        absorb: memory::collect(absorbed.iter().map(|row| (row.row, row.level()))),
+        forget: memory::copied(job.batch.forget),
         lists,
         entry: next_entry(job, &absorbed),
         starts: starts::next(job),

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::graph::{Graph, TREE};
 use crate::bits::RowSet;
 use crate::id::Row;
+use crate::memory;
 
 /// The tree while a batch changes it: the frozen one, less the forgotten rows,
 /// plus new edges.
@@ -72,7 +73,9 @@ impl<'a> TreeDraft<'a> {
                 }
                 fallback = fallback.or(Some(row));
             }
-            queue.extend(self.neighbors(row).filter(|next| seen.insert(*next)));
+            self.neighbors(row)
+                .filter(|next| seen.insert(*next))
+                .for_each(|next| memory::push_back(&mut queue, next));
         }
         fallback.unwrap_or(from)
     }

@@ -8,8 +8,8 @@ use super::{
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Malformed, decode_id};
 use crate::id::{MAX_ROWS, RecordId, Row, Seq};
+use crate::memory::{self, unwind};
 use crate::payload::{BEFORE_ALL, Payload, Timestamp, decode_fields};
-use crate::memory::unwind;
 use crate::persist::fault::{FileError, damaged};
 use crate::persist::recover::GivenUp;
 use crate::persist::storage::Storage;
@@ -86,19 +86,19 @@ impl RowTable {
     fn decode(content: &[u8]) -> Result<RowTable, Malformed> {
         let mut input = Decoder::new(content);
         let absorbed = input.u64()?;
-        let kinds = input.bytes()?.to_vec();
+        let kinds = memory::copied(input.bytes()?);
         input.check(kinds.iter().all(|kind| *kind <= DEAD), "a row is of an unknown kind")?;
         let used = kinds.iter().filter(|kind| **kind != FREE).count();
         input.check(kinds.len() <= MAX_ROWS && used >= kinds.len() / 2, "too many rows are free")?;
         let count = input.count(size_of::<Row>())?;
-        let tail: Vec<Row> = input.words(count)?.collect();
+        let tail: Vec<Row> = memory::collect(input.words(count)?);
         let mut seen = RowSet::default();
         let lives = |row: &Row| kinds.get(*row as usize) == Some(&LIVE);
         input.check(
             tail.iter().all(|row| lives(row) && seen.insert(*row)),
             "a row of the tail does not live",
         )?;
-        let mut cells = Vec::with_capacity(used.min(input.rest()));
+        let mut cells = memory::list(used.min(input.rest()));
         for kind in kinds.iter().filter(|kind| **kind != FREE) {
             let scale = input.f32()?;
             cells.push((scale, if *kind == LIVE { Some(decode_id(&mut input)?) } else { None }));
@@ -109,14 +109,14 @@ impl RowTable {
             match input.u8()? {
                 BIRTHS if births.is_empty() => {
                     for _ in (0..kinds.len() as Row).filter(lives) {
-                        births.push(Seq(input.u64()?));
+                        memory::push(&mut births, Seq(input.u64()?));
                     }
                 }
                 PAYLOADS if payloads.is_empty() => {
                     for row in (0..kinds.len() as Row).filter(lives) {
                         let payload = decode_fields(&mut input)?;
                         if !payload.is_empty() {
-                            payloads.push((row, payload));
+                            memory::push(&mut payloads, (row, payload));
                         }
                     }
                 }
@@ -155,7 +155,7 @@ impl Checkpoint {
         give_up: &mut dyn FnMut(GivenUp),
     ) -> Result<LoadedShard, FileError> {
         let mut ids = Vec::new();
-        let outcome = self.rows_and_vectors(space, storage, &mut |id, row| ids.push((id, row)));
+        let outcome = self.rows_and_vectors(space, storage, &mut |id, row| memory::push(&mut ids, (id, row)));
         let (table, rows) = match outcome {
             Err(fault) if self.repair => {
                 give_up(GivenUp::of(fault)?);
@@ -261,7 +261,9 @@ impl Checkpoint {
                     return Err(fault(at, "a vector cannot be used"));
                 }
                 let born = id.as_ref().and_then(|_| births.next()).unwrap_or(Seq(0));
-                store.restore(row, id.clone(), &vector, *scale, born).map_err(|fault| unstored(&name, at, fault))?;
+                store
+                    .restore(row, id.clone(), &vector, *scale, born)
+                    .map_err(|fault| unstored(&name, at, fault))?;
                 if let Some(id) = id {
                     list(id.clone(), row);
                 }
@@ -346,7 +348,7 @@ impl LoadedShard {
         table.tail.iter().for_each(|row| _ = in_tail.insert(*row));
         for (kind, row) in table.kinds.iter().zip(0 as Row..) {
             if *kind == DEAD {
-                dead.push(row);
+                memory::push(&mut dead, row);
             }
             if *kind != FREE && !in_tail.contains(row) {
                 held.insert(row);
@@ -370,7 +372,7 @@ impl LoadedShard {
     /// never used again: they are few, and this is a repair.)
     pub(crate) fn forget_index(&mut self) {
         let rows = std::mem::take(&mut self.held);
-        self.tail.extend(rows.iter().filter(|row| self.rows.is_alive(*row)));
+        memory::extend(&mut self.tail, rows.iter().filter(|row| self.rows.is_alive(*row)));
         self.tail.sort_unstable();
         self.dead.clear();
         self.index = None;

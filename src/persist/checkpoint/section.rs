@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{END, FORMAT, MAGIC};
 use crate::codec::{Decoder, Encoder};
+use crate::memory;
 use crate::persist::fault::{FileError, Operation, damaged, failed};
 use crate::persist::storage::{File, Storage};
 
@@ -57,7 +58,7 @@ impl<'a> SectionWriter<'a> {
             cancelled,
             file,
             name: name.to_owned(),
-            buffer: Vec::with_capacity(PIECE),
+            buffer: memory::list(PIECE),
             offset: 0,
             sections: 0,
             left: 0,
@@ -228,7 +229,7 @@ impl Sections {
 
     /// The content of a section as a whole.
     pub(super) fn content(&mut self, section: &Section) -> Result<Vec<u8>, FileError> {
-        let mut content = vec![0; section.bytes as usize];
+        let mut content = memory::filled(0, section.bytes as usize);
         self.read(&mut content)?;
         self.check(section, crc32fast::hash(&content))?;
         Ok(content)
@@ -243,7 +244,7 @@ impl Sections {
         show: &mut dyn FnMut(&[u8]) -> Result<(), FileError>,
     ) -> Result<(), FileError> {
         let most = (PIECE / unit).max(1) * unit;
-        let mut piece = vec![0; most.min(section.bytes as usize)];
+        let mut piece = memory::filled(0, most.min(section.bytes as usize));
         let (mut left, mut crc) = (section.bytes as usize, crc32fast::Hasher::new());
         while left > 0 {
             let now = most.min(left);

@@ -10,6 +10,7 @@ use super::{
 use crate::bits::RowSet;
 use crate::codec::{Encoder, encode_id};
 use crate::id::{Row, Seq};
+use crate::memory;
 use crate::payload::{Timestamp, encode_payload};
 use crate::persist::fault::{FileError, Operation, failed, unless_short};
 use crate::persist::storage::Storage;
@@ -108,7 +109,7 @@ impl Selection {
         match held {
             // So a file is never much smaller than the memory that it takes.
             Some(held) if live + dead >= limit as usize / 2 => Selection::numbered(shard, at, &held, index),
-            _ => Selection::dense(shard, (0..limit).filter(visible).collect()),
+            _ => Selection::dense(shard, memory::collect((0..limit).filter(visible))),
         }
     }
 
@@ -119,18 +120,18 @@ impl Selection {
             (false, true) => DEAD,
             (false, false) => FREE,
         };
-        let kinds: Vec<u8> = (0..shard.high_water()).map(kind).collect();
+        let kinds: Vec<u8> = memory::collect((0..shard.high_water()).map(kind));
         let in_tail = |row: &Row| shard.visible(*row, at) && !held.contains(*row);
-        let tail = shard.tail().iter().copied().filter(in_tail).collect();
-        Selection { kinds, tail, index, rows: (0..shard.high_water()).collect() }
+        let tail = memory::collect(shard.tail().iter().copied().filter(in_tail));
+        Selection { kinds, tail, index, rows: memory::collect(0..shard.high_water()) }
     }
 
     /// Only live rows, under new numbers; the index is to be built anew.
     fn dense(shard: &ShardView, rows: Vec<Row>) -> Selection {
         let mut index = Encoder::default();
         begin_index(&mut index, shard, false);
-        let tail = (0..rows.len() as Row).collect();
-        Selection { kinds: vec![LIVE; rows.len()], tail, index, rows }
+        let tail = memory::collect(0..rows.len() as Row);
+        Selection { kinds: memory::filled(LIVE, rows.len()), tail, index, rows }
     }
 
     /// The rows whose vectors are written, under their numbers in memory.

@@ -27,8 +27,10 @@ impl<T> ShardState<T> {
             floor: self.floor,
             measure: self.measure(),
         };
+        let view = ShardView::new(&mut self.rows, parts);
+        // Last: making the view may unwind.
         self.unshown.clear();
-        ShardView::new(&mut self.rows, parts)
+        view
     }
 
     /// What was kept for the optimizations that are done by now.

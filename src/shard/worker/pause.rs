@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::{Hosted, Worker};
+use crate::id::Seq;
 use crate::memory::Shortage;
 use crate::shard::command::{CollectionId, Keep, Report};
 
@@ -19,8 +20,8 @@ use crate::shard::command::{CollectionId, Keep, Report};
 /// done soon...
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 
-/// ...and at most, twice as long each time: making a shard anew takes a copy of
-/// all that it holds.
+/// ...and at most, twice as long each time that nothing came of it: making a
+/// shard anew takes a copy of all that it holds.
 const RETRY_MOST: Duration = Duration::from_secs(5);
 
 /// A shard that waits for memory, or has not caught up since.
@@ -30,6 +31,8 @@ pub(super) struct Pause {
     /// When it tries again; none: it does so now.
     until: Option<Instant>,
     wait: Duration,
+    /// What was shown then: the newest write, and the rows that the index took in.
+    shown: (Seq, u64),
     shortage: Shortage,
 }
 
@@ -61,9 +64,11 @@ impl Hosted {
     }
 
     fn pause(&mut self, shortage: Shortage, is_lost: bool) -> Duration {
-        let wait = self.pause.as_ref().map_or(RETRY_FIRST, |pause| (2 * pause.wait).min(RETRY_MOST));
+        let shown = self.troubles.shown();
+        let in_vain = self.pause.as_ref().filter(|pause| pause.shown == shown);
+        let wait = in_vain.map_or(RETRY_FIRST, |pause| (2 * pause.wait).min(RETRY_MOST));
         let is_lost = is_lost || self.is_lost();
-        self.pause = Some(Pause { is_lost, until: Some(Instant::now() + wait), wait, shortage });
+        self.pause = Some(Pause { is_lost, until: Some(Instant::now() + wait), wait, shown, shortage });
         if is_lost {
             self.job = 0;
         }
