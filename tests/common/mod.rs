@@ -44,6 +44,8 @@ pub(crate) fn quick_specs(ef_construction: usize) -> Vec<IndexSpec> {
         IndexSpec::Graph(graph),
         IndexSpec::Hnsw(walked),
         IndexSpec::Hnsw(walked.quantization(Quantization::Sq8)),
+        IndexSpec::Hnsw(walked.quantization(Quantization::Binary)),
+        IndexSpec::Hnsw(walked.quantization(Quantization::Pq { num_subquantizers: 16, bits_per_code: 4 })),
         IndexSpec::Auto(AutoConfig::default().graph(graph).exact_below(4_000)),
     ]);
     specs

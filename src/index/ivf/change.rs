@@ -6,6 +6,7 @@ use super::coarse::{Coarse, CoarseScratch};
 use super::{Coder, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, MAX_LISTS, Trained};
 use crate::id::Row;
 use crate::index::parallel::parallel_map;
+use crate::index::training::Training;
 use crate::index::{Batch, Executor, Points};
 use crate::metric::Metric;
 use crate::quant::{ProductQuantizer, ProductShape, SignFactors, Turned};
@@ -22,33 +23,12 @@ const ROWS_A_LIST: usize = 32;
 /// nobody says it: the rule of faiss's guide.
 const LISTS_A_ROOT: f64 = 4.0;
 
-/// Trained again when there are so many times more rows, or so many were taken
-/// in since...
-const GROWTH: usize = 4;
-
-/// ...but not on its own once so many were seen: it would take minutes.
+/// Nothing is trained again on its own once so many rows were seen: it would
+/// take minutes.
 const SETTLED: usize = 1 << 20;
 
 /// Rows that one task takes in a piece.
 const PIECE: usize = 64;
-
-/// What was trained on, and what came since.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Training {
-    /// Rows that there were.
-    pub(super) rows: usize,
-    /// Rows that were taken in since.
-    pub(super) since: usize,
-}
-
-impl Training {
-    /// Whether it is out of date for an index that comes to `rows`.
-    fn is_due(self, rows: usize) -> bool {
-        let grown = self.rows < SETTLED && rows >= self.rows.saturating_mul(GROWTH);
-        let turned_over = rows < SETTLED && self.since >= rows.saturating_mul(GROWTH);
-        grown || turned_over
-    }
-}
 
 /// A computed change.
 pub(super) enum Change {
@@ -71,7 +51,7 @@ pub(super) fn change(
     let is_due = match &version.filed {
         None => true,
         Some(filed) if batch.optimize => filed.training != Training { rows: count, since: 0 },
-        Some(filed) => filed.training.is_due(count),
+        Some(filed) => filed.training.is_due(count, SETTLED),
     };
     if is_due && count >= LEAST_ROWS {
         let rows: Vec<Row> = version.held.after(&forget, &absorb).iter().collect();
@@ -241,14 +221,6 @@ fn file_product(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn training_is_due_after_growth_and_after_turnovers_but_not_for_a_large_collection() {
-        let due = |rows, since, now| Training { rows, since }.is_due(now);
-        assert!(due(1_024, 3_072, 4_096) && !due(1_024, 3_071, 4_095));
-        assert!(due(2_000, 8_000, 2_000) && !due(2_000, 7_999, 2_000));
-        assert!(!due(SETTLED, 9 * SETTLED, 10 * SETTLED));
-    }
 
     #[test]
     fn lists_are_as_many_as_was_said_or_follow_the_root_of_the_rows() {

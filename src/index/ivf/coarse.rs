@@ -9,6 +9,7 @@ use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::index::Executor;
 use crate::index::parallel::parallel_map;
+use crate::index::training::mean;
 use crate::kernel::{Kernels, kernels};
 use crate::memory;
 use crate::metric::Metric;
@@ -104,14 +105,7 @@ impl Coarse {
 
     /// One list for all rows, around the mean of some of them.
     pub(super) fn mean(points: Points<'_>, rows: &[Row]) -> Coarse {
-        let rows = stepped(rows, CODEC_ROWS);
-        let (mut coarse, mut prepared) = (Coarse::single(points.space.dim()), Vec::new());
-        let share = 1.0 / rows.len().max(1) as f32;
-        for row in rows {
-            points.space.prepare_row(points.vectors, row, &mut prepared);
-            coarse.centres.iter_mut().zip(&prepared).for_each(|(sum, x)| *sum += x * share);
-        }
-        coarse
+        Coarse { centres: mean(points, rows, CODEC_ROWS), ..Coarse::single(points.space.dim()) }
     }
 
     /// Trains the centres of `lists` lists on some of `rows`.

@@ -18,6 +18,7 @@
 use std::sync::Arc;
 
 use super::cow::{Left, Versions};
+use super::training::Training;
 use super::{
     Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
 };
@@ -34,7 +35,7 @@ mod coarse;
 mod lists;
 mod search;
 
-use change::{Change, Training};
+use change::Change;
 use coarse::Coarse;
 pub(crate) use lists::ListStorage;
 use lists::{Fresh, Lists, ListsView};
