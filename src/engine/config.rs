@@ -133,7 +133,7 @@ impl HnswConfig {
 
     /// Candidates that a walk by codes keeps at least, for each record that is
     /// wanted: 1 to 10,000. Default 1 for halves and bytes, which err so little
-    /// that the breadth of a search is enough; 10 for product codes, 20 for bits.
+    /// that the breadth of a search is enough; 3 for product codes, 6 for bits.
     #[must_use]
     pub fn oversample(mut self, oversample: usize) -> Self {
         self.oversample = Some(oversample);
@@ -158,8 +158,8 @@ impl HnswConfig {
     fn measured(&self) -> usize {
         self.oversample.unwrap_or(match self.quantization {
             Quantization::None | Quantization::F16 | Quantization::Sq8 => defaults::OVERSAMPLE_WALKED,
-            Quantization::Pq { .. } => defaults::OVERSAMPLE,
-            Quantization::Binary => defaults::OVERSAMPLE_SIGNS,
+            Quantization::Pq { .. } => defaults::OVERSAMPLE_WALKED_PQ,
+            Quantization::Binary => defaults::OVERSAMPLE_WALKED_SIGNS,
         })
     }
 
