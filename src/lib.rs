@@ -15,6 +15,7 @@
 //!   [`AutoConfig`]: what a collection is made of.
 //! - [`EngineBuilder::open`], [`Durability`], [`Snapshot::checkpoint`],
 //!   [`Engine::inspect`]: engines with a folder, and backups.
+//! - [Choosing an index](choosing): which one when, with measured speed, memory and recall.
 //! - [Operating vecino](operating): sizing, metrics, events, what to do when something rises.
 //! - Errors, one enum a kind of operation: [`WriteError`], [`SearchError`], ...
 //!
@@ -112,6 +113,12 @@ mod engine;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+
+#[doc = include_str!("choosing.md")]
+#[doc = include_str!("../examples/ann_benchmark/guide-fashion-mnist-784.svg")]
+#[doc = include_str!("../examples/ann_benchmark/guide-arxiv-minilm-384.svg")]
+#[cfg(doc)]
+pub mod choosing {}
 
 #[doc = include_str!("operating.md")]
 #[cfg(doc)]

@@ -207,12 +207,12 @@ impl Coarse {
     }
 
     /// The list whose centre is nearest to a prepared row, whatever the metric.
-    pub(super) fn nearest(&self, vector: &[f32], scratch: &mut CoarseScratch) -> u32 {
+    pub(super) fn nearest(&self, vector: &[f32], scratch: &mut CoarseScratch) -> (u32, f32) {
         if self.lists() <= FEW || self.codec.is_none() {
             let all = self.centres.chunks_exact(self.dim).map(|centre| (self.kernels.l2)(vector, centre));
             scratch.estimates.clear();
             scratch.estimates.extend(all);
-            return least(&scratch.estimates).0;
+            return least(&scratch.estimates);
         }
         self.estimate(vector, Measure::SquaredL2, scratch);
         let mut best = (0, f32::INFINITY);
@@ -224,7 +224,7 @@ impl Coarse {
             }
             scratch.estimates[list as usize] = f32::INFINITY;
         }
-        best.0
+        best
     }
 
     fn estimate(&self, vector: &[f32], measure: Measure, scratch: &mut CoarseScratch) {
