@@ -121,7 +121,7 @@ impl Kind {
             Kind::HnswOf(copies) => match copies(1) {
                 Copying::Rounded(_) => 0.0,
                 Copying::Codes(SingleShape::Product(_)) => 0.08,
-                Copying::Codes(SingleShape::Signs { .. }) => 0.12,
+                Copying::Codes(SingleShape::Signs { .. }) => 0.16,
             },
             _ => 0.0,
         }
