@@ -13,6 +13,8 @@ mod common;
 #[path = "../examples/load_harness/load/mod.rs"]
 mod load;
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -23,11 +25,13 @@ use load::collection::{Asking, UnderLoad, Way};
 use load::data::Data;
 use load::feed::{Feed, FeedSettings, Request};
 use load::mix::{Mix, Operation};
+use load::peers::oracle::distance;
+use load::peers::{Kind, NotBuiltIn, Passing, Peer, PeerAsking, PeerUnderLoad, Plan};
 use load::report::Report;
 use load::rng::{Popularity, Rng};
-use load::run::{Outcome, Scenario, run};
+use load::run::{Beside, Outcome, Scenario, run};
 use load::soak::Soak;
-use load::target::{Call, Gauges, Outcome as Ended, Prepared, Target};
+use load::target::{Call, Gauges, Outcome as Ended, Prepared, Target, Unsupported};
 use vecino::{Backpressure, CollectionConfig, Engine, Metric, Record};
 
 fn settings(arrivals: Arrivals, millis: u64) -> FeedSettings {
@@ -51,6 +55,7 @@ fn scenario(feed: FeedSettings, threads: usize) -> Scenario {
         title: "test".to_owned(),
         feed,
         threads,
+        beside: None,
         warm_up: Duration::ZERO,
         interval: Duration::from_millis(100),
         useful_within: None,
@@ -318,4 +323,151 @@ fn the_judge_notices_answers_that_are_wrong_or_incomplete() {
     assert!(poor.recall().unwrap() <= 1.0 && poor.wrong == 0);
     let none = judged(&target.items.search(&query.clone().top(0)).unwrap(), target.items.snapshot());
     assert_eq!(none.recall(), Some(0.0));
+}
+
+// A reader that waits for a stall and a writer that does not: each has its own
+// schedule and threads, and both are counted.
+#[test]
+fn a_stream_beside_another_has_threads_and_counts_of_its_own() {
+    let _watchdog = watchdog(60);
+    let target = Closure(|request: &Request| {
+        work_for(Duration::from_millis(if request.operation == Operation::Search { 20 } else { 1 }));
+        Ended::Done
+    });
+    let writes = FeedSettings {
+        arrivals: Arrivals::Closed { clients: 1 },
+        mix: Mix::parse("insert=1").unwrap(),
+        ..settings(Arrivals::Closed { clients: 1 }, 600)
+    };
+    let reads = settings(Arrivals::Closed { clients: 1 }, 600);
+    let beside = Some(Beside { feed: writes, threads: 1 });
+    let outcome = measured(&Scenario { beside, ..scenario(reads, 1) }, &target);
+    let done = |name: &str| outcome.report.operation(name).unwrap().done;
+    let (searches, inserts) = (done("search"), done("insert"));
+    assert!((5..=31).contains(&searches), "{searches} searches of 20 ms in 600 ms");
+    assert!(inserts > 2 * searches, "{inserts} inserts of 1 ms beside {searches} searches of 20 ms");
+    assert_eq!(outcome.report.totals.offered, searches + inserts);
+    assert_eq!(outcome.keys, (0, 1_000 + inserts), "the next run goes on after them");
+}
+
+/// How a peer of the tests is wrong.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wrong {
+    Nothing,
+    /// Forgets one insert of five.
+    Loses,
+    /// Deletes nothing.
+    Keeps,
+}
+
+/// An exact index that may be wrong in a known way.
+struct Exact<'d> {
+    data: &'d Data,
+    rows: Mutex<BTreeMap<u64, Vec<f32>>>,
+    wrong: Wrong,
+}
+
+impl Peer for Exact<'_> {
+    fn describe(&self) -> String {
+        "an exact index".to_owned()
+    }
+
+    fn lacks(&self, operation: Operation) -> Option<&'static str> {
+        (operation == Operation::Page).then_some("it has no pages")
+    }
+
+    fn set_ef(&self, _ef: usize) {}
+
+    fn search(&self, query: &[f32], k: usize, passing: Option<Passing>) -> load::Result<Vec<u64>> {
+        let rows = self.rows.lock().unwrap();
+        let passes = |key: &u64| passing.is_none_or(|passing| passing.lets_pass(*key));
+        let of = |(key, row): (&u64, &Vec<f32>)| (distance(self.data.metric, query, row), *key);
+        let mut all: Vec<(f32, u64)> = rows.iter().filter(|(key, _)| passes(key)).map(of).collect();
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Ok(all.into_iter().take(k).map(|(_, key)| key).collect())
+    }
+
+    fn insert(&self, key: u64, vector: &[f32]) -> load::Result<()> {
+        if self.wrong != Wrong::Loses || key < 1_000 || !key.is_multiple_of(5) {
+            self.rows.lock().unwrap().insert(key, vector.to_vec());
+        }
+        Ok(())
+    }
+
+    fn replace(&self, key: u64, vector: &[f32]) -> load::Result<()> {
+        self.rows.lock().unwrap().insert(key, vector.to_vec());
+        Ok(())
+    }
+
+    fn delete(&self, key: u64) -> load::Result<()> {
+        if self.wrong != Wrong::Keeps {
+            self.rows.lock().unwrap().remove(&key);
+        }
+        Ok(())
+    }
+}
+
+fn asking() -> PeerAsking {
+    PeerAsking { k: 5, judge_every: 3, watch_every: 1, selectivity: 0.2 }
+}
+
+fn peer_report(peer: Box<dyn Peer + '_>, data: &Data, mix: &str) -> Report {
+    let target = PeerUnderLoad::fill(peer, data, 1_000, 2, asking()).unwrap();
+    let mix = Mix::parse(mix).unwrap();
+    let feed = FeedSettings { mix, ..settings(Arrivals::Poisson { rate: 1_500.0 }, 1_000) };
+    run(&scenario(feed, 2), &target, Some(&target.judge), &mut |_| {}).unwrap().report
+}
+
+#[test]
+fn an_engine_without_generations_is_judged_by_what_was_acknowledged() {
+    let _watchdog = watchdog(120);
+    let data = Data::generated(2_000, 16, 50, 4);
+    let report = |wrong: Wrong| {
+        let peer = Exact { data: &data, rows: Mutex::default(), wrong };
+        peer_report(Box::new(peer), &data, "search=50,filtered=10,insert=20,upsert=10,delete=10")
+    };
+    let fine = report(Wrong::Nothing);
+    assert_eq!((fine.faults(), fine.totals.recall), (Vec::new(), Some(1.0)));
+    assert!(fine.totals.judged > 100 && fine.totals.fresh.unwrap().count > 100, "{:?}", fine.totals);
+    let loses = report(Wrong::Loses).totals;
+    assert!(loses.missing > 20 && loses.recall.unwrap() < 1.0, "{loses:?}");
+    let keeps = report(Wrong::Keeps).totals;
+    assert!(keeps.wrong_hits > 0 && keeps.missing == 0, "{keeps:?}");
+}
+
+#[test]
+fn a_mix_with_what_a_target_lacks_is_refused_before_anything_is_sent() {
+    let data = Data::generated(2_000, 16, 50, 4);
+    let peer = Exact { data: &data, rows: Mutex::default(), wrong: Wrong::Nothing };
+    let target = PeerUnderLoad::fill(Box::new(peer), &data, 1_000, 1, asking()).unwrap();
+    let mix = Mix::parse("search=1,page=1").unwrap();
+    let feed = FeedSettings { mix, ..settings(Arrivals::Poisson { rate: 100.0 }, 100) };
+    let fault = run(&scenario(feed, 1), &target, None, &mut |_| {}).err().unwrap();
+    assert_eq!(fault.downcast_ref::<Unsupported>().unwrap().operation, "page");
+    assert_eq!(fault.to_string(), "an exact index has no page (it has no pages): leave it out of the mix");
+}
+
+// Those that this test was built with; the others say how they are built in.
+#[test]
+fn peers_answer_rightly_under_load_or_say_how_they_are_built_in() {
+    let _watchdog = watchdog(120);
+    let data = Data::generated(2_000, 16, 50, 4);
+    for kind in Kind::ALL {
+        let plan = Plan { dim: data.dim, metric: data.metric, capacity: 10_000, threads: 4 };
+        let peer = match kind.open(&plan) {
+            Ok(peer) => peer,
+            Err(fault) => {
+                assert!(!kind.is_built_in() && fault.is::<NotBuiltIn>(), "{fault}");
+                assert!(fault.to_string().contains(kind.flag()), "{fault}");
+                continue;
+            }
+        };
+        peer.set_ef(100);
+        let writes = if peer.lacks(Operation::Delete).is_none() { ",upsert=5,delete=5" } else { "" };
+        let report = peer_report(peer, &data, &format!("search=70,insert=20{writes}"));
+        let totals = &report.totals;
+        // Short answers beside writes are faults of theirs, and happen.
+        assert_eq!((totals.wrong_hits, totals.failed, totals.unfinished), (0, 0, 0), "{}", report.target);
+        assert!(totals.judged > 100 && totals.recall.unwrap() > 0.95, "{}: {totals:?}", report.target);
+    }
 }

@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let (outcome, soaked) = thread::scope(|scope| -> Result<_> {
         let watcher =
             thread::Builder::new().name("soak".to_owned()).spawn_scoped(scope, || soak.run(&over))?;
-        let outcome = measure_loaded(&arguments, &target);
+        let outcome = measure_loaded(&arguments, &data, &target);
         over.store(true, Ordering::Relaxed);
         Ok((outcome?, watcher.join().map_err(|_| "the watcher panicked")?))
     })?;

@@ -6,11 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
-use vecino::SearchParams;
 
 use super::arguments::Arguments;
+use super::contender::Contender;
 use super::load::Result;
-use super::load::collection::UnderLoad;
 use super::load::data::Data;
 use super::load::report::Report;
 use super::load::run::{Outcome, run};
@@ -47,7 +46,7 @@ impl Point {
             report.operation("search").and_then(|of| of.latency).or(totals.latency).unwrap_or_default();
         Point {
             shards: arguments.shards,
-            searched_with: arguments.params_text.clone(),
+            searched_with: arguments.params_text(),
             rate,
             answered: totals.per_second(totals.done),
             p50_us: search.p50,
@@ -80,41 +79,41 @@ fn breadths(arguments: &Arguments) -> Vec<Arguments> {
     if arguments.efs.is_empty() {
         return vec![arguments.clone()];
     }
-    let with = |ef: &usize| {
-        let mut arguments = arguments.clone();
-        arguments.search_with(SearchParams::ef_search(*ef), format!("ef {ef}"));
-        arguments
-    };
-    arguments.efs.iter().map(with).collect()
+    arguments.efs.iter().map(|ef| arguments.with_ef(*ef)).collect()
 }
 
-/// An engine for several runs, and the keys that are there by now.
-struct Ready<'d> {
-    target: UnderLoad<'d>,
+/// A contender for several runs, and the keys that are there by now.
+pub(super) struct Ready<'d> {
+    pub(super) contender: Box<dyn Contender<'d> + 'd>,
+    data: &'d Data,
     keys: (u64, u64),
 }
 
-impl Ready<'_> {
-    fn new<'d>(arguments: &Arguments, data: &'d Data) -> Result<Ready<'d>> {
-        let target = setup::under_load(arguments, data)?;
-        Ok(Ready { target, keys: (0, setup::loaded(arguments, data)) })
+impl<'d> Ready<'d> {
+    pub(super) fn new(arguments: &Arguments, data: &'d Data) -> Result<Ready<'d>> {
+        let contender = setup::contender(arguments, data)?;
+        Ok(Ready { contender, data, keys: (0, setup::loaded(arguments, data)) })
+    }
+
+    /// One run on what is there.
+    pub(super) fn measure(&mut self, arguments: &Arguments) -> Result<Outcome> {
+        self.contender.search_as(arguments);
+        let mut scenario = setup::scenario(arguments, self.data);
+        // Keys go on where the last run ended.
+        let streams = [Some(&mut scenario.feed), scenario.beside.as_mut().map(|beside| &mut beside.feed)];
+        streams.into_iter().flatten().for_each(|feed| (feed.oldest, feed.newest) = self.keys);
+        let judge = (arguments.judge_every > 0).then_some(self.contender.judge());
+        let outcome = run(&scenario, self.contender.target(), judge, &mut |_| {})?;
+        self.keys = outcome.keys;
+        // What is left of an overload is not the next run's.
+        self.contender.settle()?;
+        Ok(outcome)
     }
 }
 
-/// One run at a rate, on an engine that is there.
+/// One run at a rate.
 fn at_rate(arguments: &Arguments, rate: f64, ready: &mut Ready<'_>) -> Result<Outcome> {
-    let target = &mut ready.target;
-    target.asking.params = arguments.params;
-    let arguments = Arguments { arrivals: arguments.arrivals.at_rate(rate), ..arguments.clone() };
-    let mut scenario = setup::scenario(&arguments, target.data);
-    // Keys go on where the last run ended.
-    (scenario.feed.oldest, scenario.feed.newest) = ready.keys;
-    let judge = (arguments.judge_every > 0).then_some(&target.judge);
-    let outcome = run(&scenario, &*target, judge, &mut |_| {})?;
-    ready.keys = outcome.keys;
-    // What is left of an overload is not the next run's.
-    target.items.flush()?;
-    Ok(outcome)
+    ready.measure(&Arguments { arrivals: arguments.arrivals.at_rate(rate), ..arguments.clone() })
 }
 
 /// A run for every combination.
@@ -132,7 +131,7 @@ pub(super) fn sweep(arguments: &Arguments) -> Result<()> {
                 points.push(point);
             }
         }
-        ready.target.engine.close()?;
+        ready.contender.end()?;
     }
     write(&arguments.out, "sweep", &points)
 }
@@ -153,7 +152,7 @@ pub(super) fn find(arguments: &Arguments) -> Result<()> {
                 best = Some(found);
             }
         }
-        ready.target.engine.close()?;
+        ready.contender.end()?;
     }
     let asked = format!("p99 <= {} ms and recall >= {}", arguments.p99_ms, arguments.recall);
     match best {
