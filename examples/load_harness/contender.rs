@@ -45,6 +45,7 @@ impl<'d> Contender<'d> for UnderLoad<'d> {
 
     fn search_as(&mut self, arguments: &Arguments) {
         self.asking.params = arguments.params();
+        self.items = self.items.backpressure(arguments.full);
         (self.asking.judge_every, self.asking.watch_every) = (arguments.judge_every, arguments.watch_every);
     }
 

@@ -13,7 +13,7 @@
 //! a sample of the writes is watched until it can be found. Everything comes
 //! from one seed. `load/` is the part to copy or to call from tests.
 
-#![allow(clippy::print_stdout, reason = "a load generator shows what it measures")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a load generator shows what it measures")]
 
 mod arguments;
 mod contender;
@@ -30,6 +30,8 @@ mod soak;
 mod svg;
 mod sweep;
 
+use std::process::ExitCode;
+
 use arguments::{Arguments, Command, Loaded};
 use contender::Contender;
 use load::Result;
@@ -37,7 +39,17 @@ use load::data::Data;
 use load::run::{Outcome, run};
 use load::target::NoOp;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match go() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("{fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn go() -> Result<()> {
     let arguments = Arguments::from_command_line()?;
     match &arguments.command {
         Command::Help => println!("{}", arguments::HELP),

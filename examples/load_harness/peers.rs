@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde::Serialize;
+use vecino::Backpressure;
 
 use super::arguments::{Arguments, Loaded};
 use super::contender::{breadth_for, farthest};
@@ -21,6 +22,8 @@ const OVERLOAD: f64 = 10.0;
 /// Clients that find the peak of a target that answers later; one that answers
 /// on the sending thread has as many as there are threads.
 const CLIENTS: usize = 64;
+/// The writer that never rests waits until one write of so many can be found.
+const WATCH_EVERY: u64 = 16;
 
 /// One scenario on one target.
 #[derive(Serialize)]
@@ -68,11 +71,20 @@ impl Scenario {
         let both = Arguments { threads: arguments.threads, mix: of("search=96,insert=4")?, ..reader.clone() };
         Ok(match self {
             Scenario::Alone => reader,
-            Scenario::BesideAWriter => Arguments { writers: 1, writes: of("insert=1")?, ..reader },
-            Scenario::Peak => Arguments { arrivals: Arrivals::Closed { clients }, ..both },
-            Scenario::Overload { peak } => {
-                Arguments { arrivals: Arrivals::Poisson { rate: OVERLOAD * peak as f64 }, ..both }
-            }
+            Scenario::BesideAWriter => Arguments {
+                writers: 1,
+                writes: of("insert=1")?,
+                full: Backpressure::Wait,
+                watch_every: WATCH_EVERY,
+                ..reader
+            },
+            // Nobody waits for a write to be visible.
+            Scenario::Peak => Arguments { arrivals: Arrivals::Closed { clients }, watch_every: 0, ..both },
+            Scenario::Overload { peak } => Arguments {
+                arrivals: Arrivals::Poisson { rate: OVERLOAD * peak as f64 },
+                full: Backpressure::Reject,
+                ..both
+            },
         })
     }
 }
@@ -126,8 +138,10 @@ fn one(arguments: &Arguments, data: &Data, far: &[f32]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+type Figure = fn(&Row) -> String;
+
 /// The figures of a row, by name: the terminal and the page show the same.
-pub(super) const FIGURES: [(&str, fn(&Row) -> String); 12] = [
+pub(super) const FIGURES: [(&str, Figure); 12] = [
     ("scenario", |row| row.scenario.to_owned()),
     ("target", |row| row.target.to_owned()),
     ("due/s", |row| row.rate(row.report.totals.offered)),
@@ -175,10 +189,10 @@ fn show(rows: &[Row]) {
     }
     for line in lines {
         println!(
-            "{:<24}{:<16}{}",
+            "{:<23}{:<15}{}",
             line[0],
             line[1],
-            line[2..].iter().map(|cell| format!("{cell:>12}")).collect::<String>()
+            line[2..].iter().map(|cell| format!("{cell:>16}")).collect::<String>()
         );
     }
 }

@@ -131,20 +131,21 @@ pub(super) fn scenario(arguments: &Arguments, data: &Data) -> Scenario {
     let mut notes = BTreeMap::new();
     let mut note = |name: &str, value: String| drop(notes.insert(name.to_owned(), value));
     note("data", format!("{}, {} x {}, {}", data.name, data.len(), data.dim, data.metric));
-    note("index", format!("{:?}", arguments.index).to_lowercase());
     note("target", arguments.target.name().to_owned());
     note("searched with", arguments.params_text());
     note("k", arguments.k.to_string());
-    note("shards", arguments.shards.to_string());
-    note("pool", arguments.pool.to_string());
-    note("mailbox", arguments.mailbox.to_string());
-    note("a full mailbox", format!("{:?}", arguments.full).to_lowercase());
-    note(
-        "searches show",
-        if arguments.published { "what is published" } else { "all writes before" }.to_owned(),
-    );
-    note("batch", arguments.batch.to_string());
     note("filters let pass", format!("{} %", arguments.selectivity * 100.0));
+    // What a peer does not have would be no setting of it.
+    if !matches!(arguments.target, Loaded::Peer(_)) {
+        note("index", format!("{:?}", arguments.index).to_lowercase());
+        note("shards", arguments.shards.to_string());
+        note("pool", arguments.pool.to_string());
+        note("mailbox", arguments.mailbox.to_string());
+        note("a full mailbox", format!("{:?}", arguments.full).to_lowercase());
+        let shown = if arguments.published { "what is published" } else { "all writes before" };
+        note("searches show", shown.to_owned());
+        note("batch", arguments.batch.to_string());
+    }
     let feed = FeedSettings {
         arrivals: arguments.arrivals,
         length: Duration::from_secs_f64(seconds),
