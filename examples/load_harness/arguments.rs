@@ -106,6 +106,9 @@ pub(super) enum Loaded {
     Peer(Kind),
 }
 
+const NO_QDRANT: &str = "qdrant-edge is no target yet: version 0.9.0 does not build with Rust 1.95 \
+    (it uses `assert_matches`, which that compiler has not stabilised), and vecino promises 1.89";
+
 impl Loaded {
     /// All that this program can load, but the no-op.
     pub(super) fn built_in() -> Vec<Loaded> {
@@ -129,6 +132,9 @@ impl Loaded {
         let known = [Loaded::NoOp, Loaded::Caller, Loaded::Workers].map(|loaded| (loaded.name(), loaded));
         if let Some(loaded) = named(name, &own).or_else(|| named(name, &known)) {
             return Ok(loaded);
+        }
+        if name == "qdrant-edge" {
+            return Err(NO_QDRANT.into());
         }
         let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == name) else {
             return Err(format!("--target {name}: see --help").into());
