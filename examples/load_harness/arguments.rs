@@ -26,6 +26,8 @@ Commands:
   compare A B      two reports (report.json) side by side on one page
   peers            the same scenarios on every target that is built in, side by side: a
                    reader alone, a reader beside a writer, ten times too much
+  goals            what the project promises about load (R8, R9, R11, P9), kept or missed;
+                   fails when one is missed, with --quick only for what is no time
 
 What is loaded:
   --target T       vecino (search on the sending thread), vecino-workers (async), noop,
@@ -58,6 +60,7 @@ What comes:
   --ef N           breadth of a search; --target-recall R instead   [the collection's]
   --seconds S      length of a run                                  [10]
   --warm-up S      of it, left out of the totals                    [1]
+  --interval S     length of a stretch of the report                [a sixtieth of the run]
   --threads N      threads that send                                [2]
   --writers N      threads that write all the time beside that, one request after another  [0]
   --writes M       what they write: a mix, as above                 [insert=1]
@@ -77,7 +80,7 @@ Sweeping and finding:
   --out DIR        report.json, intervals.csv, latency.hlog, report.html
                                                                     [target/load_harness]
   --title TEXT     on the report
-  --quick          a few seconds on little data: self-check, caller, workers, overload
+  --quick          a few seconds on little data: self-check, caller, workers, overload, goals
 
 Other engines are built in by flags of the compiler (usearch needs a C++ compiler):
   RUSTFLAGS=\"--cfg vecino_peer_hnsw_rs --cfg vecino_peer_usearch\" CARGO_TARGET_DIR=target/peers \\
@@ -95,6 +98,7 @@ pub(super) enum Command {
     Runbook(PathBuf),
     Compare(PathBuf, PathBuf),
     Peers,
+    Goals,
     Help,
 }
 
@@ -181,6 +185,7 @@ pub(super) struct Arguments {
     pub(super) target_recall: Option<f64>,
     pub(super) seconds: f64,
     pub(super) warm_up: f64,
+    pub(super) interval: Option<f64>,
     pub(super) threads: usize,
     pub(super) writers: usize,
     pub(super) writes: Mix,
@@ -227,6 +232,7 @@ impl Arguments {
             target_recall: None,
             seconds: 10.0,
             warm_up: 1.0,
+            interval: None,
             threads: 2,
             writers: 0,
             writes: Mix::parse("insert=1").ok_or("the default writes")?,
@@ -311,6 +317,7 @@ impl Arguments {
             "k" => self.k = number(name, value)?,
             "seconds" => self.seconds = number(name, value)?,
             "warm-up" => self.warm_up = number(name, value)?,
+            "interval" => self.interval = Some(number(name, value)?),
             "threads" => self.threads = number::<usize>(name, value)?.max(1),
             "writers" => self.writers = number(name, value)?,
             "in-flight" => self.in_flight = number::<usize>(name, value)?.max(1),
@@ -369,6 +376,7 @@ fn command(words: &[String]) -> Result<Command> {
         ["soak"] => Ok(Command::Soak),
         ["find"] => Ok(Command::Find),
         ["peers"] => Ok(Command::Peers),
+        ["goals"] => Ok(Command::Goals),
         ["runbook", file] => Ok(Command::Runbook(file.into())),
         ["compare", first, second] => Ok(Command::Compare(first.into(), second.into())),
         ["help"] => Ok(Command::Help),

@@ -17,6 +17,7 @@
 
 mod arguments;
 mod contender;
+mod goals;
 mod load;
 mod output;
 mod page;
@@ -60,6 +61,7 @@ fn go() -> Result<()> {
         Command::Find => sweep::find(&arguments)?,
         Command::Soak => soak::run(&arguments)?,
         Command::Runbook(file) => runbook::run(&arguments, file)?,
+        Command::Goals => goals::run(&arguments)?,
         Command::Peers => peers::run(&arguments)?,
         Command::Compare(first, second) => output::compare(first, second, &arguments.out)?,
     }

@@ -40,7 +40,7 @@ pub(super) struct Row {
 
 /// What is asked of all.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Scenario {
+pub(super) enum Scenario {
     Alone,
     BesideAWriter,
     Peak,
@@ -48,7 +48,7 @@ enum Scenario {
 }
 
 impl Scenario {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Scenario::Alone => "reader alone",
             Scenario::BesideAWriter => "reader beside a writer",
@@ -57,7 +57,7 @@ impl Scenario {
         }
     }
 
-    fn arguments(self, arguments: &Arguments) -> Result<Arguments> {
+    pub(super) fn arguments(self, arguments: &Arguments) -> Result<Arguments> {
         let of = |text: &str| Mix::parse(text).ok_or("a mix of the scenarios");
         let clients = if arguments.target == Loaded::Workers { CLIENTS } else { arguments.threads };
         let reader = Arguments {

@@ -127,7 +127,7 @@ pub(super) fn fill(items: &Collection, data: &Data, keys: std::ops::Range<u64>) 
 pub(super) fn scenario(arguments: &Arguments, data: &Data) -> Scenario {
     let seconds = arguments.seconds.max(0.1);
     // Enough points for a picture, few enough for a terminal.
-    let interval = (seconds / 60.0).clamp(0.25, 10.0);
+    let interval = arguments.interval.unwrap_or_else(|| (seconds / 60.0).clamp(0.25, 10.0)).max(0.01);
     let mut notes = BTreeMap::new();
     let mut note = |name: &str, value: String| drop(notes.insert(name.to_owned(), value));
     note("data", format!("{}, {} x {}, {}", data.name, data.len(), data.dim, data.metric));
