@@ -264,6 +264,8 @@ fn vecino_under_a_mixed_load_answers_rightly_in_both_ways() {
         assert!(totals.fresh.unwrap().count > 20, "{totals:?}");
         assert!(report.operations.len() == Operation::COUNT);
         assert!(outcome.log.starts_with(b"#") && outcome.log.len() > 1_000);
+        let log = String::from_utf8(outcome.log).unwrap();
+        assert!(log.contains("Tag=search,") && log.contains("Tag=fresh,"), "all times are in the log");
         let text = serde_json::to_string(&report).unwrap();
         let read: Report = serde_json::from_str(&text).unwrap();
         assert_eq!((read.totals.done, read.intervals.len()), (totals.done, report.intervals.len()));
@@ -470,4 +472,16 @@ fn peers_answer_rightly_under_load_or_say_how_they_are_built_in() {
         assert_eq!((totals.wrong_hits, totals.failed, totals.unfinished), (0, 0, 0), "{}", report.target);
         assert!(totals.judged > 100 && totals.recall.unwrap() > 0.95, "{}: {totals:?}", report.target);
     }
+}
+
+// The last stretch ends with the run, also where its length is no multiple of
+// the stretches.
+#[test]
+fn rates_are_those_of_the_time_in_which_requests_came() {
+    let _watchdog = watchdog(60);
+    let feed = settings(Arrivals::Constant { rate: 1_000.0 }, 510);
+    let scenario = Scenario { interval: Duration::from_millis(400), ..scenario(feed, 1) };
+    let totals = measured(&scenario, &Closure(|_: &Request| Ended::Done)).report.totals;
+    assert_eq!((totals.offered, totals.done), (510, 510));
+    assert!(totals.seconds < 0.7, "counted as {} s", totals.seconds);
 }

@@ -19,7 +19,7 @@ load_harness [COMMAND] [OPTIONS]
 Commands:
   run              one run; live progress, then a report            [default]
   self-check       the harness alone: what it adds to every time
-  sweep            a run for every combination of --rates, --shards, --efs
+  sweep            a run for every combination of --rates, --shard-list, --efs, --selectivities
   find             the highest rate with p99 <= --p99 ms and recall >= --recall
   soak             a long run that checks every answer, with held snapshots, checkpoints, verify
   runbook FILE     the steps of a big-ann streaming runbook (YAML), in their order
@@ -74,6 +74,7 @@ What is measured besides:
 
 Sweeping and finding:
   --rates LIST  --shard-list LIST  --efs LIST                       [500,1000,2000,4000] [1] [the collection's]
+  --selectivities LIST  parts that filters let pass, for mixes with `filtered`  [that of --selectivity]
   --p99 MS         the limit of `find`                              [2]
   --recall R       the other limit of `find`; `peers` takes the breadth that reaches it  [0.95]
 
@@ -198,6 +199,7 @@ pub(super) struct Arguments {
     pub(super) rates: Vec<f64>,
     pub(super) shard_list: Vec<usize>,
     pub(super) efs: Vec<usize>,
+    pub(super) selectivities: Vec<f64>,
     pub(super) p99_ms: f64,
     pub(super) recall: f64,
     pub(super) out: PathBuf,
@@ -245,6 +247,7 @@ impl Arguments {
             rates: vec![500.0, 1_000.0, 2_000.0, 4_000.0],
             shard_list: vec![1],
             efs: Vec::new(),
+            selectivities: Vec::new(),
             p99_ms: 2.0,
             recall: 0.95,
             out: PathBuf::from("target/load_harness"),
@@ -299,6 +302,7 @@ impl Arguments {
             }
             "rates" => self.rates = list(name, value)?,
             "shard-list" => self.shard_list = list(name, value)?,
+            "selectivities" => self.selectivities = list(name, value)?,
             "efs" => self.efs = list(name, value)?,
             _ => return self.set_number(name, value),
         }

@@ -47,6 +47,7 @@ impl<'d> Contender<'d> for UnderLoad<'d> {
         self.asking.params = arguments.params();
         self.items = self.items.backpressure(arguments.full);
         (self.asking.judge_every, self.asking.watch_every) = (arguments.judge_every, arguments.watch_every);
+        (self.asking.selectivity, self.asking.k) = (arguments.selectivity, arguments.k);
     }
 
     fn find(&self, query: &[f32], k: usize) -> Result<Vec<u64>> {
@@ -83,6 +84,7 @@ impl<'d> Contender<'d> for PeerUnderLoad<'d> {
             self.peer.set_ef(ef);
         }
         (self.asking.judge_every, self.asking.watch_every) = (arguments.judge_every, arguments.watch_every);
+        (self.asking.selectivity, self.asking.k) = (arguments.selectivity, arguments.k);
     }
 
     fn find(&self, query: &[f32], k: usize) -> Result<Vec<u64>> {

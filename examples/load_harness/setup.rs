@@ -37,8 +37,10 @@ const ROOM: usize = 1_000_000;
 
 /// What the arguments name, filled.
 pub(super) fn contender<'d>(arguments: &Arguments, data: &'d Data) -> Result<Box<dyn Contender<'d> + 'd>> {
-    let Loaded::Peer(kind) = arguments.target else {
-        return Ok(Box::new(under_load(arguments, data)?));
+    let kind = match arguments.target {
+        Loaded::Caller | Loaded::Workers => return Ok(Box::new(under_load(arguments, data)?)),
+        Loaded::NoOp => return Err("the no-op holds nothing: it has `run` and `self-check`".into()),
+        Loaded::Peer(kind) => kind,
     };
     let loaded = loaded(arguments, data);
     let plan = Plan {
@@ -61,6 +63,15 @@ pub(super) fn contender<'d>(arguments: &Arguments, data: &'d Data) -> Result<Box
     filled.search_as(arguments);
     println!("{loaded} records indexed in {:.1} s by {}", started.elapsed().as_secs_f64(), kind.name());
     Ok(Box::new(filled))
+}
+
+/// # Errors
+/// When the target is another than vecino: for commands that need what only it has.
+pub(super) fn expect_vecino(arguments: &Arguments, command: &str) -> Result<()> {
+    match arguments.target {
+        Loaded::Caller | Loaded::Workers => Ok(()),
+        other => Err(format!("{command} runs on vecino, not on {}", other.name()).into()),
+    }
 }
 
 /// An engine with a collection that is filled and indexed.

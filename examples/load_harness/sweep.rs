@@ -46,7 +46,7 @@ impl Point {
             report.operation("search").and_then(|of| of.latency).or(totals.latency).unwrap_or_default();
         Point {
             shards: arguments.shards,
-            searched_with: arguments.params_text(),
+            searched_with: searched_with(arguments),
             rate,
             answered: totals.per_second(totals.done),
             p50_us: search.p50,
@@ -61,7 +61,7 @@ impl Point {
 
     fn show(&self) {
         println!(
-            "shards {:>2}  {:<16} {:>8.0}/s due {:>8.0}/s answered  p50 {:>8.0}  p99 {:>9.0} us  recall {:.4}  refused {} skipped {}",
+            "shards {:>2}  {:<24} {:>8.0}/s due {:>8.0}/s answered  p50 {:>8.0}  p99 {:>9.0} us  recall {:.4}  refused {} skipped {}",
             self.shards,
             self.searched_with,
             self.rate,
@@ -75,11 +75,26 @@ impl Point {
     }
 }
 
-fn breadths(arguments: &Arguments) -> Vec<Arguments> {
-    if arguments.efs.is_empty() {
-        return vec![arguments.clone()];
-    }
-    arguments.efs.iter().map(|ef| arguments.with_ef(*ef)).collect()
+/// Breadth, and what filters let pass when that is swept.
+fn searched_with(arguments: &Arguments) -> String {
+    let filter = format!(", {} % pass", arguments.selectivity * 100.0);
+    arguments.params_text() + if arguments.selectivities.is_empty() { "" } else { &filter }
+}
+
+/// The arguments with every breadth and selectivity that is swept.
+fn ways_to_search(arguments: &Arguments) -> Vec<Arguments> {
+    let breadths: Vec<Arguments> = match arguments.efs.as_slice() {
+        [] => vec![arguments.clone()],
+        efs => efs.iter().map(|ef| arguments.with_ef(*ef)).collect(),
+    };
+    let selectivities: &[f64] = match arguments.selectivities.as_slice() {
+        [] => &[arguments.selectivity],
+        selectivities => selectivities,
+    };
+    let with = |way: &Arguments| -> Vec<Arguments> {
+        selectivities.iter().map(|part| Arguments { selectivity: *part, ..way.clone() }).collect()
+    };
+    breadths.iter().flat_map(with).collect()
 }
 
 /// A contender for several runs, and the keys that are there by now.
@@ -123,10 +138,10 @@ pub(super) fn sweep(arguments: &Arguments) -> Result<()> {
     for shards in &arguments.shard_list {
         let with_shards = Arguments { shards: *shards, ..arguments.clone() };
         let mut ready = Ready::new(&with_shards, &data)?;
-        for with_breadth in breadths(&with_shards) {
+        for way in ways_to_search(&with_shards) {
             for rate in &arguments.rates {
-                let outcome = at_rate(&with_breadth, *rate, &mut ready)?;
-                let point = Point::of(&with_breadth, *rate, &outcome.report);
+                let outcome = at_rate(&way, *rate, &mut ready)?;
+                let point = Point::of(&way, *rate, &outcome.report);
                 point.show();
                 points.push(point);
             }
@@ -144,8 +159,8 @@ pub(super) fn find(arguments: &Arguments) -> Result<()> {
     for shards in &arguments.shard_list {
         let with_shards = Arguments { shards: *shards, ..arguments.clone() };
         let mut ready = Ready::new(&with_shards, &data)?;
-        for with_breadth in breadths(&with_shards) {
-            let found = highest(&with_breadth, &mut ready, &mut points)?;
+        for way in ways_to_search(&with_shards) {
+            let found = highest(&way, &mut ready, &mut points)?;
             if let Some(found) = found
                 && best.as_ref().is_none_or(|best| found.rate > best.rate)
             {

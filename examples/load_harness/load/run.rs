@@ -20,6 +20,10 @@ use super::report::{FORMAT, Interval, Quantiles, Report, Totals, operations};
 use super::target::{Target, Unsupported};
 use super::window::Window;
 
+/// Senders have come to their end so long after the length of a run, when
+/// nothing is late.
+const END: Duration = Duration::from_millis(2);
+
 /// A second stream of requests with threads of its own: a writer that never
 /// rests, say. Only one of the two streams may insert or delete.
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +168,11 @@ impl<'a, 'd> Gathered<'a, 'd> {
 
     fn until_next(&self) -> Duration {
         let next = (self.report.intervals.len() as u32 + 1) * self.scenario.interval;
-        next.saturating_sub(self.elapsed()).max(Duration::from_millis(1))
+        // The last stretch is not longer than the run, or its rates would be too low.
+        let end = self.scenario.feed.length + END;
+        let elapsed = self.elapsed();
+        let next = if elapsed < end { next.min(end) } else { next };
+        next.saturating_sub(elapsed).max(Duration::from_millis(1))
     }
 
     /// Since the start, which all streams share.
