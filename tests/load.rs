@@ -14,18 +14,18 @@ mod common;
 mod load;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::watchdog;
 use load::arrivals::{Arrivals, Schedule};
-use load::check::Judge;
+use load::check::{Evidence, Judge};
 use load::collection::{Asking, UnderLoad, Way};
 use load::data::Data;
 use load::feed::{Feed, FeedSettings, Request};
 use load::mix::{Mix, Operation};
-use load::peers::oracle::distance;
+use load::peers::oracle::{Claim, Oracle, distance};
 use load::peers::{Kind, NotBuiltIn, Passing, Peer, PeerAsking, PeerUnderLoad, Plan};
 use load::report::Report;
 use load::rng::{Popularity, Rng};
@@ -435,6 +435,61 @@ fn an_engine_without_generations_is_judged_by_what_was_acknowledged() {
     assert!(loses.missing > 20 && loses.recall.unwrap() < 1.0, "{loses:?}");
     let keeps = report(Wrong::Keeps).totals;
     assert!(keeps.wrong_hits > 0 && keeps.missing == 0, "{keeps:?}");
+}
+
+// The rows next to a query, written before, during and after a search that found
+// some of them: what counts as found, as missed, and as wrong.
+#[test]
+fn what_was_written_during_a_search_may_be_found_or_not() {
+    let data = Data::generated(2_000, 16, 50, 4);
+    let near = |keys: std::ops::Range<u64>| {
+        let of = |key: u64| (distance(data.metric, data.query(1), data.row(key)), key);
+        let mut all: Vec<(f32, u64)> = keys.map(of).collect();
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        all.into_iter().map(|(_, key)| key).collect::<Vec<u64>>()
+    };
+    let (old, new) = (near(0..1_000), near(1_000..2_000));
+    let judged = |before: &dyn Fn(&Oracle<'_>), after: &dyn Fn(&Oracle<'_>), keys: Vec<u64>| {
+        let oracle = Arc::new(Oracle::new(&data, 1_000));
+        before(&oracle);
+        let began = oracle.now();
+        after(&oracle);
+        let judged = Claim { oracle, began, query: 1, k: 3, passing: None, keys }.judge();
+        (judged.found, judged.wanted, judged.wrong)
+    };
+    let nothing = |_: &Oracle<'_>| {};
+    let write = |key: u64, row: Option<u64>| {
+        move |oracle: &Oracle<'_>| {
+            oracle.begin(key, row);
+            oracle.end(key, row, true);
+        }
+    };
+    assert_eq!(judged(&nothing, &nothing, old[..3].to_vec()), (3, 3, 0));
+    assert_eq!(judged(&nothing, &nothing, vec![old[0], old[1], old[3]]), (2, 3, 0), "one was missed");
+    assert_eq!(judged(&nothing, &nothing, vec![old[0], old[1], new[0]]).2, 1, "one never was there");
+    // A delete.
+    let delete = write(old[0], None);
+    assert_eq!(judged(&delete, &nothing, old[..3].to_vec()).2, 1, "it was gone");
+    assert_eq!(judged(&delete, &nothing, old[1..4].to_vec()), (3, 3, 0));
+    assert_eq!(judged(&nothing, &delete, old[..3].to_vec()), (3, 3, 0), "it may still be found");
+    assert_eq!(judged(&nothing, &delete, old[1..4].to_vec()), (3, 3, 0), "or not");
+    // Another vector for a far record, next to the query.
+    let far = old[900];
+    let replace = write(far, Some(old[0]));
+    assert_eq!(judged(&replace, &nothing, vec![old[0], old[1], old[2]]).1, 3);
+    assert_eq!(judged(&replace, &nothing, vec![old[0], far, old[1]]), (3, 3, 0), "it is near now");
+    assert_eq!(judged(&replace, &nothing, old[..3].to_vec()), (2, 3, 0), "and was missed");
+    assert_eq!(judged(&nothing, &replace, old[..3].to_vec()), (3, 3, 0), "it need not be found yet");
+    assert_eq!(judged(&nothing, &replace, vec![old[0], far, old[1]]), (3, 3, 0), "but may");
+    // Two writers at once: either may have won.
+    let overlapping = |oracle: &Oracle<'_>| {
+        oracle.begin(far, Some(old[0]));
+        oracle.begin(far, None);
+        oracle.end(far, None, true);
+        oracle.end(far, Some(old[0]), true);
+    };
+    assert_eq!(judged(&overlapping, &nothing, old[..3].to_vec()), (3, 3, 0));
+    assert_eq!(judged(&overlapping, &nothing, vec![old[0], far, old[1]]), (3, 3, 0));
 }
 
 #[test]
