@@ -77,7 +77,8 @@
 //! `absorbed` and the span `absorb`, `calibrated`, `backpressure`, `shard met a
 //! defect`, `shard rebuilt`, `write left out`, `shard failed`, `engine started`,
 //! `engine closed`, with the fields `collection`, `worker`, `shard`,
-//! `generation`, `seq`, `rows`, `elapsed_us`. [`Engine::metrics_text`] has the counters.
+//! `generation`, `seq`, `rows`, `elapsed_us`. [`Engine::metrics_text`] has the counters;
+//! the feature `metrics` hands them to the facade of that name.
 //
 // The modules are declared from the ground floor up: a module uses only what
 // is declared before it (`tests/architecture.rs` holds this).
