@@ -7,8 +7,10 @@ use super::page;
 use super::peers::{FIGURES, Row};
 use super::svg::{Chart, Line, Scale, escaped};
 
-pub(super) fn page(rows: &[Row]) -> String {
-    page::simple("The same load on several engines", &(table(rows) + &notes(rows)), &charts(rows))
+pub(super) fn page(rows: &[Row], left_out: &[String]) -> String {
+    let left_out: String =
+        left_out.iter().map(|why| format!("<p class='fault'>left out: {}</p>", escaped(why))).collect();
+    page::simple("The same load on several engines", &(table(rows) + &left_out + &notes(rows)), &charts(rows))
 }
 
 fn table(rows: &[Row]) -> String {
@@ -37,7 +39,8 @@ fn notes(rows: &[Row]) -> String {
          the snapshot of the answer; the others have no generations, so by an exact search of the rows that had been \
          acknowledged when the search began and were left alone until it was judged, which is a lower bound of what \
          was there. <b>refused</b> is what the engine turned away, <b>skipped</b> what the harness did because too \
-         much was under way.</p>",
+         much was under way: vecino's workers have queues of their own, around the others the harness lets so many wait \
+         that what is taken is still useful.</p>",
     );
     let mut told: Vec<&str> = Vec::new();
     for row in rows {

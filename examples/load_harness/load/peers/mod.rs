@@ -281,7 +281,9 @@ impl<'d> PeerUnderLoad<'d> {
             }
             _ => {}
         }
+        // By inner product a vector need not be its own nearest: nobody can tell.
         let watched = request.operation == Operation::Insert
+            && self.data.metric != Metric::Dot
             && self.asking.watch_every > 0
             && request.number.is_multiple_of(self.asking.watch_every);
         let visible = watched.then(|| -> Later<'_, bool> { Box::pin(self.looks(key, vector)) });
