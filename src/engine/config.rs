@@ -133,7 +133,7 @@ impl HnswConfig {
 
     /// Candidates that a walk by codes keeps at least, for each record that is
     /// wanted: 1 to 10,000. Default 1 for halves and bytes, which err so little
-    /// that the breadth of a search is enough; 3 for product codes, 10 for bits.
+    /// that the breadth of a search is enough; 8 for product codes, 10 for bits.
     #[must_use]
     pub fn oversample(mut self, oversample: usize) -> Self {
         self.oversample = Some(oversample);

@@ -135,7 +135,7 @@ pub(super) const OVERSAMPLE_ROUNDED: usize = 2;
 pub(super) const OVERSAMPLE_WALKED: usize = 1;
 /// By product codes and by signs the nearest may stand farther back: with
 /// these, recall is 0.95 and more where the breadth says nothing else.
-pub(super) const OVERSAMPLE_WALKED_PQ: usize = 3;
+pub(super) const OVERSAMPLE_WALKED_PQ: usize = 8;
 pub(super) const OVERSAMPLE_WALKED_SIGNS: usize = 10;
 /// One bit errs most.
 pub(super) const OVERSAMPLE_SIGNS: usize = 20;
