@@ -117,14 +117,6 @@ pub enum CollectionError {
         /// The most allowed.
         most: usize,
     },
-    /// The index has no such codes.
-    #[error("{index} has no {quantization} codes")]
-    Quantization {
-        /// The index.
-        index: &'static str,
-        /// The codes that were asked for.
-        quantization: &'static str,
-    },
     /// The default of its searches is a target that cannot be.
     #[error(transparent)]
     Params(#[from] ParamsError),

@@ -15,6 +15,7 @@
 //!   [`AutoConfig`]: what a collection is made of.
 //! - [`EngineBuilder::open`], [`Durability`], [`Snapshot::checkpoint`],
 //!   [`Engine::inspect`]: engines with a folder, and backups.
+//! - [Choosing an index](choosing): which one when, with measured speed, memory and recall.
 //! - [Operating vecino](operating): sizing, metrics, events, what to do when something rises.
 //! - Errors, one enum a kind of operation: [`WriteError`], [`SearchError`], ...
 //!
@@ -76,7 +77,8 @@
 //! `absorbed` and the span `absorb`, `calibrated`, `backpressure`, `shard met a
 //! defect`, `shard rebuilt`, `write left out`, `shard failed`, `engine started`,
 //! `engine closed`, with the fields `collection`, `worker`, `shard`,
-//! `generation`, `seq`, `rows`, `elapsed_us`. [`Engine::metrics_text`] has the counters.
+//! `generation`, `seq`, `rows`, `elapsed_us`. [`Engine::metrics_text`] has the counters;
+//! the feature `metrics` hands them to the facade of that name.
 //
 // The modules are declared from the ground floor up: a module uses only what
 // is declared before it (`tests/architecture.rs` holds this).
@@ -112,6 +114,12 @@ mod engine;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+
+#[doc = include_str!("choosing.md")]
+#[doc = include_str!("../examples/ann_benchmark/guide-fashion-mnist-784.svg")]
+#[doc = include_str!("../examples/ann_benchmark/guide-arxiv-minilm-384.svg")]
+#[cfg(doc)]
+pub mod choosing {}
 
 #[doc = include_str!("operating.md")]
 #[cfg(doc)]

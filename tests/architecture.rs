@@ -45,6 +45,8 @@ const HOMES: &[(&str, Home)] = &[
     ("event_listener", Home::Paths(&["src/shard/places.rs", "src/shard/budget.rs"])),
     ("loom", Home::Paths(&["src/lease.rs", "src/memory/words.rs", "src/index/cow"])),
     ("flume", Home::Paths(&["src/shard/mailbox.rs"])),
+    // Optional: one of the ways out for the counters.
+    ("metrics", Home::Paths(&["src/engine/facade.rs"])),
     ("rayon", Home::Paths(&["src/coordinator/pool.rs"])),
     // Optional: JSON is one way in, and no file of ours is JSON.
     ("serde_json", Home::Paths(&["src/payload/json.rs"])),

@@ -92,6 +92,8 @@ fn settings_of_lists_and_codes_are_named_with_their_value() {
         (flat(FlatConfig::default().quantization(product(9, 4))), "num_subquantizers", 9),
         (flat(FlatConfig::default().quantization(product(4, 6))), "bits_per_code", 6),
         (walked(HnswConfig::default().oversample(0)), "oversample", 0),
+        (walked(HnswConfig::default().quantization(product(9, 4))), "num_subquantizers", 9),
+        (walked(HnswConfig::default().quantization(product(4, 6))), "bits_per_code", 6),
         (auto(AutoConfig::default().exact_below(0)), "exact_below", 0),
         (auto(AutoConfig::default().exact_below(1_000_001)), "exact_below", 1_000_001),
         (auto(AutoConfig::default().graph(GraphConfig::default().degree(33))), "degree", 33),
@@ -101,22 +103,6 @@ fn settings_of_lists_and_codes_are_named_with_their_value() {
 
 fn product(num_subquantizers: usize, bits_per_code: usize) -> Quantization {
     Quantization::Pq { num_subquantizers, bits_per_code }
-}
-
-#[test]
-fn codes_that_hnsw_does_not_have_are_refused_by_name() {
-    let engine = Engine::builder().build().unwrap();
-    for (codes, named) in [(Quantization::Binary, "Binary"), (product(4, 8), "Pq")] {
-        let graph = HnswConfig::default().quantization(codes);
-        let config = CollectionConfig::new(8, Metric::Dot).index(IndexSpec::Hnsw(graph));
-        match engine.create_collection("items", config) {
-            Err(CollectionError::Quantization { index: "HNSW", quantization }) => {
-                assert_eq!(quantization, named);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    assert!(engine.collections().is_empty());
 }
 
 #[test]

@@ -276,7 +276,9 @@ fn closing_under_load_from_several_threads_tells_everybody_within_a_second() {
     let _watchdog = watchdog(120);
     for (workers, index) in [(1, IndexSpec::Flat), (1, IndexSpec::graph()), (3, IndexSpec::hnsw())] {
         let (engine, items) = filled(workers, index, 3_000);
-        assert!(engine_threads().len() >= workers + 3 || engine_threads().is_empty());
+        // A thread has its name once it has run for the first time.
+        let are_named = || engine_threads().len() >= workers + 3 || engine_threads().is_empty();
+        eventually("threads have their names", are_named);
         let snapshot = items.snapshot();
         end_under_load(&items, &Gone::Closed, || {
             thread::scope(|scope| {

@@ -13,21 +13,25 @@ mod common;
 #[path = "../examples/load_harness/load/mod.rs"]
 mod load;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::watchdog;
 use load::arrivals::{Arrivals, Schedule};
-use load::check::Judge;
+use load::check::{Evidence, Judge};
 use load::collection::{Asking, UnderLoad, Way};
 use load::data::Data;
 use load::feed::{Feed, FeedSettings, Request};
 use load::mix::{Mix, Operation};
+use load::peers::oracle::{Claim, Oracle, distance};
+use load::peers::{Kind, NotBuiltIn, Passing, Peer, PeerAsking, PeerUnderLoad, Plan};
 use load::report::Report;
 use load::rng::{Popularity, Rng};
-use load::run::{Outcome, Scenario, run};
+use load::run::{Beside, Outcome, Scenario, run};
 use load::soak::Soak;
-use load::target::{Call, Gauges, Outcome as Ended, Prepared, Target};
+use load::target::{Call, Gauges, Outcome as Ended, Prepared, Target, Unsupported};
 use vecino::{Backpressure, CollectionConfig, Engine, Metric, Record};
 
 fn settings(arrivals: Arrivals, millis: u64) -> FeedSettings {
@@ -51,6 +55,7 @@ fn scenario(feed: FeedSettings, threads: usize) -> Scenario {
         title: "test".to_owned(),
         feed,
         threads,
+        beside: None,
         warm_up: Duration::ZERO,
         interval: Duration::from_millis(100),
         useful_within: None,
@@ -259,6 +264,8 @@ fn vecino_under_a_mixed_load_answers_rightly_in_both_ways() {
         assert!(totals.fresh.unwrap().count > 20, "{totals:?}");
         assert!(report.operations.len() == Operation::COUNT);
         assert!(outcome.log.starts_with(b"#") && outcome.log.len() > 1_000);
+        let log = String::from_utf8(outcome.log).unwrap();
+        assert!(log.contains("Tag=search,") && log.contains("Tag=fresh,"), "all times are in the log");
         let text = serde_json::to_string(&report).unwrap();
         let read: Report = serde_json::from_str(&text).unwrap();
         assert_eq!((read.totals.done, read.intervals.len()), (totals.done, report.intervals.len()));
@@ -318,4 +325,218 @@ fn the_judge_notices_answers_that_are_wrong_or_incomplete() {
     assert!(poor.recall().unwrap() <= 1.0 && poor.wrong == 0);
     let none = judged(&target.items.search(&query.clone().top(0)).unwrap(), target.items.snapshot());
     assert_eq!(none.recall(), Some(0.0));
+}
+
+// A reader that waits for a stall and a writer that does not: each has its own
+// schedule and threads, and both are counted.
+#[test]
+fn a_stream_beside_another_has_threads_and_counts_of_its_own() {
+    let _watchdog = watchdog(60);
+    let target = Closure(|request: &Request| {
+        work_for(Duration::from_millis(if request.operation == Operation::Search { 20 } else { 1 }));
+        Ended::Done
+    });
+    let writes = FeedSettings {
+        arrivals: Arrivals::Closed { clients: 1 },
+        mix: Mix::parse("insert=1").unwrap(),
+        ..settings(Arrivals::Closed { clients: 1 }, 600)
+    };
+    let reads = settings(Arrivals::Closed { clients: 1 }, 600);
+    let beside = Some(Beside { feed: writes, threads: 1 });
+    let outcome = measured(&Scenario { beside, ..scenario(reads, 1) }, &target);
+    let done = |name: &str| outcome.report.operation(name).unwrap().done;
+    let (searches, inserts) = (done("search"), done("insert"));
+    assert!((5..=31).contains(&searches), "{searches} searches of 20 ms in 600 ms");
+    assert!(inserts > 2 * searches, "{inserts} inserts of 1 ms beside {searches} searches of 20 ms");
+    assert_eq!(outcome.report.totals.offered, searches + inserts);
+    assert_eq!(outcome.keys, (0, 1_000 + inserts), "the next run goes on after them");
+}
+
+/// How a peer of the tests is wrong.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wrong {
+    Nothing,
+    /// Forgets one insert of five.
+    Loses,
+    /// Deletes nothing.
+    Keeps,
+}
+
+/// An exact index that may be wrong in a known way.
+struct Exact<'d> {
+    data: &'d Data,
+    rows: Mutex<BTreeMap<u64, Vec<f32>>>,
+    wrong: Wrong,
+}
+
+impl Peer for Exact<'_> {
+    fn describe(&self) -> String {
+        "an exact index".to_owned()
+    }
+
+    fn lacks(&self, operation: Operation) -> Option<&'static str> {
+        (operation == Operation::Page).then_some("it has no pages")
+    }
+
+    fn set_ef(&self, _ef: usize) {}
+
+    fn search(&self, query: &[f32], k: usize, passing: Option<Passing>) -> load::Result<Vec<u64>> {
+        let rows = self.rows.lock().unwrap();
+        let passes = |key: &u64| passing.is_none_or(|passing| passing.lets_pass(*key));
+        let of = |(key, row): (&u64, &Vec<f32>)| (distance(self.data.metric, query, row), *key);
+        let mut all: Vec<(f32, u64)> = rows.iter().filter(|(key, _)| passes(key)).map(of).collect();
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Ok(all.into_iter().take(k).map(|(_, key)| key).collect())
+    }
+
+    fn insert(&self, key: u64, vector: &[f32]) -> load::Result<()> {
+        if self.wrong != Wrong::Loses || key < 1_000 || !key.is_multiple_of(5) {
+            self.rows.lock().unwrap().insert(key, vector.to_vec());
+        }
+        Ok(())
+    }
+
+    fn replace(&self, key: u64, vector: &[f32]) -> load::Result<()> {
+        self.rows.lock().unwrap().insert(key, vector.to_vec());
+        Ok(())
+    }
+
+    fn delete(&self, key: u64) -> load::Result<()> {
+        if self.wrong != Wrong::Keeps {
+            self.rows.lock().unwrap().remove(&key);
+        }
+        Ok(())
+    }
+}
+
+fn asking() -> PeerAsking {
+    PeerAsking { k: 5, judge_every: 3, watch_every: 1, selectivity: 0.2 }
+}
+
+fn peer_report(peer: Box<dyn Peer + '_>, data: &Data, mix: &str) -> Report {
+    let target = PeerUnderLoad::fill(peer, data, 1_000, 2, asking()).unwrap();
+    let mix = Mix::parse(mix).unwrap();
+    let feed = FeedSettings { mix, ..settings(Arrivals::Poisson { rate: 1_500.0 }, 1_000) };
+    run(&scenario(feed, 2), &target, Some(&target.judge), &mut |_| {}).unwrap().report
+}
+
+#[test]
+fn an_engine_without_generations_is_judged_by_what_was_acknowledged() {
+    let _watchdog = watchdog(120);
+    let data = Data::generated(2_000, 16, 50, 4);
+    let report = |wrong: Wrong| {
+        let peer = Exact { data: &data, rows: Mutex::default(), wrong };
+        peer_report(Box::new(peer), &data, "search=50,filtered=10,insert=20,upsert=10,delete=10")
+    };
+    let fine = report(Wrong::Nothing);
+    assert_eq!((fine.faults(), fine.totals.recall), (Vec::new(), Some(1.0)));
+    assert!(fine.totals.judged > 100 && fine.totals.fresh.unwrap().count > 100, "{:?}", fine.totals);
+    let loses = report(Wrong::Loses).totals;
+    assert!(loses.missing > 20 && loses.recall.unwrap() < 1.0, "{loses:?}");
+    let keeps = report(Wrong::Keeps).totals;
+    assert!(keeps.wrong_hits > 0 && keeps.missing == 0, "{keeps:?}");
+}
+
+// The rows next to a query, written before, during and after a search that found
+// some of them: what counts as found, as missed, and as wrong.
+#[test]
+fn what_was_written_during_a_search_may_be_found_or_not() {
+    let data = Data::generated(2_000, 16, 50, 4);
+    let near = |keys: std::ops::Range<u64>| {
+        let of = |key: u64| (distance(data.metric, data.query(1), data.row(key)), key);
+        let mut all: Vec<(f32, u64)> = keys.map(of).collect();
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        all.into_iter().map(|(_, key)| key).collect::<Vec<u64>>()
+    };
+    let (old, new) = (near(0..1_000), near(1_000..2_000));
+    let judged = |before: &dyn Fn(&Oracle<'_>), after: &dyn Fn(&Oracle<'_>), keys: Vec<u64>| {
+        let oracle = Arc::new(Oracle::new(&data, 1_000));
+        before(&oracle);
+        let began = oracle.now();
+        after(&oracle);
+        let judged = Claim { oracle, began, query: 1, k: 3, passing: None, keys }.judge();
+        (judged.found, judged.wanted, judged.wrong)
+    };
+    let nothing = |_: &Oracle<'_>| {};
+    let write = |key: u64, row: Option<u64>| {
+        move |oracle: &Oracle<'_>| {
+            oracle.begin(key, row);
+            oracle.end(key, row, true);
+        }
+    };
+    assert_eq!(judged(&nothing, &nothing, old[..3].to_vec()), (3, 3, 0));
+    assert_eq!(judged(&nothing, &nothing, vec![old[0], old[1], old[3]]), (2, 3, 0), "one was missed");
+    assert_eq!(judged(&nothing, &nothing, vec![old[0], old[1], new[0]]).2, 1, "one never was there");
+    // A delete.
+    let delete = write(old[0], None);
+    assert_eq!(judged(&delete, &nothing, old[..3].to_vec()).2, 1, "it was gone");
+    assert_eq!(judged(&delete, &nothing, old[1..4].to_vec()), (3, 3, 0));
+    assert_eq!(judged(&nothing, &delete, old[..3].to_vec()), (3, 3, 0), "it may still be found");
+    assert_eq!(judged(&nothing, &delete, old[1..4].to_vec()), (3, 3, 0), "or not");
+    // Another vector for a far record, next to the query.
+    let far = old[900];
+    let replace = write(far, Some(old[0]));
+    assert_eq!(judged(&replace, &nothing, vec![old[0], old[1], old[2]]).1, 3);
+    assert_eq!(judged(&replace, &nothing, vec![old[0], far, old[1]]), (3, 3, 0), "it is near now");
+    assert_eq!(judged(&replace, &nothing, old[..3].to_vec()), (2, 3, 0), "and was missed");
+    assert_eq!(judged(&nothing, &replace, old[..3].to_vec()), (3, 3, 0), "it need not be found yet");
+    assert_eq!(judged(&nothing, &replace, vec![old[0], far, old[1]]), (3, 3, 0), "but may");
+    // Two writers at once: either may have won.
+    let overlapping = |oracle: &Oracle<'_>| {
+        oracle.begin(far, Some(old[0]));
+        oracle.begin(far, None);
+        oracle.end(far, None, true);
+        oracle.end(far, Some(old[0]), true);
+    };
+    assert_eq!(judged(&overlapping, &nothing, old[..3].to_vec()), (3, 3, 0));
+    assert_eq!(judged(&overlapping, &nothing, vec![old[0], far, old[1]]), (3, 3, 0));
+}
+
+#[test]
+fn a_mix_with_what_a_target_lacks_is_refused_before_anything_is_sent() {
+    let data = Data::generated(2_000, 16, 50, 4);
+    let peer = Exact { data: &data, rows: Mutex::default(), wrong: Wrong::Nothing };
+    let target = PeerUnderLoad::fill(Box::new(peer), &data, 1_000, 1, asking()).unwrap();
+    let mix = Mix::parse("search=1,page=1").unwrap();
+    let feed = FeedSettings { mix, ..settings(Arrivals::Poisson { rate: 100.0 }, 100) };
+    let fault = run(&scenario(feed, 1), &target, None, &mut |_| {}).err().unwrap();
+    assert_eq!(fault.downcast_ref::<Unsupported>().unwrap().operation, "page");
+    assert_eq!(fault.to_string(), "an exact index has no page (it has no pages): leave it out of the mix");
+}
+
+// Those that this test was built with; the others say how they are built in.
+#[test]
+fn peers_answer_rightly_under_load_or_say_how_they_are_built_in() {
+    let _watchdog = watchdog(120);
+    let data = Data::generated(2_000, 16, 50, 4);
+    for kind in Kind::ALL {
+        let plan = Plan { dim: data.dim, metric: data.metric, capacity: 10_000, threads: 4 };
+        let peer = match kind.open(&plan) {
+            Ok(peer) => peer,
+            Err(fault) => {
+                assert!(!kind.is_built_in() && fault.is::<NotBuiltIn>(), "{fault}");
+                assert!(fault.to_string().contains(kind.flag()), "{fault}");
+                continue;
+            }
+        };
+        peer.set_ef(100);
+        let writes = if peer.lacks(Operation::Delete).is_none() { ",upsert=5,delete=5" } else { "" };
+        let report = peer_report(peer, &data, &format!("search=70,insert=20{writes}"));
+        let totals = &report.totals;
+        // Short answers beside writes are faults of theirs, and happen.
+        assert_eq!((totals.wrong_hits, totals.failed, totals.unfinished), (0, 0, 0), "{}", report.target);
+        assert!(totals.judged > 100 && totals.recall.unwrap() > 0.95, "{}: {totals:?}", report.target);
+    }
+}
+
+// The last stretch ends with the run, also where its length is no multiple of
+// the stretches.
+#[test]
+fn rates_are_those_of_the_time_in_which_requests_came() {
+    let _watchdog = watchdog(60);
+    let feed = settings(Arrivals::Constant { rate: 1_000.0 }, 510);
+    let scenario = Scenario { interval: Duration::from_millis(400), ..scenario(feed, 1) };
+    let totals = measured(&scenario, &Closure(|_: &Request| Ended::Done)).report.totals;
+    assert_eq!((totals.offered, totals.done), (510, 510));
+    assert!(totals.seconds < 0.7, "counted as {} s", totals.seconds);
 }

@@ -273,6 +273,7 @@ fn measured(target: &UnderLoad<'_>, keys: (u64, u64), arrivals: Arrivals, millis
         title: "overload".to_owned(),
         feed,
         threads: 1,
+        beside: None,
         warm_up: Duration::from_millis(millis / 4),
         interval: Duration::from_millis(millis / 8),
         useful_within: None,

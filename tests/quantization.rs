@@ -19,13 +19,16 @@ use vecino::{Collection, CollectionConfig, Durability, Engine, IndexSpec, Metric
 
 const DIM: usize = 48;
 const ROWS: usize = 2_600;
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 13] = [
     "SQ8",
     "SQfp16",
     "RaBitQ",
     "PQ24x4fs",
     "HNSW_SQ8",
     "HNSW,SQfp16",
+    "HNSW,RaBitQ",
+    "HNSW_PQ24x4fs",
+    "HNSW_PQ12",
     "IVF,SQ8",
     "IVF,SQfp16",
     "IVF,RaBitQ",

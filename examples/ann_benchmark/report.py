@@ -150,16 +150,16 @@ def table(sets, names, titles, key):
     return "\n".join(lines)
 
 
-def replace(path, text):
+def replace(path, text, markers=(BEGIN, END)):
     """Puts the text between the marker comments of a file."""
     with open(path, encoding="utf-8") as file:
         whole = file.read()
-    before, begin, rest = whole.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = whole.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
     if not begin or not end:
-        sys.exit(f"{path}: no '{BEGIN}' with '{END}' after it")
+        sys.exit(f"{path}: no '{markers[0]}' with '{markers[1]}' after it")
     with open(path, "w", encoding="utf-8") as file:
-        file.write(f"{before}{BEGIN}\n{text}\n{END}{after}")
+        file.write(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def pairs(texts):

@@ -10,6 +10,7 @@ use vecino::{Backpressure, SearchParams};
 use super::load::Result;
 use super::load::arrivals::Arrivals;
 use super::load::mix::Mix;
+use super::load::peers::{Kind, NotBuiltIn};
 use super::load::rng::Popularity;
 
 pub(super) const HELP: &str = "\
@@ -18,14 +19,20 @@ load_harness [COMMAND] [OPTIONS]
 Commands:
   run              one run; live progress, then a report            [default]
   self-check       the harness alone: what it adds to every time
-  sweep            a run for every combination of --rates, --shards, --efs
+  sweep            a run for every combination of --rates, --shard-list, --efs, --selectivities
   find             the highest rate with p99 <= --p99 ms and recall >= --recall
   soak             a long run that checks every answer, with held snapshots, checkpoints, verify
   runbook FILE     the steps of a big-ann streaming runbook (YAML), in their order
   compare A B      two reports (report.json) side by side on one page
+  peers            the same scenarios on every target that is built in, side by side: a
+                   reader alone, a reader beside a writer, ten times too much
+  goals            what the project promises about load (R8, R9, R11, P9), kept or missed;
+                   fails when one is missed, with --quick only for what is no time
 
 What is loaded:
-  --target T       caller (search on the sending thread), workers (async), noop  [caller]
+  --target T       vecino (search on the sending thread), vecino-workers (async), noop,
+                   and, when they are built in, hnsw_rs, usearch    [vecino]
+  --targets LIST   those of `peers`                                 [all that are built in]
   --index I        graph, hnsw, flat                                [graph]
   --data DIR       base.fvecs, query.fvecs, metric                  [generated clusters]
   --rows N         generated rows, or rows used of --data           [20000]
@@ -53,7 +60,10 @@ What comes:
   --ef N           breadth of a search; --target-recall R instead   [the collection's]
   --seconds S      length of a run                                  [10]
   --warm-up S      of it, left out of the totals                    [1]
+  --interval S     length of a stretch of the report                [a sixtieth of the run]
   --threads N      threads that send                                [2]
+  --writers N      threads that write all the time beside that, one request after another  [0]
+  --writes M       what they write: a mix, as above                 [insert=1]
   --in-flight N    requests under way at most; others are skipped   [1000]
   --useful-ms MS   an answer later than this is no good
   --seed N                                                          [1]
@@ -64,13 +74,18 @@ What is measured besides:
 
 Sweeping and finding:
   --rates LIST  --shard-list LIST  --efs LIST                       [500,1000,2000,4000] [1] [the collection's]
+  --selectivities LIST  parts that filters let pass, for mixes with `filtered`  [that of --selectivity]
   --p99 MS         the limit of `find`                              [2]
-  --recall R       the other limit of `find`                        [0.95]
+  --recall R       the other limit of `find`; `peers` takes the breadth that reaches it  [0.95]
 
   --out DIR        report.json, intervals.csv, latency.hlog, report.html
                                                                     [target/load_harness]
   --title TEXT     on the report
-  --quick          a few seconds on little data: self-check, caller, workers, overload
+  --quick          a few seconds on little data: self-check, caller, workers, overload, goals
+
+Other engines are built in by flags of the compiler (usearch needs a C++ compiler):
+  RUSTFLAGS=\"--cfg vecino_peer_hnsw_rs --cfg vecino_peer_usearch\" CARGO_TARGET_DIR=target/peers \\
+    cargo run --release --example load_harness -- peers --data DIR --recall 0.99
 ";
 
 /// What to do.
@@ -83,6 +98,8 @@ pub(super) enum Command {
     Soak,
     Runbook(PathBuf),
     Compare(PathBuf, PathBuf),
+    Peers,
+    Goals,
     Help,
 }
 
@@ -91,6 +108,47 @@ pub(super) enum Loaded {
     NoOp,
     Caller,
     Workers,
+    Peer(Kind),
+}
+
+const NO_QDRANT: &str = "qdrant-edge is no target yet: version 0.9.0 does not build with Rust 1.95 \
+    (it uses `assert_matches`, which that compiler has not stabilised), and vecino promises 1.89";
+
+impl Loaded {
+    /// All that this program can load, but the no-op.
+    pub(super) fn built_in() -> Vec<Loaded> {
+        let peers = Kind::ALL.into_iter().filter(|kind| kind.is_built_in());
+        [Loaded::Caller, Loaded::Workers].into_iter().chain(peers.map(Loaded::Peer)).collect()
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Loaded::NoOp => "noop",
+            Loaded::Caller => "vecino",
+            Loaded::Workers => "vecino-workers",
+            Loaded::Peer(kind) => kind.name(),
+        }
+    }
+
+    /// # Errors
+    /// When it is none, or one that is not built in.
+    fn parse(name: &str) -> Result<Loaded> {
+        let own = [("caller", Loaded::Caller), ("workers", Loaded::Workers)];
+        let known = [Loaded::NoOp, Loaded::Caller, Loaded::Workers].map(|loaded| (loaded.name(), loaded));
+        if let Some(loaded) = named(name, &own).or_else(|| named(name, &known)) {
+            return Ok(loaded);
+        }
+        if name == "qdrant-edge" {
+            return Err(NO_QDRANT.into());
+        }
+        let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.name() == name) else {
+            return Err(format!("--target {name}: see --help").into());
+        };
+        if !kind.is_built_in() {
+            return Err(NotBuiltIn::of(kind).into());
+        }
+        Ok(Loaded::Peer(kind))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +163,7 @@ pub(super) enum Index {
 pub(super) struct Arguments {
     pub(super) command: Command,
     pub(super) target: Loaded,
+    pub(super) targets: Vec<Loaded>,
     pub(super) index: Index,
     pub(super) data: Option<PathBuf>,
     pub(super) rows: usize,
@@ -122,11 +181,15 @@ pub(super) struct Arguments {
     pub(super) queries: Popularity,
     pub(super) batch: u64,
     pub(super) k: usize,
-    pub(super) params: Option<SearchParams>,
-    pub(super) params_text: String,
+    /// `None`: as the collection is set, or a recall.
+    pub(super) ef: Option<usize>,
+    pub(super) target_recall: Option<f64>,
     pub(super) seconds: f64,
     pub(super) warm_up: f64,
+    pub(super) interval: Option<f64>,
     pub(super) threads: usize,
+    pub(super) writers: usize,
+    pub(super) writes: Mix,
     pub(super) in_flight: usize,
     pub(super) useful_within: Option<Duration>,
     pub(super) seed: u64,
@@ -136,6 +199,7 @@ pub(super) struct Arguments {
     pub(super) rates: Vec<f64>,
     pub(super) shard_list: Vec<usize>,
     pub(super) efs: Vec<usize>,
+    pub(super) selectivities: Vec<f64>,
     pub(super) p99_ms: f64,
     pub(super) recall: f64,
     pub(super) out: PathBuf,
@@ -148,6 +212,7 @@ impl Arguments {
         Ok(Arguments {
             command: Command::Run,
             target: Loaded::Caller,
+            targets: Loaded::built_in(),
             index: Index::Graph,
             data: None,
             rows: 20_000,
@@ -165,11 +230,14 @@ impl Arguments {
             queries: Popularity::Uniform,
             batch: 100,
             k: 10,
-            params: None,
-            params_text: "the collection's".to_owned(),
+            ef: None,
+            target_recall: None,
             seconds: 10.0,
             warm_up: 1.0,
+            interval: None,
             threads: 2,
+            writers: 0,
+            writes: Mix::parse("insert=1").ok_or("the default writes")?,
             in_flight: 1_000,
             useful_within: None,
             seed: 1,
@@ -179,6 +247,7 @@ impl Arguments {
             rates: vec![500.0, 1_000.0, 2_000.0, 4_000.0],
             shard_list: vec![1],
             efs: Vec::new(),
+            selectivities: Vec::new(),
             p99_ms: 2.0,
             recall: 0.95,
             out: PathBuf::from("target/load_harness"),
@@ -212,7 +281,9 @@ impl Arguments {
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let wrong = || format!("--{name} {value}: see --help");
         match name {
-            "target" => self.target = named(value, &TARGETS).ok_or_else(wrong)?,
+            "target" => self.target = Loaded::parse(value)?,
+            "targets" => self.targets = value.split(',').map(Loaded::parse).collect::<Result<_>>()?,
+            "writes" => self.writes = Mix::parse(value).ok_or_else(wrong)?,
             "index" => self.index = named(value, &INDEXES).ok_or_else(wrong)?,
             "full" => self.full = named(value, &FULL).ok_or_else(wrong)?,
             "shows" => self.published = named(value, &SHOWS).ok_or_else(wrong)?,
@@ -224,15 +295,14 @@ impl Arguments {
             "mix" => self.mix = Mix::parse(value).ok_or_else(wrong)?,
             "keys" => self.keys = Popularity::parse(value).ok_or_else(wrong)?,
             "queries" => self.queries = Popularity::parse(value).ok_or_else(wrong)?,
-            "ef" => self.search_with(SearchParams::ef_search(number(name, value)?), format!("ef {value}")),
-            "target-recall" => {
-                self.search_with(SearchParams::recall(number(name, value)?), format!("recall {value}"));
-            }
+            "ef" => (self.ef, self.target_recall) = (Some(number(name, value)?), None),
+            "target-recall" => (self.ef, self.target_recall) = (None, Some(number(name, value)?)),
             "useful-ms" => {
                 self.useful_within = Some(Duration::from_secs_f64(number::<f64>(name, value)? / 1e3))
             }
             "rates" => self.rates = list(name, value)?,
             "shard-list" => self.shard_list = list(name, value)?,
+            "selectivities" => self.selectivities = list(name, value)?,
             "efs" => self.efs = list(name, value)?,
             _ => return self.set_number(name, value),
         }
@@ -251,7 +321,9 @@ impl Arguments {
             "k" => self.k = number(name, value)?,
             "seconds" => self.seconds = number(name, value)?,
             "warm-up" => self.warm_up = number(name, value)?,
+            "interval" => self.interval = Some(number(name, value)?),
             "threads" => self.threads = number::<usize>(name, value)?.max(1),
+            "writers" => self.writers = number(name, value)?,
             "in-flight" => self.in_flight = number::<usize>(name, value)?.max(1),
             "seed" => self.seed = number(name, value)?,
             "selectivity" => self.selectivity = number::<f64>(name, value)?.clamp(0.0, 1.0),
@@ -264,15 +336,25 @@ impl Arguments {
         Ok(())
     }
 
-    /// Searches with these parameters, which the report calls by this text.
-    pub(super) fn search_with(&mut self, params: SearchParams, text: String) {
-        self.params = Some(params);
-        self.params_text = text;
+    /// The same, searching with another breadth.
+    pub(super) fn with_ef(&self, ef: usize) -> Arguments {
+        Arguments { ef: Some(ef), target_recall: None, ..self.clone() }
+    }
+
+    /// What vecino searches with; `None`: as the collection is set.
+    pub(super) fn params(&self) -> Option<SearchParams> {
+        let breadth = self.ef.map(SearchParams::ef_search);
+        breadth.or_else(|| self.target_recall.map(SearchParams::recall))
+    }
+
+    /// What the report calls that.
+    pub(super) fn params_text(&self) -> String {
+        let breadth = self.ef.map(|ef| format!("ef {ef}"));
+        let recall = || self.target_recall.map(|recall| format!("recall {recall}"));
+        breadth.or_else(recall).unwrap_or_else(|| "the collection's".to_owned())
     }
 }
 
-const TARGETS: [(&str, Loaded); 3] =
-    [("caller", Loaded::Caller), ("workers", Loaded::Workers), ("noop", Loaded::NoOp)];
 const INDEXES: [(&str, Index); 3] = [("graph", Index::Graph), ("hnsw", Index::Hnsw), ("flat", Index::Flat)];
 const FULL: [(&str, Backpressure); 2] = [("wait", Backpressure::Wait), ("reject", Backpressure::Reject)];
 const SHOWS: [(&str, bool); 2] = [("accepted", false), ("published", true)];
@@ -297,6 +379,8 @@ fn command(words: &[String]) -> Result<Command> {
         ["sweep"] => Ok(Command::Sweep),
         ["soak"] => Ok(Command::Soak),
         ["find"] => Ok(Command::Find),
+        ["peers"] => Ok(Command::Peers),
+        ["goals"] => Ok(Command::Goals),
         ["runbook", file] => Ok(Command::Runbook(file.into())),
         ["compare", first, second] => Ok(Command::Compare(first.into(), second.into())),
         ["help"] => Ok(Command::Help),

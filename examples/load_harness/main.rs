@@ -3,7 +3,7 @@
 //!
 //!     cargo run --release --example load_harness -- --help
 //!     cargo run --release --example load_harness -- --quick
-//!     cargo run --release --example load_harness -- --target workers --arrivals poisson:4000 --seconds 30
+//!     cargo run --release --example load_harness -- --target vecino-workers --arrivals poisson:4000 --seconds 30
 //!     cargo run --release --example load_harness -- find --p99 2 --recall 0.95
 //!
 //! Requests come at moments that are fixed in advance, and a time is counted
@@ -13,12 +13,16 @@
 //! a sample of the writes is watched until it can be found. Everything comes
 //! from one seed. `load/` is the part to copy or to call from tests.
 
-#![allow(clippy::print_stdout, reason = "a load generator shows what it measures")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a load generator shows what it measures")]
 
 mod arguments;
+mod contender;
+mod goals;
 mod load;
 mod output;
 mod page;
+mod peers;
+mod peers_page;
 mod quick;
 mod runbook;
 mod setup;
@@ -27,12 +31,26 @@ mod soak;
 mod svg;
 mod sweep;
 
-use arguments::{Arguments, Command, Loaded};
-use load::Result;
-use load::run::{Outcome, run};
-use load::target::{NoOp, Target};
+use std::process::ExitCode;
 
-fn main() -> Result<()> {
+use arguments::{Arguments, Command, Loaded};
+use contender::Contender;
+use load::Result;
+use load::data::Data;
+use load::run::{Outcome, run};
+use load::target::NoOp;
+
+fn main() -> ExitCode {
+    match go() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("{fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn go() -> Result<()> {
     let arguments = Arguments::from_command_line()?;
     match &arguments.command {
         Command::Help => println!("{}", arguments::HELP),
@@ -43,6 +61,8 @@ fn main() -> Result<()> {
         Command::Find => sweep::find(&arguments)?,
         Command::Soak => soak::run(&arguments)?,
         Command::Runbook(file) => runbook::run(&arguments, file)?,
+        Command::Goals => goals::run(&arguments)?,
+        Command::Peers => peers::run(&arguments)?,
         Command::Compare(first, second) => output::compare(first, second, &arguments.out)?,
     }
     Ok(())
@@ -55,20 +75,21 @@ fn measure(arguments: &Arguments) -> Result<Outcome> {
         let scenario = setup::scenario(arguments, &data);
         return shown(|watch| run(&scenario, &NoOp, None, watch));
     }
-    let under_load = setup::under_load(arguments, &data)?;
-    let outcome = measure_loaded(arguments, &under_load)?;
-    under_load.items.flush()?;
-    let sound = under_load.items.verify()?;
-    println!("verify: {} records, sound: {}", sound.records, sound.is_sound());
-    under_load.engine.close()?;
+    let contender = setup::contender(arguments, &data)?;
+    let outcome = measure_loaded(arguments, &data, &*contender)?;
+    contender.end()?;
     Ok(outcome)
 }
 
-/// The same on an engine that is there.
-fn measure_loaded(arguments: &Arguments, target: &load::collection::UnderLoad<'_>) -> Result<Outcome> {
-    let scenario = setup::scenario(arguments, target.data);
-    let judge = (arguments.judge_every > 0).then_some(&target.judge);
-    shown(|watch| run(&scenario, target as &dyn Target, judge, watch))
+/// The same on what is filled already.
+fn measure_loaded<'d>(
+    arguments: &Arguments,
+    data: &'d Data,
+    contender: &dyn Contender<'d>,
+) -> Result<Outcome> {
+    let scenario = setup::scenario(arguments, data);
+    let judge = (arguments.judge_every > 0).then_some(contender.judge());
+    shown(|watch| run(&scenario, contender.target(), judge, watch))
 }
 
 type Watch<'a> = &'a mut dyn FnMut(&load::report::Interval);

@@ -63,9 +63,14 @@ fn settings(report: &Report) -> String {
 fn verdict(report: &Report) -> String {
     let faults = report.faults();
     if faults.is_empty() {
-        let judged = report.totals.judged;
+        let (judged, again) = (report.totals.judged, report.totals.judged_again);
+        let again = if again > 0 {
+            format!(", {again} of them asked again of a newer snapshot")
+        } else {
+            String::new()
+        };
         return format!(
-            "<p class='fine'>No wrong, short or lost answer ({judged} answers compared with an exact search).</p>"
+            "<p class='fine'>No wrong, short or lost answer ({judged} answers compared with an exact search{again}).</p>"
         );
     }
     let lines: String = faults.iter().map(|fault| format!("<div>{}</div>", escaped(fault))).collect();

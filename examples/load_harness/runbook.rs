@@ -81,6 +81,7 @@ fn parse(text: &str) -> Result<Vec<Step>> {
 
 /// Runs a runbook and shows each step.
 pub(super) fn run(arguments: &Arguments, file: &Path) -> Result<()> {
+    setup::expect_vecino(arguments, "runbook")?;
     let steps = parse(&fs::read_to_string(file).map_err(|fault| format!("{}: {fault}", file.display()))?)?;
     let data = setup::data(arguments)?;
     let target = setup::empty(arguments, &data)?;

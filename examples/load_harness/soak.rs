@@ -12,6 +12,7 @@ use super::{measure_loaded, output, setup};
 
 /// Runs a soak; an error when anything was wrong.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    setup::expect_vecino(arguments, "soak")?;
     let mix = Mix::parse("search=55,filtered=10,upsert=12,insert=8,update=4,lapse=2,delete=8,batch=1,page=1")
         .ok_or("the mix")?;
     let arguments = Arguments {
@@ -32,7 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let (outcome, soaked) = thread::scope(|scope| -> Result<_> {
         let watcher =
             thread::Builder::new().name("soak".to_owned()).spawn_scoped(scope, || soak.run(&over))?;
-        let outcome = measure_loaded(&arguments, &target);
+        let outcome = measure_loaded(&arguments, &data, &target);
         over.store(true, Ordering::Relaxed);
         Ok((outcome?, watcher.join().map_err(|_| "the watcher panicked")?))
     })?;

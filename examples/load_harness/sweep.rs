@@ -6,11 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
-use vecino::SearchParams;
 
 use super::arguments::Arguments;
+use super::contender::Contender;
 use super::load::Result;
-use super::load::collection::UnderLoad;
 use super::load::data::Data;
 use super::load::report::Report;
 use super::load::run::{Outcome, run};
@@ -47,7 +46,7 @@ impl Point {
             report.operation("search").and_then(|of| of.latency).or(totals.latency).unwrap_or_default();
         Point {
             shards: arguments.shards,
-            searched_with: arguments.params_text.clone(),
+            searched_with: searched_with(arguments),
             rate,
             answered: totals.per_second(totals.done),
             p50_us: search.p50,
@@ -62,7 +61,7 @@ impl Point {
 
     fn show(&self) {
         println!(
-            "shards {:>2}  {:<16} {:>8.0}/s due {:>8.0}/s answered  p50 {:>8.0}  p99 {:>9.0} us  recall {:.4}  refused {} skipped {}",
+            "shards {:>2}  {:<24} {:>8.0}/s due {:>8.0}/s answered  p50 {:>8.0}  p99 {:>9.0} us  recall {:.4}  refused {} skipped {}",
             self.shards,
             self.searched_with,
             self.rate,
@@ -76,45 +75,60 @@ impl Point {
     }
 }
 
-fn breadths(arguments: &Arguments) -> Vec<Arguments> {
-    if arguments.efs.is_empty() {
-        return vec![arguments.clone()];
-    }
-    let with = |ef: &usize| {
-        let mut arguments = arguments.clone();
-        arguments.search_with(SearchParams::ef_search(*ef), format!("ef {ef}"));
-        arguments
-    };
-    arguments.efs.iter().map(with).collect()
+/// Breadth, and what filters let pass when that is swept.
+fn searched_with(arguments: &Arguments) -> String {
+    let filter = format!(", {} % pass", arguments.selectivity * 100.0);
+    arguments.params_text() + if arguments.selectivities.is_empty() { "" } else { &filter }
 }
 
-/// An engine for several runs, and the keys that are there by now.
-struct Ready<'d> {
-    target: UnderLoad<'d>,
+/// The arguments with every breadth and selectivity that is swept.
+fn ways_to_search(arguments: &Arguments) -> Vec<Arguments> {
+    let breadths: Vec<Arguments> = match arguments.efs.as_slice() {
+        [] => vec![arguments.clone()],
+        efs => efs.iter().map(|ef| arguments.with_ef(*ef)).collect(),
+    };
+    let selectivities: &[f64] = match arguments.selectivities.as_slice() {
+        [] => &[arguments.selectivity],
+        selectivities => selectivities,
+    };
+    let with = |way: &Arguments| -> Vec<Arguments> {
+        selectivities.iter().map(|part| Arguments { selectivity: *part, ..way.clone() }).collect()
+    };
+    breadths.iter().flat_map(with).collect()
+}
+
+/// A contender for several runs, and the keys that are there by now.
+pub(super) struct Ready<'d> {
+    pub(super) contender: Box<dyn Contender<'d> + 'd>,
+    data: &'d Data,
     keys: (u64, u64),
 }
 
-impl Ready<'_> {
-    fn new<'d>(arguments: &Arguments, data: &'d Data) -> Result<Ready<'d>> {
-        let target = setup::under_load(arguments, data)?;
-        Ok(Ready { target, keys: (0, setup::loaded(arguments, data)) })
+impl<'d> Ready<'d> {
+    pub(super) fn new(arguments: &Arguments, data: &'d Data) -> Result<Ready<'d>> {
+        let contender = setup::contender(arguments, data)?;
+        Ok(Ready { contender, data, keys: (0, setup::loaded(arguments, data)) })
+    }
+
+    /// One run on what is there.
+    pub(super) fn measure(&mut self, arguments: &Arguments) -> Result<Outcome> {
+        self.contender.search_as(arguments);
+        let mut scenario = setup::scenario(arguments, self.data);
+        // Keys go on where the last run ended.
+        let streams = [Some(&mut scenario.feed), scenario.beside.as_mut().map(|beside| &mut beside.feed)];
+        streams.into_iter().flatten().for_each(|feed| (feed.oldest, feed.newest) = self.keys);
+        let judge = (arguments.judge_every > 0).then_some(self.contender.judge());
+        let outcome = run(&scenario, self.contender.target(), judge, &mut |_| {})?;
+        self.keys = outcome.keys;
+        // What is left of an overload is not the next run's.
+        self.contender.settle()?;
+        Ok(outcome)
     }
 }
 
-/// One run at a rate, on an engine that is there.
+/// One run at a rate.
 fn at_rate(arguments: &Arguments, rate: f64, ready: &mut Ready<'_>) -> Result<Outcome> {
-    let target = &mut ready.target;
-    target.asking.params = arguments.params;
-    let arguments = Arguments { arrivals: arguments.arrivals.at_rate(rate), ..arguments.clone() };
-    let mut scenario = setup::scenario(&arguments, target.data);
-    // Keys go on where the last run ended.
-    (scenario.feed.oldest, scenario.feed.newest) = ready.keys;
-    let judge = (arguments.judge_every > 0).then_some(&target.judge);
-    let outcome = run(&scenario, &*target, judge, &mut |_| {})?;
-    ready.keys = outcome.keys;
-    // What is left of an overload is not the next run's.
-    target.items.flush()?;
-    Ok(outcome)
+    ready.measure(&Arguments { arrivals: arguments.arrivals.at_rate(rate), ..arguments.clone() })
 }
 
 /// A run for every combination.
@@ -124,15 +138,15 @@ pub(super) fn sweep(arguments: &Arguments) -> Result<()> {
     for shards in &arguments.shard_list {
         let with_shards = Arguments { shards: *shards, ..arguments.clone() };
         let mut ready = Ready::new(&with_shards, &data)?;
-        for with_breadth in breadths(&with_shards) {
+        for way in ways_to_search(&with_shards) {
             for rate in &arguments.rates {
-                let outcome = at_rate(&with_breadth, *rate, &mut ready)?;
-                let point = Point::of(&with_breadth, *rate, &outcome.report);
+                let outcome = at_rate(&way, *rate, &mut ready)?;
+                let point = Point::of(&way, *rate, &outcome.report);
                 point.show();
                 points.push(point);
             }
         }
-        ready.target.engine.close()?;
+        ready.contender.end()?;
     }
     write(&arguments.out, "sweep", &points)
 }
@@ -145,15 +159,15 @@ pub(super) fn find(arguments: &Arguments) -> Result<()> {
     for shards in &arguments.shard_list {
         let with_shards = Arguments { shards: *shards, ..arguments.clone() };
         let mut ready = Ready::new(&with_shards, &data)?;
-        for with_breadth in breadths(&with_shards) {
-            let found = highest(&with_breadth, &mut ready, &mut points)?;
+        for way in ways_to_search(&with_shards) {
+            let found = highest(&way, &mut ready, &mut points)?;
             if let Some(found) = found
                 && best.as_ref().is_none_or(|best| found.rate > best.rate)
             {
                 best = Some(found);
             }
         }
-        ready.target.engine.close()?;
+        ready.contender.end()?;
     }
     let asked = format!("p99 <= {} ms and recall >= {}", arguments.p99_ms, arguments.recall);
     match best {

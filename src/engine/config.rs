@@ -73,7 +73,7 @@ pub struct HnswConfig {
     pub(super) ef_construction: usize,
     pub(super) ef_search: usize,
     pub(super) quantization: Quantization,
-    pub(super) oversample: usize,
+    pub(super) oversample: Option<usize>,
     pub(super) seed: u64,
 }
 
@@ -84,7 +84,7 @@ impl Default for HnswConfig {
             ef_construction: defaults::EF_CONSTRUCTION,
             ef_search: defaults::EF_SEARCH,
             quantization: Quantization::None,
-            oversample: defaults::OVERSAMPLE_WALKED,
+            oversample: None,
             seed: defaults::SEED,
         }
     }
@@ -114,10 +114,11 @@ impl HnswConfig {
     }
 
     /// Codes that searches walk by, before the best are measured by their
-    /// vectors. The graph is the same. Default: [`Quantization::None`];
-    /// [`F16`](Quantization::F16) and [`Sq8`](Quantization::Sq8) exist. They pay
-    /// where vectors are floats: those that are stored in a byte a number
-    /// anyway ([`VectorStorage`]) are walked by it without any codes.
+    /// vectors. The graph is the same. Default: [`Quantization::None`].
+    /// [`F16`](Quantization::F16) and [`Sq8`](Quantization::Sq8) pay where
+    /// vectors are floats: those that are stored in a byte a number anyway
+    /// ([`VectorStorage`]) are walked by it without any codes. Product codes and
+    /// bits are trained on the records themselves once a shard holds 1,024.
     ///
     /// ```
     /// use vecino::{HnswConfig, IndexSpec, Quantization};
@@ -131,11 +132,11 @@ impl HnswConfig {
     }
 
     /// Candidates that a walk by codes keeps at least, for each record that is
-    /// wanted: 1 to 10,000. Default 1: the breadth of a search is more than
-    /// what is wanted anyway, and these codes err little.
+    /// wanted: 1 to 10,000. Default 1 for halves and bytes, which err so little
+    /// that the breadth of a search is enough; 8 for product codes, 10 for bits.
     #[must_use]
     pub fn oversample(mut self, oversample: usize) -> Self {
-        self.oversample = oversample;
+        self.oversample = Some(oversample);
         self
     }
 
@@ -146,16 +147,24 @@ impl HnswConfig {
         self
     }
 
-    fn check(&self) -> Result<(), CollectionError> {
+    fn check(&self, dimension: usize) -> Result<(), CollectionError> {
         bounded("m", self.m, defaults::M_LEAST, defaults::M_MOST)?;
         bounded("ef_construction", self.ef_construction, 1, defaults::EF_CONSTRUCTION_MOST)?;
         bounded("ef_search", self.ef_search, 1, defaults::EF_SEARCH_MOST)?;
-        bounded("oversample", self.oversample, 1, defaults::OVERSAMPLE_MOST)?;
-        self.quantization.check_walked()
+        bounded("oversample", self.measured(), 1, defaults::OVERSAMPLE_MOST)?;
+        self.quantization.check(dimension)
+    }
+
+    fn measured(&self) -> usize {
+        self.oversample.unwrap_or(match self.quantization {
+            Quantization::None | Quantization::F16 | Quantization::Sq8 => defaults::OVERSAMPLE_WALKED,
+            Quantization::Pq { .. } => defaults::OVERSAMPLE_WALKED_PQ,
+            Quantization::Binary => defaults::OVERSAMPLE_WALKED_SIGNS,
+        })
     }
 
     fn options(self, dimension: usize) -> HnswOptions {
-        let HnswConfig { m, ef_construction, oversample, seed, .. } = self;
+        let (HnswConfig { m, ef_construction, seed, .. }, oversample) = (self, self.measured());
         let copies = self.quantization.copies(dimension);
         HnswOptions { m, ef_construction, seed, copies, oversample }
     }
@@ -427,7 +436,7 @@ impl CollectionConfig {
             graph.check()?;
         }
         if let IndexSpec::Hnsw(graph) = &self.index {
-            graph.check()?;
+            graph.check(self.dimension)?;
         }
         if let IndexSpec::QuantizedFlat(flat) = &self.index {
             flat.check(self.dimension)?;
@@ -482,13 +491,16 @@ impl CollectionConfig {
             IndexSpec::Flat => return Ok(Box::new(Flat::load(saved))),
             IndexSpec::Graph(graph) => match self.graph_options(graph) {
                 Ok(options) => Box::new(QuantizedGraph::load(options, self.dimension, saved, input)?),
-                Err(options) => Box::new(Hnsw::load(options, saved, input)?),
+                Err(options) => Box::new(Hnsw::load(options, self.dimension, saved, input)?),
             },
             IndexSpec::QuantizedFlat(flat) => match flat.options(self.dimension) {
                 Some(options) => Box::new(Ivf::load(options, self.dimension, saved, input)?),
                 None => return Ok(Box::new(Flat::load(saved))),
             },
-            IndexSpec::Hnsw(graph) => Box::new(Hnsw::load(graph.options(self.dimension), saved, input)?),
+            IndexSpec::Hnsw(graph) => {
+                let (options, dim) = (graph.options(self.dimension), self.dimension);
+                Box::new(Hnsw::load(options, dim, saved, input)?)
+            }
             IndexSpec::Ivf(lists) => {
                 Box::new(Ivf::load(lists.options(self.dimension), self.dimension, saved, input)?)
             }

@@ -8,10 +8,12 @@ mod conditional;
 mod config;
 mod clock;
 mod core;
+mod counters;
 mod defaults;
 mod expiry;
+#[cfg(feature = "metrics")]
+mod facade;
 mod files;
-mod metrics;
 mod open;
 mod payload;
 mod read;

@@ -102,7 +102,8 @@ fn encode_index(index: IndexSpec, out: &mut Encoder) {
             out.size(graph.ef_search);
             if !is_plain {
                 encode_quantization(graph.quantization, out);
-                out.size(graph.oversample);
+                // Never 0.
+                out.size(graph.oversample.unwrap_or(0));
             }
             out.u64(graph.seed);
         }
@@ -159,7 +160,7 @@ fn decode_index(input: &mut Decoder<'_>) -> Result<IndexSpec, Malformed> {
                 ..HnswConfig::default()
             };
             let (quantization, oversample) = match kind {
-                6 => (decode_quantization(input)?, input.size()?),
+                6 => (decode_quantization(input)?, Some(input.size()?).filter(|oversample| *oversample > 0)),
                 _ => (graph.quantization, graph.oversample),
             };
             IndexSpec::Hnsw(HnswConfig { quantization, oversample, seed: input.u64()?, ..graph })

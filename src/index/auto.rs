@@ -57,7 +57,7 @@ impl Grown {
     ) -> Result<Box<dyn Index>, Malformed> {
         let inner: Box<dyn Index> = match self {
             Grown::Graph(options) => Box::new(QuantizedGraph::load(options, dim, saved, input)?),
-            Grown::Hnsw(options) => Box::new(Hnsw::load(options, saved, input)?),
+            Grown::Hnsw(options) => Box::new(Hnsw::load(options, dim, saved, input)?),
         };
         Ok(Box::new(Screened::loaded(inner, saved)))
     }

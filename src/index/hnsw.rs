@@ -8,13 +8,13 @@
 //! answers often lie outside all neighbourhoods of the query, and the walk
 //! starts at rows of large norm too.
 //!
-//! Rows may have rounded [`copies`](super::copies): walks of searches then go by
-//! these, and the best are measured. The graph is built by the vectors all the
-//! same, so it is the same graph.
+//! Rows may have rounded copies or codes ([`copies`](super::copies)): walks of
+//! searches then go by these, and the best are measured. The graph is built by
+//! the vectors all the same, so it is the same graph.
 
 use std::sync::Arc;
 
-use super::copies::{Copied, Copies, CopyBlocks, FreshCopies, copy_rows};
+use super::copies::{self, Copied, Copies, CopyBlocks, CopyChange, Copying};
 use super::cow::{Epoch, Left, Versions};
 use super::links::{Change, Graph, Job, Limits, LinkOptions, Links, Step, Walk, audit, change, digest};
 use super::measure::{Exact, Measure};
@@ -27,10 +27,9 @@ use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::lease::Lease;
-use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::TopK;
-use crate::vector::{Rounded, Space};
+use crate::vector::Space;
 
 /// How a graph is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +41,7 @@ pub(crate) struct HnswOptions {
     /// Seed of the rows' levels.
     pub(crate) seed: u64,
     /// Copies of rows that walks go by; none: the vectors themselves.
-    pub(crate) copies: Option<Rounded>,
+    pub(crate) copies: Option<Copying>,
     /// Rows that are candidates for re-ranking at least, for each that is
     /// wanted, when there are copies.
     pub(crate) oversample: usize,
@@ -51,6 +50,10 @@ pub(crate) struct HnswOptions {
 /// Candidates beyond those wanted, however few these are: the estimates of
 /// copies err little.
 const SPARE: usize = 8;
+
+/// Rows that are measured at a time where estimates err much: many are needed,
+/// and their vectors can be on their way together.
+const STEP_OF_MANY: usize = 8;
 
 impl HnswOptions {
     fn links(self) -> LinkOptions {
@@ -78,7 +81,7 @@ struct HnswVersion {
 /// A computed change.
 struct HnswPlan {
     change: Change,
-    copies: Option<(Vec<Row>, FreshCopies)>,
+    copies: CopyChange,
 }
 
 /// The writer's side of the graph.
@@ -100,26 +103,42 @@ impl Hnsw {
         let (mut versions, mut links) = (Versions::default(), Links::new(options.links()));
         let epoch = versions.begin();
         let graph = links.empty(epoch, &versions);
-        let mut copies = options.copies.map(CopyBlocks::new);
+        let mut copies = options.copies.and_then(CopyBlocks::untrained);
         let view = copies.as_mut().map(|copies| copies.publish(epoch, &versions));
         let newest = Arc::new(HnswVersion { options, graph, copies: view, _lease: versions.publish() });
         Hnsw { versions, links, copies, newest, left: Left::default() }
     }
 
-    /// The graph that was saved.
+    /// The graph that was saved, over vectors of `dim` numbers.
     pub(crate) fn load(
         options: HnswOptions,
+        dim: usize,
         saved: &Saved<'_>,
         input: &mut Decoder<'_>,
     ) -> Result<Hnsw, Malformed> {
         let mut versions = Versions::default();
         let epoch = versions.begin();
         let (links, graph) = Links::load(options.links(), saved.held, input, epoch, &versions)?;
-        let copies = options.copies.map(|rounded| CopyBlocks::load(rounded, saved.held, input, epoch));
-        let mut copies = copies.transpose()?;
+        let load = |copying| CopyBlocks::load((copying, options.seed), dim, saved.held, input, epoch);
+        let mut copies = options.copies.map(load).transpose()?.flatten();
         let view = copies.as_mut().map(|copies| copies.publish(epoch, &versions));
         let newest = Arc::new(HnswVersion { options, graph, copies: view, _lease: versions.publish() });
         Ok(Hnsw { versions, links, copies, newest, left: Left::default() })
+    }
+
+    fn change_copies(&mut self, change: CopyChange, epoch: Epoch) {
+        let others = match (change, self.newest.options.copies) {
+            (CopyChange::Write(fresh), _) => {
+                return self.copies.iter_mut().for_each(|copies| copies.write(&fresh, epoch));
+            }
+            (CopyChange::Begin(trained, fresh), Some(copying)) => {
+                Some(CopyBlocks::begin(copying, trained, &fresh, epoch))
+            }
+            (CopyChange::Drop, _) => None,
+            _ => return,
+        };
+        let before = std::mem::replace(&mut self.copies, others);
+        self.left.add(before.iter().flat_map(CopyBlocks::shared));
     }
 
     /// Makes a version of a graph and of the copies as they are now.
@@ -139,15 +158,13 @@ impl Index for Hnsw {
         let Ok(plan) = plan.0.downcast::<HnswPlan>() else { return };
         let (epoch, options) = (self.versions.begin(), self.newest.options);
         let mut graph = self.links.apply(plan.change, &self.newest.graph, epoch, &self.versions);
-        if let (Some(copies), Some((rows, fresh))) = (&mut self.copies, &plan.copies) {
-            copies.write(rows, fresh, epoch);
-        }
+        self.change_copies(plan.copies, epoch);
         if graph.held.len() == 0 {
             // Begins anew, with no more memory than at first.
             let copies = self.copies.iter().flat_map(CopyBlocks::shared);
             self.left.add(self.links.shared().chain(copies));
             self.links = Links::new(options.links());
-            self.copies = options.copies.map(CopyBlocks::new);
+            self.copies = options.copies.and_then(CopyBlocks::untrained);
             graph = self.links.empty(epoch, &self.versions);
         }
         self.show(graph, epoch);
@@ -243,10 +260,15 @@ impl HnswVersion {
         let metric = points.space.metric();
         let wanted = k.saturating_mul(self.options.oversample).max(k + SPARE).min(held);
         let limits = Limits { bound: request.bound * scale(metric), ef: ef.max(wanted), ..limits };
-        let query = copies.rounded.query(metric, request.query);
+        let mut room = std::mem::take(&mut scratch.single);
+        let query = copies.query(metric, request.query, &mut room);
         let walk = Walk { graph: &self.graph, measure: Copied(copies), query: &query };
         let is_found = self.walk(walk, request, (limits, limits.ef), scratch, effort);
-        if is_found {
+        scratch.single = room;
+        if is_found && copies.are_coarse() {
+            let request = Request { ef: limits.ef, ..*request };
+            rerank(points, &request, (STEP_OF_MANY, copies.is_unbiased()), scratch, found, effort);
+        } else if is_found {
             rerank(points, request, (STEP, false), scratch, found, effort);
         }
         is_found
@@ -287,8 +309,10 @@ impl IndexVersion for HnswVersion {
             forgotten.insert(*row);
         }
         let norm = |row: Row| points.vectors.squared_length(row);
-        let absorb = memory::copied(batch.absorb);
-        let copies = self.options.copies.map(|rounded| copy_rows(rounded, given, &absorb, executor));
+        let copies = self.options.copies.map_or(CopyChange::Nothing, |copying| {
+            let (copies, held) = (self.copies.as_ref(), &self.graph.held);
+            copies::change((copying, self.options.seed), copies, held, given, batch, executor)
+        });
         let options = self.options.links();
         let change = change(Job {
             options: &options,
@@ -300,7 +324,7 @@ impl IndexVersion for HnswVersion {
             least: if is_dot { options.first } else { 0 },
             norm: is_dot.then_some(&norm),
         });
-        Plan(Box::new(HnswPlan { change, copies: copies.map(|copies| (absorb, copies)) }))
+        Plan(Box::new(HnswPlan { change, copies }))
     }
 
     fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {
@@ -309,8 +333,8 @@ impl IndexVersion for HnswVersion {
 
     fn save(&self, out: &mut Encoder) -> Option<RowSet> {
         self.graph.save(&self.options.links(), out);
-        if let Some(copies) = &self.copies {
-            copies.save(&self.graph.held, out);
+        if let Some(copying) = self.options.copies {
+            copies::save(copying, self.copies.as_ref(), &self.graph.held, out);
         }
         Some(self.graph.held.clone())
     }

@@ -35,9 +35,11 @@ mod scratch;
 mod screened;
 mod sift;
 mod sifted;
+mod training;
 
 pub(crate) use auto::{Auto, AutoOptions, Grown};
 pub(crate) use bulk::bulk_rows;
+pub(crate) use copies::Copying;
 #[cfg(feature = "internals")]
 pub(crate) use cow::{BlockView, Blocks, Versions};
 pub(crate) use flat::Flat;

@@ -5,7 +5,7 @@ use super::pool::Pool;
 use super::sift::SiftScratch;
 use crate::id::Row;
 use crate::neighbor::{Neighbor, TopK};
-use crate::quant::CodeQuery;
+use crate::quant::{CodeQuery, SingleQuery};
 
 /// Working memory of a search.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ pub(crate) struct Scratch {
     pub(crate) starts: Vec<Neighbor>,
     /// The query of a search by codes.
     pub(crate) code_query: CodeQuery,
+    /// That of a walk by codes of single rows.
+    pub(super) single: SingleQuery,
     /// Candidates for the list of a row.
     pub(crate) candidates: Vec<Neighbor>,
     /// What an exact search by codes needs.

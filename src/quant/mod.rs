@@ -29,6 +29,7 @@ mod query;
 mod shape;
 mod sieve;
 mod signs;
+mod single;
 #[cfg(test)]
 mod tests;
 
@@ -42,3 +43,4 @@ pub(crate) use query::{CodeQuery, Measure};
 pub(crate) use shape::{Bits, Shape};
 pub(crate) use sieve::{Grain, Kind, Screen, Sieve};
 pub(crate) use signs::{SignFactors, Signs, Turned};
+pub(crate) use single::{SingleCodes, SingleEncoder, SingleQuery, SingleShape};

@@ -67,7 +67,7 @@ impl Signs {
     }
 
     /// `R` of a vector.
-    fn turn(&self, vector: &[f32], turned: &mut Vec<f32>) {
+    pub(super) fn turn(&self, vector: &[f32], turned: &mut Vec<f32>) {
         struct Turn<'a>(&'a [f32], &'a mut [f32]);
         impl ArchJob for Turn<'_> {
             type Output = ();

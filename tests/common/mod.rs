@@ -21,7 +21,7 @@ use vecino::{
 pub(crate) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
 
 /// How many kinds there are.
-pub(crate) const KINDS: usize = 8;
+pub(crate) const KINDS: usize = 9;
 
 /// Every kind of index, for vectors of any dimension.
 pub(crate) fn index_specs() -> [IndexSpec; KINDS] {
@@ -30,7 +30,9 @@ pub(crate) fn index_specs() -> [IndexSpec; KINDS] {
     let signs = IndexSpec::flat(Quantization::Binary);
     let codes = IvfStorage::Pq { num_subquantizers: 1, bits_per_code: 4 };
     let coded = IndexSpec::Ivf(IvfConfig::default().storage(codes));
-    [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw(), IndexSpec::ivf(), coded, walked, signs, auto]
+    let trained = IndexSpec::Hnsw(HnswConfig::default().quantization(Quantization::Binary));
+    let (graph, hnsw, lists) = (IndexSpec::graph(), IndexSpec::hnsw(), IndexSpec::ivf());
+    [IndexSpec::Flat, graph, hnsw, lists, coded, walked, trained, signs, auto]
 }
 
 /// Every kind of index and of its codes, graphs such that they take less time to build.
@@ -44,6 +46,8 @@ pub(crate) fn quick_specs(ef_construction: usize) -> Vec<IndexSpec> {
         IndexSpec::Graph(graph),
         IndexSpec::Hnsw(walked),
         IndexSpec::Hnsw(walked.quantization(Quantization::Sq8)),
+        IndexSpec::Hnsw(walked.quantization(Quantization::Binary)),
+        IndexSpec::Hnsw(walked.quantization(Quantization::Pq { num_subquantizers: 16, bits_per_code: 4 })),
         IndexSpec::Auto(AutoConfig::default().graph(graph).exact_below(4_000)),
     ]);
     specs

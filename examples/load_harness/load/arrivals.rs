@@ -17,7 +17,8 @@ pub(crate) enum Arrivals {
     /// every `every` seconds.
     Bursts { rate: f64, peak: f64, every: f64, length: f64 },
     /// No schedule: each of so many clients sends its next request when it has
-    /// the answer to the last one. Slow answers make it send less, so its times
+    /// the answer to the last one (and can find the last write, if that is
+    /// watched). Slow answers make it send less, so its times
     /// are not what users would see.
     Closed { clients: usize },
 }

@@ -1,5 +1,6 @@
 //! Answers judged while rows change: a sample of them is compared with an
-//! exact search of the very snapshot that they are from.
+//! exact search of the very snapshot that they are from (or, of other engines,
+//! of the rows that had been acknowledged: `peers/oracle.rs`).
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -9,6 +10,11 @@ use vecino::{Answer, Query, RecordId, Snapshot};
 
 /// Samples that may wait to be judged; each holds a snapshot.
 const SAMPLES: usize = 16;
+
+/// What an answer can be judged by, later and on another thread.
+pub(crate) trait Evidence: Send {
+    fn judge(&self) -> Judged;
+}
 
 /// An answer and what it should have been found in.
 pub(crate) struct Sample {
@@ -46,15 +52,15 @@ impl Judged {
 
 /// Takes samples from the threads of a target and judges them on one thread of
 /// its own.
-pub(crate) struct Judge {
-    sender: SyncSender<Sample>,
-    receiver: Mutex<Receiver<Sample>>,
+pub(crate) struct Judge<'d> {
+    sender: SyncSender<Box<dyn Evidence + 'd>>,
+    receiver: Mutex<Receiver<Box<dyn Evidence + 'd>>>,
     judged: Mutex<Judged>,
     strict: bool,
 }
 
-impl Judge {
-    pub(crate) fn new() -> Judge {
+impl<'d> Judge<'d> {
+    pub(crate) fn new() -> Judge<'d> {
         let (sender, receiver) = sync_channel(SAMPLES);
         Judge { sender, receiver: Mutex::new(receiver), judged: Mutex::default(), strict: false }
     }
@@ -65,7 +71,8 @@ impl Judge {
     }
 
     /// Hands a sample in; it is dropped when the judge is behind, unless it is strict.
-    pub(crate) fn offer(&self, sample: Sample) {
+    pub(crate) fn offer(&self, sample: impl Evidence + 'd) {
+        let sample = Box::new(sample);
         if self.strict {
             let _ = self.sender.send(sample);
         } else {
@@ -77,7 +84,7 @@ impl Judge {
     pub(crate) fn work(&self, patience: std::time::Duration) -> bool {
         let sample = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience);
         let Ok(sample) = sample else { return false };
-        let judged = judge(&sample);
+        let judged = sample.judge();
         self.judged.lock().unwrap_or_else(PoisonError::into_inner).add(&judged);
         true
     }
@@ -86,6 +93,18 @@ impl Judge {
     pub(crate) fn take(&self) -> Judged {
         std::mem::take(&mut *self.judged.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+impl Evidence for Sample {
+    fn judge(&self) -> Judged {
+        judge(self)
+    }
+}
+
+/// The farthest that a hit may be when the true last one is this far: ties, and
+/// distances that were added up in another order, count.
+pub(crate) fn limit(last: f32) -> f32 {
+    last + last.abs() * 1e-5 + 1e-6
 }
 
 fn judge(sample: &Sample) -> Judged {
@@ -97,9 +116,7 @@ fn judge(sample: &Sample) -> Judged {
         return Judged { wrong: 1, ..Judged::default() };
     };
     let hits = answer.hits();
-    // Tie-aware: an answer counts when it is no farther than the true last one.
-    let last = truth.hits().last().map_or(f32::NEG_INFINITY, |hit| hit.distance);
-    let limit = last + last.abs() * 1e-5 + 1e-6;
+    let limit = truth.hits().last().map_or(f32::NEG_INFINITY, |hit| limit(hit.distance));
     let found = hits.iter().filter(|hit| hit.distance <= limit).count().min(truth.len());
     let mut ids: Vec<&RecordId> = hits.iter().map(|hit| &hit.id).collect();
     ids.sort_unstable();

@@ -19,7 +19,7 @@ const PAGE: usize = 100;
 
 /// The field that filters ask for: a number below `GROUPS`.
 const FIELD: &str = "group";
-const GROUPS: u64 = 10_000;
+pub(super) const GROUPS: u64 = 10_000;
 
 /// The field that updates change.
 const UPDATED: &str = "seen";
@@ -66,7 +66,7 @@ pub(crate) struct UnderLoad<'d> {
     pub(crate) items: Collection,
     pub(crate) data: &'d Data,
     pub(crate) asking: Asking,
-    pub(crate) judge: Judge,
+    pub(crate) judge: Judge<'d>,
 }
 
 impl UnderLoad<'_> {

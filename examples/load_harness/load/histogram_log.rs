@@ -24,7 +24,8 @@ impl Default for HistogramLog {
 }
 
 impl HistogramLog {
-    /// Adds the times of every operation in a stretch. Writing to memory does
+    /// Adds the times of every operation in a stretch, and from the acknowledgement
+    /// of writes until they could be found (`fresh`). Writing to memory does
     /// not fail; a histogram that cannot be serialized is left out.
     pub(crate) fn add(&mut self, start_s: f64, seconds: f64, window: &Window) {
         let mut builder = IntervalLogWriterBuilder::new();
@@ -34,9 +35,11 @@ impl HistogramLog {
         }
         let (start, length) = (Duration::from_secs_f64(start_s.max(0.0)), Duration::from_secs_f64(seconds));
         let Ok(mut writer) = builder.begin_log_with(&mut self.text, &mut self.serializer) else { return };
-        for (operation, name) in Operation::ALL {
-            let times = window.operations[operation as usize].latency.histogram();
-            if let Some(times) = times {
+        let of = |(operation, name): (Operation, &'static str)| {
+            (&window.operations[operation as usize].latency, name)
+        };
+        for (times, name) in Operation::ALL.map(of).into_iter().chain([(&window.fresh, "fresh")]) {
+            if let Some(times) = times.histogram() {
                 let _ = writer.write_histogram(times, start, length, Tag::new(name));
             }
         }

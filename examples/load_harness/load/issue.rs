@@ -19,7 +19,8 @@ pub(crate) struct Issuing<'t> {
     pub(crate) target: &'t dyn Target,
     pub(crate) feed: Feed,
     pub(crate) started: Instant,
-    /// For closed loops: requests of one thread that may be under way.
+    /// For closed loops: requests of one thread that may be under way, writes
+    /// that are watched until they are visible included.
     pub(crate) clients: Option<usize>,
     /// An answer later than this is no use.
     pub(crate) limit_ns: u64,
@@ -58,7 +59,7 @@ impl Issuing<'_> {
         let mut issuer = Issuer { shared: self, window, tasks: Tasks::new(self.started), answers: 0 };
         while !self.stop.load(Ordering::Relaxed) {
             if let Some(clients) = self.clients {
-                issuer.drive(self.in_a_while(), |issuer| issuer.answers < clients);
+                issuer.drive(self.in_a_while(), |issuer| issuer.tasks.pending() < clients);
             }
             let Some(request) = self.feed.take(self.now_ns()) else { break };
             issuer.issue(request);

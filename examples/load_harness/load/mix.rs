@@ -65,11 +65,16 @@ impl Mix {
         (weights.iter().sum::<f64>() > 0.0).then_some(Mix { weights })
     }
 
+    /// The operations that may be drawn.
+    pub(crate) fn used(&self) -> impl Iterator<Item = (Operation, &'static str)> {
+        Operation::ALL.into_iter().filter(|(operation, _)| self.weights[*operation as usize] > 0.0)
+    }
+
     /// The text that `parse` reads.
     pub(crate) fn describe(&self) -> String {
-        let used = Operation::ALL.iter().filter(|(operation, _)| self.weights[*operation as usize] > 0.0);
-        let parts: Vec<String> =
-            used.map(|(operation, name)| format!("{name}={}", self.weights[*operation as usize])).collect();
+        let part =
+            |(operation, name): (Operation, &str)| format!("{name}={}", self.weights[operation as usize]);
+        let parts: Vec<String> = self.used().map(part).collect();
         parts.join(",")
     }
 

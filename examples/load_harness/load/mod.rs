@@ -9,7 +9,8 @@
 //! requests in flight is skipped and counted.
 //!
 //! `rng` and `arrivals`, `mix` say what comes when; `feed` gives it out;
-//! `target` is what can be loaded, `collection` is vecino as such a thing;
+//! `target` is what can be loaded, `collection` is vecino as such a thing,
+//! `peers` are other engines;
 //! `issue` is a thread that sends, `tasks` its futures, `window` what it
 //! measured; `check` judges answers while rows change, `soak` looks for what goes wrong slowly; `run` puts it together
 //! and `report` is what comes out.
@@ -25,6 +26,7 @@ pub(crate) mod histogram_log;
 pub(crate) mod issue;
 pub(crate) mod machine;
 pub(crate) mod mix;
+pub(crate) mod peers;
 pub(crate) mod report;
 pub(crate) mod rng;
 pub(crate) mod run;

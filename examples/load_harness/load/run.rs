@@ -17,8 +17,20 @@ use super::issue::Issuing;
 use super::machine;
 use super::mix::Operation;
 use super::report::{FORMAT, Interval, Quantiles, Report, Totals, operations};
-use super::target::Target;
+use super::target::{Target, Unsupported};
 use super::window::Window;
+
+/// Senders have come to their end so long after the length of a run, when
+/// nothing is late.
+const END: Duration = Duration::from_millis(2);
+
+/// A second stream of requests with threads of its own: a writer that never
+/// rests, say. Only one of the two streams may insert or delete.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beside {
+    pub(crate) feed: FeedSettings,
+    pub(crate) threads: usize,
+}
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -27,6 +39,7 @@ pub(crate) struct Scenario {
     pub(crate) feed: FeedSettings,
     /// Threads that send.
     pub(crate) threads: usize,
+    pub(crate) beside: Option<Beside>,
     /// From the start, left out of the totals.
     pub(crate) warm_up: Duration,
     pub(crate) interval: Duration,
@@ -45,42 +58,63 @@ pub(crate) struct Outcome {
     pub(crate) keys: (u64, u64),
 }
 
+/// The streams of a scenario, each with its threads.
+fn streams(scenario: &Scenario) -> Vec<(FeedSettings, usize)> {
+    let beside = scenario.beside.map(|beside| (beside.feed, beside.threads));
+    [(scenario.feed, scenario.threads)].into_iter().chain(beside).collect()
+}
+
+fn issuing<'t>(scenario: &Scenario, target: &'t dyn Target) -> Vec<Issuing<'t>> {
+    let started = Instant::now();
+    let limit_ns = scenario.useful_within.map_or(u64::MAX, |limit| limit.as_nanos() as u64);
+    let of = |(feed, threads): (FeedSettings, usize)| {
+        let clients = match feed.arrivals {
+            Arrivals::Closed { clients } => Some(clients.div_ceil(threads).max(1)),
+            _ => None,
+        };
+        Issuing { target, feed: Feed::new(feed), started, clients, limit_ns, stop: AtomicBool::new(false) }
+    };
+    streams(scenario).into_iter().map(of).collect()
+}
+
+fn check_that_all_is_supported(scenario: &Scenario, target: &dyn Target) -> Result<()> {
+    for (operation, name) in streams(scenario).iter().flat_map(|(feed, _)| feed.mix.used()) {
+        if let Some(why) = target.lacks(operation) {
+            return Err(Unsupported { target: target.describe(), operation: name, why }.into());
+        }
+    }
+    Ok(())
+}
+
 /// Runs a scenario; `watch` is told of every stretch as it ends.
 ///
 /// # Errors
-/// When the system gives no thread.
+/// When the target lacks an operation of the mix ([`Unsupported`]), or the
+/// system gives no thread.
 pub(crate) fn run(
     scenario: &Scenario,
     target: &dyn Target,
-    judge: Option<&Judge>,
+    judge: Option<&Judge<'_>>,
     watch: &mut dyn FnMut(&Interval),
 ) -> Result<Outcome> {
+    check_that_all_is_supported(scenario, target)?;
     let machine = machine::describe();
-    let clients = match scenario.feed.arrivals {
-        Arrivals::Closed { clients } => Some(clients.div_ceil(scenario.threads).max(1)),
-        _ => None,
-    };
-    let shared = Issuing {
-        target,
-        feed: Feed::new(scenario.feed),
-        started: Instant::now(),
-        clients,
-        limit_ns: scenario.useful_within.map_or(u64::MAX, |limit| limit.as_nanos() as u64),
-        stop: AtomicBool::new(false),
-    };
-    let windows: Vec<Mutex<Window>> = (0..scenario.threads).map(|_| Mutex::default()).collect();
+    let streams = issuing(scenario, target);
+    let threads = scenario.threads + scenario.beside.map_or(0, |beside| beside.threads);
+    let windows: Vec<Mutex<Window>> = (0..threads).map(|_| Mutex::default()).collect();
     let judging = AtomicBool::new(true);
     let gathered = thread::scope(|scope| -> Result<Gathered> {
         let mut senders = Vec::new();
         for (number, window) in windows.iter().enumerate() {
+            let stream = &streams[usize::from(number >= scenario.threads)];
             let builder = thread::Builder::new().name(format!("load-{number}"));
-            senders.push(builder.spawn_scoped(scope, || shared.run(window))?);
+            senders.push(builder.spawn_scoped(scope, || stream.run(window))?);
         }
         if let Some(judge) = judge {
             let work = || while judge.work(Duration::from_millis(20)) || judging.load(Ordering::Relaxed) {};
             thread::Builder::new().name("load-judge".to_owned()).spawn_scoped(scope, work)?;
         }
-        let mut gathered = Gathered::new(scenario, &shared, &windows, judge);
+        let mut gathered = Gathered::new(scenario, &streams, &windows, judge);
         loop {
             thread::sleep(gathered.until_next());
             // Asked before the interval is closed: the last one has all that was done.
@@ -98,11 +132,11 @@ pub(crate) fn run(
 }
 
 /// What was added up so far.
-struct Gathered<'a> {
+struct Gathered<'a, 'd> {
     scenario: &'a Scenario,
-    shared: &'a Issuing<'a>,
+    streams: &'a [Issuing<'a>],
     sources: &'a [Mutex<Window>],
-    judge: Option<&'a Judge>,
+    judge: Option<&'a Judge<'d>>,
     report: Report,
     log: HistogramLog,
     total: Window,
@@ -111,16 +145,16 @@ struct Gathered<'a> {
     worked_s: f64,
 }
 
-impl<'a> Gathered<'a> {
+impl<'a, 'd> Gathered<'a, 'd> {
     fn new(
         scenario: &'a Scenario,
-        shared: &'a Issuing<'a>,
+        streams: &'a [Issuing<'a>],
         sources: &'a [Mutex<Window>],
-        judge: Option<&'a Judge>,
-    ) -> Gathered<'a> {
+        judge: Option<&'a Judge<'d>>,
+    ) -> Gathered<'a, 'd> {
         Gathered {
             scenario,
-            shared,
+            streams,
             sources,
             judge,
             report: Report { format: FORMAT, title: scenario.title.clone(), ..Report::default() },
@@ -134,7 +168,28 @@ impl<'a> Gathered<'a> {
 
     fn until_next(&self) -> Duration {
         let next = (self.report.intervals.len() as u32 + 1) * self.scenario.interval;
-        next.saturating_sub(self.shared.started.elapsed()).max(Duration::from_millis(1))
+        // The last stretch is not longer than the run, or its rates would be too low.
+        let end = self.scenario.feed.length + END;
+        let elapsed = self.elapsed();
+        let next = if elapsed < end { next.min(end) } else { next };
+        next.saturating_sub(elapsed).max(Duration::from_millis(1))
+    }
+
+    /// Since the start, which all streams share.
+    fn elapsed(&self) -> Duration {
+        self.streams.first().map_or(Duration::ZERO, |stream| stream.started.elapsed())
+    }
+
+    /// Requests that came, and those of them that were skipped, since the last call.
+    fn counts(&self) -> (u64, u64) {
+        let counts = self.streams.iter().map(|stream| stream.feed.counts());
+        counts.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1))
+    }
+
+    /// The keys that the next run on the same target finds.
+    fn keys(&self) -> (u64, u64) {
+        let keys = self.streams.iter().map(|stream| stream.feed.keys());
+        keys.fold((0, 0), |most, of| (most.0.max(of.0), most.1.max(of.1)))
     }
 
     /// Takes what the threads measured since the last time.
@@ -144,10 +199,10 @@ impl<'a> Gathered<'a> {
             window.add(&std::mem::take(&mut *source.lock().unwrap_or_else(PoisonError::into_inner)));
         }
         let judged = self.judge.map(Judge::take).unwrap_or_default();
-        let at_s = self.shared.started.elapsed().as_secs_f64();
+        let at_s = self.elapsed().as_secs_f64();
         let worked_s = machine::worked_seconds();
-        let (offered, skipped) = self.shared.feed.counts();
-        let gauges = self.shared.target.gauges();
+        let (offered, skipped) = self.counts();
+        let gauges = self.streams.first().map(|stream| stream.target.gauges()).unwrap_or_default();
         let seconds = (at_s - self.last_s).max(1e-9);
         let interval = Interval {
             at_s,
@@ -168,7 +223,7 @@ impl<'a> Gathered<'a> {
             rows: gauges.rows,
             tail: gauges.tail,
             queued: gauges.queued,
-            in_flight: self.shared.feed.in_flight(),
+            in_flight: self.streams.iter().map(|stream| stream.feed.in_flight()).sum(),
             cores: (worked_s - self.worked_s) / seconds,
         };
         (self.last_s, self.worked_s) = (at_s, worked_s);
@@ -200,7 +255,7 @@ impl<'a> Gathered<'a> {
         totals.resident_most_mb = totals.resident_most_mb.max(interval.resident_mb);
     }
 
-    fn finish(mut self, machine: String, target: String, judge: Option<&Judge>) -> Outcome {
+    fn finish(mut self, machine: String, target: String, judge: Option<&Judge<'_>>) -> Outcome {
         // The judge may have been behind.
         self.judged.add(&judge.map(Judge::take).unwrap_or_default());
         let (total, judged) = (&self.total, &self.judged);
@@ -219,6 +274,7 @@ impl<'a> Gathered<'a> {
             cores: self.report.totals.cores / self.report.totals.seconds.max(1e-9),
             ..self.report.totals
         };
+        let keys = self.keys();
         let report = Report {
             target,
             machine,
@@ -227,7 +283,7 @@ impl<'a> Gathered<'a> {
             totals,
             ..self.report
         };
-        Outcome { report, log: self.log.into_bytes(), keys: self.shared.feed.keys() }
+        Outcome { report, log: self.log.into_bytes(), keys }
     }
 }
 
@@ -245,6 +301,10 @@ fn settings(scenario: &Scenario) -> BTreeMap<String, String> {
     set("threads", scenario.threads.to_string());
     set("in-flight", feed.cap.to_string());
     set("seed", feed.seed.to_string());
+    if let Some(beside) = scenario.beside {
+        let (feed, threads) = (beside.feed, beside.threads);
+        set("beside", format!("{}, {}, {threads} threads", feed.arrivals.describe(), feed.mix.describe()));
+    }
     if let Some(limit) = scenario.useful_within {
         set("useful-within-ms", (limit.as_secs_f64() * 1e3).to_string());
     }

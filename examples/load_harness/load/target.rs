@@ -5,6 +5,7 @@ use std::pin::Pin;
 use vecino::Record;
 
 use super::feed::Request;
+use super::mix::Operation;
 
 /// A future that a thread of the harness drives.
 pub(crate) type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -57,10 +58,25 @@ pub(crate) struct Gauges {
     pub(crate) queued: usize,
 }
 
+/// A mix asks for what its target does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{target} has no {operation} ({why}): leave it out of the mix")]
+pub(crate) struct Unsupported {
+    pub(crate) target: String,
+    pub(crate) operation: &'static str,
+    pub(crate) why: &'static str,
+}
+
 /// Something that answers requests, from any number of threads.
 pub(crate) trait Target: Sync {
     /// What stands in the report.
     fn describe(&self) -> String;
+
+    /// Why it cannot do this at all; `None` when it can. Asked before a run.
+    fn lacks(&self, operation: Operation) -> Option<&'static str> {
+        let _ = operation;
+        None
+    }
 
     /// Makes what a request needs, outside of what is measured.
     fn prepare(&self, request: Request) -> Prepared;

@@ -28,7 +28,7 @@ struct Codes {
 /// | `Flat` | [`IndexSpec::Flat`] |
 /// | `SQ8`, `SQfp16`, `RaBitQ` | [`IndexSpec::QuantizedFlat`] |
 /// | `PQ48x4fs`, `PQ48` (8 bits) | [`IndexSpec::Pq`] |
-/// | `HNSW32`, `HNSW32,Flat`, `HNSW32_SQ8`, `HNSW32,SQfp16` | [`IndexSpec::Hnsw`] |
+/// | `HNSW32`, `HNSW32,Flat`, `HNSW32_SQ8` and with `SQfp16`, `RaBitQ`, `PQ48x4fs`, `PQ48` | [`IndexSpec::Hnsw`] |
 /// | `IVF1024,Flat` and with `SQ8`, `SQfp16`, `RaBitQ`, `PQ48x4fs`, `PQ48` | [`IndexSpec::Ivf`] |
 ///
 /// Also `Auto`, `Graph`, `Graph32` (links of a record) and `IVF` without a number. `r`
@@ -60,10 +60,12 @@ impl FromStr for IndexSpec {
             let graph = number(m, first)?.map_or(HnswConfig::default(), |m| HnswConfig::default().m(m));
             return match follows {
                 Rest::Nothing | Rest::Flat => Ok(IndexSpec::Hnsw(graph)),
-                Rest::Scalar(codes @ (Quantization::F16 | Quantization::Sq8)) => {
-                    Ok(IndexSpec::Hnsw(graph.quantization(codes)))
-                }
-                Rest::Scalar(_) | Rest::Pq(_) => Err(unknown(rest)),
+                Rest::Scalar(codes) => Ok(IndexSpec::Hnsw(graph.quantization(codes))),
+                // Codes of differences need lists.
+                Rest::Pq(Codes { residual: true, bits_per_code: 4, .. }) => Err(unknown(rest)),
+                Rest::Pq(Codes { num_subquantizers, bits_per_code, .. }) => Ok(IndexSpec::Hnsw(
+                    graph.quantization(Quantization::Pq { num_subquantizers, bits_per_code }),
+                )),
             };
         }
         if let Some(degree) = first.strip_prefix("Graph") {
@@ -181,6 +183,22 @@ mod tests {
             ("HNSW32_SQ8", IndexSpec::Hnsw(HnswConfig::default().m(32).quantization(Quantization::Sq8))),
             ("HNSW32,SQ8", IndexSpec::Hnsw(HnswConfig::default().m(32).quantization(Quantization::Sq8))),
             ("HNSW,SQfp16,RFlat", IndexSpec::Hnsw(HnswConfig::default().quantization(Quantization::F16))),
+            ("HNSW_RaBitQ", IndexSpec::Hnsw(HnswConfig::default().quantization(Quantization::Binary))),
+            (
+                "HNSW32_PQ12",
+                IndexSpec::Hnsw(
+                    HnswConfig::default()
+                        .m(32)
+                        .quantization(Quantization::Pq { num_subquantizers: 12, bits_per_code: 8 }),
+                ),
+            ),
+            (
+                "HNSW,PQ12x4fs",
+                IndexSpec::Hnsw(
+                    HnswConfig::default()
+                        .quantization(Quantization::Pq { num_subquantizers: 12, bits_per_code: 4 }),
+                ),
+            ),
             ("IVF1024,SQ8", IndexSpec::Ivf(ivf.nlist(1_024).storage(IvfStorage::Sq8))),
             ("IVF1024,SQfp16,RFlat", IndexSpec::Ivf(ivf.nlist(1_024).storage(IvfStorage::F16))),
             ("IVF1024,RaBitQ", IndexSpec::Ivf(ivf.nlist(1_024).storage(IvfStorage::RaBitQ))),
@@ -198,7 +216,7 @@ mod tests {
             "LSH",
             "Flat,Flat",
             "IVF16,LSH",
-            "HNSW32,PQ8",
+            "HNSW32,PQ8x4fsr",
             "PQ8x5",
             "PQ",
             "PQ8,Flat",
@@ -206,7 +224,7 @@ mod tests {
             "SQ4",
             "Auto,SQ8",
             "SQ8,Flat",
-            "HNSW32,RaBitQ",
+            "HNSW32,SQ6",
             "Graph,SQ8",
             "IVF16,SQ6",
         ] {

@@ -4,8 +4,8 @@ use super::lists::check_codes;
 use super::{IndexSpec, bounded};
 use crate::engine::defaults;
 use crate::error::CollectionError;
-use crate::index::{IvfOptions, ListStorage};
-use crate::quant::ProductShape;
+use crate::index::{Copying, IvfOptions, ListStorage};
+use crate::quant::{ProductShape, SingleShape};
 use crate::vector::Rounded;
 
 /// Small codes that an index keeps beside the vectors: searches go by the
@@ -17,8 +17,8 @@ use crate::vector::Rounded;
 /// | [`None`](Quantization::None) | 0 | | flat, HNSW |
 /// | [`F16`](Quantization::F16) | 2 d + 8 | 11 binary digits of each number | flat, HNSW |
 /// | [`Sq8`](Quantization::Sq8) | d + 16 | half of a 255th of the span of a vector's numbers | flat, HNSW |
-/// | [`Pq`](Quantization::Pq) | parts x bits / 8 + 8 | what the centres leave | flat |
-/// | [`Binary`](Quantization::Binary) | d / 8 + 12 | about 1 / √d of the distance | flat |
+/// | [`Pq`](Quantization::Pq) | parts x bits / 8 + 8 | what the centres leave | flat, HNSW |
+/// | [`Binary`](Quantization::Binary) | d / 8 + 12 | about 1 / √d of the distance | flat, HNSW |
 ///
 /// It is another matter how the vectors themselves are stored:
 /// [`VectorStorage`](crate::VectorStorage). With [`Byte`](crate::VectorStorage::Byte)
@@ -47,33 +47,25 @@ pub enum Quantization {
 }
 
 impl Quantization {
-    /// The copies that walks go by, if codes are of that kind.
-    pub(super) fn copies(self, dimension: usize) -> Option<Rounded> {
-        match self {
-            Quantization::F16 => Some(Rounded::half(dimension)),
-            Quantization::Sq8 => Some(Rounded::bytes(dimension)),
-            Quantization::None | Quantization::Binary | Quantization::Pq { .. } => None,
-        }
-    }
-
-    /// What it is called in errors.
-    fn name(self) -> &'static str {
-        match self {
-            Quantization::None => "no",
-            Quantization::F16 => "F16",
-            Quantization::Sq8 => "Sq8",
-            Quantization::Binary => "Binary",
-            Quantization::Pq { .. } => "Pq",
-        }
-    }
-
-    /// Whether HNSW has such codes.
-    pub(super) fn check_walked(self) -> Result<(), CollectionError> {
-        match self {
-            Quantization::None | Quantization::F16 | Quantization::Sq8 => Ok(()),
-            Quantization::Binary | Quantization::Pq { .. } => {
-                Err(CollectionError::Quantization { index: "HNSW", quantization: self.name() })
+    /// The copies that walks go by.
+    pub(super) fn copies(self, dimension: usize) -> Option<Copying> {
+        Some(match self {
+            Quantization::None => return None,
+            Quantization::F16 => Copying::Rounded(Rounded::half(dimension)),
+            Quantization::Sq8 => Copying::Rounded(Rounded::bytes(dimension)),
+            Quantization::Binary => Copying::Codes(SingleShape::Signs { dim: dimension }),
+            Quantization::Pq { num_subquantizers, bits_per_code } => {
+                Copying::Codes(SingleShape::Product(ProductShape { num_subquantizers, bits_per_code }))
             }
+        })
+    }
+
+    pub(super) fn check(self, dimension: usize) -> Result<(), CollectionError> {
+        match self {
+            Quantization::Pq { num_subquantizers, bits_per_code } => {
+                check_codes(num_subquantizers, bits_per_code, dimension)
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -133,12 +125,7 @@ impl FlatConfig {
 
     pub(super) fn check(&self, dimension: usize) -> Result<(), CollectionError> {
         bounded("oversample", self.measured(), 1, defaults::OVERSAMPLE_MOST)?;
-        match self.quantization {
-            Quantization::Pq { num_subquantizers, bits_per_code } => {
-                check_codes(num_subquantizers, bits_per_code, dimension)
-            }
-            _ => Ok(()),
-        }
+        self.quantization.check(dimension)
     }
 
     fn measured(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use super::{CollectionConfig, GraphConfig, IndexSpec, defaults};
 use crate::coordinator::ENTRY_BYTES_MOST;
-use crate::index::ListStorage;
+use crate::index::{Copying, ListStorage};
 use crate::rows::CELL_BYTES;
 use crate::shard::IndexSizes;
 use crate::vector::VectorStorage;
@@ -31,10 +31,17 @@ impl CollectionConfig {
                 IndexSizes { codec, row, anew, moved: elsewhere(degree * WORD), ..IndexSizes::default() }
             }
             IndexSpec::Hnsw(graph) => {
-                let copies =
-                    graph.quantization.copies(self.dimension).map_or(0, |copies| copies.words() * WORD);
+                let copying = graph.quantization.copies(self.dimension);
+                let copies = copying.map_or(0, |copying| copying.words() * WORD);
                 let row = (2 * graph.m + 4) * WORD + copies + 3 * PLACES;
-                IndexSizes { row, moved: elsewhere(row), ..IndexSizes::default() }
+                let mut sizes = IndexSizes { row, moved: elsewhere(row), ..IndexSizes::default() };
+                if let Some(Copying::Codes(_)) = copying {
+                    // Trained anew: by the piece, together, and in blocks. At
+                    // most 256 words for each part of a vector, and a sample.
+                    sizes.codec = 256 * size_of::<f32>() * self.dimension;
+                    sizes.anew = 3 * copies;
+                }
+                sizes
             }
             // The last block of a list is half empty; trained anew, all is there twice.
             IndexSpec::QuantizedFlat(flat) => match flat.options(self.dimension) {

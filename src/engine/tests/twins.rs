@@ -35,8 +35,19 @@ const MILLISECOND: i64 = 1_000;
 
 const OPERATIONS: usize = 500_000;
 
-const KINDS: [&str; 9] =
-    ["Flat", "Graph", "HNSW8", "HNSW8_SQ8", "IVF", "IVF,PQ2x4fs", "SQ8", "RaBitQ", "PQ2x4fs"];
+const KINDS: [&str; 11] = [
+    "Flat",
+    "Graph",
+    "HNSW8",
+    "HNSW8_SQ8",
+    "HNSW8_RaBitQ",
+    "HNSW8_PQ2x4fs",
+    "IVF",
+    "IVF,PQ2x4fs",
+    "SQ8",
+    "RaBitQ",
+    "PQ2x4fs",
+];
 
 fn vector(seed: u64) -> Vec<f32> {
     let mut random = Random(seed);

@@ -4,13 +4,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::layout::Layout;
-use super::train::Training;
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::Row;
 use crate::index::Defect;
 use crate::index::cow::{BlockView, Blocks, Epoch, Versions};
 use crate::index::measure::{Measure, RowMeasure};
+use crate::index::training::Training;
 use crate::kernel::{Arch, prefetch};
 use crate::memory::Memory;
 use crate::quant::{CodeQuery, Codec, ROW_WORD, row_of};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::GraphVersion;
 use super::codes::{CodeBlocks, CodeSource, Coded, Codes, Drafted, Fresh};
 use super::layout::Layout;
-use super::train::{encode, train};
+use super::train::{SETTLED, encode, train};
 use crate::bits::RowSet;
 use crate::id::Row;
 use crate::index::links::{Change, Job, Laid, change as change_links};
@@ -87,7 +87,7 @@ pub(super) fn change(
 fn is_due(version: &GraphVersion, codes: &Codes, nodes: &NodeBatch) -> bool {
     let held = version.graph.held.len();
     let rows = held + nodes.absorb.len() - nodes.forget.len();
-    !nodes.absorb.is_empty() && (held == 0 || codes.training.is_due(rows))
+    !nodes.absorb.is_empty() && (held == 0 || codes.training.is_due(rows, SETTLED))
 }
 
 /// Trains on the rows of those `nodes` that stay and encodes all of them.

@@ -6,6 +6,7 @@ use super::GraphOptions;
 use super::codes::{Codes, Fresh};
 use crate::id::Row;
 use crate::index::parallel::parallel_map;
+use crate::index::training::sample;
 use crate::index::{Executor, Points};
 use crate::memory;
 use crate::metric::Metric;
@@ -29,38 +30,12 @@ const SAMPLE: usize = 4_096;
 /// the same size.
 const MEASURED: usize = 4 * SAMPLE;
 
-/// Codes are trained again when there are so many times more rows...
-const GROWTH: usize = 4;
-
-/// ...but not on their own once so many were seen: a larger collection gives
-/// the same sample.
-const SETTLED: usize = 1 << 16;
+/// Codes are not trained again on their own once so many rows were seen: a
+/// larger collection gives the same sample.
+pub(super) const SETTLED: usize = 1 << 16;
 
 /// Rows that one task encodes in a piece.
 const PIECE: usize = 64;
-
-/// Codes are trained again too when so many times more rows were taken in since
-/// than there are: the collection may have become another one. It was turned
-/// over several times then, which took far longer than a training.
-const TURNOVERS: usize = 4;
-
-/// What codes were trained on, and what came since.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Training {
-    /// Rows that there were.
-    pub(super) rows: usize,
-    /// Rows that were taken in since.
-    pub(super) since: usize,
-}
-
-impl Training {
-    /// Whether codes are out of date for a collection that comes to `rows`.
-    pub(super) fn is_due(self, rows: usize) -> bool {
-        let grown = self.rows < SETTLED && rows >= self.rows.saturating_mul(GROWTH);
-        let turned_over = rows < SETTLED && self.since >= rows.saturating_mul(TURNOVERS);
-        grown || turned_over
-    }
-}
 
 /// Trains on some of `rows`, evenly spread. What codes they get is measured
 /// anew while samples still grow; `before` says what was measured last.
@@ -70,13 +45,8 @@ pub(super) fn train(
     rows: &[Row],
     before: Option<&Codes>,
 ) -> Arc<Codec> {
-    let (dim, step) = (points.space.dim(), rows.len().div_ceil(SAMPLE).max(1));
-    let mut samples = memory::list(rows.len().div_ceil(step) * dim);
-    let mut prepared = Vec::new();
-    for row in rows.iter().step_by(step) {
-        points.space.prepare_row(points.vectors, *row, &mut prepared);
-        samples.extend_from_slice(&prepared);
-    }
+    let dim = points.space.dim();
+    let samples = sample(points, rows, SAMPLE);
     let centred = points.space.metric() != Metric::Dot;
     let shape = match options.coding {
         Coding::Fixed(shape) => shape,
@@ -111,18 +81,4 @@ pub(super) fn encode(
         words
     });
     Fresh { nodes, words: memory::joined(&parts), stride }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codes_are_due_after_growth_and_after_turnovers_but_not_for_a_large_collection() {
-        let due = |rows, since, now| Training { rows, since }.is_due(now);
-        assert!(due(256, 768, 1_024) && !due(256, 767, 1_023));
-        assert!(due(1_000, 4_000, 1_000) && !due(1_000, 3_999, 1_000));
-        assert!(due(50_000, 900, 225), "most rows are gone, and others came");
-        assert!(!due(SETTLED, 10 * SETTLED, 10 * SETTLED) && !due(SETTLED, 10 * SETTLED, SETTLED));
-    }
 }

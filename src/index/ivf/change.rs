@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::coarse::{Coarse, CoarseScratch};
+use super::drift::Drift;
 use super::{Coder, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, MAX_LISTS, Trained};
 use crate::id::Row;
 use crate::index::parallel::parallel_map;
+use crate::index::training::Training;
 use crate::index::{Batch, Executor, Points};
 use crate::memory::{collect, copied, extend, reserve, resize};
 use crate::metric::Metric;
@@ -23,33 +25,8 @@ const ROWS_A_LIST: usize = 32;
 /// nobody says it: the rule of faiss's guide.
 const LISTS_A_ROOT: f64 = 4.0;
 
-/// Trained again when there are so many times more rows, or so many were taken
-/// in since...
-const GROWTH: usize = 4;
-
-/// ...but not on its own once so many were seen: it would take minutes.
-const SETTLED: usize = 1 << 20;
-
 /// Rows that one task takes in a piece.
 const PIECE: usize = 64;
-
-/// What was trained on, and what came since.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Training {
-    /// Rows that there were.
-    pub(super) rows: usize,
-    /// Rows that were taken in since.
-    pub(super) since: usize,
-}
-
-impl Training {
-    /// Whether it is out of date for an index that comes to `rows`.
-    fn is_due(self, rows: usize) -> bool {
-        let grown = self.rows < SETTLED && rows >= self.rows.saturating_mul(GROWTH);
-        let turned_over = rows < SETTLED && self.since >= rows.saturating_mul(GROWTH);
-        grown || turned_over
-    }
-}
 
 /// A computed change.
 pub(super) enum Change {
@@ -58,7 +35,7 @@ pub(super) enum Change {
     /// Rows for the lists that there are.
     Filed { fresh: Fresh, forget: Vec<Row> },
     /// New lists of all rows.
-    Trained { trained: Arc<Trained>, lists: Box<Lists>, absorb: Vec<Row>, forget: Vec<Row> },
+    Trained { trained: Arc<Trained>, drift: Drift, lists: Box<Lists>, absorb: Vec<Row>, forget: Vec<Row> },
 }
 
 pub(super) fn change(
@@ -71,15 +48,16 @@ pub(super) fn change(
     let count = version.held.len() + absorb.len() - forget.len();
     let is_due = match &version.filed {
         None => true,
-        Some(filed) if batch.optimize => filed.training != Training { rows: count, since: 0 },
-        Some(filed) => filed.training.is_due(count),
+        Some(filed) if batch.optimize => filed.drift.training != Training { rows: count, since: 0 },
+        Some(filed) => filed.drift.is_due(count, filed.lists.counts()),
     };
     if is_due && count >= LEAST_ROWS {
         let rows: Vec<Row> = collect(version.held.after(&forget, &absorb).iter());
         let trained = train(&version.options, points, &rows, executor);
         let fresh = file(&version.options, &trained, points, rows, executor);
         let lists = Lists::filled(version.options.storage, trained.coarse.lists(), &fresh);
-        return Change::Trained { trained: Arc::new(trained), lists: Box::new(lists), absorb, forget };
+        let drift = Drift::trained(count, fresh.errors, lists.counts());
+        return Change::Trained { trained: Arc::new(trained), drift, lists: Box::new(lists), absorb, forget };
     }
     // So few rows give the memory of their lists back.
     let too_few = if batch.optimize { LEAST_ROWS } else { LEAST_ROWS / 4 };
@@ -128,7 +106,7 @@ fn train_product(
     for row in rows.iter().step_by(rows.len().div_ceil(shape.samples()).max(1)) {
         points.space.prepare_row(points.vectors, *row, &mut prepared);
         if options.is_residual() {
-            let list = coarse.nearest(&prepared, &mut scratch);
+            let (list, _) = coarse.nearest(&prepared, &mut scratch);
             subtract(&mut prepared, coarse.centre(list as usize));
         }
         reserve(&mut samples, dim);
@@ -178,6 +156,7 @@ fn file(
         extend(&mut fresh.factors, part.factors);
         reserve(&mut fresh.codes, part.codes.len());
         fresh.codes.extend(part.codes);
+        fresh.errors += part.errors;
     }
     fresh
 }
@@ -192,16 +171,17 @@ fn file_one(
 ) {
     let Clerk { coarse, prepared, turned, .. } = clerk;
     points.space.prepare_row(points.vectors, row, prepared);
-    let list = trained.coarse.nearest(prepared, coarse);
+    let (list, distance) = trained.coarse.nearest(prepared, coarse);
     part.lists.push(list);
     let centre = trained.coarse.centre(list as usize);
     let metric = points.space.metric();
     let first = part.codes.len();
     match &trained.coder {
-        Coder::None => {}
+        Coder::None => part.errors += f64::from(distance),
         Coder::Rounded(rounded) => {
             reserve(&mut part.codes, options.storage.codes());
             part.codes.extend(rounded.encode(prepared).iter().flat_map(|word| word.to_ne_bytes()));
+            part.errors += f64::from(distance);
         }
         Coder::Signs(signs) => {
             resize(&mut part.codes, first + options.storage.codes(), 0);
@@ -209,16 +189,20 @@ fn file_one(
             let SignFactors { bias, factor } = signs.encode(prepared, centre, turned, codes);
             part.biases.push(if metric == Metric::Dot { 0.0 } else { bias });
             part.factors.push(factor);
+            part.errors += f64::from(distance);
         }
         Coder::Product(product) => {
             resize(&mut part.codes, first + options.storage.codes(), 0);
-            let bias = file_product(options, product, centre, metric, clerk, &mut part.codes[first..]);
+            let (bias, error) =
+                file_product(options, product, centre, metric, clerk, &mut part.codes[first..]);
             part.biases.push(bias);
+            part.errors += f64::from(error);
         }
     }
 }
 
-/// The product codes of the row that was prepared; gives what it adds to its estimate.
+/// The product codes of the row that was prepared; gives what it adds to its
+/// estimate, and how far what they stand for is from it, squared.
 fn file_product(
     options: &IvfOptions,
     product: &ProductQuantizer,
@@ -226,33 +210,26 @@ fn file_product(
     metric: Metric,
     clerk: &mut Clerk,
     codes: &mut [u8],
-) -> f32 {
+) -> (f32, f32) {
     let Clerk { prepared, decoded, .. } = clerk;
     if options.is_residual() {
         subtract(prepared, centre);
     }
     product.encode(prepared, codes);
+    product.decode(codes, decoded);
+    let error = prepared.iter().zip(&*decoded).map(|(x, r)| (x - r) * (x - r)).sum();
     // What stands for vectors themselves is known to the tables.
     if metric == Metric::Dot || !options.is_residual() {
-        return 0.0;
+        return (0.0, error);
     }
-    product.decode(codes, decoded);
     let squared: f32 = decoded.iter().map(|r| r * r).sum();
     let twice: f32 = decoded.iter().zip(centre).map(|(r, c)| 2.0 * r * c).sum();
-    squared + twice
+    (squared + twice, error)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn training_is_due_after_growth_and_after_turnovers_but_not_for_a_large_collection() {
-        let due = |rows, since, now| Training { rows, since }.is_due(now);
-        assert!(due(1_024, 3_072, 4_096) && !due(1_024, 3_071, 4_095));
-        assert!(due(2_000, 8_000, 2_000) && !due(2_000, 7_999, 2_000));
-        assert!(!due(SETTLED, 9 * SETTLED, 10 * SETTLED));
-    }
 
     #[test]
     fn lists_are_as_many_as_was_said_or_follow_the_root_of_the_rows() {

@@ -9,6 +9,7 @@ use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::index::Executor;
 use crate::index::parallel::parallel_map;
+use crate::index::training::mean;
 use crate::kernel::{Kernels, kernels};
 use crate::memory;
 use crate::metric::Metric;
@@ -105,14 +106,7 @@ impl Coarse {
 
     /// One list for all rows, around the mean of some of them.
     pub(super) fn mean(points: Points<'_>, rows: &[Row]) -> Coarse {
-        let rows = stepped(rows, CODEC_ROWS);
-        let (mut coarse, mut prepared) = (Coarse::single(points.space.dim()), Vec::new());
-        let share = 1.0 / rows.len().max(1) as f32;
-        for row in rows {
-            points.space.prepare_row(points.vectors, row, &mut prepared);
-            coarse.centres.iter_mut().zip(&prepared).for_each(|(sum, x)| *sum += x * share);
-        }
-        coarse
+        Coarse { centres: mean(points, rows, CODEC_ROWS), ..Coarse::single(points.space.dim()) }
     }
 
     /// Trains the centres of `lists` lists on some of `rows`.
@@ -214,12 +208,12 @@ impl Coarse {
     }
 
     /// The list whose centre is nearest to a prepared row, whatever the metric.
-    pub(super) fn nearest(&self, vector: &[f32], scratch: &mut CoarseScratch) -> u32 {
+    pub(super) fn nearest(&self, vector: &[f32], scratch: &mut CoarseScratch) -> (u32, f32) {
         if self.lists() <= FEW || self.codec.is_none() {
             let all = self.centres.chunks_exact(self.dim).map(|centre| (self.kernels.l2)(vector, centre));
             scratch.estimates.clear();
             scratch.estimates.extend(all);
-            return least(&scratch.estimates).0;
+            return least(&scratch.estimates);
         }
         self.estimate(vector, Measure::SquaredL2, scratch);
         let mut best = (0, f32::INFINITY);
@@ -231,7 +225,7 @@ impl Coarse {
             }
             scratch.estimates[list as usize] = f32::INFINITY;
         }
-        best.0
+        best
     }
 
     fn estimate(&self, vector: &[f32], measure: Measure, scratch: &mut CoarseScratch) {

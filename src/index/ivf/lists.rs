@@ -116,6 +116,9 @@ pub(super) struct Fresh {
     pub(super) factors: Vec<f32>,
     /// One after the other.
     pub(super) codes: Vec<u8>,
+    /// Summed squares of what rows lose by their codes, or of how far they are
+    /// from their centres.
+    pub(super) errors: f64,
 }
 
 /// A block's words while it is changed. On the little-endian machines that the
@@ -209,6 +212,11 @@ impl ListsView {
         self.keys.len()
     }
 
+    /// Rows of each list.
+    pub(super) fn counts(&self) -> &[u32] {
+        &self.counts
+    }
+
     /// The rows of a list, in order.
     #[inline]
     pub(super) fn rows(&self, list: u32) -> impl Iterator<Item = Row> + '_ {
@@ -278,6 +286,11 @@ impl Lists {
             owner: Vec::new(),
             free: Vec::new(),
         }
+    }
+
+    /// Rows of each list.
+    pub(super) fn counts(&self) -> &[u32] {
+        &self.counts
     }
 
     /// Lists that hold just these rows.

@@ -5,8 +5,9 @@
 //!
 //! * Until there are rows enough to train on, searches compare with all.
 //! * Centres ([`coarse`]) and codes are trained on the rows themselves, again
-//!   when their number has grown fourfold or they were turned over, and when
-//!   the index is optimized; a training makes new lists of all rows.
+//!   when their number has grown fourfold, they were turned over, or they have
+//!   [drifted](drift), and when the index is optimized; a training makes new
+//!   lists of all rows.
 //! * Without codes the rows of a list are measured as they are stored. With
 //!   codes ([`quant`](crate::quant)) or rounded copies those best by estimate are.
 //! * One list for all rows is the exhaustive scan of codes.
@@ -31,11 +32,13 @@ use crate::vector::Rounded;
 
 mod change;
 mod coarse;
+mod drift;
 mod lists;
 mod search;
 
-use change::{Change, Training};
+use change::Change;
 use coarse::Coarse;
+use drift::Drift;
 pub(crate) use lists::ListStorage;
 use lists::{Fresh, Lists, ListsView};
 pub(super) use search::IvfScratch;
@@ -109,7 +112,7 @@ struct Trained {
 #[derive(Clone)]
 struct Filed {
     trained: Arc<Trained>,
-    training: Training,
+    drift: Drift,
     lists: ListsView,
 }
 
@@ -156,7 +159,7 @@ impl Ivf {
         let (held, epoch) = (saved.held.clone(), ivf.versions.begin());
         let mut filed = None;
         if input.u8()? == 1 {
-            let training = Training { rows: input.size()?, since: input.size()? };
+            let drift = Drift::load(input)?;
             let coarse = Coarse::load(dim, MAX_LISTS, input)?;
             let coder = match (options.untrained(), options.storage) {
                 (None, ListStorage::Product(shape)) => {
@@ -166,7 +169,7 @@ impl Ivf {
             };
             let mut lists = Lists::load(options.storage, coarse.lists(), &held, input, epoch)?;
             let view = lists.publish(epoch, &ivf.versions);
-            filed = Some(Filed { trained: Arc::new(Trained { coarse, coder }), training, lists: view });
+            filed = Some(Filed { trained: Arc::new(Trained { coarse, coder }), drift, lists: view });
             ivf.lists = Some(lists);
         }
         ivf.show(held, filed);
@@ -194,20 +197,18 @@ impl Index for Ivf {
                 if let (Some(lists), Some(filed)) = (&mut self.lists, &before.filed) {
                     lists.change(&filed.lists, &forget, &fresh, epoch);
                 }
-                let filed = before.filed.clone().map(|filed| {
-                    let since = filed.training.since + fresh.rows.len();
-                    Filed { training: Training { since, ..filed.training }, ..filed }
-                });
+                let filed = before.filed.clone();
+                let filed = filed
+                    .map(|filed| Filed { drift: filed.drift.after(fresh.rows.len(), fresh.errors), ..filed });
                 (held, filed)
             }
-            Change::Trained { trained, lists, absorb, forget } => {
+            Change::Trained { trained, drift, lists, absorb, forget } => {
                 let held = before.held.after(&forget, &absorb);
-                let training = Training { rows: held.len(), since: 0 };
                 let mut lists = *lists;
                 let view = lists.publish(epoch, &self.versions);
                 let before = self.lists.replace(lists);
                 self.left.add(before.iter().flat_map(Lists::shared));
-                (held, Some(Filed { trained, training, lists: view }))
+                (held, Some(Filed { trained, drift, lists: view }))
             }
         };
         match (&mut self.lists, &mut filed) {
@@ -291,9 +292,8 @@ impl IndexVersion for IvfVersion {
 
     fn save(&self, out: &mut Encoder) -> Option<RowSet> {
         out.u8(u8::from(self.filed.is_some()));
-        if let Some(Filed { trained, training, lists }) = &self.filed {
-            out.size(training.rows);
-            out.size(training.since);
+        if let Some(Filed { trained, drift, lists }) = &self.filed {
+            drift.save(out);
             trained.coarse.save(out);
             if let Coder::Product(product) = &trained.coder {
                 product.save(out);
@@ -305,7 +305,7 @@ impl IndexVersion for IvfVersion {
 
     fn digest(&self) -> u64 {
         let filed = self.filed.as_ref().map_or(0, |filed| {
-            mix(filed.lists.digest() ^ filed.trained.coarse.digest() ^ filed.training.rows as u64)
+            mix(filed.lists.digest() ^ filed.trained.coarse.digest() ^ filed.drift.training.rows as u64)
         });
         self.held.iter().fold(filed, |hash, row| mix(hash ^ u64::from(row)))
     }

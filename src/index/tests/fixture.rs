@@ -7,10 +7,12 @@ use crate::index::flat::Flat;
 use crate::index::graph::{Coding, GraphOptions, QuantizedGraph};
 use crate::index::hnsw::{Hnsw, HnswOptions};
 use crate::index::ivf::{Ivf, IvfOptions, ListStorage};
-use crate::index::{Batch, Effort, Ends, Executor, Index, IndexVersion, Points, Request, Scratch, Task};
+use crate::index::{
+    Batch, Copying, Effort, Ends, Executor, Index, IndexVersion, Points, Request, Scratch, Task,
+};
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
-use crate::quant::{Bits, ProductShape, Shape};
+use crate::quant::{Bits, ProductShape, Shape, SingleShape};
 use crate::vector::{Matrix, Rounded, Space, VectorStorage};
 
 pub(super) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot];
@@ -20,7 +22,7 @@ pub(super) const METRICS: [Metric; 3] = [Metric::L2, Metric::Cosine, Metric::Dot
 pub(super) enum Kind {
     Hnsw,
     /// Walked by copies.
-    HnswOf(fn(usize) -> Rounded),
+    HnswOf(fn(usize) -> Copying),
     Graph(Coding),
     Lists(ListKind),
 }
@@ -44,8 +46,12 @@ impl ListKind {
 }
 
 /// Codes of two numbers a part, whatever the dimension.
+fn cut(dim: usize, bits_per_code: usize) -> ProductShape {
+    ProductShape { num_subquantizers: dim.div_ceil(2), bits_per_code }
+}
+
 fn product(dim: usize, bits_per_code: usize) -> ListStorage {
-    ListStorage::Product(ProductShape { num_subquantizers: dim.div_ceil(2), bits_per_code })
+    ListStorage::Product(cut(dim, bits_per_code))
 }
 
 impl Kind {
@@ -55,8 +61,12 @@ impl Kind {
     pub(super) const GRAPHS: [Kind; 4] =
         [Kind::Graph(Coding::Measured), Kind::SEVEN, Kind::FOUR, Kind::FOUR_TWICE];
 
-    pub(super) const HNSW_HALF: Kind = Kind::HnswOf(Rounded::half);
-    pub(super) const HNSW_BYTES: Kind = Kind::HnswOf(Rounded::bytes);
+    pub(super) const HNSW_HALF: Kind = Kind::HnswOf(|dim| Copying::Rounded(Rounded::half(dim)));
+    pub(super) const HNSW_BYTES: Kind = Kind::HnswOf(|dim| Copying::Rounded(Rounded::bytes(dim)));
+    pub(super) const HNSW_SIGNS: Kind = Kind::HnswOf(|dim| Copying::Codes(SingleShape::Signs { dim }));
+    pub(super) const HNSW_PQ: Kind = Kind::HnswOf(|dim| Copying::Codes(SingleShape::Product(cut(dim, 4))));
+    pub(super) const HNSW_PQ_BYTES: Kind =
+        Kind::HnswOf(|dim| Copying::Codes(SingleShape::Product(cut(dim, 8))));
 
     pub(super) const IVF: Kind = Kind::lists(None, |_| ListStorage::Vectors, false);
     pub(super) const IVF_PQ: Kind = Kind::lists(None, |dim| product(dim, 4), true);
@@ -83,7 +93,15 @@ impl Kind {
         let HnswOptions { ef_construction, seed, .. } = OPTIONS;
         match self {
             Kind::Hnsw => Box::new(Hnsw::new(OPTIONS)),
-            Kind::HnswOf(copies) => Box::new(Hnsw::new(HnswOptions { copies: Some(copies(dim)), ..OPTIONS })),
+            Kind::HnswOf(copies) => {
+                let copies = copies(dim);
+                let oversample = match copies {
+                    Copying::Rounded(_) => 1,
+                    Copying::Codes(SingleShape::Product(_)) => 10,
+                    Copying::Codes(SingleShape::Signs { .. }) => 40,
+                };
+                Box::new(Hnsw::new(HnswOptions { copies: Some(copies), oversample, ..OPTIONS }))
+            }
             Kind::Graph(coding) => {
                 Box::new(QuantizedGraph::new(GraphOptions { degree: 32, ef_construction, coding, seed }))
             }
@@ -99,6 +117,11 @@ impl Kind {
                 ListStorage::Product(_) if !kind.residual => 0.08,
                 ListStorage::Signs { .. } => 0.08,
                 _ => 0.0,
+            },
+            Kind::HnswOf(copies) => match copies(1) {
+                Copying::Rounded(_) => 0.0,
+                Copying::Codes(SingleShape::Product(_)) => 0.08,
+                Copying::Codes(SingleShape::Signs { .. }) => 0.16,
             },
             _ => 0.0,
         }
@@ -122,6 +145,15 @@ macro_rules! on_every_kind {
         }
         mod hnsw_of_bytes {
             $(#[test] fn $test() { super::$test(super::Kind::HNSW_BYTES); })+
+        }
+        mod hnsw_of_signs {
+            $(#[test] fn $test() { super::$test(super::Kind::HNSW_SIGNS); })+
+        }
+        mod hnsw_of_products {
+            $(#[test] fn $test() { super::$test(super::Kind::HNSW_PQ); })+
+        }
+        mod hnsw_of_products_of_bytes {
+            $(#[test] fn $test() { super::$test(super::Kind::HNSW_PQ_BYTES); })+
         }
         mod graph {
             $(#[test] fn $test() { super::$test(super::Kind::GRAPHS[0]); })+

@@ -103,3 +103,38 @@ on_lists!(
     damaged_lists_are_refused,
     rows_are_put_into_lists_once_there_are_enough_and_out_again_when_few_are_left,
 );
+
+/// Rows of another kind: as those that were trained on, but far from them.
+fn drift(fixture: &mut Fixture, from: Row, count: Row) {
+    let far = |row: Row| clustered(DIM, 20, 3, u64::from(row)).iter().map(|x| x + 6.0).collect::<Vec<f32>>();
+    for first in (from..from + count).step_by(100) {
+        let rows: Vec<Row> = (first..first + 100).collect();
+        rows.iter().for_each(|row| fixture.put(*row, &far(*row)));
+        fixture.change(&rows, &[], &Threads(2));
+    }
+}
+
+#[test]
+fn rows_that_drift_away_get_lists_of_their_own_before_there_are_four_times_as_many() {
+    let mut fixture = Fixture::of(Kind::IVF, Metric::L2, DIM);
+    fixture.fill(0, 4_200, 1, &Threads(2));
+    let work = |fixture: &Fixture| {
+        let query: Vec<f32> = clustered(DIM, 20, 3, 9_999_999).iter().map(|x| x + 6.0).collect();
+        let query = fixture.prepared(&query);
+        let request = Request {
+            query: &query,
+            k: 10,
+            ef: 8,
+            bound: f32::INFINITY,
+            admit: None,
+            filter: None,
+            ends: Ends::default(),
+        };
+        fixture.search_in(&*fixture.index.version(), &request).1.distances
+    };
+    drift(&mut fixture, 4_200, 900);
+    assert!(work(&fixture) >= 900, "all of them are in the lists that lie nearest: {}", work(&fixture));
+    drift(&mut fixture, 5_100, 2_100);
+    assert!(work(&fixture) < 700, "{} distances", work(&fixture));
+    fixture.assert_whole();
+}

@@ -1,0 +1,164 @@
+//! The promises about load, measured one after another and compared with what
+//! was promised: R8, R9, R11 and P9 of the project's goals, and what its load
+//! generator must do.
+//!
+//! Times say something on a machine that has nothing else to do; `--quick` is
+//! there to run the code, on little data, and its times are shown without a
+//! verdict. What is no time (nothing lost, nobody left without an answer) must
+//! hold always.
+
+mod closing;
+mod deadline;
+mod overload;
+mod steady;
+mod writer;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::arguments::Arguments;
+use super::load::Result;
+use super::load::report::Report;
+use super::svg::escaped;
+use super::{page, quick, setup};
+
+/// What was promised, and what came of it.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Check {
+    goal: &'static str,
+    what: String,
+    promised: String,
+    measured: String,
+    kept: bool,
+    /// A matter of times or memory, which a busy machine or little data change.
+    is_measure: bool,
+}
+
+/// The checks of one goal.
+struct Checks {
+    goal: &'static str,
+    all: Vec<Check>,
+}
+
+impl Checks {
+    fn new(goal: &'static str) -> Checks {
+        Checks { goal, all: Vec::new() }
+    }
+
+    fn add(&mut self, what: &str, promised: String, measured: String, kept: bool, is_measure: bool) {
+        self.all.push(Check { goal: self.goal, what: what.to_owned(), promised, measured, kept, is_measure });
+    }
+
+    /// A number that may be this at most.
+    fn at_most(&mut self, what: &str, most: f64, unit: &str, measured: f64) {
+        let kept = measured <= most;
+        self.add(what, format!("<= {most}{unit}"), format!("{}{unit}", rounded(measured)), kept, true);
+    }
+
+    /// A number that must be this at least.
+    fn at_least(&mut self, what: &str, least: f64, unit: &str, measured: f64) {
+        let kept = measured >= least;
+        self.add(what, format!(">= {least}{unit}"), format!("{}{unit}", rounded(measured)), kept, true);
+    }
+
+    /// What must be so on any machine.
+    fn fact(&mut self, what: &str, promised: &str, measured: String, kept: bool) {
+        self.add(what, promised.to_owned(), measured, kept, false);
+    }
+
+    /// No answer of a run was wrong, short or lost.
+    fn sound(&mut self, report: &Report) {
+        let faults = report.faults();
+        let measured = if faults.is_empty() {
+            format!("{} answers compared", report.totals.judged)
+        } else {
+            faults.join("; ")
+        };
+        self.fact("no wrong, short or lost answer", "none", measured, faults.is_empty());
+    }
+}
+
+/// To a few digits, whatever its size.
+fn rounded(value: f64) -> String {
+    match value.abs() {
+        large if large >= 100.0 => format!("{value:.0}"),
+        middle if middle >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// Little data and short runs.
+fn scaled_down(arguments: &Arguments) -> Arguments {
+    Arguments { seconds: 1.0, warm_up: 0.25, rows: 6_000, dim: 32, ..arguments.clone() }
+}
+
+/// Measures them all; an error when one was missed that may not be.
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let out = arguments.out.join("goals");
+    let base = if arguments.quick { scaled_down(arguments) } else { arguments.clone() };
+    let base = Arguments { out: out.clone(), published: true, ..base };
+    fs::create_dir_all(&out)?;
+    let data = setup::data(&base)?;
+    let mut checks = Vec::new();
+    for measure in [self_check, steady::measure, writer::measure, overload::measure, deadline::measure] {
+        checks.extend(told(measure(&base, &data)?.all));
+    }
+    checks.extend(told(closing::measure(&base)?.all));
+    write(&out, &checks, arguments.quick)?;
+    let is_missed = |check: &&Check| !(check.kept || (check.is_measure && arguments.quick));
+    let missed: Vec<String> =
+        checks.iter().filter(is_missed).map(|check| format!("{}: {}", check.goal, check.what)).collect();
+    if missed.is_empty() { Ok(()) } else { Err(format!("missed: {}", missed.join(", ")).into()) }
+}
+
+fn told(checks: Vec<Check>) -> Vec<Check> {
+    for check in &checks {
+        println!("{}", line(check));
+    }
+    checks
+}
+
+fn line(check: &Check) -> String {
+    let verdict = if check.kept { "kept" } else { "MISSED" };
+    format!(
+        "{verdict:<7}{:<5}{:<58} {:>16}   measured {}",
+        check.goal, check.what, check.promised, check.measured
+    )
+}
+
+/// What the load generator itself must do, or the rest is worth nothing.
+fn self_check(arguments: &Arguments, _data: &super::load::data::Data) -> Result<Checks> {
+    let mut checks = Checks::new("self");
+    let totals = quick::self_check(arguments)?.totals;
+    let added = totals.latency.map_or(f64::NAN, |latency| latency.p99);
+    checks.at_most("added to 99 % of 50,000 requests/s", quick::SELF_CHECK_P99_US, " us", added);
+    checks.at_most("cores that this takes", quick::SELF_CHECK_CORES, "", totals.cores);
+    Ok(checks)
+}
+
+fn write(folder: &Path, checks: &[Check], is_quick: bool) -> Result<()> {
+    fs::write(folder.join("goals.json"), serde_json::to_string_pretty(checks)?)?;
+    let mut table =
+        String::from("<table><tr><th>goal</th><th>what</th><th>promised</th><th>measured</th><th></th></tr>");
+    for check in checks {
+        let verdict = match (check.kept, check.is_measure && is_quick) {
+            (true, _) => "<span class='fine'>kept</span>",
+            (false, true) => "scaled down: no verdict",
+            (false, false) => "<span class='fault'>missed</span>",
+        };
+        let cells = [check.goal, &check.what, &check.promised, &check.measured];
+        table.push_str("<tr>");
+        for cell in cells {
+            let _ = write!(table, "<td>{}</td>", escaped(cell));
+        }
+        let _ = write!(table, "<td>{verdict}</td></tr>");
+    }
+    table.push_str("</table>");
+    let path = folder.join("goals.html");
+    fs::write(&path, page::simple("The promises about load", &table, &[]))?;
+    println!("see {}", path.display());
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! When what was trained on rows is out of date, and samples of rows.
+
+use super::Points;
+use crate::id::Row;
+use crate::memory;
+
+/// Trained again when there are so many times more rows...
+const GROWTH: usize = 4;
+
+/// ...or when so many times more rows were taken in since than there are: the
+/// collection may have become another one. It was turned over several times
+/// then, which took far longer than a training.
+const TURNOVERS: usize = 4;
+
+/// What was trained on, and what came since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Training {
+    /// Rows that there were.
+    pub(super) rows: usize,
+    /// Rows that were taken in since.
+    pub(super) since: usize,
+}
+
+impl Training {
+    /// Whether it is out of date for an index that comes to `rows`; a larger
+    /// collection than `settled` gives the same sample, or one that takes too
+    /// long.
+    pub(super) fn is_due(self, rows: usize, settled: usize) -> bool {
+        let grown = self.rows < settled && rows >= self.rows.saturating_mul(GROWTH);
+        let turned_over = rows < settled && self.since >= rows.saturating_mul(TURNOVERS);
+        grown || turned_over
+    }
+}
+
+/// At most so many of `rows`, evenly spread, as they are compared, one after the other.
+pub(super) fn sample(points: Points<'_>, rows: &[Row], most: usize) -> Vec<f32> {
+    let step = rows.len().div_ceil(most).max(1);
+    let mut samples = memory::list(rows.len().div_ceil(step) * points.space.dim());
+    let mut prepared = Vec::new();
+    for row in rows.iter().step_by(step) {
+        points.space.prepare_row(points.vectors, *row, &mut prepared);
+        samples.extend_from_slice(&prepared);
+    }
+    samples
+}
+
+/// The mean of at most so many of `rows`.
+pub(super) fn mean(points: Points<'_>, rows: &[Row], most: usize) -> Vec<f32> {
+    let step = rows.len().div_ceil(most).max(1);
+    let share = 1.0 / rows.len().div_ceil(step).max(1) as f32;
+    let (mut mean, mut prepared) = (vec![0f32; points.space.dim()], Vec::new());
+    for row in rows.iter().step_by(step) {
+        points.space.prepare_row(points.vectors, *row, &mut prepared);
+        mean.iter_mut().zip(&prepared).for_each(|(sum, x)| *sum += x * share);
+    }
+    mean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTLED: usize = 1 << 16;
+
+    #[test]
+    fn training_is_due_after_growth_and_after_turnovers_but_not_for_a_large_collection() {
+        let due = |rows, since, now| Training { rows, since }.is_due(now, SETTLED);
+        assert!(due(256, 768, 1_024) && !due(256, 767, 1_023));
+        assert!(due(1_000, 4_000, 1_000) && !due(1_000, 3_999, 1_000));
+        assert!(due(50_000, 900, 225), "most rows are gone, and others came");
+        assert!(!due(SETTLED, 10 * SETTLED, 10 * SETTLED) && !due(SETTLED, 10 * SETTLED, SETTLED));
+    }
+}

@@ -1,0 +1,70 @@
+//! Work on one shard that does not come to its end: the others do not notice.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tracing::{error, info};
+
+use super::{Hosted, Worker, describe};
+use crate::memory::shortage;
+use crate::shard::command::{CollectionId, Report};
+use crate::shard::rescue::Trouble;
+
+impl Worker {
+    /// Works on one shard. A defect makes it begin anew, want of memory wait; an
+    /// error, or defects without end, fail that shard alone.
+    pub(super) fn guarded(
+        &mut self,
+        collection: CollectionId,
+        work: impl FnOnce(&mut Hosted) -> Result<(), Trouble>,
+    ) {
+        let Some(hosted) = self.shards.get_mut(&collection) else { return };
+        match catch_unwind(AssertUnwindSafe(|| work(hosted))) {
+            Ok(Ok(())) => {}
+            Ok(Err(Trouble::Short(shortage))) => self.fall_short(collection, shortage, false),
+            Ok(Err(Trouble::Fault(fault))) => self.fail(collection, &fault),
+            Err(unwound) => match shortage(&*unwound) {
+                Some(shortage) => self.fall_short(collection, shortage, true),
+                None => self.rescue(collection, describe(&*unwound)),
+            },
+        }
+    }
+
+    /// Lets a shard that met a defect go on from its last view.
+    fn rescue(&mut self, collection: CollectionId, defect: &str) {
+        error!(worker = self.number, collection = collection.0, defect, "shard met a defect");
+        let Some(hosted) = self.shards.get_mut(&collection) else { return };
+        match hosted.troubles.count(&mut hosted.state) {
+            Ok(left_out) => {
+                if let Some(seq) = left_out {
+                    error!(worker = self.number, collection = collection.0, seq = seq.0, "write left out");
+                    self.ports.reports.send(Report::LeftOut { collection, shard: self.number, seq });
+                }
+                self.rebuild(collection);
+            }
+            Err(Trouble::Short(shortage)) => self.fall_short(collection, shortage, true),
+            Err(Trouble::Fault(fault)) => self.fail(collection, &fault),
+        }
+    }
+
+    /// Makes a shard anew whose state nobody trusts.
+    pub(super) fn rebuild(&mut self, collection: CollectionId) {
+        let Some(hosted) = self.shards.get_mut(&collection) else { return };
+        match hosted.troubles.rebuild(&mut hosted.state, hosted.rebuilder.as_ref()) {
+            Ok(()) => {
+                hosted.is_rebuilt();
+                info!(worker = self.number, collection = collection.0, "shard rebuilt");
+            }
+            Err(Trouble::Short(shortage)) => self.fall_short(collection, shortage, true),
+            Err(Trouble::Fault(fault)) => self.fail(collection, &fault),
+        }
+    }
+
+    fn fail(&mut self, collection: CollectionId, fault: &str) {
+        error!(worker = self.number, collection = collection.0, fault, "shard failed");
+        // What was queued is dropped with the shard, and whoever waits learns
+        // of the failure from the coordinator.
+        let failed = self.shards.remove(&collection);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(failed)));
+        self.ports.reports.send(Report::ShardFailed { collection, shard: self.number });
+    }
+}
