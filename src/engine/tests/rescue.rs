@@ -120,6 +120,35 @@ fn nothing_is_lost_when_shards_meet_defects_at_any_moment() {
     }
 }
 
+// The index lets rows go whose successors nobody sees before all of the batch is applied.
+#[test]
+fn a_defect_in_the_midst_of_a_large_batch_costs_nothing() {
+    for index in indexes() {
+        let engine = super::engine();
+        let config = CollectionConfig::new(DIM, Metric::L2).index(index);
+        let items = engine.create_collection("items", config).unwrap();
+        let mut model = Model::new();
+        let put = |model: &mut Model, seed: u64| {
+            let batch: Vec<(u64, u64)> = (0..10_000).map(|id| (id, seed * 20_000 + id)).collect();
+            model.extend(batch.iter().copied());
+            items.upsert_batch(batch.into_iter().map(|(id, number)| Record::new(id, vector(number)))).unwrap()
+        };
+        put(&mut model, 0).wait().unwrap();
+        for (seed, after) in (1..).zip([4_800, 3_900]) {
+            light(&items, seed as usize % WORKERS, after, 1);
+            put(&mut model, seed).wait().unwrap();
+            let shown = items.snapshot();
+            for id in (0..10_000).step_by(7) {
+                let found = shown.get(id).map(|record| record.vector().to_vec());
+                assert_eq!(found, model.get(&id).map(|number| vector(*number)), "{id}");
+            }
+            assert!(shown.len() == 10_000 && shown.verify().is_sound());
+        }
+        assert_eq!(items.stats().left_out, []);
+        engine.close().unwrap();
+    }
+}
+
 #[test]
 fn what_was_logged_before_a_defect_is_there_once_and_again_after_opening() {
     let folder = std::env::temp_dir().join(format!("vecino-rescue-{}", std::process::id()));
