@@ -88,7 +88,7 @@ class Memory(plot.Chart):
     def axes(self, title, label):
         right = self.left + plot.WIDTH - plot.LEFT - plot.RIGHT
         self.text(self.left, 24, title, "start", "#212529", 15, ' font-weight="600"')
-        for size in (100, 200, 400, 800, 1_600, 3_200, 6_400):
+        for size in (100, 150, 200, 300, 400, 600, 800, 1_000, 1_200, 1_600, 2_000, 2_500, 3_200, 4_800, 6_400):
             if self.small <= size <= self.large:
                 self.line(self.x(size), plot.TOP, self.x(size), plot.HEIGHT - plot.BOTTOM)
                 self.text(self.x(size), plot.HEIGHT - plot.BOTTOM + 18, f"{size:,}")
@@ -117,10 +117,13 @@ def picture(data, results):
     known = {name: point for name, point in known.items() if None not in point}
     memory = Memory(known, plot.WIDTH + GAP)
     memory.axes("The same", "bytes a record against queries a second at recall 0.95")
-    for name, (size, speed) in known.items():
+    places = []
+    for name, (size, speed) in sorted(known.items(), key=lambda item: -item[1][1]):
         x, y = memory.x(size), memory.y(speed)
         memory.out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colors[name]}"><title>{name}</title></circle>')
-        memory.text(x + 8, y + 4, name, "start", colors[name], 11)
+        below = [at + 12 for near, at in places if abs(near - x) < 120 and abs(at - y) < 12]
+        places.append((x, max(below, default=y)))
+        memory.text(x + 8, places[-1][1] + 4, name, "start", colors[name], 11)
     width = 2 * plot.WIDTH + GAP - plot.LEFT
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {plot.HEIGHT}" font-family="system-ui, sans-serif">'
     back = f'<rect width="{width}" height="{plot.HEIGHT}" fill="#ffffff"/>'
