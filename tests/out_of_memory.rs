@@ -272,12 +272,6 @@ impl Run {
                 Err(fault) => match gone(&fault) {
                     Some(Gone::NoMemory { .. }) => std::thread::sleep(Duration::from_millis(3)),
                     Some(Gone::LogFailed(_)) => self.close(),
-                    // Now and then (a run in some twenty, on graphs) what is made anew
-                    // cannot be read; opening heals that too.
-                    Some(Gone::ShardFailed { .. }) => {
-                        eprintln!("a shard failed for good");
-                        self.close();
-                    }
                     _ => panic!("{fault:?}"),
                 },
             }

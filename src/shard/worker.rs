@@ -528,7 +528,10 @@ fn describe(defect: &(dyn Any + Send)) -> &str {
 impl Hosted {
     /// A defect on purpose, in the middle of the work.
     fn blow(&mut self) {
-        if self.fuse.1 > 0 {
+        if self.fuse.1 > 0 && self.fuse.0 > SLICE_MUTATIONS {
+            // Some steps later.
+            self.fuse.0 -= SLICE_MUTATIONS;
+        } else if self.fuse.1 > 0 {
             self.fuse.1 -= 1;
             let _ = self.state.step(self.fuse.0);
             panic!("a defect on purpose");

@@ -113,9 +113,13 @@ impl Selection {
         }
     }
 
-    /// All rows keep their numbers, and the index is written.
+    /// All rows keep their numbers, and the index is written. Rows that are in
+    /// neither index nor tail are not of the view: the write of its floor goes
+    /// on, and has put them into free places.
     fn numbered(shard: &ShardView, at: Seq, held: &RowSet, index: Encoder) -> Selection {
-        let kind = |row| match (shard.visible(row, at), held.contains(row)) {
+        let mut known = held.clone();
+        shard.tail().iter().for_each(|row| _ = known.insert(*row));
+        let kind = |row| match (known.contains(row) && shard.visible(row, at), held.contains(row)) {
             (true, _) => LIVE,
             (false, true) => DEAD,
             (false, false) => FREE,
