@@ -75,7 +75,7 @@
 //! Through `tracing`, at the boundaries and never per query (unless
 //! [`EngineBuilder::slow_query`] asks for `slow query`): `publish`, `applied`,
 //! `absorbed` and the span `absorb`, `calibrated`, `backpressure`, `shard met a
-//! defect`, `shard rebuilt`, `write left out`, `shard failed`, `engine started`,
+//! defect`, `shard rebuilt`, `write left out`, `shard failed`, `no memory`, `memory again`, `engine started`,
 //! `engine closed`, with the fields `collection`, `worker`, `shard`,
 //! `generation`, `seq`, `rows`, `elapsed_us`. [`Engine::metrics_text`] has the counters;
 //! the feature `metrics` hands them to the facade of that name.

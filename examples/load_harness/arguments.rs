@@ -26,7 +26,7 @@ Commands:
   compare A B      two reports (report.json) side by side on one page
   peers            the same scenarios on every target that is built in, side by side: a
                    reader alone, a reader beside a writer, ten times too much
-  goals            what the project promises about load (R8, R9, R11, P9), kept or missed;
+  goals            what the project promises about load, kept or missed;
                    fails when one is missed, with --quick only for what is no time
 
 What is loaded:

@@ -54,7 +54,6 @@ pub(super) struct CollectionShared {
     pub(super) admission: Arc<Admission>,
     pub(super) cell: Arc<SnapshotCell>,
     pub(super) context: Arc<Context>,
-    /// The index is being changed.
     pub(super) account: Arc<Account>,
     dropped: AtomicBool,
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use super::cow::{BlockView, Blocks, Epoch, Versions};
 use super::measure::Measure;
 use super::parallel::parallel_map;
-use super::training::{Training, mean, sample};
+use super::training::{Training, mean, sample, train_product};
 use super::{Batch, Executor, Points};
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
@@ -17,7 +17,7 @@ use crate::id::{Row, mix};
 use crate::kernel::{Portable, prefetch_all};
 use crate::memory::{self, Memory};
 use crate::metric::Metric;
-use crate::quant::{ProductQuantizer, ProductShape, SingleCodes, SingleEncoder, SingleQuery, SingleShape};
+use crate::quant::{SingleCodes, SingleEncoder, SingleQuery, SingleShape};
 use crate::vector::{BLOCK, Rounded, RoundedQuery};
 
 /// Rows that one task copies in a piece.
@@ -283,25 +283,11 @@ fn train(
 ) -> SingleCodes {
     match shape {
         SingleShape::Product(shape) => {
-            SingleCodes::product(shape, train_product(shape, seed, points, rows, executor))
+            let samples = sample(points, rows, shape.samples());
+            SingleCodes::product(shape, train_product(&samples, points.space.dim(), shape, seed, executor))
         }
         SingleShape::Signs { .. } => SingleCodes::signs(mean(points, rows, MEAN_OF), seed),
     }
-}
-
-fn train_product(
-    shape: ProductShape,
-    seed: u64,
-    points: Points<'_>,
-    rows: &[Row],
-    executor: &dyn Executor,
-) -> ProductQuantizer {
-    let (dim, samples) = (points.space.dim(), sample(points, rows, shape.samples()));
-    let mut workers = vec![(); executor.width().max(1)];
-    let parts = parallel_map(executor, shape.num_subquantizers, &mut workers, |at, ()| {
-        ProductQuantizer::train_part(&samples, dim, shape, at, seed)
-    });
-    ProductQuantizer::of_parts(dim, shape, parts)
 }
 
 /// Copies rows, in parallel.

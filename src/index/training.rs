@@ -1,8 +1,11 @@
-//! When what was trained on rows is out of date, and samples of rows.
+//! When what was trained on rows is out of date, samples of rows, and what both
+//! lists and walks train on them.
 
-use super::Points;
+use super::parallel::parallel_map;
+use super::{Executor, Points};
 use crate::id::Row;
 use crate::memory;
+use crate::quant::{ProductQuantizer, ProductShape};
 
 /// Trained again when there are so many times more rows...
 const GROWTH: usize = 4;
@@ -42,6 +45,21 @@ pub(super) fn sample(points: Points<'_>, rows: &[Row], most: usize) -> Vec<f32> 
         samples.extend_from_slice(&prepared);
     }
     samples
+}
+
+/// Trains product codes on vectors of `dim` numbers, a part a task.
+pub(super) fn train_product(
+    samples: &[f32],
+    dim: usize,
+    shape: ProductShape,
+    seed: u64,
+    executor: &dyn Executor,
+) -> ProductQuantizer {
+    let mut workers = vec![(); executor.width().max(1)];
+    let parts = parallel_map(executor, shape.num_subquantizers, &mut workers, |at, ()| {
+        ProductQuantizer::train_part(samples, dim, shape, at, seed)
+    });
+    ProductQuantizer::of_parts(dim, shape, parts)
 }
 
 /// The mean of at most so many of `rows`.

@@ -1,4 +1,4 @@
-//! R11: an engine is closed, or dropped, while thousands of requests wait.
+//! Closing: an engine is closed, or dropped, while thousands of requests wait.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -89,7 +89,7 @@ fn held() -> Option<(usize, usize)> {
 }
 
 pub(super) fn measure(arguments: &Arguments) -> Result<Checks> {
-    let mut checks = Checks::new("R11");
+    let mut checks = Checks::new("closing");
     let folder = arguments.out.join("closing.vecino");
     for (name, is_dropped) in [("close", false), ("drop", true)] {
         let _ = fs::remove_dir_all(&folder);

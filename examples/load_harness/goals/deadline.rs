@@ -1,4 +1,4 @@
-//! R9: a search ends at its deadline and says so; one that nobody waits for any
+//! Deadlines: a search ends at its deadline and says so; one that nobody waits for any
 //! more is not worked on.
 
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ const DROPPED: u64 = 2_000;
 const HELD_BACK: Duration = Duration::from_millis(400);
 
 pub(super) fn measure(arguments: &Arguments, data: &Data) -> Result<Checks> {
-    let mut checks = Checks::new("R9");
+    let mut checks = Checks::new("deadline");
     let target = setup::under_load(arguments, data)?;
     let (mut beyond, mut cut, mut silent) = (Vec::new(), 0, 0);
     for deadline in DEADLINES {

@@ -1,4 +1,4 @@
-//! R8: ten times what it can do, and then little again, in one run.
+//! Overload: ten times what it can do, and then little again, in one run.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ const NORMAL_US: f64 = 10_000.0;
 const NORMAL_WITHIN_S: f64 = 1.0;
 
 pub(super) fn measure(arguments: &Arguments, data: &Data) -> Result<Checks> {
-    let mut checks = Checks::new("R8");
+    let mut checks = Checks::new("overload");
     // Dear searches: the generator must be able to send ten times as many.
     let arguments = Arguments {
         target: Loaded::Workers,
@@ -58,9 +58,9 @@ pub(super) fn measure(arguments: &Arguments, data: &Data) -> Result<Checks> {
     };
     let mut ready = Ready::new(&arguments, data)?;
     let mut run = |name: &str, arrivals: Arrivals, seconds: f64| -> Result<Report> {
-        let title = Some(format!("R8: {name}"));
+        let title = Some(format!("overload: {name}"));
         let outcome = ready.measure(&Arguments { arrivals, seconds, title, ..arguments.clone() })?;
-        output::write(&arguments.out.join("R8").join(name), &outcome)?;
+        output::write(&arguments.out.join("overload").join(name), &outcome)?;
         Ok(outcome.report)
     };
     let seconds = arguments.seconds;

@@ -1,4 +1,4 @@
-//! P9: one writer inserting all the time, one reader.
+//! A writer: one inserting all the time, one reader.
 
 use super::super::arguments::{Arguments, Loaded};
 use super::super::contender::{breadth_for, farthest};
@@ -18,7 +18,7 @@ const INSERTS: f64 = 2.0 * 1_780.0;
 const FRESH_US: f64 = 1_000.0;
 
 pub(super) fn measure(arguments: &Arguments, data: &Data) -> Result<Checks> {
-    let mut checks = Checks::new("P9");
+    let mut checks = Checks::new("writer");
     let arguments = Arguments { target: Loaded::Caller, recall: RECALL, ..arguments.clone() };
     let mut ready = Ready::new(&arguments, data)?;
     let far = farthest(&arguments, data, setup::loaded(&arguments, data));
@@ -26,7 +26,7 @@ pub(super) fn measure(arguments: &Arguments, data: &Data) -> Result<Checks> {
     let arguments = arguments.with_ef(ef);
     let mut run = |scenario: Scenario| -> Result<Report> {
         let outcome = ready.measure(&scenario.arguments(&arguments)?)?;
-        output::write(&arguments.out.join("P9").join(scenario.name().replace(' ', "-")), &outcome)?;
+        output::write(&arguments.out.join("writer").join(scenario.name().replace(' ', "-")), &outcome)?;
         Ok(outcome.report)
     };
     let alone = run(Scenario::Alone)?;

@@ -7,7 +7,7 @@ use super::drift::Drift;
 use super::{Coder, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, MAX_LISTS, Trained};
 use crate::id::Row;
 use crate::index::parallel::parallel_map;
-use crate::index::training::Training;
+use crate::index::training::{Training, sample, train_product};
 use crate::index::{Batch, Executor, Points};
 use crate::memory::{collect, copied, extend, reserve, resize};
 use crate::metric::Metric;
@@ -85,38 +85,31 @@ fn train(options: &IvfOptions, points: Points<'_>, rows: &[Row], executor: &dyn 
     };
     let coder = match (options.untrained(), options.storage) {
         (None, ListStorage::Product(shape)) => {
-            Coder::Product(train_product(options, shape, &coarse, points, rows, executor))
+            let samples = product_samples(options, shape, &coarse, points, rows);
+            Coder::Product(train_product(&samples, points.space.dim(), shape, options.seed, executor))
         }
         (coder, _) => coder.unwrap_or(Coder::None),
     };
     Trained { coarse, coder }
 }
 
-fn train_product(
+/// What product codes are trained on: rows, or what they differ from their centres by.
+fn product_samples(
     options: &IvfOptions,
     shape: ProductShape,
     coarse: &Coarse,
     points: Points<'_>,
     rows: &[Row],
-    executor: &dyn Executor,
-) -> ProductQuantizer {
-    let dim = points.space.dim();
-    let (mut samples, mut prepared) = (Vec::new(), Vec::new());
-    let mut scratch = CoarseScratch::default();
-    for row in rows.iter().step_by(rows.len().div_ceil(shape.samples()).max(1)) {
-        points.space.prepare_row(points.vectors, *row, &mut prepared);
-        if options.is_residual() {
-            let (list, _) = coarse.nearest(&prepared, &mut scratch);
-            subtract(&mut prepared, coarse.centre(list as usize));
+) -> Vec<f32> {
+    let mut samples = sample(points, rows, shape.samples());
+    if options.is_residual() {
+        let mut scratch = CoarseScratch::default();
+        for vector in samples.chunks_exact_mut(points.space.dim()) {
+            let (list, _) = coarse.nearest(vector, &mut scratch);
+            subtract(vector, coarse.centre(list as usize));
         }
-        reserve(&mut samples, dim);
-        samples.extend_from_slice(&prepared);
     }
-    let mut workers = vec![(); executor.width().max(1)];
-    let parts = parallel_map(executor, shape.num_subquantizers, &mut workers, |at, ()| {
-        ProductQuantizer::train_part(&samples, dim, shape, at, options.seed)
-    });
-    ProductQuantizer::of_parts(dim, shape, parts)
+    samples
 }
 
 fn subtract(vector: &mut [f32], other: &[f32]) {

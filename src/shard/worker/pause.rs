@@ -120,14 +120,14 @@ impl Worker {
         if !self.has_pauses {
             return;
         }
-        let over = |hosted: &&mut Hosted| {
+        let over = |hosted: &Hosted| {
             hosted.pause.as_ref().is_some_and(|pause| pause.until.is_none() && !pause.is_lost)
                 && hosted.state.has_caught_up()
         };
-        for hosted in self.shards.values_mut().filter(over) {
+        for (collection, hosted) in self.shards.iter_mut().filter(|(_, hosted)| over(hosted)) {
             hosted.pause = None;
             hosted.rebuilder.tell(self.number, None);
-            info!(worker = self.number, "memory again");
+            info!(worker = self.number, collection = collection.0, "memory again");
         }
         self.has_pauses = self.shards.values().any(|hosted| hosted.pause.is_some());
     }
