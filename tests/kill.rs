@@ -137,6 +137,7 @@ fn child() {
     let folder = PathBuf::from(folder);
     match task.as_str() {
         "fill" => fill_the_disk(&folder),
+        "reindex" => write_and_reindex_for_ever(&folder),
         task => write_for_ever(&folder, task == "early"),
     }
 }
@@ -154,6 +155,70 @@ fn write_for_ever(folder: &Path, is_early: bool) {
         if !is_early {
             tell(number);
         }
+    }
+}
+
+/// The record that says which write was the last: a change of index has places in
+/// the order of writes too, and nobody knows how many.
+const LAST: u64 = IDS as u64;
+
+/// What write `number` puts in while the index changes.
+fn replaced(number: u64) -> Vec<(u64, [f32; 2])> {
+    let mut rng = Rng::new(number);
+    let ids: Vec<u64> = (0..1 + rng.below(6)).map(|_| rng.below(IDS) as u64).collect();
+    let vector = |id| (id, [number as f32, id as f32]);
+    ids.into_iter().chain([LAST]).map(vector).collect()
+}
+
+/// Writes, while another thread changes the index again and again.
+fn write_and_reindex_for_ever(folder: &Path) {
+    let mut told =
+        OpenOptions::new().create(true).append(true).open(folder.join("acknowledgements")).unwrap();
+    let (_engine, items) = open(folder);
+    let other = items.clone();
+    std::thread::spawn(move || {
+        for spec in [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw()].into_iter().cycle() {
+            other.reindex(spec).unwrap();
+        }
+    });
+    for number in last_written(&items) + 1.. {
+        let records = replaced(number).into_iter().map(|(id, vector)| Record::new(id, vector));
+        let write = items.durability(Durability::Logged).upsert_batch(records).unwrap();
+        write.wait().unwrap();
+        told.write_all(&number.to_le_bytes()).unwrap();
+    }
+}
+
+fn last_written(items: &Collection) -> u64 {
+    items.snapshot().get(LAST).map_or(0, |record| record.vector()[0] as u64)
+}
+
+/// Fails unless the collection holds what the writes up to the last one leave.
+fn check_replaced(items: &Collection) {
+    let snapshot = items.snapshot();
+    let expected: BTreeMap<u64, [f32; 2]> = (1..=last_written(items)).flat_map(replaced).collect();
+    assert_eq!(snapshot.len(), expected.len());
+    for (id, vector) in &expected {
+        let found = snapshot.get(*id).map(|record| record.vector().to_vec());
+        assert_eq!(found, Some(vector.to_vec()), "id {id}");
+        let near = snapshot.search(&Query::new(vector).top(1)).unwrap();
+        assert!(near.hits()[0].distance <= 0.0, "id {id}: {near:?}");
+    }
+    assert!(snapshot.verify().is_sound());
+}
+
+#[test]
+fn a_process_that_is_killed_while_its_index_changes_loses_nothing_that_it_acknowledged() {
+    let folder = Folder::new("reindex");
+    let mut rng = Rng::new(2);
+    for round in 0..12 {
+        let least = run_and_kill(&folder, "reindex", 1 + rng.below(250) as u64);
+        let report = Engine::inspect(folder.0.join("db")).unwrap();
+        assert!(report.is_sound(), "{report:?}");
+        let (engine, items) = open(&folder.0);
+        assert!(last_written(&items) >= least, "round {round}: {least}");
+        check_replaced(&items);
+        engine.close().unwrap();
     }
 }
 

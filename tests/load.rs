@@ -311,11 +311,8 @@ fn the_judge_notices_answers_that_are_wrong_or_incomplete() {
     let right = target.items.search(&query.clone().exact()).unwrap();
     let other = target.items.search(&vecino::Query::new(data.query(2)).top(5)).unwrap();
     let judged = |answer: &vecino::Answer, snapshot| {
-        let sample =
-            load::check::Sample { snapshot, query: query.clone().into_owned(), answer: Some(answer.clone()) };
-        target.judge.offer(sample);
-        assert!(target.judge.work(Duration::from_secs(1)));
-        target.judge.take()
+        let query = query.clone().into_owned();
+        load::check::Sample { snapshot, query, answer: Some(answer.clone()) }.judge()
     };
     let fine = judged(&right, target.items.snapshot());
     assert_eq!((fine.recall(), fine.wrong), (Some(1.0), 0));

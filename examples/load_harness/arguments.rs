@@ -26,7 +26,8 @@ Commands:
   compare A B      two reports (report.json) side by side on one page
   peers            the same scenarios on every target that is built in, side by side: a
                    reader alone, a reader beside a writer, ten times too much
-  goals            what the project promises about load, kept or missed;
+  goals [NAME...]  what the project promises about load, kept or missed: self, load,
+                   writer, overload, deadline, closing                [all of them];
                    fails when one is missed, with --quick only for what is no time
 
 What is loaded:
@@ -64,6 +65,7 @@ What comes:
   --threads N      threads that send                                [2]
   --writers N      threads that write all the time beside that, one request after another  [0]
   --writes M       what they write: a mix, as above                 [insert=1]
+  --write-arrivals A   when: as above                               [closed: one each]
   --in-flight N    requests under way at most; others are skipped   [1000]
   --useful-ms MS   an answer later than this is no good
   --seed N                                                          [1]
@@ -99,7 +101,8 @@ pub(super) enum Command {
     Runbook(PathBuf),
     Compare(PathBuf, PathBuf),
     Peers,
-    Goals,
+    /// Those of these names, or all.
+    Goals(Vec<String>),
     Help,
 }
 
@@ -190,6 +193,8 @@ pub(super) struct Arguments {
     pub(super) threads: usize,
     pub(super) writers: usize,
     pub(super) writes: Mix,
+    /// `None`: each of them sends its next request when the last has ended.
+    pub(super) write_arrivals: Option<Arrivals>,
     pub(super) in_flight: usize,
     pub(super) useful_within: Option<Duration>,
     pub(super) seed: u64,
@@ -238,6 +243,7 @@ impl Arguments {
             threads: 2,
             writers: 0,
             writes: Mix::parse("insert=1").ok_or("the default writes")?,
+            write_arrivals: None,
             in_flight: 1_000,
             useful_within: None,
             seed: 1,
@@ -284,6 +290,7 @@ impl Arguments {
             "target" => self.target = Loaded::parse(value)?,
             "targets" => self.targets = value.split(',').map(Loaded::parse).collect::<Result<_>>()?,
             "writes" => self.writes = Mix::parse(value).ok_or_else(wrong)?,
+            "write-arrivals" => self.write_arrivals = Some(Arrivals::parse(value).ok_or_else(wrong)?),
             "index" => self.index = named(value, &INDEXES).ok_or_else(wrong)?,
             "full" => self.full = named(value, &FULL).ok_or_else(wrong)?,
             "shows" => self.published = named(value, &SHOWS).ok_or_else(wrong)?,
@@ -380,7 +387,7 @@ fn command(words: &[String]) -> Result<Command> {
         ["soak"] => Ok(Command::Soak),
         ["find"] => Ok(Command::Find),
         ["peers"] => Ok(Command::Peers),
-        ["goals"] => Ok(Command::Goals),
+        ["goals", names @ ..] => Ok(Command::Goals(names.iter().map(|name| (*name).to_owned()).collect())),
         ["runbook", file] => Ok(Command::Runbook(file.into())),
         ["compare", first, second] => Ok(Command::Compare(first.into(), second.into())),
         ["help"] => Ok(Command::Help),

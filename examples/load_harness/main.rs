@@ -61,7 +61,7 @@ fn go() -> Result<()> {
         Command::Find => sweep::find(&arguments)?,
         Command::Soak => soak::run(&arguments)?,
         Command::Runbook(file) => runbook::run(&arguments, file)?,
-        Command::Goals => goals::run(&arguments)?,
+        Command::Goals(names) => goals::run(&arguments, names)?,
         Command::Peers => peers::run(&arguments)?,
         Command::Compare(first, second) => output::compare(first, second, &arguments.out)?,
     }

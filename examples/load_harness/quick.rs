@@ -61,5 +61,5 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let sweep = Arguments { seconds: 0.6, warm_up: 0.1, rates: vec![500.0, 2_000.0], ..usual };
     sweep::sweep(&Arguments { out: arguments.out.join("sweep"), ..sweep })?;
     output::compare(&arguments.out.join("caller"), &arguments.out.join("workers"), &arguments.out)?;
-    goals::run(arguments)
+    goals::run(arguments, &[])
 }

@@ -182,9 +182,10 @@ pub(super) fn scenario(arguments: &Arguments, data: &Data) -> Scenario {
     }
 }
 
-/// Writers that never rest, each with one request at a time.
+/// Writers that never rest, each with one request at a time, or that write when
+/// they are told to.
 fn beside(arguments: &Arguments, feed: FeedSettings) -> Option<Beside> {
-    let arrivals = Arrivals::Closed { clients: arguments.writers };
+    let arrivals = arguments.write_arrivals.unwrap_or(Arrivals::Closed { clients: arguments.writers });
     let feed = FeedSettings { arrivals, mix: arguments.writes, seed: feed.seed ^ 5, ..feed };
     (arguments.writers > 0).then_some(Beside { feed, threads: arguments.writers })
 }

@@ -12,6 +12,7 @@ use vecino::{
 
 use super::super::arguments::Arguments;
 use super::super::load::Result;
+use super::super::load::data::Data;
 use super::super::load::target::Later;
 use super::super::load::tasks::Tasks;
 use super::Checks;
@@ -88,7 +89,7 @@ fn held() -> Option<(usize, usize)> {
     Some((threads, fs::read_dir("/proc/self/fd").ok()?.count()))
 }
 
-pub(super) fn measure(arguments: &Arguments) -> Result<Checks> {
+pub(super) fn measure(arguments: &Arguments, _data: &Data) -> Result<Checks> {
     let mut checks = Checks::new("closing");
     let folder = arguments.out.join("closing.vecino");
     for (name, is_dropped) in [("close", false), ("drop", true)] {

@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use super::arguments::Arguments;
 use super::load::Result;
+use super::load::data::Data;
 use super::load::report::Report;
 use super::svg::escaped;
 use super::{page, quick, setup};
@@ -113,18 +114,43 @@ fn scaled_down(arguments: &Arguments) -> Arguments {
     Arguments { seconds: 1.0, warm_up: 0.25, rows: 6_000, dim: 32, ..arguments.clone() }
 }
 
-/// Measures them all; an error when one was missed that may not be.
-pub(super) fn run(arguments: &Arguments) -> Result<()> {
+type Measure = fn(&Arguments, &Data) -> Result<Checks>;
+
+const GOALS: [(&str, Measure); 6] = [
+    ("self", self_check),
+    ("load", steady::measure),
+    ("writer", writer::measure),
+    ("overload", overload::measure),
+    ("deadline", deadline::measure),
+    ("closing", closing::measure),
+];
+
+/// The goals of these names, all of them when there are none.
+fn chosen(names: &[String]) -> Result<Vec<Measure>> {
+    if names.is_empty() {
+        return Ok(GOALS.iter().map(|(_, measure)| *measure).collect());
+    }
+    let find = |name: &String| {
+        let found = GOALS.iter().find(|(goal, _)| goal == name);
+        found
+            .map(|(_, measure)| *measure)
+            .ok_or_else(|| format!("there is no goal {name}: see --help").into())
+    };
+    names.iter().map(find).collect()
+}
+
+/// Measures them; an error when one was missed that may not be.
+pub(super) fn run(arguments: &Arguments, names: &[String]) -> Result<()> {
+    let goals = chosen(names)?;
     let out = arguments.out.join("goals");
     let base = if arguments.quick { scaled_down(arguments) } else { arguments.clone() };
     let base = Arguments { out: out.clone(), published: true, ..base };
     fs::create_dir_all(&out)?;
     let data = setup::data(&base)?;
     let mut checks = Vec::new();
-    for measure in [self_check, steady::measure, writer::measure, overload::measure, deadline::measure] {
+    for measure in goals {
         checks.extend(told(measure(&base, &data)?.all, arguments.quick));
     }
-    checks.extend(told(closing::measure(&base)?.all, arguments.quick));
     write(&out, &checks, arguments.quick)?;
     let is_missed = |check: &&Check| check.verdict(arguments.quick) == Verdict::Missed;
     let missed: Vec<String> =
@@ -152,7 +178,7 @@ fn line(check: &Check, is_quick: bool) -> String {
 }
 
 /// What the load generator itself must do, or the rest is worth nothing.
-fn self_check(arguments: &Arguments, _data: &super::load::data::Data) -> Result<Checks> {
+fn self_check(arguments: &Arguments, _data: &Data) -> Result<Checks> {
     let mut checks = Checks::new("self");
     let totals = quick::self_check(arguments)?.totals;
     let added = totals.latency.map_or(f64::NAN, |latency| latency.p99);

@@ -1,5 +1,7 @@
-//! At 0.8 of its capacity, with 1,000 inserts a second, 99 of 100 requests take
+//! At 0.8 of its capacity, with 1,000 inserts a second, 99 of 100 searches take
 //! at most three times what they take when hardly anything happens.
+//!
+//! The capacity is what senders that never rest get with these inserts beside them.
 
 use super::super::arguments::{Arguments, Loaded};
 use super::super::load::Result;
@@ -25,26 +27,30 @@ pub(super) fn measure(arguments: &Arguments, data: &Data) -> Result<Checks> {
     let mut checks = Checks::new("load");
     let arguments = Arguments { target: Loaded::Caller, ..arguments.clone() };
     let mut ready = Ready::new(&arguments, data)?;
-    let mut run = |name: &str, arrivals: Arrivals, mix: &str| -> Result<Report> {
-        let mix = Mix::parse(mix).ok_or("a mix of the goals")?;
+    let mut run = |name: &str, arrivals: Arrivals, writers: usize| -> Result<Report> {
         let title = Some(format!("load: {name}"));
-        let outcome = ready.measure(&Arguments { arrivals, mix, title, ..arguments.clone() })?;
+        let arguments = Arguments {
+            arrivals,
+            mix: Mix::parse("search=1").ok_or("a mix of the goals")?,
+            writers,
+            write_arrivals: Some(Arrivals::Poisson { rate: INSERTS }),
+            title,
+            ..arguments.clone()
+        };
+        let outcome = ready.measure(&arguments)?;
         output::write(&arguments.out.join("load").join(name), &outcome)?;
         Ok(outcome.report)
     };
-    let closed = Arrivals::Closed { clients: arguments.threads };
-    let capacity = run("capacity", closed, "search=1")?.totals;
-    let rate = capacity.per_second(capacity.done);
-    let unloaded = run("unloaded", Arrivals::Poisson { rate: (UNLOADED * rate).max(100.0) }, "search=1")?;
-    let searches = (SHARE * rate).max(1.0);
-    let loaded = run(
-        "loaded",
-        Arrivals::Poisson { rate: searches + INSERTS },
-        &format!("search={searches},insert={INSERTS}"),
-    )?;
+    let capacity = run("capacity", Arrivals::Closed { clients: arguments.threads }, 1)?;
+    let rate =
+        capacity.operation("search").map_or(f64::NAN, |search| capacity.totals.per_second(search.done));
+    let unloaded = run("unloaded", Arrivals::Poisson { rate: (UNLOADED * rate).max(100.0) }, 0)?;
+    let loaded = run("loaded", Arrivals::Poisson { rate: (SHARE * rate).max(1.0) }, 1)?;
     ready.contender.end()?;
-    let what = format!("p99 at {SHARE} of {rate:.0} searches/s with {INSERTS} inserts/s, by that unloaded");
-    checks.at_most(&what, TIMES, " x", p99(&loaded) / p99(&unloaded));
+    let unloaded = p99(&unloaded);
+    let what =
+        format!("p99 at {SHARE} of {rate:.0}/s beside {INSERTS} inserts/s, by {unloaded:.0} us unloaded");
+    checks.at_most(&what, TIMES, " x", p99(&loaded) / unloaded);
     checks.sound(&loaded);
     Ok(checks)
 }

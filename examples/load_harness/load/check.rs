@@ -5,11 +5,21 @@
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use vecino::{Answer, Query, RecordId, Snapshot};
 
-/// Samples that may wait to be judged; each holds a snapshot.
-const SAMPLES: usize = 16;
+/// Samples that may wait to be judged: none. Each holds a snapshot, and one that
+/// is held for long costs the target copies that nobody asked for.
+const SAMPLES: usize = 0;
+
+/// The judge rests so many times as long as it worked: judging (an exact search)
+/// takes a fiftieth of a core, or it would be measured as if it were the target's.
+const REST: u32 = 49;
+
+/// It never rests longer, so that a run ends in time.
+const REST_MOST: Duration = Duration::from_millis(200);
 
 /// What an answer can be judged by, later and on another thread.
 pub(crate) trait Evidence: Send {
@@ -70,7 +80,7 @@ impl<'d> Judge<'d> {
         self.strict = true;
     }
 
-    /// Hands a sample in; it is dropped when the judge is behind, unless it is strict.
+    /// Hands a sample in; it is dropped while the judge works or rests, unless it is strict.
     pub(crate) fn offer(&self, sample: impl Evidence + 'd) {
         let sample = Box::new(sample);
         if self.strict {
@@ -80,12 +90,17 @@ impl<'d> Judge<'d> {
         }
     }
 
-    /// Judges one sample if there is any; false when there was none.
-    pub(crate) fn work(&self, patience: std::time::Duration) -> bool {
+    /// Judges one sample if there is any, and rests; false when there was none.
+    pub(crate) fn work(&self, patience: Duration) -> bool {
         let sample = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(patience);
         let Ok(sample) = sample else { return false };
+        let began = Instant::now();
         let judged = sample.judge();
+        drop(sample);
         self.judged.lock().unwrap_or_else(PoisonError::into_inner).add(&judged);
+        if !self.strict {
+            thread::sleep((REST * began.elapsed()).min(REST_MOST));
+        }
         true
     }
 
