@@ -176,11 +176,13 @@ fn write_and_reindex_for_ever(folder: &Path) {
         OpenOptions::new().create(true).append(true).open(folder.join("acknowledgements")).unwrap();
     let (_engine, items) = open(folder);
     let other = items.clone();
-    std::thread::spawn(move || {
+    let reindex = move || {
         for spec in [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw()].into_iter().cycle() {
             other.reindex(spec).unwrap();
         }
-    });
+    };
+    // It ends with the process.
+    std::thread::Builder::new().name("reindex".to_owned()).spawn(reindex).unwrap();
     for number in last_written(&items) + 1.. {
         let records = replaced(number).into_iter().map(|(id, vector)| Record::new(id, vector));
         let write = items.durability(Durability::Logged).upsert_batch(records).unwrap();

@@ -112,12 +112,12 @@ mod tests {
     #[test]
     fn a_thread_that_gives_way_is_nicer_than_who_started_it_and_takes_short_turns() {
         let before = rustix::process::getpriority_process(None).unwrap();
-        let (nice, turn) = std::thread::spawn(|| {
+        let ask = || {
             give_way();
             (rustix::process::getpriority_process(None).unwrap(), set_turn(TURN).is_ok())
-        })
-        .join()
-        .unwrap();
+        };
+        let asked = std::thread::Builder::new().name("vecino-asks".to_owned()).spawn(ask).unwrap();
+        let (nice, turn) = asked.join().unwrap();
         assert_eq!(nice, before.max(NICE));
         assert!(turn, "short turns are refused");
         assert_eq!(
