@@ -51,8 +51,6 @@ const HOMES: &[(&str, Home)] = &[
     // Optional: JSON is one way in, and no file of ours is JSON.
     ("serde_json", Home::Paths(&["src/payload/json.rs"])),
     ("rustix", Home::Paths(&["src/memory/mapping.rs", "src/coordinator/thread.rs"])),
-    // Two calls that rustix does not have.
-    ("libc", Home::Paths(&["src/coordinator/thread.rs"])),
     ("thiserror", Home::Anywhere),
     ("tracing", Home::From("shard")),
     ("std::alloc", Home::Paths(&["src/memory/"])),
@@ -105,7 +103,6 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/rows/cells.rs", "cells that are written once and read by many, without a lock"),
     ("src/internals/index.rs", "a bare index for benches fills a matrix that nobody else knows"),
     ("src/rows/store.rs", "fills rows and cells that no reader has been shown yet"),
-    ("src/coordinator/thread.rs", "how long a turn on a CPU is: a call of the system that no safe crate has"),
 ];
 /// A SAFETY note stands at most this far above its `unsafe`.
 const SAFETY_LINES: usize = 6;

@@ -26,7 +26,7 @@ pub(crate) use broom::Broom;
 pub(crate) use calibrations::AskCoordinator;
 pub(crate) use directory::{ENTRY_BYTES_MOST, IdDirectory};
 pub(crate) use pool::Pool;
-pub(crate) use thread::{give_way, stay_on, take_short_turns};
+pub(crate) use thread::{give_way, stay_on};
 
 use crate::error::{CalibrateError, Gone, SearchError, WaitError};
 use crate::id::{Generation, Seq};

@@ -11,7 +11,7 @@ use super::builder::EngineBuilder;
 use super::defaults;
 use super::files::Files;
 use crate::clock::Clock;
-use crate::coordinator::{Coordinator, Pool, Request, stay_on, take_short_turns};
+use crate::coordinator::{Coordinator, Pool, Request, stay_on};
 use crate::durability::Durability;
 use crate::error::BuildError;
 use crate::kernel::isa;
@@ -120,10 +120,7 @@ impl Core {
         let coordinator =
             Coordinator::new(request_inbox, report_inbox, lines.queries, jobs, pace, log_fault.clone());
         // From here on `core` ends whatever was started when it is dropped.
-        core.spawn("vecino-coordinator".to_owned(), move || {
-            take_short_turns();
-            coordinator.run();
-        })?;
+        core.spawn("vecino-coordinator".to_owned(), move || coordinator.run())?;
         for (number, (writes, queries, signals)) in lines.inboxes.into_iter().enumerate() {
             let ports = WorkerPorts {
                 writes,
@@ -139,7 +136,6 @@ impl Core {
             let cpu = (!cpus.is_empty()).then(|| cpus[number % cpus.len()]);
             core.spawn(format!("vecino-worker-{number}"), move || {
                 cpu.into_iter().for_each(stay_on);
-                take_short_turns();
                 worker.run();
             })?;
         }
