@@ -16,7 +16,7 @@ use crate::vector::{MatrixView, Space};
 /// absorbed, and a write beyond two batches waits until one is committed, so few;
 /// but each commit makes a new index version, so not too few. Beside a reader, of
 /// a writer whose next insert comes when the last can be found, 99 of 100 are
-/// found after 0.72 ms with 8, 0.97 with 12 and 1.24 with 16, and it inserts 8,800,
+/// found after 0.7 to 0.8 ms with 8, 0.97 with 12 and 1.24 with 16, and it inserts 8,800,
 /// 9,300 and 9,300 a second; the reader does not tell 8 from 16, and with 64 it
 /// loses an eighth. Fashion-MNIST, two processors.
 pub(super) const LIVE_ROWS: usize = 8;
