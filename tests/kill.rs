@@ -142,10 +142,15 @@ fn child() {
     }
 }
 
-fn write_for_ever(folder: &Path, is_early: bool) {
+/// Tells the other process which writes were acknowledged.
+fn teller(folder: &Path) -> impl FnMut(u64) {
     let mut told =
         OpenOptions::new().create(true).append(true).open(folder.join("acknowledgements")).unwrap();
-    let mut tell = |number: u64| told.write_all(&number.to_le_bytes()).unwrap();
+    move |number| told.write_all(&number.to_le_bytes()).unwrap()
+}
+
+fn write_for_ever(folder: &Path, is_early: bool) {
+    let mut tell = teller(folder);
     let (_engine, items) = open(folder);
     for number in items.snapshot().seq().0 + 1.. {
         if is_early {
@@ -172,8 +177,7 @@ fn replaced(number: u64) -> Vec<(u64, [f32; 2])> {
 
 /// Writes, while another thread changes the index again and again.
 fn write_and_reindex_for_ever(folder: &Path) {
-    let mut told =
-        OpenOptions::new().create(true).append(true).open(folder.join("acknowledgements")).unwrap();
+    let mut tell = teller(folder);
     let (_engine, items) = open(folder);
     let other = items.clone();
     let reindex = move || {
@@ -187,7 +191,7 @@ fn write_and_reindex_for_ever(folder: &Path) {
         let records = replaced(number).into_iter().map(|(id, vector)| Record::new(id, vector));
         let write = items.durability(Durability::Logged).upsert_batch(records).unwrap();
         write.wait().unwrap();
-        told.write_all(&number.to_le_bytes()).unwrap();
+        tell(number);
     }
 }
 

@@ -71,7 +71,8 @@ What comes:
   --seed N                                                          [1]
 
 What is measured besides:
-  --judge-every N  one search of N is judged by an exact one, 0: none  [50]
+  --judge-every N  one search of N may be judged by an exact one, 0: none; as many are as
+                   a fiftieth of a core can judge, in `soak` all         [50]
   --watch-every N  one write of N is watched until it is visible, 0: none  [10]
 
 Sweeping and finding:

@@ -100,6 +100,16 @@ impl Checks {
     }
 }
 
+/// How often an operation was done in a second.
+fn rate(report: &Report, operation: &str) -> f64 {
+    report.operation(operation).map_or(f64::NAN, |of| report.totals.per_second(of.done))
+}
+
+/// Within this, in microseconds, 99 of 100 searches were answered.
+fn search_p99(report: &Report) -> f64 {
+    report.operation("search").and_then(|of| of.latency).map_or(f64::NAN, |latency| latency.p99)
+}
+
 /// To a few digits, whatever its size.
 fn rounded(value: f64) -> String {
     match value.abs() {

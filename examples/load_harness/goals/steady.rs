@@ -11,17 +11,13 @@ use super::super::load::mix::Mix;
 use super::super::load::report::Report;
 use super::super::output;
 use super::super::sweep::Ready;
-use super::Checks;
+use super::{Checks, rate, search_p99};
 
 const SHARE: f64 = 0.8;
 const INSERTS: f64 = 1_000.0;
 /// "Unloaded": so much of the capacity.
 const UNLOADED: f64 = 0.02;
 const TIMES: f64 = 3.0;
-
-fn p99(report: &Report) -> f64 {
-    report.operation("search").and_then(|of| of.latency).map_or(f64::NAN, |latency| latency.p99)
-}
 
 pub(super) fn measure(arguments: &Arguments, data: &Data) -> Result<Checks> {
     let mut checks = Checks::new("load");
@@ -42,15 +38,14 @@ pub(super) fn measure(arguments: &Arguments, data: &Data) -> Result<Checks> {
         Ok(outcome.report)
     };
     let capacity = run("capacity", Arrivals::Closed { clients: arguments.threads }, 1)?;
-    let rate =
-        capacity.operation("search").map_or(f64::NAN, |search| capacity.totals.per_second(search.done));
+    let rate = rate(&capacity, "search");
     let unloaded = run("unloaded", Arrivals::Poisson { rate: (UNLOADED * rate).max(100.0) }, 0)?;
     let loaded = run("loaded", Arrivals::Poisson { rate: (SHARE * rate).max(1.0) }, 1)?;
     ready.contender.end()?;
-    let unloaded = p99(&unloaded);
+    let unloaded = search_p99(&unloaded);
     let what =
         format!("p99 at {SHARE} of {rate:.0}/s beside {INSERTS} inserts/s, by {unloaded:.0} us unloaded");
-    checks.at_most(&what, TIMES, " x", p99(&loaded) / unloaded);
+    checks.at_most(&what, TIMES, " x", search_p99(&loaded) / unloaded);
     checks.sound(&loaded);
     Ok(checks)
 }

@@ -8,11 +8,11 @@ use super::super::arguments::{Arguments, Loaded};
 use super::super::contender::{breadth_for, farthest};
 use super::super::load::Result;
 use super::super::load::data::Data;
-use super::super::load::report::{Quantiles, Report};
+use super::super::load::report::Report;
 use super::super::peers::Scenario;
 use super::super::sweep::Ready;
 use super::super::{output, setup};
-use super::Checks;
+use super::{Checks, rate, search_p99};
 
 const RECALL: f64 = 0.99;
 const RATE: f64 = 0.9;
@@ -20,8 +20,8 @@ const P99: f64 = 1.3;
 /// Twice what hnswlib inserts a second on the machine of the goals (two cores, AVX-512).
 const INSERTS: f64 = 2.0 * 1_780.0;
 const FRESH_US: f64 = 1_000.0;
-/// No more inserts than this come in a second, to this the length of the run is
-/// chosen: records that are inserted are new ones.
+/// No more inserts than this come in a second. The run is as long as the data have
+/// new vectors for so many; little data begin again.
 const INSERTS_MOST: f64 = 10_000.0;
 /// A run is not shorter than this: its 99th percentile would say nothing.
 const SECONDS_LEAST: f64 = 2.0;
@@ -46,19 +46,20 @@ pub(super) fn measure(arguments: &Arguments, data: &Data) -> Result<Checks> {
     let beside = run("beside-a-writer", Scenario::BesideAWriter)?;
     let after = run("alone-after", Scenario::Alone)?;
     ready.contender.end()?;
-    let rate = |report: &Report, name: &str| {
-        report.operation(name).map_or(f64::NAN, |of| report.totals.per_second(of.done))
-    };
-    let p99 = |times: Option<Quantiles>| times.map_or(f64::NAN, |times| times.p99);
-    let search = |report: &Report| p99(report.operation("search").and_then(|of| of.latency));
     checks.at_least(&format!("recall with ef {ef} before rows change"), RECALL, "", recall);
     let alone = f64::midpoint(rate(&before, "search"), rate(&after, "search"));
     let what = format!("the reader's rate, by that alone ({alone:.0}/s)");
     checks.at_least(&what, RATE, " x", rate(&beside, "search") / alone);
-    let alone = f64::midpoint(search(&before), search(&after));
-    checks.at_most(&format!("its p99, by that alone ({alone:.0} us)"), P99, " x", search(&beside) / alone);
+    let alone = f64::midpoint(search_p99(&before), search_p99(&after));
+    checks.at_most(
+        &format!("its p99, by that alone ({alone:.0} us)"),
+        P99,
+        " x",
+        search_p99(&beside) / alone,
+    );
     checks.at_least("inserts", INSERTS, "/s", rate(&beside, "insert"));
-    checks.at_most("99 % of inserts can be found within", FRESH_US, " us", p99(beside.totals.fresh));
+    let fresh = beside.totals.fresh.map_or(f64::NAN, |fresh| fresh.p99);
+    checks.at_most("99 % of inserts can be found within", FRESH_US, " us", fresh);
     checks.sound(&beside);
     Ok(checks)
 }

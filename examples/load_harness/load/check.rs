@@ -18,7 +18,8 @@ const SAMPLES: usize = 0;
 /// takes a fiftieth of a core, or it would be measured as if it were the target's.
 const REST: u32 = 49;
 
-/// It never rests longer, so that a run ends in time.
+/// It never rests longer, so that a run ends in time: one that works for more than
+/// 4 ms takes more of a core.
 const REST_MOST: Duration = Duration::from_millis(200);
 
 /// What an answer can be judged by, later and on another thread.

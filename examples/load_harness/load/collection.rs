@@ -50,7 +50,7 @@ pub(crate) struct Asking {
     pub(crate) params: Option<SearchParams>,
     /// A search through the workers waits for no write.
     pub(crate) published_is_enough: bool,
-    /// One search of so many is judged; 0: none.
+    /// One search of so many is handed to the judge; 0: none.
     pub(crate) judge_every: u64,
     /// One write of so many is watched until it is visible; 0: none.
     pub(crate) watch_every: u64,

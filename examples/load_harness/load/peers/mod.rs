@@ -173,7 +173,7 @@ fn lacks_of_bare_vectors(operation: Operation) -> Option<&'static str> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerAsking {
     pub(crate) k: usize,
-    /// One search of so many is judged; 0: none.
+    /// One search of so many is handed to the judge; 0: none.
     pub(crate) judge_every: u64,
     /// One insert of so many is looked for; 0: none.
     pub(crate) watch_every: u64,
