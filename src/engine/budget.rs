@@ -54,7 +54,8 @@ impl CollectionShared {
                 Mutation::Delete(_)
                 | Mutation::DeleteWhere(_)
                 | Mutation::Sweep { .. }
-                | Mutation::Reindex(_) => {}
+                | Mutation::Reindex(_)
+                | Mutation::Adopt(_) => {}
                 // Touching changes what is there; this may add it.
                 Mutation::Expiry(change) if change.gain.is_none() => {
                     need.payloads += Payload::new().expiring(change.expires).bytes();

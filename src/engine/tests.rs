@@ -3,6 +3,7 @@
 mod crash;
 mod fuzz;
 mod rescue;
+mod shared_codes;
 mod twins;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::collection::{Collection, CollectionShared};
 use super::defaults;
+use crate::codec::Encoder;
 use crate::coordinator::{NotAdmitted, Request};
 use crate::durability::Durability;
 use crate::error::{Gone, WaitError, WriteError};
@@ -443,6 +444,16 @@ impl Collection {
     /// # Errors
     /// [`WaitError::Gone`] when the collection is gone.
     pub fn optimize(&self) -> Result<Generation, WaitError> {
+        let mut generation = self.put_in_order()?;
+        if self.share_codes()? {
+            generation = self.put_in_order()?;
+        }
+        self.recalibrate()?;
+        Ok(generation)
+    }
+
+    /// Has every shard absorb its tail and put its index in order, once.
+    fn put_in_order(&self) -> Result<Generation, WaitError> {
         let shared = &self.shared;
         shared.check_writable()?;
         let workers = &shared.core.writes;
@@ -466,9 +477,26 @@ impl Collection {
             let done = end.wait(None).map_err(|_| shared.lost_by(worker))?;
             done.map_err(|shortage| shared.context.no_memory(worker, shortage.bytes))?;
         }
-        let generation = self.barrier()?;
-        self.recalibrate()?;
-        Ok(generation)
+        self.barrier()
+    }
+
+    /// Where shards walk by codes that each of them trained on its own rows, all go
+    /// over to those of one: rows are spread by hash, so one shard's are as
+    /// good for the others, and a search then prepares its query once. False, and
+    /// nothing is changed, where they are the same, or there is no room for such a write.
+    fn share_codes(&self) -> Result<bool, WaitError> {
+        let published = self.shared.cell.pin();
+        let mut codecs = published.shards.iter().filter_map(|shard| shard.index().codec());
+        let Some(first) = codecs.next() else { return Ok(false) };
+        if codecs.all(|codec| codec.digest() == first.digest()) {
+            return Ok(false);
+        }
+        let mut bytes = Encoder::default();
+        first.save(&mut bytes);
+        match self.write(vec![Mutation::Adopt(bytes.into_bytes().into())]) {
+            Ok(write) => write.wait().map(|_| true),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Blocks until the views that the workers have now are published: an

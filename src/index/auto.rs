@@ -16,6 +16,7 @@ use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::Row;
 use crate::memory;
 use crate::neighbor::TopK;
+use crate::quant::Codec;
 
 /// The exact index comes back when there are so many times fewer rows than its
 /// bound...
@@ -247,6 +248,15 @@ impl IndexVersion for AutoVersion {
                 }
             }
         }))
+    }
+
+    fn codec(&self) -> Option<&Codec> {
+        self.inner.codec()
+    }
+
+    fn adopt(&self, points: Points<'_>, codec: Codec, executor: &dyn Executor) -> Option<Plan> {
+        let plan = self.inner.adopt(points, codec, executor)?;
+        Some(Plan(Box::new(Change::Inner { plan, absorb: Vec::new(), forget: Vec::new() })))
     }
 
     fn needs_upkeep(&self, dim: usize) -> bool {

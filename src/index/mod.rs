@@ -15,6 +15,7 @@ use crate::bits::RowSet;
 use crate::codec::Encoder;
 use crate::id::Row;
 use crate::neighbor::TopK;
+use crate::quant::Codec;
 use crate::stop::Stop;
 use crate::vector::{MatrixView, Space};
 
@@ -253,6 +254,18 @@ pub(crate) trait IndexVersion: Send + Sync {
 
     /// Computes how to take in and let go the rows of a batch.
     fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan;
+
+    /// What makes the codes by which searches walk, where other shards of the
+    /// collection could use the same.
+    fn codec(&self) -> Option<&Codec> {
+        None
+    }
+
+    /// Computes how to go over to the codes of another shard, and to put itself
+    /// in order; none: it has no such codes.
+    fn adopt(&self, _points: Points<'_>, _codec: Codec, _executor: &dyn Executor) -> Option<Plan> {
+        None
+    }
 
     /// Checks the whole structure: every row of `expected` (ascending) and no
     /// other is held, all are reachable, nothing dangles. O(rows).

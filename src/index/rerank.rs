@@ -37,8 +37,8 @@ pub(super) fn scale(metric: Metric) -> f32 {
 }
 
 /// What is known of the errors of the estimates.
-#[derive(Default)]
-struct Errors {
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Errors {
     /// Estimates are right on average. Those of the best by estimate are then
     /// too low because these were chosen for it: the mean of their errors says
     /// nothing about the others.
@@ -50,6 +50,11 @@ struct Errors {
 }
 
 impl Errors {
+    /// Whether they are known well enough to go by.
+    fn are_known(&self) -> bool {
+        self.count >= KNOWN
+    }
+
     fn add(&mut self, error: f32) {
         self.count += 1.0;
         self.sum += f64::from(error);
@@ -58,7 +63,7 @@ impl Errors {
 
     /// How far below its estimate a row may be.
     fn allowance(&self, deviations: f32) -> f32 {
-        if self.count < KNOWN {
+        if !self.are_known() {
             return f32::INFINITY;
         }
         let mean = if self.unbiased { 0.0 } else { self.sum / f64::from(self.count) };
@@ -71,13 +76,14 @@ impl Errors {
 /// that none is gone again before it is read.
 const BYTES_AHEAD: usize = 16 * 1024;
 
-/// Re-ranking of `scratch.candidates`, which ascend by estimate.
+/// Re-ranking of `scratch.candidates`, which ascend by estimate. What
+/// `scratch.errors` says already is taken for true: whoever begins something
+/// else empties it.
 pub(super) struct Rerank {
     /// Standard deviations that a row is given.
     deviations: f32,
     /// Rows measured at a time once k are known.
     step: usize,
-    errors: Errors,
     at: usize,
     /// One past the last candidate that was asked for.
     end: usize,
@@ -87,15 +93,9 @@ impl Rerank {
     pub(super) fn new(points: Points<'_>, request: &Request<'_>, step: usize, scratch: &Scratch) -> Rerank {
         let breadth = request.ef as f32 / request.k as f32;
         let deviations = LEAST_ALLOWANCE + breadth.max(1.0).log2() * ALLOWANCE_A_DOUBLING;
-        let mut rerank = Rerank { deviations, step, errors: Errors::default(), at: 0, end: 0 };
+        let mut rerank = Rerank { deviations, step, at: 0, end: 0 };
         rerank.ask(points, request, scratch);
         rerank
-    }
-
-    /// Of estimates that are right on average and err much.
-    fn of_unbiased(mut self) -> Rerank {
-        self.errors.unbiased = true;
-        self
     }
 
     /// The first candidate that was not measured.
@@ -108,7 +108,9 @@ impl Rerank {
         // Nearly always all rows are of one format.
         let bytes = scratch.candidates.get(self.at).map_or(1, |near| points.vectors.row_bytes(near.row));
         let most = (BYTES_AHEAD / bytes).clamp(STEP, BLOCK).max(self.step);
-        let step = if self.at < request.k { most.min(request.k - self.at) } else { self.step };
+        // Who knows k rows and the errors already looks at each row before the next.
+        let knows = request.bound.is_finite() && scratch.errors.are_known();
+        let step = if self.at < request.k && !knows { most.min(request.k - self.at) } else { self.step };
         self.end = scratch.candidates.len().min(self.at + step);
         for near in &scratch.candidates[self.at..self.end] {
             points.vectors.prefetch(near.row);
@@ -126,7 +128,7 @@ impl Rerank {
     ) -> Option<Rerank> {
         let unit = scale(points.space.metric());
         let bound = found.bound().min(request.bound);
-        let Scratch { candidates, rows, distances, .. } = scratch;
+        let Scratch { candidates, rows, distances, errors, .. } = &mut *scratch;
         distances.resize(BLOCK, 0.0);
         let part = &candidates[self.at..self.end];
         rows.clear();
@@ -134,7 +136,7 @@ impl Rerank {
         points.space.distances(request.query, points.vectors, rows, bound, distances);
         for (near, distance) in part.iter().zip(distances.iter()) {
             if *distance <= bound {
-                self.errors.add(*distance * unit - near.distance);
+                errors.add(*distance * unit - near.distance);
                 found.offer(Neighbor { distance: *distance, row: near.row });
             }
         }
@@ -142,7 +144,7 @@ impl Rerank {
         self.at = self.end;
         let next = candidates.get(self.at)?;
         let bound = found.bound().min(request.bound);
-        if bound.is_finite() && next.distance - self.errors.allowance(self.deviations) > bound * unit {
+        if bound.is_finite() && next.distance - errors.allowance(self.deviations) > bound * unit {
             return None;
         }
         self.ask(points, request, scratch);
@@ -164,8 +166,8 @@ pub(super) fn rerank(
     if scratch.candidates.is_empty() {
         return;
     }
-    let first = Rerank::new(points, request, step, scratch);
-    let mut next = Some(if unbiased { first.of_unbiased() } else { first });
+    scratch.errors = Errors { unbiased, ..Errors::default() };
+    let mut next = Some(Rerank::new(points, request, step, scratch));
     while let Some(rerank) = next {
         if request.ends.are_due(effort.distances) {
             return measure_few(points, request, rerank.at(), scratch, found, effort);

@@ -2,6 +2,7 @@
 
 use super::ivf::IvfScratch;
 use super::pool::Pool;
+use super::rerank::Errors;
 use super::sift::SiftScratch;
 use crate::id::Row;
 use crate::neighbor::{Neighbor, TopK};
@@ -31,10 +32,26 @@ pub(crate) struct Scratch {
     pub(super) single: SingleQuery,
     /// Candidates for the list of a row.
     pub(crate) candidates: Vec<Neighbor>,
+    /// True when the search before was for the same query, in another shard.
+    pub(super) follows: bool,
+    /// What is known of the errors of the estimates.
+    pub(super) errors: Errors,
     /// What an exact search by codes needs.
     pub(super) sift: SiftScratch,
     /// What a search of lists needs.
     pub(super) ivf: IvfScratch,
+}
+
+impl Scratch {
+    /// Before the search of a shard; `follows`: the last one was of another
+    /// shard for the same query, so what that one prepared can be used again
+    /// where both have the same codes.
+    pub(crate) fn begin(&mut self, follows: bool) {
+        self.follows = follows;
+        if !follows {
+            self.code_query.forget();
+        }
+    }
 }
 
 /// A set of rows in the order in which they came, emptied in time proportional

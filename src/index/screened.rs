@@ -24,6 +24,7 @@ use crate::id::Row;
 use crate::lease::Lease;
 use crate::memory;
 use crate::neighbor::TopK;
+use crate::quant::Codec;
 
 /// Rows that get codes in one piece of upkeep: some 20 milliseconds for 784
 /// dimensions, as long as a bulk batch takes.
@@ -261,6 +262,16 @@ impl IndexVersion for ScreenedVersion {
             forget: memory::copied(batch.forget),
             codes: self.change(points, batch, executor),
         }))
+    }
+
+    fn codec(&self) -> Option<&Codec> {
+        self.inner.codec()
+    }
+
+    fn adopt(&self, points: Points<'_>, codec: Codec, executor: &dyn Executor) -> Option<Plan> {
+        let inner = Some(self.inner.adopt(points, codec, executor)?);
+        let codes = CodeChange::Keep;
+        Some(Plan(Box::new(ScreenedPlan { inner, absorb: Vec::new(), forget: Vec::new(), codes })))
     }
 
     fn needs_upkeep(&self, dim: usize) -> bool {

@@ -84,13 +84,11 @@ pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
         }
         Mutation::Reindex(step) => {
             out.u8(7);
-            let (kind, spec): (u8, &[u8]) = match step {
-                Reindex::GiveUp => (0, &[]),
-                Reindex::Carry(spec) => (1, spec),
-                Reindex::Finish(spec) => (2, spec),
-            };
-            out.u8(kind);
-            out.bytes(spec);
+            encode_step(step, out);
+        }
+        Mutation::Adopt(codes) => {
+            out.u8(8);
+            out.bytes(codes);
         }
         Mutation::Expiry(change) => {
             out.u8(5);
@@ -123,6 +121,16 @@ pub(crate) fn encode_mutation(mutation: &Mutation, out: &mut Encoder) {
             encode_mutation(&Mutation::Upsert(new.clone()), out);
         }
     }
+}
+
+fn encode_step(step: &Reindex, out: &mut Encoder) {
+    let (kind, spec): (u8, &[u8]) = match step {
+        Reindex::GiveUp => (0, &[]),
+        Reindex::Carry(spec) => (1, spec),
+        Reindex::Finish(spec) => (2, spec),
+    };
+    out.u8(kind);
+    out.bytes(spec);
 }
 
 fn encode_time(time: Timestamp, out: &mut Encoder) {
@@ -198,6 +206,7 @@ fn decode_mutation(kind: u8, input: &mut Decoder<'_>, space: &Space) -> Result<M
             (2, spec) => Reindex::Finish(spec.into()),
             _ => return Err(input.fault("a step to another index is of an unknown kind")),
         }),
+        8 => Mutation::Adopt(input.bytes()?.into()),
         _ => return Err(input.fault("a mutation is of an unknown kind")),
     })
 }
@@ -245,6 +254,7 @@ mod tests {
             Mutation::Reindex(Reindex::Carry([7, 8].into())),
             Mutation::Reindex(Reindex::Finish([9].into())),
             Mutation::Reindex(Reindex::GiveUp),
+            Mutation::Adopt([5, 6, 7].into()),
         ];
         all.iter().for_each(|mutation| encode_mutation(mutation, &mut out));
         let bytes = out.into_bytes();

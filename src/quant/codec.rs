@@ -27,6 +27,8 @@ const MAX_LINES: usize = 16;
 pub(crate) struct Codec {
     shape: Shape,
     projection: Projection,
+    /// The same for codecs that are alike, and for no others.
+    digest: u64,
 }
 
 /// Scratch of [`Codec::encode`].
@@ -76,7 +78,13 @@ impl Codec {
         } else {
             Projection::new(mean, &directions[..rank * dim], seed, kernels)
         };
-        Codec { shape, projection }
+        Codec::of(shape, projection)
+    }
+
+    fn of(shape: Shape, projection: Projection) -> Codec {
+        let Shape { bits, lines } = shape;
+        let digest = mix(projection.digest() ^ mix(lines as u64 * 16 + bits.twice_offset() as u64));
+        Codec { shape, projection, digest }
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -137,6 +145,12 @@ impl Codec {
     pub(crate) fn prepare(&self, vector: &[f32], measure: Measure, query: &mut CodeQuery) {
         self.projection.apply(vector, &mut query.projected);
         query.set_projected(self.shape, measure);
+        query.made_by = Some((self.digest, measure));
+    }
+
+    /// Whether a query was made by such a codec, with [`Codec::prepare`].
+    pub(crate) fn has_prepared(&self, query: &CodeQuery, measure: Measure) -> bool {
+        query.made_by == Some((self.digest, measure))
     }
 
     /// The same for many vectors at once, which costs less: the projection is
@@ -145,6 +159,7 @@ impl Codec {
         self.projection.apply_many(queries.iter_mut().map(|(vector, query)| (*vector, &mut query.projected)));
         for (_, query) in queries {
             query.set_projected(self.shape, measure);
+            query.made_by = Some((self.digest, measure));
         }
     }
 
@@ -236,7 +251,7 @@ impl Codec {
         let shape = Shape { bits, lines };
         let projection = Projection::load(input, kernels())?;
         let fits = projection.dim() == dim && projection.rank() == dim.min(shape.coordinates());
-        input.check(fits, "codes are of other vectors").map(|()| Codec { shape, projection })
+        input.check(fits, "codes are of other vectors").map(|()| Codec::of(shape, projection))
     }
 
     /// Bytes that it holds.
@@ -246,8 +261,7 @@ impl Codec {
 
     /// A number that names its content.
     pub(crate) fn digest(&self) -> u64 {
-        let Shape { bits, lines } = self.shape;
-        mix(self.projection.digest() ^ mix(lines as u64 * 16 + bits.twice_offset() as u64))
+        self.digest
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) enum Measure {
 /// A query over blocks. Its buffers are kept from one query to the next.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CodeQuery {
+    /// What projected a vector for it; none: it is no vector's.
+    pub(super) made_by: Option<(u64, Measure)>,
     pub(super) projected: Projected,
     rounded: Vec<i8>,
     /// A weight for each place of a code in a block, 0 under the header.
@@ -41,8 +43,14 @@ impl CodeQuery {
         self.measure(measure, self.projected.squared_length, scale);
     }
 
+    /// What it was prepared for is over.
+    pub(crate) fn forget(&mut self) {
+        self.made_by = None;
+    }
+
     /// From the codes of a block, exactly.
     pub(super) fn set_block(&mut self, shape: Shape, rank: usize, block: &[u8]) {
+        self.forget();
         let codes = &block[super::block::HEADER..];
         let numbers =
             |code: u8, times: i32| (times * i32::from(code) - times * shape.bits.twice_offset() / 2) as i8;

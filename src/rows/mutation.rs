@@ -35,6 +35,9 @@ pub(crate) enum Mutation {
     Sweep { now: Timestamp, most: u64 },
     /// Goes on with building another index in place of the present one.
     Reindex(Reindex),
+    /// Puts the index in order, and goes over to the codes of another shard, as
+    /// bytes.
+    Adopt(Arc<[u8]>),
 }
 
 /// A step on the way to another index.
@@ -99,7 +102,9 @@ impl Mutation {
             Mutation::Delete(id) => Some(id),
             Mutation::Payload(update) => Some(&update.id),
             Mutation::Expiry(change) => Some(&change.id),
-            Mutation::DeleteWhere(_) | Mutation::Sweep { .. } | Mutation::Reindex(_) => None,
+            Mutation::DeleteWhere(_) | Mutation::Sweep { .. } | Mutation::Reindex(_) | Mutation::Adopt(_) => {
+                None
+            }
         }
     }
 
@@ -114,7 +119,9 @@ impl Mutation {
             Mutation::Delete(_) | Mutation::DeleteWhere(_) | Mutation::Expiry(_) | Mutation::Sweep { .. } => {
                 0
             }
-            Mutation::Reindex(Reindex::Carry(spec) | Reindex::Finish(spec)) => spec.len(),
+            Mutation::Reindex(Reindex::Carry(bytes) | Reindex::Finish(bytes)) | Mutation::Adopt(bytes) => {
+                bytes.len()
+            }
             Mutation::Reindex(Reindex::GiveUp) => 0,
         };
         size_of::<Mutation>() + content + self.id().map_or(0, RecordId::heap_bytes)

@@ -124,6 +124,8 @@ pub(crate) struct ShardRequest<'a> {
     pub(crate) bound: f32,
     /// Compare with every row instead of asking the index.
     pub(crate) exact: bool,
+    /// The search before, with the same memory, was for the same query in another shard.
+    pub(crate) follows: bool,
     pub(crate) ends: Ends<'a>,
     /// Only rows that pass it, and who knows the rows of ids.
     pub(crate) filter: Option<&'a Filter>,
@@ -267,6 +269,7 @@ impl ShardView {
     /// Leaves the `min(k, visible)` nearest rows that it finds in
     /// `scratch.found`. Rows beyond `request.bound` may be missing.
     pub(crate) fn search(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
+        scratch.index.begin(request.follows);
         if let Some(scored) = request.scored {
             return self.search_scored(request, scored, scratch);
         }
@@ -320,6 +323,7 @@ impl ShardView {
             .map(|((request, scratch), visible)| {
                 let ShardScratch { found, index, .. } = scratch;
                 found.reset(request.k);
+                index.begin(request.follows);
                 let request = self.index_request(request, visible);
                 Trip { request, scratch: index, found, effort: Effort::default() }
             })

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use super::successor::{Share, SuccessorJob};
 use crate::bits::RowSet;
+use crate::codec::Decoder;
 use crate::id::{Row, Seq};
 use crate::index::{Batch, Executor, IndexVersion, Plan, Points, bulk_rows};
+use crate::quant::Codec;
 use crate::vector::{MatrixView, Space};
 
 /// Rows of a batch of single writes: every search scans the rows that are not
@@ -83,6 +85,8 @@ pub(super) struct SealedBatch {
     pub(super) dead: RowSet,
     /// True when the index is to be put in order; nothing else changes then.
     pub(super) optimize: bool,
+    /// By these codes, which another shard has.
+    pub(super) codes: Option<Arc<[u8]>>,
     /// What the index that is to take over has to do with it.
     pub(super) share: Option<Share>,
 }
@@ -140,6 +144,9 @@ impl AbsorbJob {
             };
             (successor.since, successor.version.plan(points, &batch, executor))
         });
+        if let Some(index) = self.adopt(batch, points, executor) {
+            return Some(Plans { index, successor });
+        }
         let batch = Batch {
             absorb: &batch.absorb,
             ordinals: &batch.ordinals,
@@ -148,6 +155,14 @@ impl AbsorbJob {
             optimize: batch.optimize,
         };
         Some(Plans { index: self.version.plan(points, &batch, executor), successor })
+    }
+
+    /// Going over to the codes that a batch brings; none: it brings none, or
+    /// none that are of use here.
+    fn adopt(&self, batch: &SealedBatch, points: Points<'_>, executor: &dyn Executor) -> Option<Plan> {
+        let mut input = Decoder::new(batch.codes.as_deref()?);
+        let codec = Codec::load(self.space.dim(), &mut input).ok()?;
+        self.version.adopt(points, codec, executor)
     }
 
     pub(crate) fn is_bulk(&self) -> bool {

@@ -299,7 +299,7 @@ impl<T> ShardState<T> {
         reserve_back(&mut self.optimizing);
         if is_order {
             self.seal(seq, true);
-            self.seal_order(seq);
+            self.seal_order(seq, None);
         }
         let Some(write) = self.pending.pop_front() else { return };
         // A write that is done again after a defect may be older.
@@ -370,6 +370,11 @@ impl<T> ShardState<T> {
             }
             Mutation::Reindex(step) => {
                 self.reindex(step, seq);
+                Ok(())
+            }
+            Mutation::Adopt(codes) => {
+                self.seal(seq, true);
+                self.seal_order(seq, Some(Arc::clone(codes)));
                 Ok(())
             }
             Mutation::Expiry(change) => {
@@ -483,14 +488,16 @@ impl<T> ShardState<T> {
             forget,
             dead,
             optimize: false,
+            codes: None,
             share,
         }));
         self.free_retired();
     }
 
-    /// A batch that only puts the index in order. It follows another at once, so
+    /// A batch that only puts the index in order, by the codes of another shard if
+    /// there are any. It follows another at once, so
     /// that one may not be committed yet: places become free with the next batch.
-    fn seal_order(&mut self, cut: Seq) {
+    fn seal_order(&mut self, cut: Seq, codes: Option<Arc<[u8]>>) {
         let dead = self.dead_linked.iter().fold(RowSet::default(), |mut dead, row| {
             dead.insert(*row);
             dead
@@ -505,6 +512,7 @@ impl<T> ShardState<T> {
             forget: Vec::new(),
             dead,
             optimize: true,
+            codes,
             share: None,
         }));
     }

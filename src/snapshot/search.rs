@@ -114,7 +114,7 @@ fn search_with(
     if plan.k > 0 {
         for shard in 0..published.shards.len() {
             begin_part(stop, published.shards.len() - 1 - shard);
-            let done = search_shard(published, shard, &plan, bound, scratch);
+            let done = search_shard(published, (shard, shard > 0), &plan, bound, scratch);
             effort.distances += done.distances;
             effort.hops += done.hops;
             bound = merge(&mut scratch.merged, plan.k);
@@ -170,7 +170,8 @@ fn revisit(
             continue;
         }
         let bound = kth(merged, plan.k);
-        let done = shard.search(&plan.alone().request(published, prepared, bound), scratch);
+        let again = plan.alone().request(published, prepared, bound);
+        let done = shard.search(&ShardRequest { follows: true, ..again }, scratch);
         effort.distances += done.distances;
         effort.hops += done.hops;
         // What was found before stays: with a bound a walk is shorter, and may
@@ -264,7 +265,10 @@ fn search_group(
         let requests: Vec<ShardRequest<'_>> = plans
             .iter()
             .zip(prepared.iter().zip(&bounds))
-            .map(|(plan, (prepared, bound))| plan.request(published, prepared, *bound))
+            .map(|(plan, (prepared, bound))| {
+                let request = plan.request(published, prepared, *bound);
+                ShardRequest { follows: at > 0, ..request }
+            })
             .collect();
         shard.search_many(&requests, &mut shards[..requests.len()], efforts);
         for (query, plan) in plans.iter().enumerate() {
@@ -369,6 +373,7 @@ impl<'q> ShardPlan<'q> {
             // Under a scoring the bound is one of ranks.
             bound: self.ends.reach.filter(|_| self.scored.is_none()).map_or(bound, |reach| reach.min(bound)),
             exact: self.exact,
+            follows: false,
             ends: self.ends,
             filter: self.filter,
             excluded: self.excluded,
@@ -432,15 +437,16 @@ fn prepare(published: Sight<'_>, query: &Query<'_>, prepared: &mut Vec<f32>) -> 
     Ok(())
 }
 
-/// Adds the best of one shard to `scratch.merged`.
+/// Adds the best of one shard to `scratch.merged`; `follows`: the last search was that of
+/// another.
 fn search_shard(
     published: Sight<'_>,
-    shard: usize,
+    (shard, follows): (usize, bool),
     plan: &ShardPlan<'_>,
     bound: f32,
     scratch: &mut SearchScratch,
 ) -> Effort {
-    let request = plan.request(published, &scratch.prepared, bound);
+    let request = ShardRequest { follows, ..plan.request(published, &scratch.prepared, bound) };
     let effort = published.shards[shard].search(&request, &mut scratch.shard);
     if let Some(done) = scratch.shard.filtered {
         scratch.filtered.get_or_insert_default().add(done);
@@ -543,7 +549,7 @@ pub(crate) fn search_one_shard(
         // It may have waited so long that there is nothing left to do.
         if plan.k > 0 && !plan.ends.are_due(0) {
             prepare(published, query, &mut scratch.prepared)?;
-            effort = search_shard(published, shard, &plan, f32::INFINITY, scratch);
+            effort = search_shard(published, (shard, false), &plan, f32::INFINITY, scratch);
             merge(&mut scratch.merged, plan.k);
             leave_out(&hidden, &mut scratch.merged);
         }

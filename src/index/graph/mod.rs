@@ -32,6 +32,7 @@ use crate::id::{Row, mix};
 use crate::lease::Lease;
 use crate::memory;
 use crate::neighbor::TopK;
+use crate::quant::Codec;
 
 mod among;
 mod codes;
@@ -101,6 +102,13 @@ struct GraphVersion {
 
 /// The plan of a batch that changes nothing.
 struct Unchanged;
+
+fn laid(relaid: Option<Relaid>) -> Plan {
+    match relaid {
+        Some(relaid) => Plan(Box::new(relaid)),
+        None => Plan(Box::new(Unchanged)),
+    }
+}
 
 /// The writer's side of the graph.
 pub(crate) struct QuantizedGraph {
@@ -312,10 +320,15 @@ impl IndexVersion for GraphVersion {
         if !batch.absorb.is_empty() || !batch.forget.is_empty() {
             return Plan(Box::new(plan::change(self, points, batch, executor)));
         }
-        match batch.optimize.then(|| plan::relay(self, points, executor)).flatten() {
-            Some(relaid) => Plan(Box::new(relaid)),
-            None => Plan(Box::new(Unchanged)),
-        }
+        laid(batch.optimize.then(|| plan::relay(self, points, executor)).flatten())
+    }
+
+    fn codec(&self) -> Option<&Codec> {
+        self.codes.as_ref().map(|codes| &*codes.codec)
+    }
+
+    fn adopt(&self, points: Points<'_>, codec: Codec, executor: &dyn Executor) -> Option<Plan> {
+        Some(laid(plan::adopt(self, points, codec, executor)))
     }
 
     fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {

@@ -75,7 +75,10 @@ pub(super) fn change(
     }
     let mut all: Vec<Row> = memory::collect(version.graph.held.iter().chain(fresh));
     all.sort_unstable();
-    let (blocks, codes) = recode(version, points, all, &nodes.forgotten, layout, executor);
+    let staying: Vec<Row> =
+        memory::collect(all.iter().copied().filter(|node| !nodes.forgotten.contains(*node)));
+    let codec = train_on(version, points, &staying, layout);
+    let (blocks, codes) = recode(codec, points, all, staying.len(), layout, executor);
     let (codec, source) = (&*codes.codec, &codes.blocks);
     let work = Linking { version, points, codec, source, batch, nodes: &nodes, executor };
     let change = codec.level().run(work);
@@ -90,21 +93,24 @@ fn is_due(version: &GraphVersion, codes: &Codes, nodes: &NodeBatch) -> bool {
     !nodes.absorb.is_empty() && (held == 0 || codes.training.is_due(rows, SETTLED))
 }
 
-/// Trains on the rows of those `nodes` that stay and encodes all of them.
+/// Trains on the rows of `nodes`.
+fn train_on(version: &GraphVersion, points: Points<'_>, nodes: &[Row], layout: &Layout) -> Arc<Codec> {
+    let mut rows: Vec<Row> = memory::collect(nodes.iter().map(|node| layout.row(*node)));
+    rows.sort_unstable();
+    train(&version.options, points, &rows, version.codes.as_ref())
+}
+
+/// Encodes all `nodes` by a codec that is for so many rows.
 fn recode(
-    version: &GraphVersion,
+    codec: Arc<Codec>,
     points: Points<'_>,
     nodes: Vec<Row>,
-    forgotten: &RowSet,
+    rows: usize,
     layout: &Layout,
     executor: &dyn Executor,
 ) -> (CodeBlocks, Codes) {
-    let staying = nodes.iter().filter(|node| !forgotten.contains(**node));
-    let mut rows: Vec<Row> = memory::collect(staying.map(|node| layout.row(*node)));
-    rows.sort_unstable();
-    let codec = train(&version.options, points, &rows, version.codes.as_ref());
     let all = encode(&codec, points, nodes, &|node| layout.row(node), executor);
-    let mut blocks = CodeBlocks::filled(Arc::clone(&codec), rows.len(), &all.nodes, &all.words);
+    let mut blocks = CodeBlocks::filled(codec, rows, &all.nodes, &all.words);
     let codes = blocks.draft();
     (blocks, codes)
 }
@@ -155,11 +161,38 @@ pub(super) fn relay(version: &GraphVersion, points: Points<'_>, executor: &dyn E
     if version.is_laid_out || version.graph.held.len() == 0 {
         return None;
     }
+    let nodes: Vec<Row> = memory::collect(version.graph.held.iter());
+    let codec = train_on(version, points, &nodes, &version.layout);
+    Some(relay_by(version, points, codec, executor))
+}
+
+/// A new layout, with codes by the codec of another shard; none when all is so
+/// already.
+pub(super) fn adopt(
+    version: &GraphVersion,
+    points: Points<'_>,
+    codec: Codec,
+    executor: &dyn Executor,
+) -> Option<Relaid> {
+    let has_it = version.codes.as_ref().is_none_or(|codes| codes.codec.digest() == codec.digest());
+    if (version.is_laid_out && has_it) || version.graph.held.len() == 0 {
+        return None;
+    }
+    Some(relay_by(version, points, Arc::new(codec), executor))
+}
+
+fn relay_by(
+    version: &GraphVersion,
+    points: Points<'_>,
+    codec: Arc<Codec>,
+    executor: &dyn Executor,
+) -> Relaid {
     let layout = version.layout.following(&version.graph);
     let renamed = |node: Row| layout.node(version.layout.row(node));
     let links = Laid::new(&version.graph, &version.options.links(), &renamed);
     let mut nodes: Vec<Row> = memory::collect(version.graph.held.iter().map(renamed));
     nodes.sort_unstable();
-    let (codes, _) = recode(version, points, nodes, &RowSet::default(), &layout, executor);
-    Some(Relaid { links, codes, layout })
+    let rows = nodes.len();
+    let (codes, _) = recode(codec, points, nodes, rows, &layout, executor);
+    Relaid { links, codes, layout }
 }

@@ -11,7 +11,7 @@ use crate::id::Row;
 use crate::index::cow::BlockView;
 use crate::index::flat;
 use crate::index::links::{Limits, Step, Walk};
-use crate::index::rerank::{Rerank, STEP, measure_few, scale};
+use crate::index::rerank::{Errors, Rerank, STEP, measure_few, scale};
 use crate::index::{Effort, Points, Request, Scratch, Trip};
 use crate::kernel::{Arch, ArchJob};
 use crate::metric::Metric;
@@ -272,6 +272,16 @@ impl ArchJob for Alone<'_, '_> {
     }
 }
 
+/// Whether `query` is what was prepared in another shard, where the codes are the
+/// same; the errors of the estimates are then what they were there, else nothing is known of them.
+fn goes_on(codes: &Codes, measure: Measure, query: &CodeQuery, scratch: &mut Scratch) -> bool {
+    let goes_on = std::mem::take(&mut scratch.follows) && codes.codec.has_prepared(query, measure);
+    if !goes_on {
+        scratch.errors = Errors::default();
+    }
+    goes_on
+}
+
 /// Searches for one query.
 pub(super) fn search(
     version: &GraphVersion,
@@ -292,7 +302,10 @@ pub(super) fn search(
         return effort;
     };
     let mut query = std::mem::take(&mut scratch.code_query);
-    codes.codec.prepare(request.query, measure(points.space.metric()), &mut query);
+    let measure = measure(points.space.metric());
+    if !goes_on(codes, measure, &query, scratch) {
+        codes.codec.prepare(request.query, measure, &mut query);
+    }
     let alone = Alone {
         version,
         codes,
@@ -323,7 +336,10 @@ pub(super) fn among(
 ) -> Option<Effort> {
     let codes = version.codes.as_ref().filter(|_| request.k > 0)?;
     let mut query = std::mem::take(&mut scratch.code_query);
-    codes.codec.prepare(request.query, measure(points.space.metric()), &mut query);
+    let measure = measure(points.space.metric());
+    if !goes_on(codes, measure, &query, scratch) {
+        codes.codec.prepare(request.query, measure, &mut query);
+    }
     let among = Among { version, points, request, rows, query: &query, scratch: &mut *scratch, found };
     let effort = codes.codec.level().run(among);
     scratch.code_query = query;
@@ -384,9 +400,15 @@ pub(super) fn take_turns(version: &GraphVersion, points: Points<'_>, trips: &mut
     }
     let Some(codes) = version.codes.as_ref() else { return };
     // The projection is read once for all of them.
-    let mut queries: Vec<(&[f32], &mut CodeQuery)> =
-        under_way.iter_mut().map(|(query, trip)| (trip.request.query, query)).collect();
-    codes.codec.prepare_many(&mut queries, measure(points.space.metric()));
+    let measure = measure(points.space.metric());
+    let mut queries: Vec<(&[f32], &mut CodeQuery)> = under_way
+        .iter_mut()
+        .filter_map(|(query, trip)| {
+            let goes_on = goes_on(codes, measure, query, trip.scratch);
+            (!goes_on).then_some((trip.request.query, query))
+        })
+        .collect();
+    codes.codec.prepare_many(&mut queries, measure);
     codes.codec.level().run(Together { version, codes, points, under_way });
 }
 

@@ -79,7 +79,7 @@ impl Known {
                     content.remove(id);
                     continue;
                 }
-                Mutation::Reindex(_) => continue,
+                Mutation::Reindex(_) | Mutation::Adopt(_) => continue,
                 Mutation::DeleteWhere(filter) => {
                     content.retain(|id, (_, payload)| !filter.matches(id, payload));
                     continue;
