@@ -3,9 +3,10 @@
 //! Graphs are built and walked through this trait, so one graph serves both.
 
 use crate::id::Row;
-use crate::kernel::{Arch, Portable};
+use crate::kernel::{Arch, ArchJob, Portable};
 use crate::metric::Metric;
-use crate::vector::{MatrixView, Space};
+use crate::neighbor::Neighbor;
+use crate::vector::{BLOCK, MatrixView, Space};
 
 use super::Points;
 
@@ -29,6 +30,44 @@ pub(super) trait Measure: Copy + Sync {
 
     /// Asks the processor for what `distances` will read of a row.
     fn prefetch(&self, row: Row);
+}
+
+/// Rows to be measured, to be compiled for an instruction set.
+struct Near<'a, M: Measure> {
+    measure: M,
+    query: &'a M::Query,
+    rows: &'a [Row],
+    bound: f32,
+    found: &'a mut Vec<Neighbor>,
+}
+
+impl<M: Measure> ArchJob for Near<'_, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Arch>(self, _arch: A) {
+        let Near { measure, query, rows, bound, found } = self;
+        let mut distances = [0.0; BLOCK];
+        for rows in rows.chunks(BLOCK) {
+            measure.distances(query, rows, bound, &mut distances);
+            for (row, distance) in rows.iter().zip(&distances) {
+                if *distance <= bound {
+                    found.push(Neighbor { distance: *distance, row: *row });
+                }
+            }
+        }
+    }
+}
+
+/// Adds the rows that are not farther than `bound`.
+pub(super) fn add_near<M: Measure>(
+    measure: M,
+    query: &M::Query,
+    rows: &[Row],
+    bound: f32,
+    found: &mut Vec<Neighbor>,
+) {
+    measure.arch().run(Near { measure, query, rows, bound, found });
 }
 
 /// Distances from a stored row, too: what graphs are built by.

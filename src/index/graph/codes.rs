@@ -176,7 +176,7 @@ pub(super) struct Drafted<'a> {
 }
 
 impl CodeSource for Drafted<'_> {
-    #[inline]
+    #[inline(always)]
     fn code(&self, node: Row) -> &[u8] {
         if self.held.contains(node) {
             return self.blocks.bytes_of(node);

@@ -4,12 +4,11 @@ use super::beam::{Limits, Walk};
 use super::graph::MAX_LEVEL;
 use super::plan::{Job, Worker};
 use crate::id::{Row, mix};
-use crate::index::measure::RowMeasure;
+use crate::index::measure::{RowMeasure, add_near};
 use crate::index::parallel::parallel_map;
 use crate::index::{Effort, Ends, Scratch};
 use crate::memory;
 use crate::neighbor::Neighbor;
-use crate::vector::BLOCK;
 
 /// A new row and its links, layer by layer from 0, nearest first.
 #[derive(Debug)]
@@ -146,16 +145,11 @@ fn add_mates<M: RowMeasure>(
     query: &M::Query,
     scratch: &mut Scratch,
 ) {
-    let Scratch { rows, distances, candidates, .. } = scratch;
+    let Scratch { rows, candidates, .. } = scratch;
     let is_full = candidates.len() >= job.options.ef_construction;
     let bound = candidates.last().filter(|_| is_full).map_or(f32::INFINITY, |last| last.distance);
     rows.clear();
     let mates = job.batch.absorb[..at].iter().zip(levels);
     rows.extend(mates.filter(|(_, level)| **level >= layer).map(|(row, _)| *row));
-    distances.resize(BLOCK, 0.0);
-    for rows in rows.chunks(BLOCK) {
-        job.measure.distances(query, rows, bound, distances);
-        let near = rows.iter().zip(distances.iter()).filter(|(_, distance)| **distance <= bound);
-        candidates.extend(near.map(|(row, distance)| Neighbor { distance: *distance, row: *row }));
-    }
+    add_near(job.measure, query, rows, bound, candidates);
 }

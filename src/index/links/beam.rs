@@ -100,6 +100,22 @@ impl<M: Measure> ArchJob for Beam<'_, '_, M> {
     }
 }
 
+/// A greedy walk, to be compiled for an instruction set.
+struct Descent<'a, 'b, M: Measure> {
+    walk: &'a Walk<'b, M>,
+    scratch: &'a mut Scratch,
+    effort: &'a mut Effort,
+}
+
+impl<M: Measure> ArchJob for Descent<'_, '_, M> {
+    type Output = Option<Neighbor>;
+
+    #[inline(always)]
+    fn run<A: Arch>(self, _arch: A) -> Option<Neighbor> {
+        self.walk.descend_from_starts(self.scratch, self.effort)
+    }
+}
+
 impl<M: Measure> Walk<'_, M> {
     #[inline(always)]
     fn distance(&self, row: Row) -> f32 {
@@ -129,6 +145,11 @@ impl<M: Measure> Walk<'_, M> {
 
     /// Walks greedily from the nearest of all starts of a flat graph.
     pub(super) fn descend_flat(&self, scratch: &mut Scratch, effort: &mut Effort) -> Option<Neighbor> {
+        self.measure.arch().run(Descent { walk: self, scratch, effort })
+    }
+
+    #[inline(always)]
+    fn descend_from_starts(&self, scratch: &mut Scratch, effort: &mut Effort) -> Option<Neighbor> {
         self.find_starts(scratch, effort);
         let nearest = scratch.starts.iter().copied().min_by(Neighbor::order)?;
         Some(self.nearest_on(0, nearest, scratch, effort))
@@ -141,6 +162,7 @@ impl<M: Measure> Walk<'_, M> {
     }
 
     /// Walks to ever nearer rows of one layer.
+    #[inline(always)]
     pub(super) fn nearest_on(
         &self,
         layer: usize,
@@ -156,6 +178,7 @@ impl<M: Measure> Walk<'_, M> {
     }
 
     /// The nearest link of a row that is nearer than the row itself.
+    #[inline(always)]
     fn nearest_link(
         &self,
         layer: usize,

@@ -8,11 +8,11 @@ use super::graph::TREE;
 use super::plan::{Job, Worker};
 use super::select::Share;
 use crate::id::Row;
-use crate::index::measure::RowMeasure;
+use crate::index::Scratch;
+use crate::index::measure::{RowMeasure, add_near};
 use crate::index::parallel::parallel_map;
 use crate::memory;
 use crate::neighbor::Neighbor;
-use crate::vector::BLOCK;
 
 /// The new content of a list; links of layer 0 with their tree flags.
 #[derive(Debug)]
@@ -137,20 +137,17 @@ fn prune<M: RowMeasure>(
     worker: &mut Worker<M>,
 ) {
     let Worker { scratch, selector, query } = worker;
-    let (candidates, rows) = (&mut scratch.candidates, &mut scratch.rows);
+    let Scratch { candidates, rows, others: tree, .. } = scratch;
     let query = job.measure.row_query(row, query);
-    scratch.distances.resize(BLOCK, 0.0);
+    rows.clear();
+    rows.extend(links.iter().map(|link| link & !TREE));
+    // Few.
+    tree.clear();
+    tree.extend(links.iter().filter(|link| **link & TREE != 0).map(|link| link & !TREE));
     candidates.clear();
-    for part in links.chunks(BLOCK) {
-        rows.clear();
-        rows.extend(part.iter().map(|link| link & !TREE));
-        let distances = &mut scratch.distances;
-        job.measure.distances(query, rows, f32::INFINITY, distances);
-        let near = rows.iter().zip(distances.iter());
-        candidates.extend(near.map(|(row, distance)| Neighbor { distance: *distance, row: *row }));
-    }
+    add_near(job.measure, query, rows, f32::INFINITY, candidates);
     candidates.sort_unstable_by(Neighbor::order);
-    let is_tree = |row: Row| links.contains(&(row | TREE));
+    let is_tree = |row: Row| tree.contains(&row);
     let is_kept = |row: Row| links[..kept].iter().any(|link| link & !TREE == row) || is_tree(row);
     let chosen = selector.choose(job.measure, candidates, share, is_kept);
     let chosen: Vec<u32> =

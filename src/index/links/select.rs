@@ -8,6 +8,7 @@
 
 use crate::id::Row;
 use crate::index::measure::RowMeasure;
+use crate::kernel::{Arch, ArchJob};
 use crate::neighbor::Neighbor;
 
 /// Chosen links that a candidate is compared with in one call.
@@ -25,6 +26,25 @@ pub(super) struct Selector<M: RowMeasure> {
 impl<M: RowMeasure> Default for Selector<M> {
     fn default() -> Selector<M> {
         Selector { query: M::Buffer::default(), chosen: Vec::new(), rows: Vec::new(), left_out: Vec::new() }
+    }
+}
+
+/// A choice, to be compiled for an instruction set.
+struct Choice<'a, 'b, M: RowMeasure, F> {
+    selector: &'a mut Selector<M>,
+    measure: M,
+    candidates: &'b [Neighbor],
+    share: Share,
+    keep: F,
+}
+
+impl<M: RowMeasure, F: Fn(Row) -> bool> ArchJob for Choice<'_, '_, M, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Arch>(self, _arch: A) {
+        let Choice { selector, measure, candidates, share, keep } = self;
+        selector.choose_among(measure, candidates, share, keep);
     }
 }
 
@@ -51,6 +71,18 @@ impl<M: RowMeasure> Selector<M> {
         share: Share,
         keep: impl Fn(Row) -> bool,
     ) -> &[Neighbor] {
+        measure.arch().run(Choice { selector: &mut *self, measure, candidates, share, keep });
+        &self.chosen
+    }
+
+    #[inline(always)]
+    fn choose_among(
+        &mut self,
+        measure: M,
+        candidates: &[Neighbor],
+        share: Share,
+        keep: impl Fn(Row) -> bool,
+    ) {
         self.chosen.clear();
         self.rows.clear();
         self.left_out.clear();
@@ -69,9 +101,9 @@ impl<M: RowMeasure> Selector<M> {
         let missing = share.least.saturating_sub(self.chosen.len()).min(free);
         self.chosen.extend(self.left_out.iter().take(missing));
         self.chosen.sort_unstable_by(Neighbor::order);
-        &self.chosen
     }
 
+    #[inline(always)]
     fn is_occluded(&mut self, measure: M, candidate: Neighbor, slack: f32) -> bool {
         if self.rows.is_empty() {
             return false;
@@ -79,9 +111,13 @@ impl<M: RowMeasure> Selector<M> {
         let query = measure.row_query(candidate.row, &mut self.query);
         let bound = candidate.distance / slack;
         let mut distances = [0.0; STEP];
-        self.rows.chunks(STEP).any(|rows| {
+        // (No closure: it would be compiled for the least machine.)
+        for rows in self.rows.chunks(STEP) {
             measure.distances(query, rows, bound, &mut distances);
-            distances[..rows.len()].iter().any(|distance| *distance < bound)
-        })
+            if distances[..rows.len()].iter().any(|distance| *distance < bound) {
+                return true;
+            }
+        }
+        false
     }
 }
