@@ -24,6 +24,9 @@ thread_local! {
     static GROUP: RefCell<GroupScratch> = RefCell::default();
 }
 
+/// Ids that are asked for before the first is read.
+const IDS_AHEAD: usize = 16;
+
 /// Distances of an exact search that is worth making cheaper.
 const LARGE_SCAN: u64 = 2_048;
 
@@ -509,6 +512,11 @@ struct Found<'a> {
 impl Found<'_> {
     fn answer(&self, published: Sight<'_>, query: &Query<'_>, ef: usize) -> Answer {
         let mut hits = Vec::with_capacity(self.merged.len());
+        for candidate in self.merged.iter().take(IDS_AHEAD) {
+            if let Some(shard) = published.shards.get(candidate.shard as usize) {
+                shard.prefetch_id(candidate.row);
+            }
+        }
         let hit = |candidate: &Candidate| candidate.hit(published, query, self.prepared);
         hits.extend(self.merged.iter().filter_map(hit));
         Answer {

@@ -27,6 +27,11 @@ const SPARE_DIVISOR: usize = 2;
 /// dead before it is taken out.
 const HIDDEN_DIVISOR: usize = 8;
 
+/// Hops before the end of a walk at which the vectors of the best so far are asked
+/// for, and how many at most.
+const HOPS_AHEAD: usize = 3;
+const MOST_AHEAD: usize = 10;
+
 /// What queries are prepared for.
 fn measure(metric: Metric) -> Measure {
     match metric {
@@ -46,7 +51,8 @@ pub(super) struct Ground<'a, A> {
 
 /// How far a search has come.
 enum Stage {
-    Walking(Step),
+    /// The vectors of the best so far were asked for, or not yet.
+    Walking(Step, bool),
     Reranking(Rerank),
     Done,
 }
@@ -88,7 +94,7 @@ impl<'a, A: Arch> Ground<'a, A> {
         let walk = self.walk(query);
         walk.find_starts(scratch, effort);
         let (limits, kept) = self.limits(request);
-        Stage::Walking(walk.set_out(kept, limits, scratch))
+        Stage::Walking(walk.set_out(kept, limits, scratch), false)
     }
 
     #[inline(always)]
@@ -102,20 +108,33 @@ impl<'a, A: Arch> Ground<'a, A> {
         effort: &mut Effort,
     ) -> Stage {
         match stage {
-            Stage::Walking(Step::End) => {
+            Stage::Walking(Step::End, _) => {
                 scratch.candidates.clear();
                 scratch.candidates.extend(scratch.pool.iter());
                 self.begin_rerank(request, scratch)
             }
-            Stage::Walking(step) => {
+            Stage::Walking(step, asked) => {
                 let (limits, _) = self.limits(request);
-                Stage::Walking(self.walk(query).advance(0, step, limits, scratch, effort))
+                let is_time = !asked && scratch.pool.expanded() + HOPS_AHEAD >= limits.ef;
+                if is_time {
+                    self.ask_for_best(request, scratch);
+                }
+                Stage::Walking(self.walk(query).advance(0, step, limits, scratch, effort), asked || is_time)
             }
             Stage::Reranking(rerank) => match rerank.advance(self.points, request, scratch, found, effort) {
                 Some(rerank) => Stage::Reranking(rerank),
                 None => Stage::Done,
             },
             Stage::Done => Stage::Done,
+        }
+    }
+
+    /// Asks the processor for the vectors that will very likely be measured: the walk goes
+    /// on while they come.
+    #[inline(always)]
+    fn ask_for_best(&self, request: &Request<'_>, scratch: &Scratch) {
+        for near in scratch.pool.iter().take(request.k.min(MOST_AHEAD)) {
+            self.points.vectors.prefetch(self.codes.row(near.row));
         }
     }
 
@@ -131,7 +150,7 @@ impl<'a, A: Arch> Ground<'a, A> {
         effort: &mut Effort,
     ) -> Stage {
         let from = match stage {
-            Stage::Walking(_) => {
+            Stage::Walking(..) => {
                 scratch.candidates.clear();
                 scratch.candidates.extend(scratch.pool.iter());
                 scratch.candidates.iter_mut().for_each(|near| near.row = self.codes.row(near.row));
