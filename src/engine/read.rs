@@ -119,13 +119,13 @@ impl Collection {
             Refusal::Closed => SearchError::Gone(shared.gone()),
             Refusal::Full { reason, .. } => SearchError::Full { capacity: searches.capacity(), reason },
         };
-        let (toil, tolls) = (shared.toil(&query), Arc::clone(&shared.searching));
-        let load = Load { bytes: size_of_val(query.vector()), work: tolls.estimate(toil) };
+        let toil = shared.toil(&query);
+        let load = Load { bytes: size_of_val(query.vector()), work: shared.searching.estimate(toil) };
         let place = searches.acquire_async(load, self.backpressure).await.map_err(refused)?;
         let permit = requests.acquire_async(Load::default(), self.backpressure).await.map_err(refused)?;
         let (reply, waiting) = reply_future();
         let (collection, query) = (shared.id, query.into_owned());
-        let order = SearchOrder { collection, query, required, reply, toil, tolls, _place: place };
+        let order = SearchOrder { collection, query, required, reply, toil, _place: place };
         requests.send(permit, Request::Search(Arc::new(order))).map_err(|_| shared.gone())?;
         let answer = waiting.wait().await.map_err(|_| shared.gone())?;
         shared.report_slow(clock, k, "workers");

@@ -121,7 +121,7 @@ impl CollectionShared {
     fn load(&self, shard: usize, mutations: &[Mutation]) -> Load {
         let rows = self.cell.load().shards.get(shard).map_or(0, |shard| shard.high_water() as usize);
         let units = mutations.iter().map(|mutation| mutation.units(rows)).sum();
-        let work = self.writing.get(shard).map_or(Duration::ZERO, |toll| toll.estimate(units));
+        let work = self.tolls.get(shard).map_or(Duration::ZERO, |tolls| tolls.writing.estimate(units));
         Load { bytes: mutations.iter().map(Mutation::bytes).sum(), work }
     }
 

@@ -19,7 +19,7 @@ use super::mailbox::{Reply, Signals};
 use super::places::Permit;
 use super::rescue::Rebuilder;
 use super::state::ShardState;
-use super::toll::{SearchTolls, Toll};
+use super::toll::ShardTolls;
 use crate::calibrate::Run;
 use crate::durability::Durability;
 use crate::error::{CheckpointError, SearchError};
@@ -86,8 +86,8 @@ pub(crate) enum WriteCommand {
         state: Box<ShardState<Keep>>,
         rebuilder: Arc<dyn Rebuilder>,
         meter: Meter,
-        /// Learns what mutations take.
-        toll: Arc<Toll>,
+        /// They learn what its work takes.
+        tolls: ShardTolls,
     },
     /// Apply the part of write `seq` that belongs to this shard.
     /// `verdict` is told how its condition was decided.
@@ -205,9 +205,8 @@ pub(crate) struct SearchOrder {
     /// The answer must show this write.
     pub(crate) required: Seq,
     pub(crate) reply: Reply<Result<Answer, SearchError>>,
-    /// What it is for each worker, and who learns what it took.
+    /// What it is for each worker.
     pub(crate) toil: Toil,
-    pub(crate) tolls: Arc<SearchTolls>,
     /// Its place among the searches under way.
     pub(crate) _place: Permit,
 }

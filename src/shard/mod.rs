@@ -37,5 +37,5 @@ pub use places::{Backpressure, Refusals};
 pub(crate) use places::{Bounds, Load, Permit, Refusal};
 pub(crate) use rescue::{Rebuilder, Trouble};
 pub(crate) use state::{RestoredShard, ShardSetup, ShardState};
-pub(crate) use toll::{SearchTolls, Toll};
+pub(crate) use toll::{SearchTolls, ShardTolls, Toll};
 pub(crate) use worker::{Worker, WorkerPorts};

@@ -10,7 +10,7 @@
 //! and no state depends on a stopwatch.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::snapshot::Toil;
@@ -91,6 +91,14 @@ impl Toll {
     pub(crate) fn of_writes(dim: usize) -> Toll {
         Toll::new(WRITE_GUESS_NS + NUMBER_GUESS_NS * dim as f64)
     }
+}
+
+/// Where the work on a shard is measured.
+#[derive(Clone, Debug)]
+pub(crate) struct ShardTolls {
+    pub(crate) writing: Arc<Toll>,
+    /// Of all shards of the collection.
+    pub(crate) searching: Arc<SearchTolls>,
 }
 
 /// What searches of a collection take, by kind: a unit of one kind is nothing

@@ -28,7 +28,7 @@ use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
 use super::places::Permit;
 use super::rescue::{Rebuilder, Trouble, Troubles};
 use super::state::ShardState;
-use super::toll::Toll;
+use super::toll::ShardTolls;
 use super::turns::Turns;
 use crate::error::{FileError, SearchError};
 use crate::index::{Executor, Settling};
@@ -64,8 +64,8 @@ const HELD_UP_LOOK: Duration = Duration::from_millis(1);
 struct Hosted {
     state: ShardState<Keep>,
     meter: Meter,
-    /// Learns what mutations take.
-    toll: Arc<Toll>,
+    /// They learn what its work takes.
+    tolls: ShardTolls,
     /// Since when it waits for readers to let go of memory.
     held_up: Option<Instant>,
     /// There was no memory.
@@ -257,8 +257,10 @@ impl Worker {
         });
         let ended = Instant::now();
         // What was cut short says nothing about the next.
-        if answer.as_ref().is_ok_and(|answer| answer.completeness().is_whole()) {
-            order.tolls.took(order.toil, ended - began);
+        if answer.as_ref().is_ok_and(|answer| answer.completeness().is_whole())
+            && let Some(hosted) = self.shards.get(&order.collection)
+        {
+            hosted.tolls.searching.took(order.toil, ended - began);
         }
         drop((published, permit));
         self.ports.reports.send(Report::Partial { ticket, shard, answer });
@@ -393,8 +395,8 @@ impl Worker {
 
     fn take_write(&mut self, command: WriteCommand, permit: Permit) {
         match command {
-            WriteCommand::Create { collection, state, rebuilder, meter, toll } => {
-                self.host(collection, *state, rebuilder, (meter, toll));
+            WriteCommand::Create { collection, state, rebuilder, meter, tolls } => {
+                self.host(collection, *state, rebuilder, (meter, tolls));
             }
             WriteCommand::Write { collection, seq, mutations, verdict, grant, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
@@ -434,13 +436,13 @@ impl Worker {
         collection: CollectionId,
         mut state: ShardState<Keep>,
         rebuilder: Arc<dyn Rebuilder>,
-        (meter, toll): (Meter, Arc<Toll>),
+        (meter, tolls): (Meter, ShardTolls),
     ) {
         let hosted = Hosted {
             troubles: Troubles::new(Arc::new(state.view())),
             rebuilder,
             meter,
-            toll,
+            tolls,
             held_up: None,
             pause: None,
             job: 0,
@@ -472,7 +474,7 @@ impl Worker {
                 hosted.blow();
                 let began = Instant::now();
                 let step = hosted.state.step(SLICE_MUTATIONS)?;
-                hosted.toll.took(step.units, began.elapsed());
+                hosted.tolls.writing.took(step.units, began.elapsed());
                 trace!(collection = collection.0, mutations = step.applied, "applied");
                 hosted.changed |= step.changed;
                 while let Some((keep, decided)) = hosted.state.decided() {

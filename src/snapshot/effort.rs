@@ -69,25 +69,16 @@ pub(crate) struct Toil {
 /// finding the entry, gathering the answer.
 const BESIDE: u64 = 16;
 
-/// Rows of the tail that cost about as much as one more of breadth.
-const TAIL_ROWS: usize = 32;
-
 /// What a search is going to be for each worker: for that with most rows, since
-/// it is over when the last is.
+/// it is over when the last is. (The tail is left out: it changes slowly, so what
+/// searches took lately holds it.)
 pub(crate) fn toil(published: &Published, query: &Query<'_>) -> Toil {
     let rows = published.shards.iter().map(|shard| shard.high_water() as usize).max().unwrap_or(0);
     let wanted = candidates(query, 0).min(rows);
-    let filtered = query.filters().is_some();
     let breadth = breadth_of(published, query, wanted).filter(|_| !published.is_exact());
-    let allowed = query.distances_allowed();
-    match breadth {
-        None => Toil { scans: true, filtered, units: BESIDE + (rows as u64).min(allowed) },
-        Some(breadth) => {
-            let tail = published.shards.iter().map(|shard| shard.measure().tail).max().unwrap_or(0);
-            let units = (breadth.min(rows).max(wanted) + tail / TAIL_ROWS) as u64;
-            Toil { scans: false, filtered, units: BESIDE + units.min(allowed) }
-        }
-    }
+    let units = breadth.map_or(rows, |breadth| breadth.min(rows).max(wanted)) as u64;
+    let units = BESIDE + units.min(query.distances_allowed());
+    Toil { scans: breadth.is_none(), filtered: query.filters().is_some(), units }
 }
 
 fn wants_all(target: Target) -> bool {
