@@ -231,6 +231,51 @@ impl std::fmt::Display for BudgetScope {
     }
 }
 
+/// What there was too much of for a request to be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FullReason {
+    /// Requests wait, or are being worked on.
+    Requests {
+        /// So many may at present.
+        most: usize,
+    },
+    /// They hold memory.
+    Bytes {
+        /// So much do they hold,
+        queued: usize,
+        /// and so much may they.
+        most: usize,
+    },
+    /// They will take a worker's time: see
+    /// [`EngineBuilder::mailbox_work`](crate::EngineBuilder::mailbox_work).
+    Work {
+        /// What the refused request would have taken, by the same estimate;
+        /// none: it was refused before it was looked at.
+        asked: Option<Duration>,
+        /// What those before it will take,
+        queued: Duration,
+        /// and what they may.
+        most: Duration,
+    },
+    /// Threads wait for a place already and go first.
+    Turn,
+}
+
+impl std::fmt::Display for FullReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FullReason::Requests { most } => write!(f, "{most} requests"),
+            FullReason::Bytes { queued, most } => write!(f, "{queued} bytes of {most}"),
+            FullReason::Work { asked: None, queued, most } => write!(f, "{queued:?} of work of {most:?}"),
+            FullReason::Work { asked: Some(asked), queued, most } => {
+                write!(f, "{queued:?} of work of {most:?}, and {asked:?} more")
+            }
+            FullReason::Turn => f.write_str("others go first"),
+        }
+    }
+}
+
 /// Why a write was not accepted. Nothing of it happened.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -273,13 +318,15 @@ pub enum WriteError {
     },
     /// The mailbox of a worker is full, and the handle's
     /// [`Backpressure`](crate::Backpressure) says not to wait (any longer).
-    #[error("the mailbox of worker {worker} is full ({capacity} requests) after {waited:?}")]
+    #[error("the mailbox of worker {worker} is full ({reason}) after {waited:?}")]
     Full {
         /// The worker.
         worker: usize,
         /// Requests that its mailbox takes at present: fewer than its setting while
-        /// writes take long, or while those that wait hold all its bytes.
+        /// writes take long.
         capacity: usize,
+        /// What there is too much of in it.
+        reason: FullReason,
         /// How long the call waited.
         waited: Duration,
     },
@@ -388,11 +435,13 @@ pub enum SearchError {
         /// The record.
         id: RecordId,
     },
-    /// Too many searches wait for the workers already.
-    #[error("{capacity} searches wait already")]
+    /// Too many searches wait for the workers already, or too large ones.
+    #[error("searches wait already ({reason})")]
     Full {
         /// Searches that may wait at a time.
         capacity: usize,
+        /// What there is too much of.
+        reason: FullReason,
     },
     /// The search met a defect in the engine; it is logged as an error event.
     #[error("the search failed on shard {shard}")]

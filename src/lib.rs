@@ -133,8 +133,8 @@ pub use engine::{
     Quantization, Recovery, ShardStats, TargetChoice, TargetStats, TuningStats, VectorBytes, Write,
 };
 pub use error::{
-    BudgetScope, BuildError, CalibrateError, CheckpointError, CollectionError, FileError, Gone, LoadError,
-    OpenError, Operation, ParamsError, ReadError, ReindexError, SearchError, SpecError, WaitError,
+    BudgetScope, BuildError, CalibrateError, CheckpointError, CollectionError, FileError, FullReason, Gone,
+    LoadError, OpenError, Operation, ParamsError, ReadError, ReindexError, SearchError, SpecError, WaitError,
     WriteError,
 };
 pub use id::{Generation, RecordId, Seq};
@@ -147,7 +147,7 @@ pub use query::{
     Answer, CancelToken, Completeness, Example, FilterPlan, FilterStats, Hit, Query, Scoring, SearchParams,
     SearchStats,
 };
-pub use shard::Backpressure;
+pub use shard::{Backpressure, Refusals};
 pub use snapshot::{
     Cursor, Facet, Finding, Group, OrderBy, OrderCursor, OrderedPage, Page, Record, Snapshot, VerifyReport,
 };

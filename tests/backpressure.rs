@@ -89,7 +89,7 @@ fn watching_depths<T>(engine: &Engine, capacity: usize, work: impl FnOnce() -> T
 
 fn full(outcome: Result<Write, WriteError>) -> (usize, Duration) {
     match outcome {
-        Err(WriteError::Full { worker, capacity, waited }) => {
+        Err(WriteError::Full { worker, capacity, waited, .. }) => {
             assert_eq!(capacity, CAPACITY);
             (worker, waited)
         }

@@ -18,12 +18,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::watchdog;
+use common::{eventually, watchdog};
 use load::arrivals::{Arrivals, Schedule};
 use load::check::{Evidence, Judge};
 use load::collection::{Asking, UnderLoad, Way};
 use load::data::Data;
 use load::feed::{Feed, FeedSettings, Request};
+use load::ledger;
 use load::mix::{Mix, Operation};
 use load::peers::oracle::{Claim, Oracle, distance};
 use load::peers::{Kind, NotBuiltIn, Passing, Peer, PeerAsking, PeerUnderLoad, Plan};
@@ -301,6 +302,36 @@ fn a_soak_finds_nothing_wrong_and_checks_every_answer() {
     assert_eq!(report.totals.judged, searches, "every answer was judged");
     assert!(searches > 200 && soaked.compared > 10 && soaked.checkpoints > 1 && soaked.verified > 2);
     assert!(report.totals.recall.unwrap() > 0.9);
+}
+
+// One who does not keep to the ledger deletes and writes beside it.
+#[test]
+fn a_ledger_finds_what_was_acknowledged_and_notices_what_is_lost_or_was_not_asked_for() {
+    let _watchdog = watchdog(60);
+    let engine = Engine::builder().pool_threads(1).build().unwrap();
+    let items = engine.create_collection("ledger", ledger::config()).unwrap();
+    let kept = while_kept(&items, |writes| writes >= 250);
+    assert_eq!(kept.faults, Vec::<String>::new());
+    assert!(kept.writes >= 250 && kept.searches > 50 && !kept.known.is_empty());
+    ledger::compare(&items, &kept.known).unwrap();
+    let some = *kept.known.keys().next().unwrap();
+    items.delete(some).unwrap().wait().unwrap();
+    let lost = ledger::compare(&items, &kept.known).unwrap_err().to_string();
+    assert!(lost.ends_with(&format!("not as they were: [{some}]")), "{lost}");
+    items.upsert(vecino::Record::new("stray", vec![0.0; 12])).unwrap().wait().unwrap();
+    assert!(ledger::compare(&items, &kept.known).is_err());
+}
+
+/// Keeps a ledger until there were so many writes.
+fn while_kept(items: &vecino::Collection, is_enough: impl Fn(u64) -> bool) -> ledger::Kept {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let keep = || ledger::keep(items, 7, &over);
+        let keeper = std::thread::Builder::new().name("ledger".to_owned()).spawn_scoped(scope, keep).unwrap();
+        eventually("the ledger is long enough", || is_enough(items.stats().seq.0));
+        over.store(true, Ordering::Relaxed);
+        keeper.join().unwrap()
+    })
 }
 
 #[test]

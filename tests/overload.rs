@@ -42,6 +42,9 @@ const STALL_ROWS: usize = 4_000;
 /// has nothing else to do, and tests run beside one another.
 const NORMAL_WITHIN: Duration = Duration::from_secs(4);
 
+/// Of work: where it is the number of requests that counts.
+const NO_BOUND: Duration = Duration::from_secs(60);
+
 fn slow_collection(engine: &Engine) -> Collection {
     let graph = HnswConfig::default().m(32).ef_construction(1_000);
     let config = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Hnsw(graph));
@@ -133,7 +136,7 @@ async fn give_way() {
 fn searches_that_are_refused_and_come_again_keep_nobody_from_waiting_for_a_write() {
     let _watchdog = watchdog(120);
     const FLOOD: usize = 1_200;
-    let engine = Engine::builder().pool_threads(1).build().unwrap();
+    let engine = Engine::builder().pool_threads(1).mailbox_work(NO_BOUND).build().unwrap();
     let config = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Flat);
     let items = engine.create_collection("items", config).unwrap();
     let rows = clustered(3, 5_000, DIM, 5_000);
@@ -181,7 +184,7 @@ fn searches_that_are_refused_and_come_again_keep_nobody_from_waiting_for_a_write
 fn a_flood_of_searches_does_not_keep_a_write_waiting() {
     let _watchdog = watchdog(120);
     const FLOOD: usize = 256;
-    let engine = Engine::builder().pool_threads(1).build().unwrap();
+    let engine = Engine::builder().pool_threads(1).mailbox_work(NO_BOUND).build().unwrap();
     let config = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Flat);
     let items = engine.create_collection("items", config).unwrap();
     let rows = clustered(3, 20_000, DIM, 20_000);

@@ -21,7 +21,8 @@ Commands:
   self-check       the harness alone: what it adds to every time
   sweep            a run for every combination of --rates, --shard-list, --efs, --selectivities
   find             the highest rate with p99 <= --p99 ms and recall >= --recall
-  soak             a long run that checks every answer, with held snapshots, checkpoints, verify
+  soak             a long run that checks every answer, with held snapshots, checkpoints, verify,
+                   a ledger of acknowledged writes, and workers that panic (--panics)
   runbook FILE     the steps of a big-ann streaming runbook (YAML), in their order
   compare A B      two reports (report.json) side by side on one page
   peers            the same scenarios on every target that is built in, side by side: a
@@ -75,6 +76,9 @@ What is measured besides:
                    a fiftieth of a core can judge, in `soak` all         [50]
   --watch-every N  one write of N is watched until it is visible, 0: none  [10]
 
+  --panics N       in `soak`: one step of N that a worker writes (a write, or up to 256 records
+                   of one) panics, at least 20, 0: none; each costs the copy of a shard   [0]
+
 Sweeping and finding:
   --rates LIST  --shard-list LIST  --efs LIST                       [500,1000,2000,4000] [1] [the collection's]
   --selectivities LIST  parts that filters let pass, for mixes with `filtered`  [that of --selectivity]
@@ -84,7 +88,7 @@ Sweeping and finding:
   --out DIR        report.json, intervals.csv, latency.hlog, report.html
                                                                     [target/load_harness]
   --title TEXT     on the report
-  --quick          a few seconds on little data: self-check, caller, workers, overload, goals
+  --quick          a few seconds on little data: self-check, caller, workers, overload, goals, soak
 
 Other engines are built in by flags of the compiler (usearch needs a C++ compiler):
   RUSTFLAGS=\"--cfg vecino_peer_hnsw_rs --cfg vecino_peer_usearch\" CARGO_TARGET_DIR=target/peers \\
@@ -202,6 +206,7 @@ pub(super) struct Arguments {
     pub(super) selectivity: f64,
     pub(super) judge_every: u64,
     pub(super) watch_every: u64,
+    pub(super) panics: u64,
     pub(super) rates: Vec<f64>,
     pub(super) shard_list: Vec<usize>,
     pub(super) efs: Vec<usize>,
@@ -251,6 +256,7 @@ impl Arguments {
             selectivity: 0.1,
             judge_every: 50,
             watch_every: 10,
+            panics: 0,
             rates: vec![500.0, 1_000.0, 2_000.0, 4_000.0],
             shard_list: vec![1],
             efs: Vec::new(),
@@ -337,6 +343,7 @@ impl Arguments {
             "selectivity" => self.selectivity = number::<f64>(name, value)?.clamp(0.0, 1.0),
             "judge-every" => self.judge_every = number(name, value)?,
             "watch-every" => self.watch_every = number(name, value)?,
+            "panics" => self.panics = number(name, value)?,
             "p99" => self.p99_ms = number(name, value)?,
             "recall" => self.recall = number(name, value)?,
             _ => return Err(format!("there is no option --{name}: see --help").into()),

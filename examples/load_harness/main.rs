@@ -17,6 +17,7 @@
 
 mod arguments;
 mod contender;
+mod defects;
 mod goals;
 mod load;
 mod output;

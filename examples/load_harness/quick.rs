@@ -7,7 +7,7 @@ use super::load::Result;
 use super::load::arrivals::Arrivals;
 use super::load::mix::Mix;
 use super::load::report::Report;
-use super::{goals, measure, output, sweep};
+use super::{goals, measure, output, soak, sweep};
 
 /// What the harness should be able to do...
 const SELF_CHECK_RATE: f64 = 50_000.0;
@@ -37,8 +37,12 @@ pub(super) fn self_check(arguments: &Arguments) -> Result<Report> {
     Ok(report)
 }
 
+/// Of the steps of workers one in so many is a defect: several in a second.
+const PANICS: u64 = 100;
+
 /// vecino on the calling thread, through the workers, far beyond what it can
-/// do, and the goals, of which the harness alone is the first.
+/// do, the goals, of which the harness alone is the first, and a soak with
+/// workers that panic.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let quick = Arguments { seconds: 2.0, warm_up: 0.5, rows: 6_000, dim: 32, ..arguments.clone() };
     let mix = Mix::parse("search=80,filtered=5,upsert=4,insert=3,update=2,lapse=1,delete=3,batch=1,page=1")
@@ -59,7 +63,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     };
     output::write(&arguments.out.join("overload"), &measure(&overload)?)?;
     let sweep = Arguments { seconds: 0.6, warm_up: 0.1, rates: vec![500.0, 2_000.0], ..usual };
+    let folder = arguments.out.join("soak.vecino");
+    let soaked = Arguments {
+        arrivals: Arrivals::Closed { clients: 2 },
+        panics: PANICS,
+        out: arguments.out.join("soak"),
+        folder: Some(folder.clone()),
+        seconds: 3.0,
+        warm_up: 0.5,
+        ..sweep.clone()
+    };
     sweep::sweep(&Arguments { out: arguments.out.join("sweep"), ..sweep })?;
     output::compare(&arguments.out.join("caller"), &arguments.out.join("workers"), &arguments.out)?;
-    goals::run(arguments, &[])
+    goals::run(arguments, &[])?;
+    // The last: from then on somebody listens to what workers tell.
+    let _ = std::fs::remove_dir_all(&folder);
+    soak::run(&soaked)?;
+    Ok(std::fs::remove_dir_all(&folder)?)
 }

@@ -361,7 +361,9 @@ impl Coordinator {
             let refusal =
                 match worker.acquire(Backpressure::Reject).and_then(|place| worker.send(place, query)) {
                     Ok(()) => continue,
-                    Err(Refusal::Full { .. }) => SearchError::Full { capacity: worker.capacity() },
+                    Err(Refusal::Full { reason, .. }) => {
+                        SearchError::Full { capacity: worker.capacity(), reason }
+                    }
                     Err(Refusal::Closed) => SearchError::Failed { shard },
                 };
             gather.lose(shard, refusal);

@@ -26,6 +26,7 @@ pub struct EngineBuilder {
     pub(super) workers: Option<usize>,
     pub(super) mailbox_capacity: usize,
     pub(super) mailbox_bytes: usize,
+    pub(super) mailbox_work: Duration,
     pub(super) pool_threads: usize,
     pub(super) worker_cpus: Vec<usize>,
     pub(super) publish_interval: Duration,
@@ -44,6 +45,7 @@ impl Default for EngineBuilder {
             workers: None,
             mailbox_capacity: defaults::MAILBOX_CAPACITY,
             mailbox_bytes: defaults::MAILBOX_BYTES,
+            mailbox_work: defaults::MAILBOX_WORK,
             pool_threads: cores.min(defaults::POOL_THREADS_MOST),
             worker_cpus: Vec::new(),
             publish_interval: defaults::PUBLISH_INTERVAL,
@@ -80,6 +82,32 @@ impl EngineBuilder {
     /// it is still taken, so that one of any size can be. Default 64 MiB.
     pub fn mailbox_bytes(mut self, bytes: usize) -> Self {
         self.mailbox_bytes = bytes;
+        self
+    }
+
+    /// Work that may wait for one worker before
+    /// [`Backpressure`](crate::Backpressure) sets in, as the time of its thread
+    /// that it will take: so much of writes, and so much of searches through the
+    /// workers ([`Collection::search_async`](crate::Collection::search_async)). The
+    /// request that reaches it is still taken, so that one of any size can be.
+    /// Default 100 ms; 1 microsecond to an hour.
+    ///
+    /// Work is estimated: what the request asks for (records to put in, rows to
+    /// compare, the breadth of a walk), times what that took lately in the
+    /// collection. So a few exact searches of millions of rows, or inserts that
+    /// [compare with every row](crate::Collection::upsert_unless_near), fill a
+    /// mailbox that thousands of cheap requests do not. What the pool does
+    /// (indexing), and waits for the disk, are no time of the worker's.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use vecino::Engine;
+    /// let engine = Engine::builder().mailbox_work(Duration::from_millis(20)).build()?;
+    /// assert_eq!(engine.stats().mailbox_work_limit, Duration::from_millis(20));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn mailbox_work(mut self, work: Duration) -> Self {
+        self.mailbox_work = work;
         self
     }
 
@@ -229,6 +257,8 @@ impl EngineBuilder {
         bounded("workers", workers, 1, defaults::WORKERS_MOST)?;
         bounded("mailbox_capacity", self.mailbox_capacity, 1, defaults::MAILBOX_CAPACITY_MOST)?;
         bounded("mailbox_bytes", self.mailbox_bytes, 1, usize::MAX)?;
+        let work = usize::try_from(self.mailbox_work.as_micros()).unwrap_or(usize::MAX);
+        bounded("mailbox_work (us)", work, 1, defaults::MAILBOX_WORK_MOST_US)?;
         bounded("pool_threads", self.pool_threads, 1, defaults::POOL_THREADS_MOST)?;
         let interval = usize::try_from(self.publish_interval.as_millis()).unwrap_or(usize::MAX);
         bounded("publish_interval (ms)", interval, 0, defaults::PUBLISH_INTERVAL_MOST_MS)?;

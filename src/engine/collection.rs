@@ -15,7 +15,7 @@ use crate::id::{Generation, Seq};
 use crate::rows::{CELL_BYTES, Directory};
 use crate::shard::{
     Account, AccountSetup, AskWorkers, Backpressure, CollectionId, Keep, Meter, Rebuilder, Refusal, RowSizes,
-    ShardSetup, ShardState, WriteCommand,
+    SearchTolls, ShardSetup, ShardState, ShardTolls, Toll, WriteCommand,
 };
 use crate::snapshot::{
     Calibrator, Context, ExactUse, Health, Helpers, Published, Reindexes, Screener, Snapshot, SnapshotCell,
@@ -55,6 +55,9 @@ pub(super) struct CollectionShared {
     pub(super) cell: Arc<SnapshotCell>,
     pub(super) context: Arc<Context>,
     pub(super) account: Arc<Account>,
+    /// What its searches take, and the writes to each of its shards.
+    pub(super) searching: Arc<SearchTolls>,
+    pub(super) tolls: Box<[ShardTolls]>,
     dropped: AtomicBool,
 }
 
@@ -160,6 +163,11 @@ impl Collection {
         let first =
             blueprint.publish(clock, Arc::clone(&core.pool) as _, Box::new(calibrator), Box::new(screener));
         let Blueprint { id, config, states, last, .. } = blueprint;
+        let searching = Arc::new(SearchTolls::new(config.dimension()));
+        let tolls = |_: &ShardState<Keep>| ShardTolls {
+            writing: Arc::new(Toll::of_writes(config.dimension())),
+            searching: Arc::clone(&searching),
+        };
         let collection = Collection {
             shared: Arc::new(CollectionShared {
                 id,
@@ -168,6 +176,8 @@ impl Collection {
                 admission: Arc::new(Admission::after(last, &vec![last; states.len()])),
                 context: Arc::clone(&first.context),
                 account,
+                tolls: states.iter().map(tolls).collect(),
+                searching,
                 cell: Arc::new(SnapshotCell::new(first)),
                 dropped: AtomicBool::new(false),
             }),
@@ -189,7 +199,8 @@ impl Collection {
             let meter = Meter::new(&shared.account, shard);
             meter.show(&state.measure(), false);
             let (state, rebuilder) = (Box::new(state), Arc::clone(&rebuilder));
-            let command = WriteCommand::Create { collection: shared.id, state, rebuilder, meter };
+            let (collection, tolls) = (shared.id, shared.tolls[shard].clone());
+            let command = WriteCommand::Create { collection, state, rebuilder, meter, tolls };
             let permit = worker.acquire(Backpressure::Wait).map_err(|_| Gone::Closed)?;
             worker.send(permit, command).map_err(|_| Gone::Closed)?;
         }

@@ -27,6 +27,8 @@ pub(super) struct Core {
     pub(super) requests: Mailbox<Request>,
     /// What searches through the workers pass before they become requests.
     pub(super) searches: Gate,
+    /// The work that may wait for a worker, of writes and of searches.
+    pub(super) mailbox_work: Duration,
     pub(super) pool: Arc<Pool>,
     pub(super) slow_query: Option<Duration>,
     pub(super) clock: Arc<dyn Clock>,
@@ -86,7 +88,9 @@ impl Core {
     ) -> Result<Arc<Core>, BuildError> {
         let isa = isa::selected().map_err(|fault| BuildError::Isa(fault.to_string()))?;
         let pool = Arc::new(Pool::start(builder.pool_threads).map_err(BuildError::Thread)?);
-        let bounds = Bounds { requests: builder.mailbox_capacity, bytes: builder.mailbox_bytes, paced: true };
+        let work = builder.mailbox_work;
+        let bounds =
+            Bounds { requests: builder.mailbox_capacity, bytes: builder.mailbox_bytes, work, paced: true };
         let lines = Lines::lay(workers, bounds);
         let log_fault = LogFault::default();
         let (requests, mut request_inbox) =
@@ -94,6 +98,7 @@ impl Core {
         let searches = request_inbox.gate(Bounds {
             requests: defaults::SEARCHES,
             bytes: defaults::SEARCH_BYTES,
+            work,
             paced: false,
         });
         let (reports, report_inbox) = reports();
@@ -101,6 +106,7 @@ impl Core {
             writes: lines.writes,
             requests,
             searches,
+            mailbox_work: work,
             pool: Arc::clone(&pool),
             slow_query: builder.slow_query,
             clock: Arc::clone(&builder.clock),

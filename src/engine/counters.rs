@@ -2,10 +2,12 @@
 //! Prometheus and its kin read, and for whoever else takes them (`facade`).
 
 use std::fmt::{Display, Write as _};
+use std::time::Duration;
 
 use super::Engine;
 use super::collection::Collection;
 use super::stats::{self, BudgetStats, CollectionStats, ShardStats};
+use crate::shard::Refusals;
 
 /// What all names begin with.
 pub(super) const PREFIX: &str = "vecino_";
@@ -79,7 +81,7 @@ impl Sink for Exposition {
 /// A metric of each collection, and its value.
 type OfCollection = (Family, fn(&CollectionStats) -> u64);
 
-const OF_COLLECTION: [OfCollection; 9] = [
+const OF_COLLECTION: [OfCollection; 10] = [
     (gauge("collection_records", "Visible records."), |c| c.rows as u64),
     (gauge("collection_tail_rows", "Rows that every search scans until they are indexed."), |c| {
         c.tail as u64
@@ -89,6 +91,9 @@ const OF_COLLECTION: [OfCollection; 9] = [
     (counter("collection_seq", "The last write that is visible."), |c| c.seq.0),
     (counter("collection_accepted_seq", "The last write that was accepted."), |c| c.last_seq.0),
     (counter("collection_searches_total", "Searches answered."), |c| c.searches),
+    (counter("collection_rebuilt_shards_total", "Times that a shard was made anew after a defect."), |c| {
+        c.rebuilt
+    }),
     (gauge("collection_left_out_writes", "Writes that met a defect again and were left out."), |c| {
         c.left_out.len() as u64
     }),
@@ -152,6 +157,7 @@ impl Engine {
         to.family(info);
         let version = env!("CARGO_PKG_VERSION");
         to.sample(info, &[("version", &version), ("isa", &stats.isa)], 1);
+        let work: Vec<usize> = stats.mailbox_work.iter().map(|work| micros(*work) as usize).collect();
         let of_workers = [
             (
                 gauge("mailbox_requests", "Requests in a worker's mailbox, or being worked on."),
@@ -159,6 +165,7 @@ impl Engine {
             ),
             (gauge("mailbox_limit", "Requests that the mailbox takes at present."), &stats.mailbox_limits),
             (gauge("mailbox_bytes", "Bytes of these requests."), &stats.mailbox_bytes),
+            (gauge("mailbox_work_microseconds", "What these requests will take of the worker."), &work),
         ];
         for (family, values) in of_workers {
             to.family(family);
@@ -168,16 +175,37 @@ impl Engine {
         }
         let depth = stats.coordinator_depth as u64;
         single(to, gauge("coordinator_requests", "Searches through the workers, and waits."), depth);
-        let refused = counter("writes_refused_total", "Writes that found a mailbox full.");
-        single(to, refused, stats.writes_refused);
-        let refused = counter("searches_refused_total", "Searches through the workers refused.");
-        single(to, refused, stats.searches_refused);
+        let work = gauge("search_work_microseconds", "What accepted searches will take of each worker.");
+        single(to, work, micros(stats.search_work));
+        let limit = gauge("work_limit_microseconds", "Work of writes, and of searches, that may wait.");
+        single(to, limit, micros(stats.mailbox_work_limit));
+        let refused = counter("writes_refused_total", "Writes that found a mailbox full, by what of.");
+        tell_of_refusals(refused, &stats.writes_refused_for, to);
+        let refused = counter("searches_refused_total", "Searches through the workers refused, by why.");
+        tell_of_refusals(refused, &stats.searches_refused_for, to);
         let used = gauge("budget_used_bytes", "What counts against the engine's memory budget.");
         single(to, used, stats.budget.used as u64);
         // Without a budget there is no limit to tell.
         if let Some(limit) = stats.budget.limit {
             single(to, gauge("budget_limit_bytes", "The engine's memory budget."), limit as u64);
         }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn tell_of_refusals(family: Family, refusals: &Refusals, to: &mut dyn Sink) {
+    to.family(family);
+    let reasons = [
+        ("requests", refusals.requests),
+        ("bytes", refusals.bytes),
+        ("work", refusals.work),
+        ("turn", refusals.turn),
+    ];
+    for (reason, count) in reasons {
+        to.sample(family, &[("reason", &reason)], count);
     }
 }
 

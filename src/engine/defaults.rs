@@ -22,6 +22,15 @@ pub(super) const MAILBOX_CAPACITY_MOST: usize = 1 << 20;
 /// more: some thousand vectors of any model.
 pub(super) const MAILBOX_BYTES: usize = 64 << 20;
 
+/// The work that may wait for one worker, of writes and of searches each, as
+/// the time that it will take, and at most one request more: cheap requests are
+/// bounded by their number before that (1,024 searches of 50 us are half of it),
+/// and whoever comes last does not wait for longer than a person notices.
+pub(super) const MAILBOX_WORK: Duration = Duration::from_millis(100);
+
+/// More is no queue for which anybody waits.
+pub(super) const MAILBOX_WORK_MOST_US: usize = 3_600_000_000;
+
 /// Bytes of the searches through the workers that may be under way.
 pub(super) const SEARCH_BYTES: usize = 64 << 20;
 

@@ -12,8 +12,8 @@ use crate::error::{ReadError, SearchError, WaitError};
 use crate::id::RecordId;
 use crate::payload::Filter;
 use crate::query::{Answer, Query, SearchParams};
-use crate::shard::{Refusal, SearchOrder, reply_future};
-use crate::snapshot::{Record, Snapshot, VerifyReport, search};
+use crate::shard::{Load, Refusal, SearchOrder, reply_future};
+use crate::snapshot::{Record, Snapshot, Toil, VerifyReport, search, toil};
 
 impl Collection {
     /// Searches the newest published snapshot on the calling thread: one
@@ -72,7 +72,9 @@ impl Collection {
     ///
     /// # Errors
     /// As [`Collection::search`], and [`SearchError::Full`] when 1,024
-    /// searches wait already and the handle's [`Backpressure`](crate::Backpressure) says to reject.
+    /// searches wait already, or those that wait are as much work as may
+    /// ([`EngineBuilder::mailbox_work`](crate::EngineBuilder::mailbox_work)), and the handle's
+    /// [`Backpressure`](crate::Backpressure) says to reject.
     ///
     /// ```
     /// # use vecino::{CollectionConfig, Engine, Metric, Query, Record};
@@ -115,14 +117,15 @@ impl Collection {
         let (searches, requests) = (&shared.core.searches, &shared.core.requests);
         let refused = |refusal| match refusal {
             Refusal::Closed => SearchError::Gone(shared.gone()),
-            Refusal::Full { .. } => SearchError::Full { capacity: searches.capacity() },
+            Refusal::Full { reason, .. } => SearchError::Full { capacity: searches.capacity(), reason },
         };
-        let bytes = size_of_val(query.vector());
-        let place = searches.acquire_async(bytes, self.backpressure).await.map_err(refused)?;
-        let permit = requests.acquire_async(0, self.backpressure).await.map_err(refused)?;
+        let toil = shared.toil(&query);
+        let load = Load { bytes: size_of_val(query.vector()), work: shared.searching.estimate(toil) };
+        let place = searches.acquire_async(load, self.backpressure).await.map_err(refused)?;
+        let permit = requests.acquire_async(Load::default(), self.backpressure).await.map_err(refused)?;
         let (reply, waiting) = reply_future();
-        let order =
-            SearchOrder { collection: shared.id, query: query.into_owned(), required, reply, _place: place };
+        let (collection, query) = (shared.id, query.into_owned());
+        let order = SearchOrder { collection, query, required, reply, toil, _place: place };
         requests.send(permit, Request::Search(Arc::new(order))).map_err(|_| shared.gone())?;
         let answer = waiting.wait().await.map_err(|_| shared.gone())?;
         shared.report_slow(clock, k, "workers");
@@ -238,6 +241,11 @@ impl QueryBatch {
 }
 
 impl CollectionShared {
+    /// What a search is going to be for each worker, going by what is published now.
+    fn toil(&self, query: &Query<'_>) -> Toil {
+        toil(&self.cell.load(), query)
+    }
+
     /// The time, if slow searches are to be reported.
     #[inline]
     fn start_clock(&self) -> Option<Instant> {

@@ -66,6 +66,10 @@ impl Rebuilder for FromView {
         Ok(state)
     }
 
+    fn count(&self) {
+        self.context.health.count_rebuilt();
+    }
+
     fn tell(&self, shard: usize, shortage: Option<Shortage>) {
         match shortage {
             Some(shortage) => self.context.health.fall_short(shard, shortage.bytes),

@@ -1,11 +1,13 @@
 //! Counts and sizes, read from what is published: asking delays nobody.
 
+use std::time::Duration;
+
 use super::collection::Collection;
 use super::core::Core;
 use super::tuning::{self, TuningStats};
 use crate::id::{Generation, Seq};
 use crate::rows::Reindexing;
-use crate::shard::Mailbox;
+use crate::shard::{Mailbox, Refusals};
 
 /// Bytes of a collection by what they hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,6 +129,10 @@ pub struct CollectionStats {
     pub shards: Vec<ShardStats>,
     /// What searches to a target come to.
     pub tuning: TuningStats,
+    /// Times that a shard was made anew, from its last view and the writes behind
+    /// that, after a defect (a panic) in the work on it: nothing was lost. Also
+    /// where it had no memory in the midst of a change.
+    pub rebuilt: u64,
     /// Writes of which a shard left its part out: see [`WaitError::LeftOut`](crate::WaitError::LeftOut).
     pub left_out: Vec<Seq>,
 }
@@ -145,10 +151,22 @@ pub struct EngineStats {
     pub mailbox_limits: Vec<usize>,
     /// Bytes of the requests in each worker's mailbox, or being worked on.
     pub mailbox_bytes: Vec<usize>,
+    /// The work in each worker's mailbox, or being done: the time of its thread
+    /// that the writes will take, as estimated when they were accepted.
+    pub mailbox_work: Vec<Duration>,
+    /// The same of searches through the workers: what those that are accepted
+    /// will take of each worker.
+    pub search_work: Duration,
+    /// How much of either may wait ([`EngineBuilder::mailbox_work`](crate::EngineBuilder::mailbox_work)).
+    pub mailbox_work_limit: Duration,
     /// Writes that were refused so far because a mailbox was full.
     pub writes_refused: u64,
+    /// The same by what there was too much of.
+    pub writes_refused_for: Refusals,
     /// Searches through the workers that were refused so far.
     pub searches_refused: u64,
+    /// The same by what there was too much of.
+    pub searches_refused_for: Refusals,
     /// Searches and waits that the coordinator keeps.
     pub coordinator_depth: usize,
     /// Collections.
@@ -205,19 +223,27 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
         budget: BudgetStats { limit: shared.account.limit(), used: shared.account.used() },
         shards,
         tuning: tuning::of_published(&published),
+        rebuilt: shared.context.health.rebuilt(),
         left_out: shared.context.health.left_out().collect(),
     }
 }
 
 pub(super) fn of_engine<'a>(core: &Core, collections: impl Iterator<Item = &'a Collection>) -> EngineStats {
+    let writes_refused: Refusals = core.writes.iter().map(Mailbox::refused).sum();
+    let searches_refused = core.searches.refused();
     let mut stats = EngineStats {
         isa: core.isa,
         mailbox_depths: core.writes.iter().map(Mailbox::depth).collect(),
         mailbox_capacity: core.writes.first().map_or(0, Mailbox::capacity),
         mailbox_limits: core.writes.iter().map(Mailbox::limit).collect(),
         mailbox_bytes: core.writes.iter().map(Mailbox::bytes).collect(),
-        writes_refused: core.writes.iter().map(Mailbox::refused).sum(),
-        searches_refused: core.searches.refused(),
+        mailbox_work: core.writes.iter().map(Mailbox::work).collect(),
+        search_work: core.searches.work(),
+        mailbox_work_limit: core.mailbox_work,
+        writes_refused: writes_refused.total(),
+        writes_refused_for: writes_refused,
+        searches_refused: searches_refused.total(),
+        searches_refused_for: searches_refused,
         coordinator_depth: core.requests.depth(),
         collections: 0,
         rows: 0,

@@ -117,6 +117,36 @@ fn callers_who_wait_when_a_worker_ends_are_told() {
 }
 
 #[test]
+fn a_worker_that_ends_gives_back_the_work_that_waited_for_it() {
+    let engine = engine();
+    let items = filled(&engine, "items");
+    let worker = &items.shared.core.writes[1];
+    let searching = || items.search_async(Query::new(vec![1.0, 0.0]).top(100));
+    let mut searches: Vec<_> = (0..50).map(|_| Box::pin(searching())).collect();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let permit = worker.acquire(Backpressure::Wait).unwrap();
+    for id in 0..200 {
+        items.upsert(Record::new(id, [id as f32, 1.0])).unwrap();
+    }
+    for search in &mut searches {
+        let _ = search.as_mut().poll(&mut context);
+    }
+    let _ = worker.send(permit, WriteCommand::Panic { collection: None });
+    failure(&items);
+    searches.into_iter().for_each(|search| _ = block_on(search));
+    let started = std::time::Instant::now();
+    let is_idle = |stats: &crate::engine::EngineStats| {
+        stats.search_work.is_zero() && stats.mailbox_work.iter().all(Duration::is_zero)
+    };
+    while !is_idle(&engine.stats()) {
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", engine.stats());
+        std::thread::yield_now();
+    }
+    engine.close().unwrap();
+    assert!(is_idle(&engine.stats()));
+}
+
+#[test]
 fn who_allows_partial_answers_gets_what_the_other_shards_have() {
     let engine = engine();
     let items = filled(&engine, "items");

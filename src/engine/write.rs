@@ -13,7 +13,7 @@ use crate::id::{Generation, RecordId, Seq};
 use crate::memory::{self, Shortage};
 use crate::rows::{Mutation, NewRow, Verdict};
 use crate::shard::{
-    Backpressure, Grant, LogPart, Mailbox, NoAnswer, Permit, Refusal, Reply, WriteCommand, reply,
+    Backpressure, Grant, Load, LogPart, Mailbox, NoAnswer, Permit, Refusal, Reply, WriteCommand, reply,
     reply_future,
 };
 use crate::snapshot::{Record, shard_of};
@@ -86,7 +86,7 @@ impl Write {
             return Ok(generation);
         }
         let (reply, waiting) = reply_future();
-        let permit = self.shared.core.requests.acquire_async(0, Backpressure::Wait).await;
+        let permit = self.shared.core.requests.acquire_async(Load::default(), Backpressure::Wait).await;
         let request = Request::Await { collection: self.shared.id, seq: self.seq, reply };
         let sent = permit.and_then(|permit| self.shared.core.requests.send(permit, request));
         sent.map_err(|_| self.shared.gone())?;
@@ -118,6 +118,14 @@ impl CollectionShared {
         self.core.has_files().then_some(LogPart { parts: parts as u32, durability })
     }
 
+    /// What a part of a write is for a worker and its mailbox.
+    fn load(&self, shard: usize, mutations: &[Mutation]) -> Load {
+        let rows = self.cell.load().shards.get(shard).map_or(0, |shard| shard.high_water() as usize);
+        let units = mutations.iter().map(|mutation| mutation.units(rows)).sum();
+        let work = self.tolls.get(shard).map_or(Duration::ZERO, |tolls| tolls.writing.estimate(units));
+        Load { bytes: mutations.iter().map(Mutation::bytes).sum(), work }
+    }
+
     /// A place in every worker's mailbox; waits for it.
     fn permits(&self) -> Result<Vec<Permit>, Gone> {
         let workers = self.core.writes.iter().enumerate();
@@ -141,7 +149,7 @@ impl CollectionShared {
         let patience = limit.map_or(Backpressure::Wait, Backpressure::WaitAtMost);
         let permit = match self.core.requests.acquire(patience) {
             Ok(permit) => permit,
-            Err(Refusal::Full { waited }) => return Err(WaitError::Timeout { seq, waited }),
+            Err(Refusal::Full { waited, .. }) => return Err(WaitError::Timeout { seq, waited }),
             Err(Refusal::Closed) => return Err(self.gone().into()),
         };
         let request = Request::Await { collection: self.id, seq, reply };
@@ -195,10 +203,6 @@ impl Parts {
         self.shards.into_iter().for_each(|(shard, mutations)| all[shard].1 = mutations);
         Parts { shards: all, verdict: self.verdict }
     }
-}
-
-fn bytes_of(mutations: &[Mutation]) -> usize {
-    mutations.iter().map(Mutation::bytes).sum()
 }
 
 impl Collection {
@@ -335,8 +339,8 @@ impl Collection {
         loop {
             let mut permits = Vec::with_capacity(parts.shards.len());
             for (shard, mutations) in &parts.shards {
-                let permit =
-                    self.shared.core.writes[*shard].acquire_for(bytes_of(mutations), self.backpressure);
+                let load = self.shared.load(*shard, mutations);
+                let permit = self.shared.core.writes[*shard].acquire_for(load, self.backpressure);
                 permits.push(permit.map_err(|refusal| self.refused(*shard, refusal))?);
             }
             match self.send(parts, permits, &mut grants)? {
@@ -354,7 +358,8 @@ impl Collection {
             let mut permits = Vec::with_capacity(parts.shards.len());
             for (shard, mutations) in &parts.shards {
                 let worker = &self.shared.core.writes[*shard];
-                let permit = worker.acquire_async(bytes_of(mutations), self.backpressure).await;
+                let load = self.shared.load(*shard, mutations);
+                let permit = worker.acquire_async(load, self.backpressure).await;
                 permits.push(permit.map_err(|refusal| self.refused(*shard, refusal))?);
             }
             match self.send(parts, permits, &mut grants)? {
@@ -420,10 +425,10 @@ impl Collection {
     fn refused(&self, worker: usize, refusal: Refusal) -> WriteError {
         match refusal {
             Refusal::Closed => WriteError::Gone(self.shared.lost_by(worker)),
-            Refusal::Full { waited } => {
+            Refusal::Full { waited, reason } => {
                 let capacity = self.shared.core.writes[worker].limit();
-                tracing::debug!(worker, capacity, ?waited, "backpressure");
-                WriteError::Full { worker, capacity, waited }
+                tracing::debug!(worker, capacity, %reason, ?waited, "backpressure");
+                WriteError::Full { worker, capacity, reason, waited }
             }
         }
     }

@@ -94,7 +94,28 @@ pub(crate) enum Verdict {
     Near { id: RecordId, distance: f32 },
 }
 
+/// Comparing with so many rows, or asking whether they pass a filter, is about
+/// as much work for a worker as putting one in.
+const ROWS_A_UNIT: u64 = 128;
+
 impl Mutation {
+    /// How much work it is for the worker of a shard with so many rows: 1 is
+    /// putting a record in. What is left to the pool does not count.
+    pub(crate) fn units(&self, rows: usize) -> u64 {
+        match self {
+            Mutation::Conditional(_, Condition::NotNear(_), _) | Mutation::DeleteWhere(_) => {
+                1 + rows as u64 / ROWS_A_UNIT
+            }
+            Mutation::Upsert(_)
+            | Mutation::Delete(_)
+            | Mutation::Payload(_)
+            | Mutation::Conditional(..)
+            | Mutation::Expiry(_)
+            | Mutation::Sweep { .. }
+            | Mutation::Reindex(_) => 1,
+        }
+    }
+
     /// The record that it is about; none: it is for every shard.
     pub(crate) fn id(&self) -> Option<&RecordId> {
         match self {

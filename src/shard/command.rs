@@ -19,6 +19,7 @@ use super::mailbox::{Reply, Signals};
 use super::places::Permit;
 use super::rescue::Rebuilder;
 use super::state::ShardState;
+use super::toll::ShardTolls;
 use crate::calibrate::Run;
 use crate::durability::Durability;
 use crate::error::{CheckpointError, SearchError};
@@ -28,7 +29,7 @@ use crate::memory::Shortage;
 use crate::persist::ClosedLog;
 use crate::query::{Answer, Query};
 use crate::rows::{Mutation, ShardView, Verdict};
-use crate::snapshot::{Published, Screener};
+use crate::snapshot::{Published, Screener, Toil};
 use crate::tuning::Calibration;
 
 /// The number of a collection, never used twice in an engine.
@@ -85,6 +86,8 @@ pub(crate) enum WriteCommand {
         state: Box<ShardState<Keep>>,
         rebuilder: Arc<dyn Rebuilder>,
         meter: Meter,
+        /// They learn what its work takes.
+        tolls: ShardTolls,
     },
     /// Apply the part of write `seq` that belongs to this shard.
     /// `verdict` is told how its condition was decided.
@@ -202,6 +205,8 @@ pub(crate) struct SearchOrder {
     /// The answer must show this write.
     pub(crate) required: Seq,
     pub(crate) reply: Reply<Result<Answer, SearchError>>,
+    /// What it is for each worker.
+    pub(crate) toil: Toil,
     /// Its place among the searches under way.
     pub(crate) _place: Permit,
 }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::places::{Backpressure, Bounds, Permit, Places, Refusal};
+use super::places::{Backpressure, Bounds, Load, Permit, Places, Refusal, Refusals};
 
 /// A message and the place that it takes.
 #[derive(Debug)]
@@ -85,24 +85,24 @@ pub(crate) fn mailbox<T>(bounds: Bounds) -> (Mailbox<T>, Inbox<T>) {
 impl<T> Mailbox<T> {
     /// Gets a place, as patiently as `backpressure` says.
     pub(crate) fn acquire(&self, backpressure: Backpressure) -> Result<Permit, Refusal> {
-        self.acquire_for(0, backpressure)
+        self.acquire_for(Load::default(), backpressure)
     }
 
-    /// Gets a place for a message that holds so many bytes.
-    pub(crate) fn acquire_for(&self, bytes: usize, backpressure: Backpressure) -> Result<Permit, Refusal> {
-        self.shared.places.acquire(bytes, backpressure)
+    /// Gets a place for a message that takes so much.
+    pub(crate) fn acquire_for(&self, load: Load, backpressure: Backpressure) -> Result<Permit, Refusal> {
+        self.shared.places.acquire(load, backpressure)
     }
 
-    /// Gets a place for a message that holds so many bytes; waits without
-    /// blocking the thread, and without a limit.
+    /// Gets a place for a message that takes so much; waits without blocking
+    /// the thread, and without a limit.
     pub(crate) async fn acquire_async(
         &self,
-        bytes: usize,
+        load: Load,
         backpressure: Backpressure,
     ) -> Result<Permit, Refusal> {
         match backpressure {
-            Backpressure::Reject => self.acquire_for(bytes, backpressure),
-            Backpressure::Wait | Backpressure::WaitAtMost(_) => self.shared.places.acquire_async(bytes).await,
+            Backpressure::Reject => self.acquire_for(load, backpressure),
+            Backpressure::Wait | Backpressure::WaitAtMost(_) => self.shared.places.acquire_async(load).await,
         }
     }
 
@@ -135,6 +135,11 @@ impl<T> Mailbox<T> {
         self.shared.places.bytes_taken()
     }
 
+    /// The time that these messages will take, estimated.
+    pub(crate) fn work(&self) -> Duration {
+        self.shared.places.work_taken()
+    }
+
     /// Messages that it takes at present: fewer than its capacity while they
     /// take long.
     pub(crate) fn limit(&self) -> usize {
@@ -146,13 +151,13 @@ impl<T> Mailbox<T> {
         self.shared.places.is_full()
     }
 
-    /// Refuses a message that was not asked for a place.
+    /// Refuses a message that nobody has looked at yet.
     pub(crate) fn refuse(&self) -> Refusal {
-        self.shared.places.refuse::<()>(Duration::ZERO).err().unwrap_or(Refusal::Closed)
+        self.shared.places.refuse::<()>(None, Duration::ZERO).err().unwrap_or(Refusal::Closed)
     }
 
     /// Messages that were refused so far.
-    pub(crate) fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> Refusals {
         self.shared.places.refused()
     }
 }
@@ -169,13 +174,18 @@ impl Gate {
     /// Gets a place; waits without blocking the thread, and without a limit.
     pub(crate) async fn acquire_async(
         &self,
-        bytes: usize,
+        load: Load,
         backpressure: Backpressure,
     ) -> Result<Permit, Refusal> {
         match backpressure {
-            Backpressure::Reject => self.places.acquire(bytes, backpressure),
-            Backpressure::Wait | Backpressure::WaitAtMost(_) => self.places.acquire_async(bytes).await,
+            Backpressure::Reject => self.places.acquire(load, backpressure),
+            Backpressure::Wait | Backpressure::WaitAtMost(_) => self.places.acquire_async(load).await,
         }
+    }
+
+    /// The time that the messages will take that are in, estimated.
+    pub(crate) fn work(&self) -> Duration {
+        self.places.work_taken()
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -183,7 +193,7 @@ impl Gate {
     }
 
     /// Messages that were refused so far.
-    pub(crate) fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> Refusals {
         self.places.refused()
     }
 }

@@ -1,7 +1,7 @@
 //! Workers and the shards that they own.
 //!
 //! `command` is the protocol, `journal` a worker's log, `mailbox` how it travels, `places` what bounds
-//! it, `pace` by how much, `budget` what bounds memory, `state` what a shard does with it (without
+//! it, `pace` and `toll` by how much, `budget` what bounds memory, `state` what a shard does with it (without
 //! threads), `batch` what goes into the index together, `successor` how another index takes over, `turns`
 //! how a worker shares its time, `worker` the thread.
 
@@ -18,6 +18,7 @@ mod places;
 mod rescue;
 mod state;
 mod successor;
+mod toll;
 mod turns;
 mod worker;
 
@@ -32,8 +33,9 @@ pub(crate) use mailbox::{
     Envelope, Gate, Inbox, Mailbox, NoAnswer, Reply, SignalInbox, Signals, mailbox, reply, reply_future,
     reports, signals, wait_for_either,
 };
-pub use places::Backpressure;
-pub(crate) use places::{Bounds, Permit, Refusal};
+pub use places::{Backpressure, Refusals};
+pub(crate) use places::{Bounds, Load, Permit, Refusal};
 pub(crate) use rescue::{Rebuilder, Trouble};
 pub(crate) use state::{RestoredShard, ShardSetup, ShardState};
+pub(crate) use toll::{SearchTolls, ShardTolls, Toll};
 pub(crate) use worker::{Worker, WorkerPorts};

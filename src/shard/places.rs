@@ -8,9 +8,12 @@
 //! future looks for a message, then queues up again, and misses what is sent
 //! in between.)
 //!
-//! Places are bounded in number and in bytes. A request is let in while the
-//! requests before it hold less than the bytes, so a mailbox holds these and
-//! one request more at most, and a large one is never passed over for ever.
+//! Places are bounded in number, in bytes, and in work: the time that the
+//! requests will take (estimated: `toll`). A request is let in while the
+//! requests before it hold less than the bytes and are less than the work, so
+//! a mailbox holds these and one request more at most, and a large one is never
+//! passed over for ever. (Work is counted apart from the rest: threads that come
+//! in the same instant may each be the one more.)
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +22,7 @@ use std::time::{Duration, Instant};
 use event_listener::{Event, Listener};
 
 use super::pace::Pace;
+use crate::error::FullReason;
 
 /// What a writer does when the mailbox of a worker is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +41,15 @@ pub enum Backpressure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Closed,
-    Full { waited: Duration },
+    Full { waited: Duration, reason: FullReason },
+}
+
+/// What a message takes of its mailbox.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Load {
+    pub(crate) bytes: usize,
+    /// The time that it will take, estimated.
+    pub(crate) work: Duration,
 }
 
 /// The right to have one message in a mailbox.
@@ -45,6 +57,8 @@ pub(crate) enum Refusal {
 pub(crate) struct Permit {
     home: Arc<Places>,
     bytes: u64,
+    /// Nanoseconds.
+    work: u64,
     since: Instant,
     /// Its time says how long messages take: it is not given back unused.
     used: bool,
@@ -60,7 +74,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.home.give_back(self.bytes, self.used.then_some(self.since));
+        self.home.give_back(self.bytes, self.work, self.used.then_some(self.since));
     }
 }
 
@@ -69,6 +83,8 @@ impl Drop for Permit {
 pub(crate) struct Bounds {
     pub(crate) requests: usize,
     pub(crate) bytes: usize,
+    /// The time that they will take.
+    pub(crate) work: Duration,
     /// Fewer requests while they take long.
     pub(crate) paced: bool,
 }
@@ -76,7 +92,71 @@ pub(crate) struct Bounds {
 impl Bounds {
     /// So many requests, however large.
     pub(crate) fn of_requests(requests: usize) -> Bounds {
-        Bounds { requests, bytes: usize::MAX, paced: false }
+        Bounds { requests, bytes: usize::MAX, work: Duration::MAX, paced: false }
+    }
+}
+
+/// Requests that were refused, by what there was too much of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusals {
+    /// [`FullReason::Requests`].
+    pub requests: u64,
+    /// [`FullReason::Bytes`].
+    pub bytes: u64,
+    /// [`FullReason::Work`].
+    pub work: u64,
+    /// [`FullReason::Turn`].
+    pub turn: u64,
+}
+
+impl Refusals {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.requests + self.bytes + self.work + self.turn
+    }
+}
+
+impl std::iter::Sum for Refusals {
+    fn sum<I: Iterator<Item = Refusals>>(all: I) -> Refusals {
+        all.fold(Refusals::default(), |sum, one| Refusals {
+            requests: sum.requests + one.requests,
+            bytes: sum.bytes + one.bytes,
+            work: sum.work + one.work,
+            turn: sum.turn + one.turn,
+        })
+    }
+}
+
+/// The same while they are counted.
+#[derive(Debug, Default)]
+struct Refused {
+    requests: AtomicU64,
+    bytes: AtomicU64,
+    work: AtomicU64,
+    turn: AtomicU64,
+}
+
+impl Refused {
+    fn count(&self, reason: FullReason) {
+        let counter = match reason {
+            FullReason::Requests { .. } => &self.requests,
+            FullReason::Bytes { .. } => &self.bytes,
+            FullReason::Work { .. } => &self.work,
+            FullReason::Turn => &self.turn,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn counted(&self) -> Refusals {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Refusals {
+            requests: of(&self.requests),
+            bytes: of(&self.bytes),
+            work: of(&self.work),
+            turn: of(&self.turn),
+        }
     }
 }
 
@@ -85,12 +165,19 @@ impl Bounds {
 const BYTE_BITS: u32 = 43;
 const BYTES_MOST: u64 = (1 << BYTE_BITS) - 1;
 
+/// A request counts as this much work at most (nanoseconds: an hour), so that
+/// those of a full mailbox can be added up.
+const WORK_MOST: u64 = 3_600_000_000_000;
+
 /// The places of one mailbox.
 #[derive(Debug)]
 pub(super) struct Places {
     /// Requests and bytes that are in.
     taken: AtomicU64,
     bytes: u64,
+    /// Nanoseconds of work that are in, and that may be.
+    work_taken: AtomicU64,
+    work: u64,
     /// Requests that may be in at present.
     limit: AtomicUsize,
     pace: Option<Mutex<Pace>>,
@@ -98,7 +185,7 @@ pub(super) struct Places {
     closed: AtomicBool,
     threads: Event,
     futures: Event,
-    refused: AtomicU64,
+    refused: Refused,
     /// Threads that wait: whoever does not wait is refused meanwhile, or those
     /// who come again at once would take every place.
     waiting: AtomicUsize,
@@ -109,13 +196,15 @@ impl Places {
         Arc::new(Places {
             taken: AtomicU64::new(0),
             bytes: (bounds.bytes as u64).clamp(1, BYTES_MOST),
+            work_taken: AtomicU64::new(0),
+            work: nanoseconds(bounds.work).max(1),
             limit: AtomicUsize::new(bounds.requests),
             pace: bounds.paced.then(|| Mutex::new(Pace::new(bounds.requests))),
             started: Instant::now(),
             closed: AtomicBool::new(false),
             threads: Event::new(),
             futures: Event::new(),
-            refused: AtomicU64::new(0),
+            refused: Refused::default(),
             waiting: AtomicUsize::new(0),
         })
     }
@@ -130,79 +219,109 @@ impl Places {
         (self.taken.load(Ordering::Relaxed) & BYTES_MOST) as usize
     }
 
+    /// The time that the requests will take that are in.
+    pub(super) fn work_taken(&self) -> Duration {
+        Duration::from_nanos(self.work_taken.load(Ordering::Relaxed))
+    }
+
     /// Requests that may be in at present.
     pub(super) fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
 
     /// Requests that were refused so far.
-    pub(super) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    pub(super) fn refused(&self) -> Refusals {
+        self.refused.counted()
     }
 
     fn has_room(&self, taken: u64) -> bool {
         (taken >> BYTE_BITS) < self.limit() as u64 && taken & BYTES_MOST < self.bytes
     }
 
+    fn has_time(&self) -> bool {
+        self.work_taken.load(Ordering::Relaxed) < self.work
+    }
+
     /// Whether a request would have to wait.
     pub(super) fn is_full(&self) -> bool {
-        !self.has_room(self.taken.load(Ordering::Relaxed)) && !self.closed.load(Ordering::SeqCst)
+        let has_room = self.has_room(self.taken.load(Ordering::Relaxed)) && self.has_time();
+        !has_room && !self.closed.load(Ordering::SeqCst)
+    }
+
+    /// What there is too much of for a request, of which the work may be known.
+    fn reason(&self, asked: Option<Duration>) -> FullReason {
+        let (requests, bytes) = (self.taken(), self.bytes_taken());
+        if requests >= self.limit() {
+            FullReason::Requests { most: self.limit() }
+        } else if bytes as u64 >= self.bytes {
+            FullReason::Bytes { queued: bytes, most: self.bytes as usize }
+        } else if !self.has_time() {
+            FullReason::Work { asked, queued: self.work_taken(), most: Duration::from_nanos(self.work) }
+        } else {
+            FullReason::Turn
+        }
     }
 
     /// A place, if one is free; `None` when the caller has to wait.
-    fn take(self: &Arc<Self>, bytes: usize) -> Option<Result<Permit, Refusal>> {
+    fn take(self: &Arc<Self>, load: Load) -> Option<Result<Permit, Refusal>> {
         if self.closed.load(Ordering::SeqCst) {
             return Some(Err(Refusal::Closed));
         }
+        if !self.has_time() {
+            return None;
+        }
         // With it the bytes of all stay within their bits.
-        let bytes = (bytes as u64).min(BYTES_MOST - self.bytes);
+        let bytes = (load.bytes as u64).min(BYTES_MOST - self.bytes);
         let one_more = |taken| self.has_room(taken).then_some(taken + (1 << BYTE_BITS) + bytes);
         self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
-        Some(Ok(Permit { home: Arc::clone(self), bytes, since: Instant::now(), used: false }))
+        let work = nanoseconds(load.work).min(WORK_MOST);
+        self.work_taken.fetch_add(work, Ordering::Relaxed);
+        Some(Ok(Permit { home: Arc::clone(self), bytes, work, since: Instant::now(), used: false }))
     }
 
-    /// Counts a refusal.
-    pub(super) fn refuse<T>(&self, waited: Duration) -> Result<T, Refusal> {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        Err(Refusal::Full { waited })
+    /// Counts a refusal of a request, of which the work may be known.
+    pub(super) fn refuse<T>(&self, asked: Option<Duration>, waited: Duration) -> Result<T, Refusal> {
+        let reason = self.reason(asked);
+        self.refused.count(reason);
+        Err(Refusal::Full { waited, reason })
     }
 
     /// Gets a place, as patiently as `backpressure` says.
     pub(super) fn acquire(
         self: &Arc<Self>,
-        bytes: usize,
+        load: Load,
         backpressure: Backpressure,
     ) -> Result<Permit, Refusal> {
         let is_late = self.waiting.load(Ordering::SeqCst) > 0 && !self.closed.load(Ordering::SeqCst);
         if backpressure == Backpressure::Reject && is_late {
-            return self.refuse(Duration::ZERO);
+            return self.refuse(Some(load.work), Duration::ZERO);
         }
-        match (self.take(bytes), backpressure) {
+        match (self.take(load), backpressure) {
             (Some(outcome), _) => outcome,
-            (None, Backpressure::Reject) => self.refuse(Duration::ZERO),
-            (None, Backpressure::Wait) => self.wait(bytes, None),
-            (None, Backpressure::WaitAtMost(limit)) => self.wait(bytes, Some(limit)),
+            (None, Backpressure::Reject) => self.refuse(Some(load.work), Duration::ZERO),
+            (None, Backpressure::Wait) => self.wait(load, None),
+            (None, Backpressure::WaitAtMost(limit)) => self.wait(load, Some(limit)),
         }
     }
 
-    fn wait(self: &Arc<Self>, bytes: usize, limit: Option<Duration>) -> Result<Permit, Refusal> {
+    fn wait(self: &Arc<Self>, load: Load, limit: Option<Duration>) -> Result<Permit, Refusal> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let outcome = self.wait_in_line(bytes, limit);
+        let outcome = self.wait_in_line(load, limit);
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         outcome
     }
 
-    fn wait_in_line(self: &Arc<Self>, bytes: usize, limit: Option<Duration>) -> Result<Permit, Refusal> {
+    fn wait_in_line(self: &Arc<Self>, load: Load, limit: Option<Duration>) -> Result<Permit, Refusal> {
         let started = Instant::now();
         loop {
             let listener = self.threads.listen();
-            if let Some(outcome) = self.take(bytes) {
+            if let Some(outcome) = self.take(load) {
                 self.call_next();
                 return outcome;
             }
             let waited = started.elapsed();
             match limit {
-                Some(limit) if waited >= limit => return self.refuse(waited),
+                Some(limit) if waited >= limit => return self.refuse(Some(load.work), waited),
                 Some(limit) => drop(listener.wait_timeout(limit - waited)),
                 None => listener.wait(),
             }
@@ -210,13 +329,13 @@ impl Places {
     }
 
     /// Gets a place, waiting without blocking the thread.
-    pub(super) async fn acquire_async(self: &Arc<Self>, bytes: usize) -> Result<Permit, Refusal> {
-        if let Some(outcome) = self.take(bytes) {
+    pub(super) async fn acquire_async(self: &Arc<Self>, load: Load) -> Result<Permit, Refusal> {
+        if let Some(outcome) = self.take(load) {
             return outcome;
         }
         loop {
             let listener = self.futures.listen();
-            if let Some(outcome) = self.take(bytes) {
+            if let Some(outcome) = self.take(load) {
                 self.call_next();
                 return outcome;
             }
@@ -224,7 +343,8 @@ impl Places {
         }
     }
 
-    fn give_back(&self, bytes: u64, since: Option<Instant>) {
+    fn give_back(&self, bytes: u64, work: u64, since: Option<Instant>) {
+        self.work_taken.fetch_sub(work, Ordering::Relaxed);
         let taken = self.taken.fetch_sub((1 << BYTE_BITS) + bytes, Ordering::SeqCst);
         if let (Some(pace), Some(since)) = (&self.pace, since) {
             let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
@@ -258,11 +378,19 @@ impl Places {
     }
 }
 
+fn nanoseconds(work: Duration) -> u64 {
+    u64::try_from(work.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::pin::{Pin, pin};
     use std::task::{Context, Poll, Wake, Waker};
+
+    fn load(bytes: usize) -> Load {
+        Load { bytes, work: Duration::ZERO }
+    }
 
     #[derive(Default)]
     struct Calls(AtomicUsize);
@@ -289,12 +417,12 @@ mod tests {
     #[test]
     fn a_future_that_is_called_in_vain_is_called_again() {
         let places = Places::new(Bounds::of_requests(1));
-        let taken = places.acquire(0, Backpressure::Reject).unwrap();
+        let taken = places.acquire(load(0), Backpressure::Reject).unwrap();
         let (calls, waker) = caller();
-        let mut future = pin!(places.acquire_async(0));
+        let mut future = pin!(places.acquire_async(load(0)));
         assert!(poll(future.as_mut(), &waker).is_pending());
         drop(taken);
-        let stolen = places.acquire(0, Backpressure::Reject).unwrap();
+        let stolen = places.acquire(load(0), Backpressure::Reject).unwrap();
         assert!(poll(future.as_mut(), &waker).is_pending());
         drop(stolen);
         assert_eq!(count(&calls), 2);
@@ -305,10 +433,10 @@ mod tests {
     #[test]
     fn a_future_that_is_dropped_passes_its_call_on() {
         let places = Places::new(Bounds::of_requests(1));
-        let taken = places.acquire(0, Backpressure::Reject).unwrap();
+        let taken = places.acquire(load(0), Backpressure::Reject).unwrap();
         let (calls, waker) = caller();
-        let mut first = Box::pin(places.acquire_async(0));
-        let mut second = pin!(places.acquire_async(0));
+        let mut first = Box::pin(places.acquire_async(load(0)));
+        let mut second = pin!(places.acquire_async(load(0)));
         assert!(poll(first.as_mut(), Waker::noop()).is_pending());
         assert!(poll(second.as_mut(), &waker).is_pending());
         drop(taken);
@@ -321,9 +449,9 @@ mod tests {
     #[test]
     fn a_future_that_is_polled_twice_is_queued_once() {
         let places = Places::new(Bounds::of_requests(1));
-        let taken = places.acquire(0, Backpressure::Reject).unwrap();
+        let taken = places.acquire(load(0), Backpressure::Reject).unwrap();
         let (old, new) = (caller(), caller());
-        let mut future = Box::pin(places.acquire_async(0));
+        let mut future = Box::pin(places.acquire_async(load(0)));
         assert!(poll(future.as_mut(), &old.1).is_pending());
         assert!(poll(future.as_mut(), &new.1).is_pending());
         drop(taken);
@@ -335,11 +463,11 @@ mod tests {
     #[test]
     fn a_thread_gets_a_place_that_a_future_was_called_for_and_does_not_take() {
         let places = Places::new(Bounds::of_requests(1));
-        let taken = places.acquire(0, Backpressure::Reject).unwrap();
-        let mut idle = pin!(places.acquire_async(0));
+        let taken = places.acquire(load(0), Backpressure::Reject).unwrap();
+        let mut idle = pin!(places.acquire_async(load(0)));
         assert!(poll(idle.as_mut(), Waker::noop()).is_pending());
         std::thread::scope(|scope| {
-            let blocked = scope.spawn(|| places.acquire(0, Backpressure::Wait).map(drop));
+            let blocked = scope.spawn(|| places.acquire(load(0), Backpressure::Wait).map(drop));
             drop(taken);
             assert_eq!(blocked.join().unwrap(), Ok(()));
         });
@@ -348,13 +476,14 @@ mod tests {
     #[test]
     fn closing_calls_everybody_though_all_places_are_taken() {
         let places = Places::new(Bounds::of_requests(1));
-        let _taken = places.acquire(0, Backpressure::Reject).unwrap();
+        let _taken = places.acquire(load(0), Backpressure::Reject).unwrap();
         let (calls, waker) = caller();
-        let mut future = pin!(places.acquire_async(0));
+        let mut future = pin!(places.acquire_async(load(0)));
         assert!(poll(future.as_mut(), &waker).is_pending());
         std::thread::scope(|scope| {
-            let blocked: Vec<_> =
-                (0..3).map(|_| scope.spawn(|| places.acquire(0, Backpressure::Wait).map(drop))).collect();
+            let blocked: Vec<_> = (0..3)
+                .map(|_| scope.spawn(|| places.acquire(load(0), Backpressure::Wait).map(drop)))
+                .collect();
             places.close();
             for thread in blocked {
                 assert_eq!(thread.join().unwrap(), Err(Refusal::Closed));
@@ -370,12 +499,13 @@ mod tests {
         let places = Places::new(Bounds::of_requests(2));
         std::thread::scope(|scope| {
             for _ in 0..2 {
-                scope
-                    .spawn(|| (0..ROUNDS).for_each(|_| drop(places.acquire(0, Backpressure::Wait).unwrap())));
+                scope.spawn(|| {
+                    (0..ROUNDS).for_each(|_| drop(places.acquire(load(0), Backpressure::Wait).unwrap()))
+                });
                 scope.spawn(|| {
                     for _ in 0..ROUNDS {
                         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-                        let mut future = pin!(places.acquire_async(0));
+                        let mut future = pin!(places.acquire_async(load(0)));
                         while poll(future.as_mut(), &waker).is_pending() {
                             std::thread::park();
                         }
@@ -395,30 +525,30 @@ mod tests {
     }
 
     fn within(requests: usize, bytes: usize) -> Arc<Places> {
-        Places::new(Bounds { requests, bytes, paced: false })
+        Places::new(Bounds { bytes, ..Bounds::of_requests(requests) })
     }
 
     #[test]
     fn requests_are_let_in_until_they_hold_the_bytes() {
         let places = within(10, 100);
-        let first = places.acquire(60, Backpressure::Reject).unwrap();
-        let second = places.acquire(1_000, Backpressure::Reject).unwrap();
+        let first = places.acquire(load(60), Backpressure::Reject).unwrap();
+        let second = places.acquire(load(1_000), Backpressure::Reject).unwrap();
         assert_eq!((places.taken(), places.bytes_taken()), (2, 1_060));
         for bytes in [0, 1, 1_000] {
-            let refused = places.acquire(bytes, Backpressure::Reject);
+            let refused = places.acquire(load(bytes), Backpressure::Reject);
             assert!(matches!(refused, Err(Refusal::Full { .. })), "{bytes} bytes");
         }
-        assert_eq!(places.refused(), 3);
+        assert_eq!(places.refused().bytes, 3);
         drop(second);
         assert_eq!(places.bytes_taken(), 60);
-        drop((places.acquire(40, Backpressure::Reject).unwrap(), first));
+        drop((places.acquire(load(40), Backpressure::Reject).unwrap(), first));
         assert_eq!((places.taken(), places.bytes_taken()), (0, 0));
     }
 
     #[test]
     fn a_request_of_any_size_gets_in_alone() {
         let places = within(10, 100);
-        let huge = places.acquire(usize::MAX, Backpressure::Reject).unwrap();
+        let huge = places.acquire(load(usize::MAX), Backpressure::Reject).unwrap();
         assert!(places.is_full() && places.taken() == 1);
         drop(huge);
         assert_eq!(places.bytes_taken(), 0);
@@ -427,10 +557,11 @@ mod tests {
     #[test]
     fn everybody_who_fits_is_called_when_a_large_request_has_gone() {
         let places = within(10, 100);
-        let large = places.acquire(200, Backpressure::Reject).unwrap();
+        let large = places.acquire(load(200), Backpressure::Reject).unwrap();
         std::thread::scope(|scope| {
-            let blocked: Vec<_> =
-                (0..4).map(|_| scope.spawn(|| places.acquire(1, Backpressure::Wait).unwrap())).collect();
+            let blocked: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| places.acquire(load(1), Backpressure::Wait).unwrap()))
+                .collect();
             drop(large);
             // All at a time: none gives its place back before the last has one.
             let held: Vec<Permit> = blocked.into_iter().map(|thread| thread.join().unwrap()).collect();
@@ -441,13 +572,13 @@ mod tests {
     #[test]
     fn whoever_does_not_wait_passes_nobody_who_does() {
         let places = within(1, 100);
-        let taken = places.acquire(1, Backpressure::Reject).unwrap();
+        let taken = places.acquire(load(1), Backpressure::Reject).unwrap();
         let (tell, told) = std::sync::mpsc::channel::<()>();
         std::thread::scope(|scope| {
             let waiting = &places;
             let patient = scope.spawn(move || {
                 let places = waiting;
-                let place = places.acquire(1, Backpressure::Wait);
+                let place = places.acquire(load(1), Backpressure::Wait);
                 // Held until the others have tried.
                 let _ = told.recv();
                 place.map(drop)
@@ -457,10 +588,95 @@ mod tests {
             }
             drop(taken);
             for _ in 0..10_000 {
-                assert!(places.acquire(1, Backpressure::Reject).is_err(), "passed somebody who waits");
+                assert!(places.acquire(load(1), Backpressure::Reject).is_err(), "passed somebody who waits");
             }
             drop(tell);
             assert_eq!(patient.join().unwrap(), Ok(()));
         });
+    }
+
+    fn of_work(work: Duration) -> Load {
+        Load { bytes: 8, work }
+    }
+
+    fn worth(millis: u64) -> Load {
+        of_work(Duration::from_millis(millis))
+    }
+
+    fn within_work(millis: u64) -> Arc<Places> {
+        Places::new(Bounds { work: Duration::from_millis(millis), ..Bounds::of_requests(1_000) })
+    }
+
+    #[test]
+    fn a_few_dear_requests_fill_what_many_cheap_ones_do_not() {
+        let places = within_work(100);
+        let cheap = of_work(Duration::from_micros(50));
+        let mut held: Vec<Permit> =
+            (0..900).map(|_| places.acquire(cheap, Backpressure::Reject).unwrap()).collect();
+        assert_eq!((places.taken(), places.work_taken()), (900, Duration::from_millis(45)));
+        held.extend((0..2).map(|_| places.acquire(worth(30), Backpressure::Reject).unwrap()));
+        assert!(places.is_full());
+        let refused = places.acquire(cheap, Backpressure::Reject).map(drop);
+        let reason = FullReason::Work {
+            asked: Some(Duration::from_micros(50)),
+            queued: Duration::from_millis(105),
+            most: Duration::from_millis(100),
+        };
+        assert_eq!(refused, Err(Refusal::Full { waited: Duration::ZERO, reason }));
+        assert_eq!(places.refused(), Refusals { work: 1, ..Refusals::default() });
+        drop(held);
+        assert_eq!((places.taken(), places.bytes_taken(), places.work_taken()), (0, 0, Duration::ZERO));
+    }
+
+    #[test]
+    fn work_beyond_all_bounds_gets_in_alone_and_is_given_back_whole() {
+        let places = within_work(100);
+        for work in [Duration::from_secs(1), Duration::MAX] {
+            let huge = places.acquire(of_work(work), Backpressure::Reject).unwrap();
+            assert!(places.is_full() && places.work_taken() >= Duration::from_secs(1));
+            assert!(places.acquire(load(0), Backpressure::Reject).is_err());
+            drop(huge);
+            assert_eq!(places.work_taken(), Duration::ZERO);
+        }
+        // So many as a mailbox may have, all of them as large as can be.
+        let places = Places::new(Bounds::of_requests(1 << 20));
+        let counted: Vec<Permit> =
+            (0..64).map(|_| places.acquire(of_work(Duration::MAX), Backpressure::Reject).unwrap()).collect();
+        assert!(counted[0].work <= u64::MAX >> 20);
+    }
+
+    #[test]
+    fn whoever_waits_for_work_to_be_done_is_called_when_it_is() {
+        let places = within_work(100);
+        let huge = places.acquire(worth(5_000), Backpressure::Reject).unwrap();
+        let (calls, waker) = caller();
+        let mut future = pin!(places.acquire_async(worth(1)));
+        assert!(poll(future.as_mut(), &waker).is_pending());
+        std::thread::scope(|scope| {
+            let blocked: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| places.acquire(worth(1), Backpressure::Wait).unwrap()))
+                .collect();
+            drop(huge);
+            let held: Vec<Permit> = blocked.into_iter().map(|thread| thread.join().unwrap()).collect();
+            assert_eq!(held.len(), 4);
+        });
+        assert!(count(&calls) > 0 && poll(future.as_mut(), &waker).is_ready());
+        assert_eq!(places.work_taken(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_refusal_says_what_there_is_too_much_of() {
+        let reason = |places: &Arc<Places>| match places.acquire(load(1), Backpressure::Reject) {
+            Err(Refusal::Full { reason, .. }) => reason,
+            other => panic!("{other:?}"),
+        };
+        let places = Places::new(Bounds { bytes: 10, ..Bounds::of_requests(2) });
+        let first = places.acquire(load(10), Backpressure::Reject).unwrap();
+        assert_eq!(reason(&places), FullReason::Bytes { queued: 10, most: 10 });
+        drop(first);
+        let _both = [(); 2].map(|()| places.acquire(load(1), Backpressure::Reject).unwrap());
+        assert_eq!(reason(&places), FullReason::Requests { most: 2 });
+        assert_eq!(places.refused(), Refusals { requests: 1, bytes: 1, ..Refusals::default() });
+        assert_eq!(places.refused().total(), 2);
     }
 }

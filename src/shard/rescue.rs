@@ -32,6 +32,9 @@ pub(crate) trait Rebuilder: Send + Sync {
     /// Why it cannot be. It may also unwind for want of memory.
     fn rebuild(&self, view: Arc<ShardView>) -> Result<ShardState<Keep>, Trouble>;
 
+    /// A shard goes on after a defect: counts it.
+    fn count(&self);
+
     /// A shard has no memory for so many bytes, or has again: lets callers know.
     fn tell(&self, shard: usize, shortage: Option<Shortage>);
 }

@@ -115,6 +115,8 @@ enum Running {
 pub(crate) struct Step {
     /// Mutations applied.
     pub(crate) applied: usize,
+    /// The same by what they cost: see [`Mutation::units`].
+    pub(crate) units: u64,
     /// Something that readers should see has changed.
     pub(crate) changed: bool,
 }
@@ -279,6 +281,7 @@ impl<T> ShardState<T> {
                     self.apply(&all[next - 1], seq).inspect_err(|_| self.apply_again())?;
                     self.seal_if_due(seq, coming);
                     step.applied += 1;
+                    step.units += all[next - 1].units(self.rows.high_water());
                     if coming == 0 {
                         self.finish_write();
                     }

@@ -28,6 +28,7 @@ use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
 use super::places::Permit;
 use super::rescue::{Rebuilder, Trouble, Troubles};
 use super::state::ShardState;
+use super::toll::ShardTolls;
 use super::turns::Turns;
 use crate::error::{FileError, SearchError};
 use crate::index::{Executor, Settling};
@@ -63,6 +64,8 @@ const HELD_UP_LOOK: Duration = Duration::from_millis(1);
 struct Hosted {
     state: ShardState<Keep>,
     meter: Meter,
+    /// They learn what its work takes.
+    tolls: ShardTolls,
     /// Since when it waits for readers to let go of memory.
     held_up: Option<Instant>,
     /// There was no memory.
@@ -222,10 +225,11 @@ impl Worker {
     fn answer_queries(&mut self) -> bool {
         let (began, limit) = (Instant::now(), self.turns.for_searches());
         let mut busy = false;
+        let mut at = began;
         while let Some(Envelope { message, permit }) = self.ports.queries.try_next() {
-            self.answer(message, permit);
+            at = self.answer(message, permit, at);
             busy = true;
-            if began.elapsed() >= limit {
+            if at - began >= limit {
                 break;
             }
         }
@@ -237,12 +241,13 @@ impl Worker {
         busy
     }
 
-    fn answer(&self, query: ShardQuery, permit: Permit) {
+    /// Searches one shard, from a moment on; gives that of its end.
+    fn answer(&self, query: ShardQuery, permit: Permit, began: Instant) -> Instant {
         let ShardQuery { ticket, shard, published, order } = query;
         if order.reply.is_abandoned() {
             let answer = Err(SearchError::Failed { shard });
             self.ports.reports.send(Report::Partial { ticket, shard, answer });
-            return;
+            return began;
         }
         let abandoned = || order.reply.is_abandoned();
         let search = || search_one_shard(published.sight(), &order.query, shard, &abandoned);
@@ -250,8 +255,16 @@ impl Worker {
             error!(worker = self.number, shard, defect = describe(&*defect), "search panicked");
             Err(SearchError::Failed { shard })
         });
+        let ended = Instant::now();
+        // What was cut short says nothing about the next.
+        if answer.as_ref().is_ok_and(|answer| answer.completeness().is_whole())
+            && let Some(hosted) = self.shards.get(&order.collection)
+        {
+            hosted.tolls.searching.took(order.toil, ended - began);
+        }
         drop((published, permit));
         self.ports.reports.send(Report::Partial { ticket, shard, answer });
+        ended
     }
 
     fn handle_signals(&mut self) -> bool {
@@ -382,8 +395,8 @@ impl Worker {
 
     fn take_write(&mut self, command: WriteCommand, permit: Permit) {
         match command {
-            WriteCommand::Create { collection, state, rebuilder, meter } => {
-                self.host(collection, *state, rebuilder, meter);
+            WriteCommand::Create { collection, state, rebuilder, meter, tolls } => {
+                self.host(collection, *state, rebuilder, (meter, tolls));
             }
             WriteCommand::Write { collection, seq, mutations, verdict, grant, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
@@ -423,12 +436,13 @@ impl Worker {
         collection: CollectionId,
         mut state: ShardState<Keep>,
         rebuilder: Arc<dyn Rebuilder>,
-        meter: Meter,
+        (meter, tolls): (Meter, ShardTolls),
     ) {
         let hosted = Hosted {
             troubles: Troubles::new(Arc::new(state.view())),
             rebuilder,
             meter,
+            tolls,
             held_up: None,
             pause: None,
             job: 0,
@@ -458,7 +472,9 @@ impl Worker {
             self.guarded(collection, |hosted| {
                 #[cfg(test)]
                 hosted.blow();
+                let began = Instant::now();
                 let step = hosted.state.step(SLICE_MUTATIONS)?;
+                hosted.tolls.writing.took(step.units, began.elapsed());
                 trace!(collection = collection.0, mutations = step.applied, "applied");
                 hosted.changed |= step.changed;
                 while let Some((keep, decided)) = hosted.state.decided() {

@@ -1,6 +1,7 @@
 //! How broadly a query is searched for: what it says, or what its target takes.
 
 use super::published::Published;
+use super::wishes::candidates;
 use crate::query::{Goal, Query, Target};
 use crate::tuning::{Choice, EXACT_ROWS, Reach, UNCALIBRATED_EF, choose};
 
@@ -50,6 +51,34 @@ pub(crate) fn breadth_for(published: &Published, target: Target, k: usize) -> (O
         Some(Choice { ef, .. }) => (Some(ef), Reach::BestAvailable),
         None => (Some(uncalibrated(target, ef_search, k)), Reach::Unknown),
     }
+}
+
+/// How much work a search is for the worker of each shard, as far as that can
+/// be told beforehand. Only the order of magnitude counts: what a unit takes is
+/// measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Toil {
+    /// Units are rows that are compared; else the breadth of a walk.
+    pub(crate) scans: bool,
+    /// How many rows pass is known only when it is searched.
+    pub(crate) filtered: bool,
+    pub(crate) units: u64,
+}
+
+/// What a search does beside its breadth, as breadth: preparing the vector,
+/// finding the entry, gathering the answer.
+const BESIDE: u64 = 16;
+
+/// What a search is going to be for each worker: for that with most rows, since
+/// it is over when the last is. (The tail is left out: it changes slowly, so what
+/// searches took lately holds it.)
+pub(crate) fn toil(published: &Published, query: &Query<'_>) -> Toil {
+    let rows = published.shards.iter().map(|shard| shard.high_water() as usize).max().unwrap_or(0);
+    let wanted = candidates(query, 0).min(rows);
+    let breadth = breadth_of(published, query, wanted).filter(|_| !published.is_exact());
+    let units = breadth.map_or(rows, |breadth| breadth.min(rows).max(wanted)) as u64;
+    let units = BESIDE + units.min(query.distances_allowed());
+    Toil { scans: breadth.is_none(), filtered: query.filters().is_some(), units }
 }
 
 fn wants_all(target: Target) -> bool {

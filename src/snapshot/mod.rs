@@ -14,7 +14,7 @@ mod wishes;
 use std::sync::Arc;
 
 pub(crate) use cell::SnapshotCell;
-pub(crate) use effort::breadth_for;
+pub(crate) use effort::{Toil, breadth_for, toil};
 pub(crate) use published::{
     Calibrator, Context, ExactUse, Health, Helpers, Published, Reindexes, Screener, Tuning, shard_of,
 };

@@ -30,6 +30,8 @@ pub(crate) struct Health {
     /// one of them asked for last.
     short: AtomicU64,
     asked: AtomicUsize,
+    /// Times that a shard was made anew after a defect.
+    rebuilt: AtomicU64,
     /// Writes of which a shard left its part out; written once each, in order.
     left_out: [AtomicU64; LEFT_OUT_MOST],
     left_out_count: AtomicUsize,
@@ -55,6 +57,16 @@ impl Health {
     pub(crate) fn short_shard(&self) -> Option<(usize, usize)> {
         let short = self.short.load(Ordering::Acquire);
         (short != 0).then(|| (short.trailing_zeros() as usize, self.asked.load(Ordering::Relaxed)))
+    }
+
+    /// A shard was made anew after a defect.
+    pub(crate) fn count_rebuilt(&self) {
+        self.rebuilt.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Times that a shard was.
+    pub(crate) fn rebuilt(&self) -> u64 {
+        self.rebuilt.load(Ordering::Relaxed)
     }
 
     /// Notes that a shard leaves its part of a write out; by one thread only.

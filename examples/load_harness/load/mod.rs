@@ -12,7 +12,8 @@
 //! `target` is what can be loaded, `collection` is vecino as such a thing,
 //! `peers` are other engines;
 //! `issue` is a thread that sends, `tasks` its futures, `window` what it
-//! measured; `check` judges answers while rows change, `soak` looks for what goes wrong slowly; `run` puts it together
+//! measured; `check` judges answers while rows change, `soak` looks for what goes wrong slowly, `ledger` for
+//! what was acknowledged and is not there; `run` puts it together
 //! and `report` is what comes out.
 
 #![allow(dead_code, reason = "a test uses a part of this")]
@@ -24,6 +25,7 @@ pub(crate) mod data;
 pub(crate) mod feed;
 pub(crate) mod histogram_log;
 pub(crate) mod issue;
+pub(crate) mod ledger;
 pub(crate) mod machine;
 pub(crate) mod mix;
 pub(crate) mod peers;

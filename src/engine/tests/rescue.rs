@@ -206,6 +206,7 @@ fn a_few_defects_without_a_write_change_nothing() {
         items.upsert_batch((0..20).map(|id| Record::new(id, [round as f32, 1.0]))).unwrap().wait().unwrap();
         assert_eq!(items.len(), 100);
         assert!(items.verify().unwrap().is_sound());
+        assert_eq!(items.stats().rebuilt, 2 * (round + 1));
     }
     engine.close().unwrap();
 }

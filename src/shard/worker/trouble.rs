@@ -52,6 +52,7 @@ impl Worker {
         match hosted.troubles.rebuild(&mut hosted.state, hosted.rebuilder.as_ref()) {
             Ok(()) => {
                 hosted.is_rebuilt();
+                hosted.rebuilder.count();
                 info!(worker = self.number, collection = collection.0, "shard rebuilt");
             }
             Err(Trouble::Short(shortage)) => self.fall_short(collection, shortage, true),
