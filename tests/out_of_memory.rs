@@ -299,7 +299,7 @@ impl Run {
         assert_eq!(items.len(), self.state.len(), "{of}");
         let snapshot = items.snapshot();
         for (id, (version, tag)) in &self.state {
-            let found = snapshot.get(*id).unwrap_or_else(|| panic!("{of}: {id} is lost"));
+            let found = snapshot.get(*id).unwrap().unwrap_or_else(|| panic!("{of}: {id} is lost"));
             assert!(found == rich(*id, *version, *tag), "{of}: {found:?}");
         }
         for id in (0..RECORDS).step_by(397) {

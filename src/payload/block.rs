@@ -8,6 +8,7 @@ use super::document::Payload;
 use super::mask::Mask;
 use super::range::Test;
 use super::value::{Kind, Timestamp, Value};
+use crate::memory;
 
 /// Payloads beside the columns before new columns are made: a search looks at
 /// each of them, and making columns costs about as much as 50 changes.
@@ -35,7 +36,7 @@ impl Block {
             return payload.clone();
         }
         let values = self.columns.iter().filter_map(|column| Some((path(column.field), column.value(row)?)));
-        let mut fields: Vec<_> = values.collect();
+        let mut fields: Vec<_> = memory::collect(values);
         fields.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         Payload::of_sorted(fields)
     }

@@ -135,7 +135,7 @@ impl<'a> Scalar<'a> {
                 _ => Value::Int(number),
             },
             Scalar::Float(number) => Value::Float(number),
-            Scalar::Text(text) => Value::Text(text.into()),
+            Scalar::Text(text) => Value::Text(memory::boxed_text(text)),
         }
     }
 }
@@ -326,7 +326,7 @@ impl Column {
             }
         };
         if self.lists.as_ref().is_some_and(|lists| lists.contains(row.into())) {
-            return Some(Value::List(entries.map(|at| self.at(at).value(self.kind)).collect()));
+            return Some(Value::List(memory::collect(entries.map(|at| self.at(at).value(self.kind)))));
         }
         (!entries.is_empty()).then(|| self.at(entries.start).value(self.kind))
     }

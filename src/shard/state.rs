@@ -233,6 +233,12 @@ impl<T> ShardState<T> {
         state
     }
 
+    /// Makes room for so many more writes in the queue. Unwinds where there is no
+    /// memory for that.
+    pub(crate) fn reserve(&mut self, writes: usize) {
+        reserve_back(&mut self.pending, writes);
+    }
+
     /// Queues a write; `keep` is dropped when it is applied.
     pub(crate) fn enqueue(&mut self, seq: Seq, mutations: Vec<Mutation>, keep: T) {
         let work = Work::Mutations { all: Arc::new(mutations), next: 0, keep: Some(keep), verdict: None };
@@ -295,8 +301,8 @@ impl<T> ShardState<T> {
         let (seq, is_order) = (*seq, matches!(work, Work::Optimize(_)));
         // What may unwind comes before the write leaves the queue: it is done again then.
         reserve(&mut self.unshown, 1);
-        reserve_back(&mut self.decided);
-        reserve_back(&mut self.optimizing);
+        reserve_back(&mut self.decided, 1);
+        reserve_back(&mut self.optimizing, 1);
         if is_order {
             self.seal(seq, true);
             self.seal_order(seq);

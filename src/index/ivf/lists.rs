@@ -230,13 +230,14 @@ impl ListsView {
             let full = self.len(list).div_ceil(GROUP) == self.keys(list).len();
             for row in self.rows(list) {
                 if !full || row == NONE || !met.insert(row) {
-                    defects.push(Defect::Malformed(row));
+                    memory::push(defects, Defect::Malformed(row));
                 } else if !held.contains(row) {
-                    defects.push(Defect::Membership(row));
+                    memory::push(defects, Defect::Membership(row));
                 }
             }
         }
-        defects.extend(held.iter().filter(|row| !met.contains(*row)).map(Defect::Unreachable));
+        let others = held.iter().filter(|row| !met.contains(*row));
+        memory::extend(defects, others.map(Defect::Unreachable));
     }
 
     pub(super) fn digest(&self) -> u64 {

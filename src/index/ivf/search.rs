@@ -7,6 +7,7 @@ use crate::id::Row;
 use crate::index::rerank::rerank;
 use crate::index::{Effort, Points, Request, Scratch, flat};
 use crate::kernel::{Arch, ArchJob, kernels, prefetch_all};
+use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::{ProductQuery, Sums};
@@ -60,7 +61,7 @@ impl Best {
     /// True when that changed the bound.
     #[inline(always)]
     fn offer(&mut self, row: Neighbor) -> bool {
-        self.rows.push(row);
+        memory::push(&mut self.rows, row);
         let is_full = self.rows.len() >= 2 * self.kept + LEAST_ROOM;
         if is_full {
             self.cut();
@@ -162,7 +163,7 @@ impl Search<'_> {
             }
         };
         scratch.candidates.clear();
-        scratch.candidates.extend_from_slice(best.sorted());
+        memory::append(&mut scratch.candidates, best.sorted());
         let request = Request { ef: kept, ..*self.request };
         let unbiased = matches!(options.storage, ListStorage::Signs { .. });
         rerank(self.points, &request, (RERANKED, unbiased), scratch, found, &mut effort);
@@ -185,10 +186,13 @@ impl Search<'_> {
         if met < goal.rows && done < all {
             // Those that were visited stay before the others, whatever the
             // others are measured as.
-            let visited: Vec<u32> = near[..asked].iter().map(|near| near.row).collect();
+            let visited: Vec<u32> = memory::collect(near[..asked].iter().map(|near| near.row));
             let metric = self.points.space.metric();
             self.filed.trained.coarse.near(self.request.query, metric, all, coarse, near);
-            near.sort_by_key(|near| !visited.contains(&near.row));
+            near.sort_unstable_by(|a, b| {
+                let is_new = |near: &Neighbor| !visited.contains(&near.row);
+                is_new(a).cmp(&is_new(b)).then_with(|| order(a, b))
+            });
             while met < goal.rows && done < all && !self.request.ends.are_due_now(0) {
                 met += visit(&near[done..=done]);
                 done += 1;

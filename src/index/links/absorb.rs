@@ -152,7 +152,7 @@ fn add_mates<M: RowMeasure>(
     rows.clear();
     let mates = job.batch.absorb[..at].iter().zip(levels);
     rows.extend(mates.filter(|(_, level)| **level >= layer).map(|(row, _)| *row));
-    distances.resize(BLOCK, 0.0);
+    memory::resize(distances, BLOCK, 0.0);
     for rows in rows.chunks(BLOCK) {
         job.measure.distances(query, rows, bound, distances);
         let near = rows.iter().zip(distances.iter()).filter(|(_, distance)| **distance <= bound);

@@ -139,7 +139,7 @@ fn prune<M: RowMeasure>(
     let Worker { scratch, selector, query } = worker;
     let (candidates, rows) = (&mut scratch.candidates, &mut scratch.rows);
     let query = job.measure.row_query(row, query);
-    scratch.distances.resize(BLOCK, 0.0);
+    memory::resize(&mut scratch.distances, BLOCK, 0.0);
     candidates.clear();
     for part in links.chunks(BLOCK) {
         rows.clear();
