@@ -21,7 +21,7 @@ pub(crate) use growth::room;
 pub(crate) use pages::Pages;
 pub(crate) use shortage::{
     Shortage, append, boxed_text, collect, copied, extend, filled, joined, lengthen, list, push, push_back,
-    reserve, reserve_back, reserve_exact, resize, shortage, unless_short, unwind,
+    reserve, reserve_back, reserve_exact, resize, shared, shortage, unless_short, unwind,
 };
 pub(crate) use words::{Strip, Word};
 

@@ -5,7 +5,9 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 
 /// There was no memory for so many bytes: what unwinding carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +149,21 @@ pub(crate) fn boxed_text(text: &str) -> Box<str> {
     }
     copy.push_str(text);
     copy.into_boxed_str()
+}
+
+/// From so many bytes on there may be no memory for something that is shared.
+const LARGE: usize = 4 << 10;
+
+/// A list that is shared. The standard library makes no `Arc` in a way that may
+/// fail, so a large one is made only where a place of its size was there the
+/// moment before.
+pub(crate) fn shared<T>(values: Vec<T>) -> Arc<[T]> {
+    let bytes = size_of_val(values.as_slice());
+    if bytes >= LARGE {
+        // Or the compiler sees that nobody needs it.
+        drop(black_box(list::<u8>(bytes + size_of::<[usize; 2]>())));
+    }
+    values.into()
 }
 
 /// A list of so many that are alike.

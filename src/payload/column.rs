@@ -211,7 +211,7 @@ impl Data {
                 let place = |text: &str| texts.partition_point(|before| *before < text) as u64;
                 let places: Vec<u64> = memory::collect(entries.iter().map(|(_, value)| place(value.text())));
                 let numbers = Numbers::new(&places, texts.len() as u64);
-                Data::Texts { words: Words::new(texts.into_iter()), numbers }
+                Data::Texts { words: Words::new(texts.iter().copied()), numbers }
             }
             Kind::Bool | Kind::Int | Kind::Time => {
                 let whole = |(_, value): &(u16, Scalar<'_>)| match value {

@@ -429,7 +429,7 @@ impl<T> ShardState<T> {
             Some(before) => self.kill(before, seq),
             None => self.live += 1,
         }
-        self.directory.push(new.id.clone(), row);
+        self.directory.push(new.id.copy(), row);
         push(&mut self.open, Entrant { row, ordinal: self.next_ordinal });
         self.open_rows.insert(row);
         self.next_ordinal += 1;
@@ -484,8 +484,8 @@ impl<T> ShardState<T> {
             number: self.batches_sealed,
             cut,
             ordinals: collect(absorb.iter().map(|entrant| entrant.ordinal)),
-            absorb: absorb.into_iter().map(|entrant| entrant.row).collect(),
-            dropped: dropped.into_iter().map(|entrant| entrant.row).collect(),
+            absorb: collect(absorb.into_iter().map(|entrant| entrant.row)),
+            dropped: collect(dropped.into_iter().map(|entrant| entrant.row)),
             forget,
             dead,
             optimize: false,
