@@ -142,6 +142,12 @@ pub(crate) struct BlockView {
 }
 
 impl BlockView {
+    /// Words of a block.
+    #[inline]
+    pub(crate) fn stride(&self) -> usize {
+        self.home.stride()
+    }
+
     /// The block of a key that was written before the version was published.
     ///
     /// # Panics

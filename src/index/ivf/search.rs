@@ -55,13 +55,15 @@ impl Best {
     fn reset(&mut self, kept: usize) {
         self.kept = kept.max(1);
         self.rows.clear();
+        // They never come to more.
+        memory::reserve(&mut self.rows, 2 * self.kept + LEAST_ROOM);
         self.bound = f32::INFINITY;
     }
 
     /// True when that changed the bound.
     #[inline(always)]
     fn offer(&mut self, row: Neighbor) -> bool {
-        memory::push(&mut self.rows, row);
+        self.rows.push(row);
         let is_full = self.rows.len() >= 2 * self.kept + LEAST_ROOM;
         if is_full {
             self.cut();
@@ -184,17 +186,17 @@ impl Search<'_> {
         let mut met = visit(&near[..asked]);
         let mut done = asked;
         if met < goal.rows && done < all {
-            // Those that were visited stay before the others, whatever the
+            // Those that were visited are not visited again, whatever the
             // others are measured as.
             let visited: Vec<u32> = memory::collect(near[..asked].iter().map(|near| near.row));
             let metric = self.points.space.metric();
             self.filed.trained.coarse.near(self.request.query, metric, all, coarse, near);
-            near.sort_unstable_by(|a, b| {
-                let is_new = |near: &Neighbor| !visited.contains(&near.row);
-                is_new(a).cmp(&is_new(b)).then_with(|| order(a, b))
-            });
-            while met < goal.rows && done < all && !self.request.ends.are_due_now(0) {
-                met += visit(&near[done..=done]);
+            near.retain(|near| !visited.contains(&near.row));
+            for next in near.chunks(1) {
+                if met >= goal.rows || self.request.ends.are_due_now(0) {
+                    break;
+                }
+                met += visit(next);
                 done += 1;
             }
         }

@@ -167,7 +167,9 @@ impl<M: Measure> Walk<'_, M> {
     ) -> Option<Neighbor> {
         let Scratch { rows, distances, .. } = scratch;
         rows.clear();
-        memory::extend(rows, self.graph.links(layer, from.row));
+        let block = if layer == 0 { &self.graph.base } else { &self.graph.upper };
+        memory::reserve(rows, block.stride());
+        rows.extend(self.graph.links(layer, from.row));
         effort.hops += 1;
         let mut best = from;
         self.show_within(rows, distances, from.distance, effort, |near| {
