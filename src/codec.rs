@@ -69,6 +69,11 @@ impl Encoder {
         self.bytes.clear();
     }
 
+    /// Takes back what was added beyond so many bytes.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.bytes.truncate(len);
+    }
+
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes
     }

@@ -443,12 +443,25 @@ pub enum SearchError {
         /// What there is too much of.
         reason: FullReason,
     },
+    /// There is no memory for what the search takes, or for its answer. The
+    /// collection goes on as it was, and so does the next search.
+    #[error("there is no memory for {bytes} bytes of the search")]
+    NoMemory {
+        /// Bytes that were asked for in vain.
+        bytes: usize,
+    },
     /// The search met a defect in the engine; it is logged as an error event.
     #[error("the search failed on shard {shard}")]
     Failed {
         /// The shard that it was searching.
         shard: usize,
     },
+}
+
+impl From<Shortage> for SearchError {
+    fn from(Shortage { bytes }: Shortage) -> Self {
+        SearchError::NoMemory { bytes }
+    }
 }
 
 /// Why something about a collection could not be read.
@@ -461,6 +474,18 @@ pub enum ReadError {
     /// The collection takes no more requests.
     #[error(transparent)]
     Gone(#[from] Gone),
+    /// There is no memory for what was to be read, or for finding it.
+    #[error("there is no memory for {bytes} bytes of what was to be read")]
+    NoMemory {
+        /// Bytes that were asked for in vain.
+        bytes: usize,
+    },
+}
+
+impl From<Shortage> for ReadError {
+    fn from(Shortage { bytes }: Shortage) -> Self {
+        ReadError::NoMemory { bytes }
+    }
 }
 
 /// Why a collection was not calibrated.

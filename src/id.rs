@@ -1,5 +1,6 @@
 //! Names of things: record ids, write sequence numbers, snapshot generations.
 
+use crate::memory;
 use std::fmt;
 
 /// The caller's name for a record: a number or a text.
@@ -35,6 +36,15 @@ impl RecordId {
         match self {
             RecordId::Num(_) => None,
             RecordId::Text(text) => Some(text),
+        }
+    }
+
+    /// The same id once more; unwinds where there is no memory for its text.
+    #[inline]
+    pub(crate) fn copy(&self) -> RecordId {
+        match self {
+            RecordId::Num(number) => RecordId::Num(*number),
+            RecordId::Text(text) => RecordId::Text(memory::boxed_text(text)),
         }
     }
 

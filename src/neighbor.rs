@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::id::Row;
+use crate::memory;
 
 /// A row and its distance to the query.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,7 +65,7 @@ impl TopK {
     #[inline]
     pub(crate) fn offer(&mut self, candidate: Neighbor) {
         if self.heap.len() < self.k {
-            self.heap.push(candidate);
+            memory::push(&mut self.heap, candidate);
             self.sift_up(self.heap.len() - 1);
         } else if let Some(root) = self.heap.first_mut()
             && candidate.is_before(root)

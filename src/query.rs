@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::id::{Generation, RecordId, Seq};
+use crate::memory;
 use crate::metric::Metric;
 use crate::payload::{ExclusionSet, Filter, Payload};
 
@@ -213,14 +214,18 @@ impl<'a> Query<'a> {
     /// The same query, owning its vector: for calls that outlive the caller's frame.
     #[must_use]
     pub fn into_owned(self) -> Query<'static> {
-        let mut owned = self.without_vector();
-        owned.vector = Cow::Owned(self.vector.into_owned());
-        owned
+        let owned = self.with_parts(Vec::new(), self.wishes.clone());
+        Query { vector: Cow::Owned(self.vector.into_owned()), ..owned }
     }
 
-    fn without_vector(&self) -> Query<'static> {
+    /// The same for calls that the engine keeps; unwinds where there is no memory for it.
+    pub(crate) fn kept(&self) -> Query<'static> {
+        self.with_parts(memory::copied(&self.vector), self.wishes.copy())
+    }
+
+    fn with_parts(&self, vector: Vec<f32>, wishes: Wishes) -> Query<'static> {
         Query {
-            vector: Cow::Borrowed(&[]),
+            vector: Cow::Owned(vector),
             k: self.k,
             params: self.params,
             exact: self.exact,
@@ -231,7 +236,7 @@ impl<'a> Query<'a> {
             at_least: self.at_least,
             wait_at_most: self.wait_at_most,
             limits: self.limits.clone(),
-            wishes: self.wishes.clone(),
+            wishes,
         }
     }
 

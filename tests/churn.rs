@@ -250,7 +250,7 @@ fn check_answer(snapshot: &vecino::Snapshot, metric: Metric, vector: &[f32], k: 
     assert!(answer.hits().windows(2).all(|pair| pair[0].distance <= pair[1].distance));
     let mut ids = Vec::new();
     for hit in answer.hits() {
-        let record = snapshot.get(&hit.id).unwrap_or_else(|| panic!("{} is not there", hit.id));
+        let record = snapshot.get(&hit.id).unwrap().unwrap_or_else(|| panic!("{} is not there", hit.id));
         let own = distance(metric, vector, record.vector());
         let (found, size) = (f64::from(hit.distance), own.abs().max(100.0));
         assert!((found - own).abs() <= 1e-5 * size, "{}: {found}, is {own}", hit.id);

@@ -249,9 +249,9 @@ fn check_snapshot(snapshot: &Snapshot, rows: usize) {
     assert_eq!(one.len(), 5);
     let many = snapshot.search_batch(&vec![Query::new(&query).top(5); 40]).unwrap();
     assert!(many.iter().all(|answer| answer.hits() == one.hits()));
-    assert_eq!(snapshot.scroll(None, usize::MAX).records.len(), rows);
-    assert!(snapshot.get(0).is_some() && !snapshot.contains("absent"));
-    assert!(snapshot.verify().is_sound());
+    assert_eq!(snapshot.scroll(None, usize::MAX).unwrap().records.len(), rows);
+    assert!(snapshot.get(0).unwrap().is_some() && !snapshot.contains("absent"));
+    assert!(snapshot.verify().unwrap().is_sound());
 }
 
 /// Every way of asking says that the engine is closed.

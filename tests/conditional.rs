@@ -75,7 +75,7 @@ fn check(items: &Collection, twin: &Twin) {
     let snapshot = items.snapshot();
     assert_eq!(snapshot.len(), twin.len());
     for (id, (version, vector)) in twin {
-        assert_eq!(snapshot.get(id.clone()).unwrap().vector(), vector);
+        assert_eq!(snapshot.get(id.clone()).unwrap().unwrap().vector(), vector);
         assert_eq!(snapshot.version(id.clone()), Some(*version));
     }
 }
@@ -157,7 +157,7 @@ fn counting_by_version_loses_no_step() {
                 for _ in 0..100 {
                     loop {
                         let snapshot = items.snapshot();
-                        let mut vector = snapshot.get(1).unwrap().vector().to_vec();
+                        let mut vector = snapshot.get(1).unwrap().unwrap().vector().to_vec();
                         vector[0] += 1.0;
                         let version = snapshot.version(1).unwrap();
                         if let Some(write) =

@@ -94,7 +94,7 @@ fn records_collections_and_numbers_are_there_again_after_reopening() {
         let query = Query::new(&query).top(20);
         assert_eq!(after.search(&query).unwrap().hits(), before.search(&query).unwrap().hits());
     }
-    assert!(after.verify().is_sound(), "{:?}", after.verify());
+    assert!(after.verify().unwrap().is_sound(), "{:?}", after.verify().unwrap());
     let next = items.upsert(Record::new(1, vector(1, 8))).unwrap();
     assert_eq!(next.seq().0, before.seq().0 + 1);
     assert!(matches!(builder().open(&folder.0), Err(OpenError::InUse)));
@@ -129,7 +129,7 @@ fn checkpoints_take_the_place_of_logs_and_keep_answers_for_every_index_and_metri
                 let near = Query::new(&query).top(1);
                 assert_eq!(after.search(&near).unwrap().hits().len(), 1);
             }
-            assert!(after.verify().is_sound(), "{metric} {index:?}: {:?}", after.verify());
+            assert!(after.verify().unwrap().is_sound(), "{metric} {index:?}: {:?}", after.verify().unwrap());
         }
     }
 }
@@ -192,7 +192,7 @@ fn a_checkpoint_is_a_backup_for_snapshots_and_engines_with_any_number_of_workers
         let loaded = other.collection("copy").unwrap();
         assert_eq!(loaded.snapshot().len(), 2_001);
         assert_eq!(loaded.snapshot().get(77), before.get(77));
-        assert!(loaded.snapshot().verify().is_sound());
+        assert!(loaded.snapshot().verify().unwrap().is_sound());
     }
 }
 
@@ -260,7 +260,7 @@ fn logs_that_have_grown_give_way_to_checkpoints_by_themselves() {
     let engine = open();
     let after = engine.collection("items").unwrap().snapshot();
     assert_eq!((after.seq(), after.len()), (before.seq(), before.len()));
-    assert!(after.verify().is_sound());
+    assert!(after.verify().unwrap().is_sound());
     assert!(Engine::inspect(&folder.0).is_err(), "it is open");
     engine.close().unwrap();
     assert!(Engine::inspect(&folder.0).unwrap().is_sound());

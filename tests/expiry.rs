@@ -108,7 +108,7 @@ fn compare(items: &Collection, twin: &BTreeMap<RecordId, (Vec<f32>, u64)>, state
     for id in twin.keys() {
         assert_eq!(snapshot.contains(id.clone()), state.contains_key(id), "{id}");
     }
-    let scrolled = snapshot.scroll(None, usize::MAX).records;
+    let scrolled = snapshot.scroll(None, usize::MAX).unwrap().records;
     assert_eq!(scrolled.len(), state.len());
 }
 
@@ -130,7 +130,7 @@ fn a_held_snapshot_goes_on_showing_what_it_showed() {
         eventually("all is swept up", || rows_held(&items) == 0);
         assert_eq!(snapshot.search(&query).unwrap(), before);
         assert_eq!((snapshot.len(), before.len()), (500, 500));
-        assert!(snapshot.verify().is_sound());
+        assert!(snapshot.verify().unwrap().is_sound());
     }
 }
 

@@ -228,7 +228,7 @@ fn every_kind(id: u64) -> Payload {
 }
 
 fn content(snapshot: &Snapshot) -> Vec<(RecordId, Payload)> {
-    let records = snapshot.scroll(None, usize::MAX).records;
+    let records = snapshot.scroll(None, usize::MAX).unwrap().records;
     let mut all: Vec<_> =
         records.into_iter().map(|record| (record.id().clone(), record.payload().clone())).collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));

@@ -58,6 +58,7 @@ fn expected(id: u64) -> bool {
 fn check(snapshot: &Snapshot, ids: u64) {
     for id in 0..ids {
         let found = if id.is_multiple_of(5) { snapshot.get(format!("id-{id}")) } else { snapshot.get(id) };
+        let found = found.unwrap();
         assert_eq!(found.map(|record| record.vector().to_vec()), expected(id).then(|| vector(id)), "{id}");
     }
     let query = vector(7);
@@ -66,7 +67,7 @@ fn check(snapshot: &Snapshot, ids: u64) {
     let distances =
         |answer: &vecino::Answer| answer.hits().iter().map(|hit| hit.distance).collect::<Vec<_>>();
     assert_eq!(distances(&found), distances(&exact));
-    assert!(snapshot.verify().is_sound());
+    assert!(snapshot.verify().unwrap().is_sound());
 }
 
 /// A place for a test, removed at its end.

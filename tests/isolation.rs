@@ -166,7 +166,7 @@ impl Reader<'_> {
         let stamps = stamps(&answer);
         for _ in 0..4 {
             let id = rng.below(GROUPS * GROUP);
-            let found = snapshot.get(id as u64).map(|record| record.vector()[0] as u32);
+            let found = snapshot.get(id as u64).unwrap().map(|record| record.vector()[0] as u32);
             assert_eq!(found, stamps[id / GROUP], "record {id}");
         }
         assert_eq!((snapshot.len(), snapshot.seq()), (answer.len(), answer.seq()));

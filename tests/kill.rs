@@ -118,10 +118,10 @@ fn check(items: &Collection) {
         gone.iter().for_each(|id| _ = expected.remove(id));
     }
     for id in 0..IDS as u64 {
-        let found = snapshot.get(id).map(|record| record.vector().to_vec());
+        let found = snapshot.get(id).unwrap().map(|record| record.vector().to_vec());
         assert_eq!(found, expected.get(&id).map(|vector| vector.to_vec()), "id {id}");
     }
-    assert!(snapshot.verify().is_sound());
+    assert!(snapshot.verify().unwrap().is_sound());
 }
 
 /// The newest write that was acknowledged.
@@ -196,7 +196,7 @@ fn write_and_reindex_for_ever(folder: &Path) {
 }
 
 fn last_written(items: &Collection) -> u64 {
-    items.snapshot().get(LAST).map_or(0, |record| record.vector()[0] as u64)
+    items.snapshot().get(LAST).unwrap().map_or(0, |record| record.vector()[0] as u64)
 }
 
 /// Fails unless the collection holds what the writes up to the last one leave.
@@ -205,12 +205,12 @@ fn check_replaced(items: &Collection) {
     let expected: BTreeMap<u64, [f32; 2]> = (1..=last_written(items)).flat_map(replaced).collect();
     assert_eq!(snapshot.len(), expected.len());
     for (id, vector) in &expected {
-        let found = snapshot.get(*id).map(|record| record.vector().to_vec());
+        let found = snapshot.get(*id).unwrap().map(|record| record.vector().to_vec());
         assert_eq!(found, Some(vector.to_vec()), "id {id}");
         let near = snapshot.search(&Query::new(vector).top(1)).unwrap();
         assert!(near.hits()[0].distance <= 0.0, "id {id}: {near:?}");
     }
-    assert!(snapshot.verify().is_sound());
+    assert!(snapshot.verify().unwrap().is_sound());
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn a_write_beyond_the_budget_is_refused_with_the_numbers_and_changes_nothing() {
     ));
     items.flush().unwrap();
     assert_eq!(items.len() as u64, refused);
-    assert!(items.snapshot().get(refused).is_none());
+    assert!(items.snapshot().get(refused).unwrap().is_none());
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn the_engines_budget_bounds_all_collections_and_dropping_one_makes_room() {
     drop(first);
     // A snapshot keeps the memory, so it counts.
     assert!(engine.stats().budget.used > BUDGET);
-    assert!(held.get(full - 1).is_some());
+    assert!(held.get(full - 1).unwrap().is_some());
     drop(held);
     let write = second.upsert_batch((0..1_500).map(record)).unwrap();
     write.wait().unwrap();

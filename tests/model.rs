@@ -244,7 +244,7 @@ impl Twins {
     fn verify(&mut self) {
         let snapshot = self.items.snapshot();
         self.advance(snapshot.seq());
-        let report = snapshot.verify();
+        let report = snapshot.verify().unwrap();
         assert!(report.is_sound(), "{report:?}");
         assert_eq!(report.records, self.state.len());
     }
@@ -262,7 +262,7 @@ impl Twins {
 }
 
 fn check_record(snapshot: &Snapshot, state: &State, id: &RecordId) {
-    let found = snapshot.get(id);
+    let found = snapshot.get(id).unwrap();
     assert_eq!(found.as_ref().map(|record| record.vector()), state.get(id).map(Vec::as_slice), "{id:?}");
     assert_eq!(snapshot.contains(id), state.contains_key(id));
 }
@@ -270,7 +270,7 @@ fn check_record(snapshot: &Snapshot, state: &State, id: &RecordId) {
 fn scrolled(snapshot: &Snapshot, page: usize) -> State {
     let (mut all, mut from) = (State::new(), None);
     loop {
-        let page = snapshot.scroll(from, page);
+        let page = snapshot.scroll(from, page).unwrap();
         for (id, vector) in page.records.into_iter().map(Record::into_parts) {
             assert!(all.insert(id, vector).is_none(), "a record was on two pages");
         }

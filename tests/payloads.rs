@@ -255,7 +255,7 @@ fn apply(records: &mut Records, change: Change) {
 }
 
 fn check_record(snapshot: &Snapshot, records: &Records, id: &RecordId) {
-    let found = snapshot.get(id).map(|record| (record.vector().to_vec(), record.payload().clone()));
+    let found = snapshot.get(id).unwrap().map(|record| (record.vector().to_vec(), record.payload().clone()));
     assert_eq!(found.as_ref(), records.get(id), "{id}");
 }
 
@@ -285,7 +285,7 @@ fn check_held(metric: Metric, held: &Held, seed: u64) {
     let Held { snapshot, records } = held;
     let mut rng = Rng::new(seed);
     let mut scrolled = Records::new();
-    for record in snapshot.scroll(None, usize::MAX).records {
+    for record in snapshot.scroll(None, usize::MAX).unwrap().records {
         let payload = record.payload().clone();
         let (id, vector) = record.into_parts();
         scrolled.insert(id, (vector, payload));

@@ -181,7 +181,7 @@ fn remember(folder: &Path, clock: &Arc<ManualClock>, questions: &[String]) -> Re
         facts.flush()?;
     }
     println!("\nAfter five months in which only the allergy mattered, these facts are left:");
-    for fact in facts.snapshot().scroll(None, 10).records {
+    for fact in facts.snapshot().scroll(None, 10)?.records {
         println!("  {}", fact.id());
     }
     engine.close()?;

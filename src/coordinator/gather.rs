@@ -96,11 +96,11 @@ impl Gather {
             Some(error) if parts.is_empty() => self.fail(error),
             lacks => {
                 let all = Sight::of_all(&self.published);
-                let mut answer = merge_answers(all, &self.order.query, parts);
-                if lacks.is_some() {
-                    answer.completeness = Completeness::Partial;
-                }
-                self.order.reply.send(Ok(answer));
+                let answer = merge_answers(all, &self.order.query, parts).map(|answer| match lacks {
+                    Some(_) => Answer { completeness: Completeness::Partial, ..answer },
+                    None => answer,
+                });
+                self.order.reply.send(answer);
             }
         }
     }

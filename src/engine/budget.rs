@@ -2,6 +2,7 @@
 
 use super::collection::{Collection, CollectionShared};
 use crate::error::WriteError;
+use crate::memory::{self, Shortage};
 use crate::payload::Payload;
 use crate::rows::Mutation;
 use crate::shard::{Denied, Grant, Need};
@@ -16,7 +17,7 @@ impl Collection {
             return Ok(Vec::new());
         }
         let is_open = || shared.check_writable().is_ok();
-        let granted = shared.account.acquire(&shared.needs(parts), self.backpressure, &is_open);
+        let granted = shared.account.acquire(&shared.needs(parts)?, self.backpressure, &is_open);
         granted.map_err(|denied| shared.denied(denied))
     }
 
@@ -29,7 +30,7 @@ impl Collection {
         if !shared.account.is_bounded() {
             return Ok(Vec::new());
         }
-        let (needs, is_open) = (shared.needs(parts), || shared.check_writable().is_ok());
+        let (needs, is_open) = (shared.needs(parts)?, || shared.check_writable().is_ok());
         let granted = shared.account.acquire_async(&needs, self.backpressure, &is_open).await;
         granted.map_err(|denied| shared.denied(denied))
     }
@@ -39,10 +40,10 @@ impl CollectionShared {
     /// What the parts of a write take, as the newest snapshot tells which
     /// records are new. Those that are deleted or put in at the same time are
     /// counted when they were applied.
-    fn needs(&self, parts: &[(usize, Vec<Mutation>)]) -> Vec<Need> {
+    fn needs(&self, parts: &[(usize, Vec<Mutation>)]) -> Result<Vec<Need>, Shortage> {
         let published = self.cell.pin();
         let need = |(shard, mutations): &(usize, Vec<Mutation>)| self.need(&published, *shard, mutations);
-        parts.iter().map(need).collect()
+        memory::unless_short(|| memory::collect(parts.iter().map(need)))
     }
 
     fn need(&self, published: &Published, shard: usize, mutations: &[Mutation]) -> Need {

@@ -217,7 +217,7 @@ impl EngineBuilder {
     /// drop((engine, items));
     ///
     /// let engine = Engine::builder().open(&folder)?;
-    /// assert_eq!(engine.collection("items")?.snapshot().get("a").unwrap().vector(), [1.0, 2.0]);
+    /// assert_eq!(engine.collection("items")?.snapshot().get("a")?.unwrap().vector(), [1.0, 2.0]);
     /// # engine.close()?;
     /// # std::fs::remove_dir_all(&folder)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())

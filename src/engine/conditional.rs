@@ -2,10 +2,11 @@
 
 use super::collection::Collection;
 use super::write::Write;
-use crate::error::WriteError;
+use crate::error::{SearchError, WriteError};
 use crate::id::{RecordId, Seq};
+use crate::memory;
 use crate::payload::Timestamp;
-use crate::query::{Answer, Hit, Query};
+use crate::query::{Hit, Query};
 use crate::rows::{Condition, Mutation, Verdict};
 use crate::shard::reply;
 use crate::snapshot::{Record, search, shard_of};
@@ -126,9 +127,15 @@ impl Collection {
     /// ```
     pub fn upsert_unless_near(&self, record: Record, distance: f32) -> Result<Outcome, WriteError> {
         if self.shared.core.writes.len() > 1 {
-            let query = Query::new(record.vector()).within(distance).exclude([record.id().clone()]).top(1);
-            // A vector that cannot be searched for cannot be written either.
-            let hits = search(self.shared.cell.load().sight(), &query).map_or(Vec::new(), Answer::into_hits);
+            let id = memory::unless_short(|| record.id().copy())?;
+            let query = Query::new(record.vector()).within(distance).exclude([id]).top(1);
+            let hits = match search(self.shared.cell.load().sight(), &query) {
+                Ok(answer) => answer.into_hits(),
+                // Nobody knows what is near.
+                Err(SearchError::NoMemory { bytes }) => return Err(WriteError::NoMemory { bytes }),
+                // A vector that cannot be searched for cannot be written either.
+                Err(_) => Vec::new(),
+            };
             if let Some(Hit { id, distance, .. }) = hits.into_iter().next() {
                 return Ok(Outcome::Near { id, distance });
             }
@@ -137,7 +144,7 @@ impl Collection {
     }
 
     fn write_if(&self, record: Record, condition: Condition) -> Result<Outcome, WriteError> {
-        let Mutation::Upsert(new) = self.check_record(0, record)? else { return Ok(Outcome::Missing) };
+        let Mutation::Upsert(new) = self.check_record(record)? else { return Ok(Outcome::Missing) };
         let shard = shard_of(&new.id, self.shared.core.writes.len());
         let (verdict, waiting) = reply();
         let write = self.write_decided(

@@ -6,6 +6,7 @@ use super::collection::Collection;
 use super::write::Write;
 use crate::error::WriteError;
 use crate::id::RecordId;
+use crate::memory;
 use crate::payload::{EXPIRES, NEVER, Payload, Timestamp};
 use crate::query::Answer;
 use crate::rows::{Mutation, NewExpiry};
@@ -81,7 +82,8 @@ impl Collection {
         Change { now, expires, gain }: Change,
     ) -> Result<Write, WriteError> {
         let change = |id| Mutation::Expiry(NewExpiry { id, now, expires, gain });
-        self.write(ids.map(change).collect())
+        let changes: Vec<Mutation> = memory::unless_short(|| memory::collect(ids.map(change)))?;
+        self.write(changes)
     }
 
     /// Renews what a search has found, if it asks for that. Never waits: when
@@ -91,7 +93,7 @@ impl Collection {
         let (expires, now) = self.shared.context.wall.after(ttl);
         let gain = (expires.saturating_sub(now) / RENEWALS).max(1);
         let change = Change { now: Timestamp(now), expires: Timestamp(expires), gain: Some(gain) };
-        let ids = answer.hits().iter().map(|hit| hit.id.clone());
+        let ids = answer.hits().iter().map(|hit| hit.id.copy());
         let _ = self.backpressure(Backpressure::Reject).change_expiries(ids, change);
     }
 

@@ -24,7 +24,7 @@ use crate::persist::{
 };
 use crate::rows::{Directory, Mutation};
 use crate::shard::{
-    Backpressure, CollectionId, Journal, RestoredShard, ShardSetup, ShardState, WriteCommand, reply, signals,
+    Backpressure, CollectionId, Journal, RestoredShard, ShardSetup, ShardState, WriteCommand, signals,
 };
 use crate::vector::Space;
 
@@ -319,9 +319,7 @@ impl Collection {
                 verdict: None,
                 grant: None,
             },
-            Asked::Optimize => {
-                WriteCommand::Optimize { collection: shared.id, seq, done: reply().0, log: None }
-            }
+            Asked::Optimize => WriteCommand::Optimize { collection: shared.id, seq, done: None, log: None },
         };
         mailbox.send(permit, command).map_err(|_| shared.gone())
     }

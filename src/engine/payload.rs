@@ -6,6 +6,7 @@ use super::collection::Collection;
 use super::write::{Write, check_size};
 use crate::error::WriteError;
 use crate::id::RecordId;
+use crate::memory;
 use crate::payload::{Filter, Payload, PayloadUpdate};
 use crate::rows::Mutation;
 
@@ -80,16 +81,17 @@ impl Collection {
         &self,
         updates: impl IntoIterator<Item = PayloadUpdate>,
     ) -> Result<Write, WriteError> {
-        let updates = updates.into_iter().enumerate();
-        let mutations: Result<Vec<_>, WriteError> = updates
-            .map(|(position, update)| {
+        let checked = || {
+            let mut mutations = Vec::new();
+            for (position, update) in updates.into_iter().enumerate() {
                 check_size(position + 1)?;
                 match update.edit.check() {
-                    Ok(()) => Ok(Mutation::Payload(update)),
-                    Err(fault) => Err(WriteError::Payload { id: update.id, position, fault }),
+                    Ok(()) => memory::push(&mut mutations, Mutation::Payload(update)),
+                    Err(fault) => return Err(WriteError::Payload { id: update.id, position, fault }),
                 }
-            })
-            .collect();
-        self.write(mutations?)
+            }
+            Ok(mutations)
+        };
+        self.write(memory::unless_short(checked)??)
     }
 }

@@ -10,10 +10,11 @@ use super::defaults;
 use crate::coordinator::Request;
 use crate::error::{ReadError, SearchError, WaitError};
 use crate::id::RecordId;
+use crate::memory;
 use crate::payload::Filter;
 use crate::query::{Answer, Query, SearchParams};
 use crate::shard::{Load, Refusal, SearchOrder, reply_future};
-use crate::snapshot::{Record, Snapshot, Toil, VerifyReport, search, toil};
+use crate::snapshot::{Record, Snapshot, Toil, VerifyReport, begun as begin, search, toil};
 
 impl Collection {
     /// Searches the newest published snapshot on the calling thread: one
@@ -23,14 +24,16 @@ impl Collection {
     ///
     /// # Errors
     /// [`SearchError`]: the vector cannot be used or the target not searched
-    /// to, the demanded write did not become visible, or the collection is gone.
+    /// to, the demanded write did not become visible, there is no memory for
+    /// the search, or the collection is gone.
     pub fn search(&self, query: &Query<'_>) -> Result<Answer, SearchError> {
         self.shared.check_open()?;
         let begun: Query<'_>;
         let mut query = query;
         if query.required().is_some() && query.is_limited() {
             // Waiting counts too.
-            begun = query.clone().begun(|| self.shared.context.wall.clock().elapsed());
+            let kept = memory::unless_short(|| query.kept())?;
+            begun = kept.begun(|| self.shared.context.wall.clock().elapsed());
             query = &begun;
         }
         self.shared.await_required(query).or_else(|fault| tolerate(query, fault))?;
@@ -50,8 +53,7 @@ impl Collection {
         let begun: Vec<Query<'_>>;
         let mut queries = queries;
         if queries.iter().any(Query::is_limited) {
-            let now = || self.shared.context.wall.clock().elapsed();
-            begun = queries.iter().map(|query| query.clone().begun(now)).collect();
+            begun = begin(queries, || self.shared.context.wall.clock().elapsed())?;
             queries = &begun;
         }
         let demanding = queries.iter().max_by_key(|query| query.required());
@@ -107,6 +109,7 @@ impl Collection {
         query.check_wishes()?;
         query.search_params().map_or(Ok(()), SearchParams::check)?;
         query.filters().map_or(Ok(()), Filter::check)?;
+        let query = memory::unless_short(|| query.kept())?;
         let query = query.begun(|| shared.context.wall.clock().elapsed());
         let (clock, k, renewal) = (shared.start_clock(), query.k(), query.renewal());
         let last = shared.admission.last();
@@ -124,8 +127,7 @@ impl Collection {
         let place = searches.acquire_async(load, self.backpressure).await.map_err(refused)?;
         let permit = requests.acquire_async(Load::default(), self.backpressure).await.map_err(refused)?;
         let (reply, waiting) = reply_future();
-        let (collection, query) = (shared.id, query.into_owned());
-        let order = SearchOrder { collection, query, required, reply, toil, _place: place };
+        let order = SearchOrder { collection: shared.id, query, required, reply, toil, _place: place };
         requests.send(permit, Request::Search(Arc::new(order))).map_err(|_| shared.gone())?;
         let answer = waiting.wait().await.map_err(|_| shared.gone())?;
         shared.report_slow(clock, k, "workers");
@@ -140,10 +142,10 @@ impl Collection {
     /// it was put in. O(1); takes a short lock on a part of the id directory.
     ///
     /// # Errors
-    /// [`ReadError::Gone`] when the collection is gone.
+    /// [`ReadError`]: the collection is gone, or there is no memory for the record.
     pub fn get(&self, id: impl Into<RecordId>) -> Result<Option<Record>, ReadError> {
         self.shared.check_open()?;
-        Ok(self.snapshot().get(id))
+        self.snapshot().get(id)
     }
 
     /// True when the newest snapshot shows a record with this id. O(1).
@@ -171,12 +173,12 @@ impl Collection {
     /// O(records); blocks the calling thread only.
     ///
     /// # Errors
-    /// [`ReadError::Gone`] when the collection is gone. What is wrong with the
-    /// collection, if anything, stands in the report.
+    /// [`ReadError`]: the collection is gone, or there is no memory for it. What is
+    /// wrong with the collection, if anything, stands in the report.
     pub fn verify(&self) -> Result<VerifyReport, ReadError> {
         self.shared.check_open()?;
         let snapshot: Snapshot = self.snapshot();
-        Ok(snapshot.verify())
+        snapshot.verify()
     }
 }
 
@@ -198,16 +200,14 @@ impl Snapshot {
     /// # Errors
     /// The first query's error that [`Snapshot::search`] gives.
     pub fn search_batch(&self, queries: &[Query<'_>]) -> Result<Vec<Answer>, SearchError> {
-        let now = || self.published().context.wall.clock().elapsed();
-        let batch = Arc::new(QueryBatch {
-            snapshot: self.clone(),
-            queries: queries.iter().map(|query| query.clone().into_owned().begun(now)).collect(),
-            answers: queries.chunks(QUERIES_PER_PIECE).map(|_| Mutex::default()).collect(),
-        });
+        let own = begin(queries, || self.published().context.wall.clock().elapsed())?;
+        let pieces = queries.chunks(QUERIES_PER_PIECE);
+        let answers = memory::unless_short(|| memory::collect(pieces.map(|_| Mutex::default())))?;
+        let batch = Arc::new(QueryBatch { snapshot: self.clone(), queries: own, answers });
         let work = Arc::clone(&batch);
         self.helpers()
             .share(queries.len().div_ceil(QUERIES_PER_PIECE), Arc::new(move |piece| work.answer(piece)));
-        let mut all = Vec::with_capacity(queries.len());
+        let mut all = memory::unless_short(|| memory::list(queries.len()))?;
         for part in &batch.answers {
             let part = part.lock().unwrap_or_else(PoisonError::into_inner).take();
             all.extend(part.unwrap_or(Err(SearchError::Failed { shard: 0 }))?);

@@ -215,7 +215,7 @@ impl Collection {
     /// [`WriteError`]: the vector cannot be used, the mailbox is full, or the
     /// collection is gone. Nothing was written then.
     pub fn upsert(&self, record: Record) -> Result<Write, WriteError> {
-        let mutation = self.check_record(0, record)?;
+        let mutation = self.check_record(record)?;
         self.write(vec![mutation])
     }
 
@@ -267,7 +267,7 @@ impl Collection {
     /// # Errors
     /// As [`Collection::upsert`].
     pub async fn upsert_async(&self, record: Record) -> Result<Write, WriteError> {
-        let mutation = self.check_record(0, record)?;
+        let mutation = self.check_record(record)?;
         self.write_async(vec![mutation]).await
     }
 
@@ -299,14 +299,18 @@ impl Collection {
             let mut mutations = Vec::new();
             for (position, record) in records.into_iter().enumerate() {
                 check_size(position + 1)?;
-                memory::push(&mut mutations, self.check_record(position, record)?);
+                memory::push(&mut mutations, self.checked(position, record)?);
             }
             Ok(mutations)
         };
         memory::unless_short(checked)?
     }
 
-    pub(super) fn check_record(&self, position: usize, record: Record) -> Result<Mutation, WriteError> {
+    pub(super) fn check_record(&self, record: Record) -> Result<Mutation, WriteError> {
+        memory::unless_short(|| self.checked(0, record))?
+    }
+
+    fn checked(&self, position: usize, record: Record) -> Result<Mutation, WriteError> {
         let ttl = record.asked_ttl();
         let (id, mut vector, payload) = record.into_stored();
         let payload = self.with_expiry(payload, ttl);
@@ -469,7 +473,7 @@ impl Collection {
             let log = shared.log_part(all.len(), self.durability);
             for (number, (worker, permit)) in workers.iter().zip(permits).enumerate() {
                 let (done, waiting) = reply();
-                let command = WriteCommand::Optimize { collection: shared.id, seq, done, log };
+                let command = WriteCommand::Optimize { collection: shared.id, seq, done: Some(done), log };
                 worker.send(permit, command).map_err(|_| number)?;
                 ends.push(waiting);
             }

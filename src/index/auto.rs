@@ -269,9 +269,9 @@ impl IndexVersion for AutoVersion {
     }
 
     fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {
-        let expected: Vec<Row> = expected.collect();
+        let expected: Vec<Row> = memory::collect(expected);
         let mut defects = self.inner.audit(&mut expected.iter().copied());
-        defects.extend(super::flat::membership(&self.held, &mut expected.into_iter()));
+        memory::extend(&mut defects, super::flat::membership(&self.held, &mut expected.into_iter()));
         defects
     }
 

@@ -202,7 +202,7 @@ impl CopyBlocks {
         let mut words = Vec::new();
         for row in held.iter() {
             words.clear();
-            words.extend(input.words(copies.words)?);
+            memory::extend(&mut words, input.words(copies.words)?);
             copies.blocks.write(row, &words, epoch);
         }
         Ok(Some(copies))
@@ -255,7 +255,7 @@ pub(super) fn change(
             training => training.is_due(rows, SETTLED),
         });
         if is_due && rows >= LEAST_ROWS {
-            let all: Vec<Row> = held.after(batch.forget, batch.absorb).iter().collect();
+            let all: Vec<Row> = memory::collect(held.after(batch.forget, batch.absorb).iter());
             let coder = Arc::new(Coder::Codes(train(shape, seed, points, &all, executor)));
             let fresh = copy(copying, &coder, points, all, executor);
             return CopyChange::Begin(Trained { coder, rows }, fresh);
@@ -269,7 +269,7 @@ pub(super) fn change(
     match copies {
         None => CopyChange::Nothing,
         Some(copies) => {
-            CopyChange::Write(copy(copying, &copies.coder, points, batch.absorb.to_vec(), executor))
+            CopyChange::Write(copy(copying, &copies.coder, points, memory::copied(batch.absorb), executor))
         }
     }
 }
@@ -315,7 +315,7 @@ fn copy(
         words
     });
     let mut words = memory::list(rows.len() * stride);
-    parts.iter().for_each(|part| words.extend_from_slice(part));
+    parts.iter().for_each(|part| memory::append(&mut words, part));
     FreshCopies { rows, words }
 }
 

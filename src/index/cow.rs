@@ -26,7 +26,7 @@ use super::Settling;
 use crate::bits::RowSet;
 use crate::id::mix;
 use crate::lease::{Lease, Receipt, lease};
-use crate::memory::{Memory, Pages, Word, list, push_back, reserve_exact, resize, room};
+use crate::memory::{Memory, Pages, Word, list, push, push_back, reserve_exact, resize, room};
 use slots::Slots;
 
 /// What a word holds before it is written: "nothing".
@@ -142,6 +142,12 @@ pub(crate) struct BlockView {
 }
 
 impl BlockView {
+    /// Words of a block.
+    #[inline]
+    pub(crate) fn stride(&self) -> usize {
+        self.home.stride()
+    }
+
     /// The block of a key that was written before the version was published.
     ///
     /// # Panics
@@ -434,7 +440,7 @@ impl Blocks {
             let mut rest = bits[at];
             while rest != 0 {
                 let local = at * 32 + rest.trailing_zeros() as usize;
-                slots.push(self.slot_of[section * SECTION_KEYS + local]);
+                push(&mut slots, self.slot_of[section * SECTION_KEYS + local]);
                 rest &= rest - 1;
             }
         }

@@ -84,8 +84,9 @@ pub(super) fn scan_rows(
     found: &mut TopK,
 ) -> u64 {
     let (rows, distances) = (&mut scratch.rows, &mut scratch.distances);
-    distances.resize(BLOCK, 0.0);
+    memory::resize(distances, BLOCK, 0.0);
     rows.clear();
+    memory::reserve(rows, BLOCK);
     let mut computed = 0;
     let mut flush = |rows: &mut Vec<Row>, computed: &mut u64| {
         let bound = found.bound().min(request.bound);
@@ -124,10 +125,10 @@ pub(super) fn membership(held: &RowSet, expected: &mut dyn Iterator<Item = Row>)
     for row in expected {
         wanted.insert(row);
         if !held.contains(row) {
-            defects.push(Defect::Membership(row));
+            memory::push(&mut defects, Defect::Membership(row));
         }
     }
-    defects.extend(held.iter().filter(|row| !wanted.contains(*row)).map(Defect::Membership));
+    memory::extend(&mut defects, held.iter().filter(|row| !wanted.contains(*row)).map(Defect::Membership));
     defects
 }
 

@@ -27,6 +27,7 @@ use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::lease::Lease;
+use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::TopK;
 use crate::vector::Space;
@@ -212,7 +213,7 @@ impl HnswVersion {
                     step = walk.advance(0, step, limits, scratch, effort);
                 }
                 scratch.candidates.clear();
-                scratch.candidates.extend(scratch.pool.iter());
+                memory::extend(&mut scratch.candidates, scratch.pool.iter());
             }
             Some(admit) => {
                 if let Some(filter) = request.filter {
@@ -220,14 +221,14 @@ impl HnswVersion {
                     let (ends, passes) = (request.ends, (filter, passes));
                     let is_found = walk.thinned_beam(kept, limits, ends, passes, scratch, effort);
                     scratch.candidates.clear();
-                    scratch.candidates.extend(scratch.passing.iter());
+                    memory::extend(&mut scratch.candidates, scratch.passing.iter());
                     return is_found;
                 }
                 if !walk.filtered_beam(kept, limits, request.ends, admit, scratch, effort) {
                     return false;
                 }
                 scratch.candidates.clear();
-                scratch.candidates.extend_from_slice(scratch.admitted.sorted());
+                memory::append(&mut scratch.candidates, scratch.admitted.sorted());
             }
         }
         true

@@ -4,6 +4,7 @@
 
 use crate::id::Row;
 use crate::kernel::{Arch, ArchJob, Portable};
+use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::Neighbor;
 use crate::vector::{BLOCK, MatrixView, Space};
@@ -52,7 +53,7 @@ impl<M: Measure> ArchJob for Near<'_, M> {
             measure.distances(query, rows, bound, &mut distances);
             for (row, distance) in rows.iter().zip(&distances) {
                 if *distance <= bound {
-                    found.push(Neighbor { distance: *distance, row: *row });
+                    memory::push(found, Neighbor { distance: *distance, row: *row });
                 }
             }
         }

@@ -9,6 +9,7 @@
 
 use crate::id::Row;
 use crate::kernel::Arch;
+use crate::memory;
 use crate::neighbor::Neighbor;
 
 /// Set in an entry whose neighbours were looked at.
@@ -97,13 +98,14 @@ impl Pool {
         };
         let places = rows.len().next_multiple_of(EIGHT);
         if self.coming.len() < places {
-            self.coming.resize(places, NOTHING);
+            memory::resize(&mut self.coming, places, NOTHING);
         }
         let coming = self.coming[..rows.len()].iter_mut();
         for ((entry, row), distance) in coming.zip(rows).zip(distances) {
             *entry = encode(Neighbor { distance: *distance, row: *row });
         }
         self.near.clear();
+        memory::reserve(&mut self.near, places);
         for from in (0..rows.len()).step_by(EIGHT) {
             let Some(eight) = self.coming[from..].first_chunk::<EIGHT>() else { break };
             let here = (1u32 << (rows.len() - from).min(EIGHT)) - 1;
@@ -125,9 +127,9 @@ impl Pool {
     fn sort_near<A: Arch>(&mut self, arch: A) {
         let count = self.near.len();
         let places = count.next_multiple_of(EIGHT);
-        self.near.resize(places, NOTHING);
+        memory::resize(&mut self.near, places, NOTHING);
         if self.sorted.len() < places {
-            self.sorted.resize(places, NOTHING);
+            memory::resize(&mut self.sorted, places, NOTHING);
         }
         let (eights, _) = self.near.as_chunks::<EIGHT>();
         for entry in &self.near[..count] {
@@ -142,7 +144,7 @@ impl Pool {
     fn merge(&mut self) {
         let all = self.len + self.near.len();
         if self.entries.len() < all {
-            self.entries.resize(all.next_power_of_two(), NOTHING);
+            memory::resize(&mut self.entries, all.next_power_of_two(), NOTHING);
         }
         let entries = self.entries.as_mut_slice();
         // Entries below `at` stand where they stood, those from it on `by` higher.

@@ -7,6 +7,7 @@
 
 use super::{Effort, Ends, Points, Request, Scratch, flat};
 use crate::id::Row;
+use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 use crate::stop::Stop;
@@ -129,10 +130,10 @@ impl Rerank {
         let unit = scale(points.space.metric());
         let bound = found.bound().min(request.bound);
         let Scratch { candidates, rows, distances, errors, .. } = &mut *scratch;
-        distances.resize(BLOCK, 0.0);
+        memory::resize(distances, BLOCK, 0.0);
         let part = &candidates[self.at..self.end];
         rows.clear();
-        rows.extend(part.iter().map(|near| near.row));
+        memory::extend(rows, part.iter().map(|near| near.row));
         points.space.distances(request.query, points.vectors, rows, bound, distances);
         for (near, distance) in part.iter().zip(distances.iter()) {
             if *distance <= bound {
@@ -188,7 +189,7 @@ pub(super) fn measure_few(
     effort: &mut Effort,
 ) {
     let few = request.ends.stop.map_or(0, Stop::grace).max(LEAST_SHOWN);
-    let rows: Vec<Row> = scratch.candidates.iter().skip(from).take(few).map(|near| near.row).collect();
+    let rows: Vec<Row> = memory::collect(scratch.candidates.iter().skip(from).take(few).map(|near| near.row));
     let unlimited = Request { admit: None, filter: None, ends: Ends::default(), ..*request };
     effort.distances += flat::scan_rows(rows.into_iter(), points, &unlimited, scratch, found);
 }

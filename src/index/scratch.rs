@@ -5,6 +5,7 @@ use super::pool::Pool;
 use super::rerank::Errors;
 use super::sift::SiftScratch;
 use crate::id::Row;
+use crate::memory;
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::{CodeQuery, SingleQuery};
 
@@ -74,7 +75,7 @@ impl Visited {
         }
         (self.count, self.before) = (0, 0);
         if self.words.len() * 64 < rows {
-            self.words = vec![0; rows.div_ceil(64)];
+            self.words = memory::filled(0, rows.div_ceil(64));
         }
     }
 
@@ -98,7 +99,7 @@ impl Visited {
     pub(crate) fn extend(&mut self, links: &[u32], mask: u32) {
         let first = self.count;
         if self.met.len() < first + links.len() {
-            self.met.resize((first + links.len()).next_power_of_two(), 0);
+            memory::resize(&mut self.met, (first + links.len()).next_power_of_two(), 0);
         }
         let room = &mut self.met[first..first + links.len()];
         let mut count = 0;

@@ -188,7 +188,7 @@ impl ScreenedVersion {
 
     /// The first held rows without codes.
     fn uncoded(&self, most: usize) -> Vec<Row> {
-        self.held.iter().filter(|row| !self.coded.contains(*row)).take(most).collect()
+        memory::collect(self.held.iter().filter(|row| !self.coded.contains(*row)).take(most))
     }
 
     /// What a batch does to the codes. New rows get theirs with it; so many
@@ -285,7 +285,8 @@ impl IndexVersion for ScreenedVersion {
             None => {
                 let held: Vec<Row> = memory::collect(self.held.iter());
                 let sieve = Arc::new(train(points, &held));
-                let fresh = encode(&sieve, points, held.iter().copied().take(PIECE).collect(), executor);
+                let fresh =
+                    encode(&sieve, points, memory::collect(held.iter().copied().take(PIECE)), executor);
                 CodeChange::Begin(SiftedBlocks::empty(sieve, held.len()), fresh)
             }
         };
@@ -293,10 +294,11 @@ impl IndexVersion for ScreenedVersion {
     }
 
     fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {
-        let expected: Vec<Row> = expected.collect();
+        let expected: Vec<Row> = memory::collect(expected);
         let mut defects = self.inner.audit(&mut expected.iter().copied());
-        defects.extend(flat::membership(&self.held, &mut expected.into_iter()));
-        defects.extend(self.coded.iter().filter(|row| !self.held.contains(*row)).map(Defect::Membership));
+        memory::extend(&mut defects, flat::membership(&self.held, &mut expected.into_iter()));
+        let strangers = self.coded.iter().filter(|row| !self.held.contains(*row));
+        memory::extend(&mut defects, strangers.map(Defect::Membership));
         defects
     }
 

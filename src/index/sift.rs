@@ -11,6 +11,7 @@ use super::{Points, Request};
 use crate::bits::{RowSet, ones};
 use crate::id::Row;
 use crate::kernel::prefetch;
+use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::{Grain, Kind};
@@ -99,7 +100,7 @@ impl SiftScratch {
     /// Finds the admitted rows of `held`; gives their number.
     fn admit(&mut self, held: &RowSet, request: &Request<'_>) -> usize {
         self.admitted.clear();
-        self.admitted.extend_from_slice(held.words());
+        memory::append(&mut self.admitted, held.words());
         let Some(admit) = request.admit else { return held.len() };
         for (at, word) in self.admitted.iter_mut().enumerate() {
             if at % BLOCKS_BETWEEN == 0 && request.ends.are_due_now(0) {
@@ -131,9 +132,9 @@ impl Sift<'_> {
         let SiftScratch { grain, admitted, products, keys, least } = &mut *self.scratch;
         let places = admitted.len() * BLOCK;
         products.clear();
-        products.resize(places, 0.0);
+        memory::resize(products, places, 0.0);
         keys.clear();
-        keys.resize(places, f32::INFINITY);
+        memory::resize(keys, places, f32::INFINITY);
         least.reset(self.request.k * FIRST_SHARE);
         let (sieve, blocks) = (&*self.sifted.sieve, &self.sifted.levels[0]);
         let parts = products.chunks_exact_mut(BLOCK).zip(keys.chunks_exact_mut(BLOCK));

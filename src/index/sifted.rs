@@ -98,7 +98,9 @@ pub(super) fn change(
         return SiftedChange::Replace(SiftedBlocks::filled(sieve, &codes));
     }
     match sifted {
-        Some(sifted) => SiftedChange::Add(encode(&sifted.sieve, points, turn.absorb.to_vec(), executor)),
+        Some(sifted) => {
+            SiftedChange::Add(encode(&sifted.sieve, points, memory::copied(turn.absorb), executor))
+        }
         None => SiftedChange::None,
     }
 }
@@ -110,7 +112,7 @@ pub(super) fn train(points: Points<'_>, rows: &[Row]) -> Sieve {
     let mut prepared = Vec::new();
     for row in rows.iter().step_by(step) {
         points.space.prepare_row(points.vectors, *row, &mut prepared);
-        samples.extend_from_slice(&prepared);
+        memory::append(&mut samples, &prepared);
     }
     Sieve::train(&samples, dim, points.space.metric() != Metric::Dot, SEED)
 }

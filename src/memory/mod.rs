@@ -20,8 +20,8 @@ mod words;
 pub(crate) use growth::room;
 pub(crate) use pages::Pages;
 pub(crate) use shortage::{
-    Shortage, collect, copied, extend, filled, joined, list, push, push_back, reserve, reserve_back,
-    reserve_exact, resize, shortage, unless_short, unwind,
+    Shortage, append, boxed_text, collect, copied, extend, filled, joined, lengthen, list, push, push_back,
+    reserve, reserve_back, reserve_exact, resize, shared, shortage, unless_short, unwind,
 };
 pub(crate) use words::{Strip, Word};
 

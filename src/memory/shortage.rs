@@ -5,7 +5,9 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 
 /// There was no memory for so many bytes: what unwinding carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +48,16 @@ pub(crate) fn list<T>(capacity: usize) -> Vec<T> {
 /// Makes room for so many more.
 #[inline]
 pub(crate) fn reserve<T>(list: &mut Vec<T>, more: usize) {
-    if list.capacity() - list.len() < more && list.try_reserve(more).is_err() {
+    if list.capacity() - list.len() < more {
+        grow(list, more);
+    }
+}
+
+/// The same where there is none yet: not in the way of those who have it.
+#[cold]
+#[inline(never)]
+fn grow<T>(list: &mut Vec<T>, more: usize) {
+    if list.try_reserve(more).is_err() {
         unwind(list.len().saturating_add(more).saturating_mul(size_of::<T>()));
     }
 }
@@ -67,15 +78,31 @@ pub(crate) fn push<T>(list: &mut Vec<T>, value: T) {
 
 /// Puts so many into a list as an iterator says that it has at least, and the rest.
 pub(crate) fn extend<T>(list: &mut Vec<T>, values: impl IntoIterator<Item = T>) {
-    let values = values.into_iter();
+    let mut values = values.into_iter().fuse();
     reserve(list, values.size_hint().0);
+    let room = list.capacity() - list.len();
+    list.extend(values.by_ref().take(room));
     values.for_each(|value| push(list, value));
 }
 
+/// Puts copies into a list.
+#[inline]
+pub(crate) fn append<T: Clone>(list: &mut Vec<T>, values: &[T]) {
+    reserve(list, values.len());
+    list.extend_from_slice(values);
+}
+
 /// Makes a list longer, or shorter.
+#[inline]
 pub(crate) fn resize<T: Clone>(list: &mut Vec<T>, count: usize, value: T) {
     reserve(list, count.saturating_sub(list.len()));
     list.resize(count, value);
+}
+
+/// Makes a list longer by what is made for each place.
+pub(crate) fn lengthen<T: Default>(list: &mut Vec<T>, count: usize) {
+    reserve(list, count.saturating_sub(list.len()));
+    list.resize_with(count.max(list.len()), T::default);
 }
 
 /// A copy of a list.
@@ -99,19 +126,44 @@ pub(crate) fn joined<T: Clone>(parts: &[Vec<T>]) -> Vec<T> {
     all
 }
 
-/// Makes room for one more in a queue.
+/// Makes room for so many more in a queue.
 #[inline]
-pub(crate) fn reserve_back<T>(queue: &mut VecDeque<T>) {
-    if queue.len() == queue.capacity() && queue.try_reserve(1).is_err() {
-        unwind(2 * queue.len() * size_of::<T>());
+pub(crate) fn reserve_back<T>(queue: &mut VecDeque<T>, more: usize) {
+    if queue.capacity() - queue.len() < more && queue.try_reserve(more).is_err() {
+        unwind(queue.len().saturating_add(more).saturating_mul(size_of::<T>()));
     }
 }
 
 /// Puts one more at the end of a queue.
 #[inline]
 pub(crate) fn push_back<T>(queue: &mut VecDeque<T>, value: T) {
-    reserve_back(queue);
+    reserve_back(queue, 1);
     queue.push_back(value);
+}
+
+/// A text of its own.
+pub(crate) fn boxed_text(text: &str) -> Box<str> {
+    let mut copy = String::new();
+    if copy.try_reserve_exact(text.len()).is_err() {
+        unwind(text.len());
+    }
+    copy.push_str(text);
+    copy.into_boxed_str()
+}
+
+/// From so many bytes on there may be no memory for something that is shared.
+const LARGE: usize = 4 << 10;
+
+/// A list that is shared. The standard library makes no `Arc` in a way that may
+/// fail, so a large one is made only where a place of its size was there the
+/// moment before.
+pub(crate) fn shared<T>(values: Vec<T>) -> Arc<[T]> {
+    let bytes = size_of_val(values.as_slice());
+    if bytes >= LARGE {
+        // Or the compiler sees that nobody needs it.
+        drop(black_box(list::<u8>(bytes + size_of::<[usize; 2]>())));
+    }
+    values.into()
 }
 
 /// A list of so many that are alike.
@@ -131,6 +183,18 @@ mod tests {
         assert_eq!(told, Shortage { bytes: 1 << 61 });
         assert!(unless_short(|| filled(0u8, usize::MAX)).is_err());
         assert_eq!((list::<u8>(100).capacity(), filled(7, 3)), (100, vec![7, 7, 7]));
+    }
+
+    #[test]
+    fn what_an_iterator_gives_beyond_what_it_says_is_taken_too() {
+        let mut list = vec![9];
+        extend(&mut list, (0..1_000).filter(|number| number % 3 == 0));
+        append(&mut list, &[1, 2]);
+        lengthen(&mut list, 338);
+        assert_eq!((list.len(), list[0], list[334], list[336], list[337]), (338, 9, 999, 2, 0));
+        // One that goes on behind its end is not asked again.
+        let mut left = [Some(1), None, Some(2)].into_iter();
+        assert_eq!(collect(std::iter::from_fn(|| left.next().flatten())), [1]);
     }
 
     #[test]

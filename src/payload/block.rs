@@ -8,18 +8,25 @@ use super::document::Payload;
 use super::mask::Mask;
 use super::range::Test;
 use super::value::{Kind, Timestamp, Value};
+use crate::memory;
 
 /// Payloads beside the columns before new columns are made: a search looks at
 /// each of them, and making columns costs about as much as 50 changes.
 const CHANGES: usize = 64;
 
 /// Columns, and newer payloads that stand in their place.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Block {
     /// By field and kind.
     columns: Arc<[Column]>,
     /// By row.
     changes: Vec<(u16, Payload)>,
+}
+
+impl Clone for Block {
+    fn clone(&self) -> Block {
+        Block { columns: Arc::clone(&self.columns), changes: memory::copied(&self.changes) }
+    }
 }
 
 impl Default for Block {
@@ -35,7 +42,7 @@ impl Block {
             return payload.clone();
         }
         let values = self.columns.iter().filter_map(|column| Some((path(column.field), column.value(row)?)));
-        let mut fields: Vec<_> = values.collect();
+        let mut fields: Vec<_> = memory::collect(values);
         fields.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         Payload::of_sorted(fields)
     }
@@ -54,7 +61,10 @@ impl Block {
     pub(super) fn set(&mut self, row: u16, payload: Payload) -> bool {
         match self.changes.binary_search_by_key(&row, |(row, _)| *row) {
             Ok(at) => self.changes[at].1 = payload,
-            Err(at) => self.changes.insert(at, (row, payload)),
+            Err(at) => {
+                memory::reserve(&mut self.changes, 1);
+                self.changes.insert(at, (row, payload));
+            }
         }
         self.changes.len() > CHANGES
     }
@@ -83,7 +93,7 @@ impl Block {
             }
         }
         let columns = drafts.into_iter().filter_map(|((field, kind), draft)| draft.finish(field, kind));
-        Block { columns: columns.collect(), changes: Vec::new() }
+        Block { columns: memory::shared(memory::collect(columns)), changes: Vec::new() }
     }
 
     /// Marks the rows whose columns pass a test; what stands beside them does

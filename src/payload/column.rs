@@ -135,7 +135,7 @@ impl<'a> Scalar<'a> {
                 _ => Value::Int(number),
             },
             Scalar::Float(number) => Value::Float(number),
-            Scalar::Text(text) => Value::Text(text.into()),
+            Scalar::Text(text) => Value::Text(memory::boxed_text(text)),
         }
     }
 }
@@ -211,7 +211,7 @@ impl Data {
                 let place = |text: &str| texts.partition_point(|before| *before < text) as u64;
                 let places: Vec<u64> = memory::collect(entries.iter().map(|(_, value)| place(value.text())));
                 let numbers = Numbers::new(&places, texts.len() as u64);
-                Data::Texts { words: Words::new(texts.into_iter()), numbers }
+                Data::Texts { words: Words::new(texts.iter().copied()), numbers }
             }
             Kind::Bool | Kind::Int | Kind::Time => {
                 let whole = |(_, value): &(u16, Scalar<'_>)| match value {
@@ -326,7 +326,7 @@ impl Column {
             }
         };
         if self.lists.as_ref().is_some_and(|lists| lists.contains(row.into())) {
-            return Some(Value::List(entries.map(|at| self.at(at).value(self.kind)).collect()));
+            return Some(Value::List(memory::collect(entries.map(|at| self.at(at).value(self.kind)))));
         }
         (!entries.is_empty()).then(|| self.at(entries.start).value(self.kind))
     }

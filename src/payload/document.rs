@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::expiry::EXPIRES;
 use super::limits::{FIELDS, LIST, PayloadError, TEXT_BYTES, is_path};
 use super::value::Value;
+use crate::memory;
 
 /// A path and its value.
 type Field = (Arc<str>, Value);
@@ -50,9 +51,32 @@ impl Payload {
         }
     }
 
+    /// As `set`, within the engine: unwinds where there is no memory.
+    pub(super) fn put(&mut self, path: Arc<str>, value: Value) {
+        self.own();
+        let fields = Arc::make_mut(self.fields.get_or_insert_default());
+        match fields.binary_search_by(|(known, _)| known.cmp(&path)) {
+            Ok(at) => fields[at].1 = value,
+            Err(at) => {
+                memory::reserve(fields, 1);
+                fields.insert(at, (path, value));
+            }
+        }
+    }
+
+    /// Sees to it that nobody else has the fields.
+    fn own(&mut self) {
+        let Some(fields) = &mut self.fields else { return };
+        if Arc::get_mut(fields).is_none() {
+            let copies = fields.iter().map(|(path, value)| (Arc::clone(path), value.copy()));
+            *fields = Arc::new(memory::collect(copies));
+        }
+    }
+
     /// Takes the fields out that `gone` names.
     pub(super) fn retain(&mut self, mut kept: impl FnMut(&str) -> bool) {
         if !self.paths().all(&mut kept) {
+            self.own();
             let fields = Arc::make_mut(self.fields.get_or_insert_default());
             fields.retain(|(path, _)| kept(path));
             if fields.is_empty() {

@@ -83,7 +83,7 @@ impl Edit {
                         .any(|(new, _)| path != new && (is_within(path, new) || is_within(new, path)))
                 });
                 for (path, value) in payload.iter() {
-                    after.set(path.into(), value.clone());
+                    after.put(path.into(), value.copy());
                 }
                 after
             }

@@ -28,9 +28,9 @@ impl Payload {
         }
     }
 
-    /// The same record, expiring at a time.
+    /// The same record, expiring at a time. Unwinds where there is no memory.
     pub(crate) fn expiring(mut self, expires: Timestamp) -> Payload {
-        self.set(EXPIRES.into(), Value::Time(expires));
+        self.put(EXPIRES.into(), Value::Time(expires));
         self
     }
 }

@@ -8,6 +8,7 @@ use super::range::Test;
 use super::store::{PayloadView, place};
 use crate::bits::RowSet;
 use crate::id::{RecordId, Row, Seq};
+use crate::memory;
 
 /// Finds the visible row of an id, if it is in this shard.
 pub(crate) type Finder<'a> = dyn Fn(&RecordId) -> Option<Row> + 'a;
@@ -39,7 +40,7 @@ impl<'a> Resolver<'a> {
     pub(crate) fn resolve(&self, limit: Row, out: &mut Vec<u64>) -> usize {
         let blocks = (limit as usize).div_ceil(ROWS);
         out.clear();
-        out.reserve(blocks * WORDS);
+        memory::reserve(out, blocks * WORDS);
         for number in 0..blocks {
             out.extend_from_slice(&self.block(number).0);
         }
@@ -80,7 +81,7 @@ impl<'a> Resolver<'a> {
 
 impl<'a> Step<'a> {
     fn new(node: &'a Node, view: &PayloadView, find: &Finder<'_>) -> Step<'a> {
-        let each = |nodes: &'a [Node]| nodes.iter().map(|node| Step::new(node, view, find)).collect();
+        let each = |nodes: &'a [Node]| memory::collect(nodes.iter().map(|node| Step::new(node, view, find)));
         match node {
             Node::Test { path, test } => match view.field(path) {
                 Some(field) => Step::Test { field, path, test },
@@ -168,12 +169,8 @@ impl PayloadView {
         let Some(field) = self.field(path) else { return };
         let is_asked = |row: Row| rows.get(row as usize / 64).is_some_and(|word| word & 1 << (row % 64) != 0);
         let mut undone = RowSet::default();
-        let changed: Vec<Row> = self
-            .undone()
-            .after(at)
-            .map(|undo| undo.row)
-            .filter(|row| is_asked(*row) && undone.insert(*row))
-            .collect();
+        let changed = self.undone().after(at).map(|undo| undo.row);
+        let changed: Vec<Row> = memory::collect(changed.filter(|row| is_asked(*row) && undone.insert(*row)));
         for row in changed {
             if let Some(value) = self.get(row, at).get(path) {
                 value.members().iter().for_each(|member| show(row, member));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::document::Payload;
 use crate::id::{Row, Seq};
+use crate::memory;
 
 /// Changes of living rows that views can take back: more than a drained
 /// mailbox brings while another shard lags behind, few enough to be looked
@@ -88,7 +89,7 @@ impl UndoLog {
     pub(super) fn add(&mut self, undo: Undo) {
         self.changes += 1;
         self.bytes += undo.before.bytes();
-        self.new.push(undo);
+        memory::push(&mut self.new, undo);
         self.shown = None;
     }
 
@@ -112,12 +113,12 @@ impl UndoLog {
             && let Some(last) = self.pieces.pop_back()
         {
             // Rows differ or writes follow on one another: either order is theirs.
-            let mut all = last.changes.to_vec();
-            all.append(&mut new);
+            let mut all = memory::copied(&last.changes);
+            memory::extend(&mut all, new);
             new = all;
         }
         while !new.is_empty() {
-            let later = new.split_off(PIECE.min(new.len()));
+            let later = memory::collect(new.drain(PIECE.min(new.len())..));
             self.pieces.push_back(Arc::new(Piece::new(new)));
             new = later;
         }

@@ -1,5 +1,6 @@
 //! Values of fields.
 
+use crate::memory;
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -46,6 +47,15 @@ pub enum Value {
 }
 
 impl Value {
+    /// The same value once more; unwinds where there is no memory for it.
+    pub(crate) fn copy(&self) -> Value {
+        match self {
+            Value::Text(text) => Value::Text(memory::boxed_text(text)),
+            Value::List(members) => Value::List(memory::collect(members.iter().map(Value::copy))),
+            small => small.clone(),
+        }
+    }
+
     /// The text, when it is one.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {

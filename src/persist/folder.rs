@@ -231,7 +231,7 @@ impl Found {
                 let opened = self.storage.open(&file.name);
                 let handle = opened.map_err(|fault| failed(Operation::Open, &file.name, &fault))?;
                 let mut writer = FrameWriter::resume(handle, &file.name, file.header, length)?;
-                writer.push(END, |_| {});
+                writer.push(END, |_| {})?;
                 writer.sync()?;
                 length = writer.length();
             }

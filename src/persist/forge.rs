@@ -35,10 +35,10 @@ fn forge_frames(folder: &Simulator, to: &Simulator, name: &str, change: Change<'
     let mut writer = FrameWriter::start(to, name, header)?;
     for (number, (kind, mut payload)) in all.into_iter().enumerate() {
         change(number, &mut payload);
-        writer.push(kind, |out| out.raw(&payload));
+        writer.push(kind, |out| out.raw(&payload))?;
     }
     if tail.is_ended {
-        writer.push(END, |_| {});
+        writer.push(END, |_| {})?;
     }
     writer.write()
 }

@@ -7,10 +7,10 @@
 //! were durable. The checksum of a frame's head covers its place and its file,
 //! so that nothing that records contain can be taken for a frame.
 
-use super::fault::{FileError, Operation, damaged, failed};
+use super::fault::{FileError, Operation, damaged, failed, short};
 use super::storage::{File, Storage};
 use crate::codec::{Decoder, Encoder};
-use crate::memory;
+use crate::memory::{self, Shortage};
 
 /// Bytes of a file's header.
 pub(super) const FILE_HEADER: usize = 64;
@@ -185,7 +185,34 @@ impl FrameWriter {
     }
 
     /// Adds a frame to what is to be written; `encode` writes its payload.
-    pub(super) fn push(&mut self, kind: FrameKind, encode: impl FnOnce(&mut Encoder)) {
+    ///
+    /// # Errors
+    /// There is no memory for it. Nothing was added then.
+    pub(super) fn push(
+        &mut self,
+        kind: FrameKind,
+        encode: impl FnOnce(&mut Encoder),
+    ) -> Result<(), FileError> {
+        self.try_push(kind, encode).map_err(|shortage| short(Operation::Append, &self.name, shortage))
+    }
+
+    /// The same for those who try again.
+    pub(super) fn try_push(
+        &mut self,
+        kind: FrameKind,
+        encode: impl FnOnce(&mut Encoder),
+    ) -> Result<(), Shortage> {
+        let start = self.buffer.len();
+        let added = memory::unless_short(|| self.add(kind, encode));
+        added.inspect_err(|_| self.buffer.truncate(start))
+    }
+
+    /// Takes back what was pushed since so many bytes waited.
+    pub(super) fn take_back(&mut self, waiting: usize) {
+        self.buffer.truncate(waiting);
+    }
+
+    fn add(&mut self, kind: FrameKind, encode: impl FnOnce(&mut Encoder)) {
         let start = self.buffer.len();
         let offset = self.length();
         self.buffer.raw(&[0; FRAME_HEADER]);

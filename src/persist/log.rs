@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::entry::{EntryHead, encode_mutation};
-use super::fault::{FileError, Operation, short};
+use super::fault::FileError;
 use super::frame::{END, FileHeader, FrameKind, FrameWriter};
 use super::storage::Storage;
 use crate::durability::Durability;
 use crate::id::Seq;
-use crate::memory;
+use crate::memory::Shortage;
 use crate::rows::Mutation;
 
 /// A frame with a part of a write.
@@ -44,6 +44,27 @@ impl FileNumbers {
 
 pub(super) fn log_name(worker: u32, number: u64) -> String {
     format!("log-{worker}-{number}")
+}
+
+/// Why a part of a write is not in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum NotLogged {
+    /// There is no memory for its frame. The log is as it was.
+    Short(Shortage),
+    /// The fault that poisoned the log.
+    Fault(FileError),
+}
+
+impl From<Shortage> for NotLogged {
+    fn from(shortage: Shortage) -> NotLogged {
+        NotLogged::Short(shortage)
+    }
+}
+
+impl From<FileError> for NotLogged {
+    fn from(fault: FileError) -> NotLogged {
+        NotLogged::Fault(fault)
+    }
 }
 
 /// A log file that nothing is added to any more.
@@ -98,21 +119,26 @@ impl Log {
     }
 
     /// Adds a part of a write. It is in the log once [`Log::commit`] says so.
-    pub(crate) fn append(&mut self, head: EntryHead, mutations: &[Mutation]) -> Result<(), FileError> {
-        memory::unless_short(|| self.append_frames(head, mutations)).unwrap_or_else(|shortage| {
-            // Half a frame may wait to be written.
-            let fault = short(Operation::Append, self.writer.name(), shortage);
-            self.writer.poison(&fault);
-            Err(fault)
+    ///
+    /// # Errors
+    /// [`NotLogged`]. Where there was no memory the part may be added again: of
+    /// one that is cut into several frames the first ones may be in the log by
+    /// then, and count for nothing without the others.
+    pub(crate) fn append(&mut self, head: EntryHead, mutations: &[Mutation]) -> Result<(), NotLogged> {
+        let (length, waiting) = (self.writer.length(), self.writer.waiting());
+        self.append_frames(head, mutations).inspect_err(|_| {
+            let is_all_waiting =
+                self.writer.length() - self.writer.waiting() as u64 == length - waiting as u64;
+            self.writer.take_back(if is_all_waiting { waiting } else { self.writer.waiting() });
         })
     }
 
-    fn append_frames(&mut self, head: EntryHead, mutations: &[Mutation]) -> Result<(), FileError> {
+    fn append_frames(&mut self, head: EntryHead, mutations: &[Mutation]) -> Result<(), NotLogged> {
         self.newest.insert(head.collection, head.seq);
         let mut rest = mutations.iter().peekable();
         for position in 0.. {
             let head = EntryHead { position, ..head };
-            self.writer.push(ENTRY, |out| {
+            self.writer.try_push(ENTRY, |out| {
                 let start = out.len();
                 EntryHead { continues: true, ..head }.encode(out);
                 while out.len() - start < FRAME_BYTES
@@ -123,7 +149,7 @@ impl Log {
                 let mut last = crate::codec::Encoder::default();
                 EntryHead { continues: rest.peek().is_some(), ..head }.encode(&mut last);
                 out.patch(start, last.as_slice());
-            });
+            })?;
             if self.writer.waiting() >= FRAME_BYTES {
                 self.writer.write()?;
             }
@@ -131,7 +157,7 @@ impl Log {
                 break;
             }
         }
-        self.writer.check()
+        Ok(self.writer.check()?)
     }
 
     /// Brings all that was appended as far as is asked: one write, one sync.
@@ -164,7 +190,7 @@ impl Log {
     /// the last frame say so of all others: none of them is a torn tail then.
     pub(crate) fn close(&mut self) -> Result<ClosedLog, FileError> {
         self.writer.sync()?;
-        self.writer.push(END, |_| {});
+        self.writer.push(END, |_| {})?;
         self.writer.sync()?;
         Ok(ClosedLog {
             name: self.writer.name().to_owned(),

@@ -273,10 +273,10 @@ impl Manifest {
         let header = FileHeader { kind: LETTER, worker: 0, number, previous: 0, incarnation };
         let mut writer = FrameWriter::start(storage, DRAFT, header)?;
         for change in contents.changes() {
-            writer.push(change.kind(), |out| change.encode(out));
+            writer.push(change.kind(), |out| change.encode(out))?;
         }
         writer.sync()?;
-        writer.push(MARK, |_| {});
+        writer.push(MARK, |_| {})?;
         writer.write()?;
         storage.rename(DRAFT, MANIFEST).map_err(|fault| failed(Operation::Rename, DRAFT, &fault))?;
         storage.sync_folder().map_err(|fault| failed(Operation::SyncFolder, MANIFEST, &fault))?;
@@ -292,11 +292,10 @@ impl Manifest {
     pub(crate) fn change(&mut self, change: Change) -> Result<(), FileError> {
         self.writer.check()?;
         let length = self.writer.length();
-        self.writer.push(change.kind(), |out| change.encode(out));
+        self.writer.push(change.kind(), |out| change.encode(out))?;
         self.writer.sync()?;
         // Should it fail, the next change does.
-        self.writer.push(MARK, |_| {});
-        let _ = self.writer.write();
+        let _ = self.writer.push(MARK, |_| {}).and_then(|()| self.writer.write());
         let fault = |what| FileError::Damaged { file: MANIFEST.to_owned(), offset: length, what };
         self.contents.apply(change).map_err(fault)
     }

@@ -22,7 +22,7 @@ mod storage;
 pub(crate) use entry::{Asked, EntryHead};
 pub(crate) use fault::unless_short;
 pub(crate) use folder::{Folder, FolderOptions, Found, Opened, Refused, find};
-pub(crate) use log::{ClosedLog, Log};
+pub(crate) use log::{ClosedLog, Log, NotLogged};
 pub(crate) use manifest::CheckpointAt;
 use manifest::MANIFEST;
 pub use recover::{GiveUp, GivenUp};

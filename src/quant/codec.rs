@@ -9,6 +9,7 @@ use super::shape::{Bits, Shape};
 use crate::codec::{self, Decoder, Malformed};
 use crate::id::mix;
 use crate::kernel::{Arch, ArchJob, Kernels, Level, kernels};
+use crate::memory;
 
 /// Steps that are tried for the codes of a row, each smaller than the last by
 /// [`FINER`] of the first. With four bits it pays to cut off the outermost
@@ -100,7 +101,7 @@ impl Codec {
         self.projection.apply(vector, projected);
         let scale = self.round(&mut projected.coordinates, codes);
         block.clear();
-        block.resize(self.shape.bytes(), 0);
+        memory::resize(block, self.shape.bytes(), 0);
         let (low, high) = codes.split_at(codes.len().min(self.shape.codes()));
         block[HEADER..][..low.len()].copy_from_slice(low);
         for (byte, code) in block[HEADER..].iter_mut().zip(high) {
@@ -117,7 +118,7 @@ impl Codec {
     /// nothing but zeros are 0, and so is their scale.
     fn round(&self, coordinates: &mut [f32], codes: &mut Vec<u8>) -> f32 {
         codes.clear();
-        codes.resize(coordinates.len(), 0);
+        memory::resize(codes, coordinates.len(), 0);
         let largest = largest_magnitude(coordinates);
         if !(1.0 / largest).is_finite() {
             return 0.0;

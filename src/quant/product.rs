@@ -109,7 +109,7 @@ impl ProductQuantizer {
         let step = (samples.len() / dim).div_ceil(shape.samples()).max(1);
         let vectors = samples.chunks_exact(dim).step_by(step);
         let mut points: Vec<f32> = memory::list(vectors.len() * part.len());
-        vectors.for_each(|vector| points.extend_from_slice(&vector[part.clone()]));
+        vectors.for_each(|vector| memory::append(&mut points, &vector[part.clone()]));
         let level = kernels().level;
         let search = Search { count: shape.centres(), rounds: ROUNDS, seed: mix(seed ^ at as u64), level };
         TrainedPart(centres(&points, part.len(), search))
@@ -117,13 +117,13 @@ impl ProductQuantizer {
 
     /// Of all parts, in order.
     pub(crate) fn of_parts(dim: usize, shape: ProductShape, parts: Vec<TrainedPart>) -> ProductQuantizer {
-        ProductQuantizer::new(dim, shape, parts.into_iter().map(|part| part.0).collect())
+        ProductQuantizer::new(dim, shape, memory::collect(parts.into_iter().map(|part| part.0)))
     }
 
     fn new(dim: usize, shape: ProductShape, parts: Vec<Tiles>) -> ProductQuantizer {
         let half = |centre: usize, tiles: &Tiles| tiles.centre(centre).map(|x| x * x).sum::<f32>() / 2.0;
         let of_part = |tiles| (0..shape.centres()).map(move |centre| half(centre, tiles));
-        let halves = parts.iter().flat_map(of_part).collect();
+        let halves = memory::collect(parts.iter().flat_map(of_part));
         ProductQuantizer { dim, shape, parts, halves }
     }
 
@@ -150,7 +150,7 @@ impl ProductQuantizer {
     pub(crate) fn decode(&self, codes: &[u8], vector: &mut Vec<f32>) {
         vector.clear();
         for (tiles, code) in self.parts.iter().zip(codes) {
-            vector.extend(tiles.centre(usize::from(*code)));
+            memory::extend(vector, tiles.centre(usize::from(*code)));
         }
     }
 
@@ -178,7 +178,7 @@ impl ProductQuantizer {
     #[inline(always)]
     fn tables(&self, vector: &[f32], query: &mut ProductQuery) {
         let centres = self.shape.centres();
-        query.products.resize(self.parts.len() * centres, 0.0);
+        memory::resize(&mut query.products, self.parts.len() * centres, 0.0);
         let mut rest = vector;
         for (tiles, products) in self.parts.iter().zip(query.products.chunks_exact_mut(centres)) {
             let (part, others) = rest.split_at(tiles.dim().min(rest.len()));
@@ -221,7 +221,7 @@ impl ProductQuantizer {
             let len = shape.part(dim, at).len();
             let values = input.floats(len * shape.centres())?;
             input.check(values.iter().all(|value| value.is_finite()), "a centre is no vector")?;
-            parts.push(Tiles::new(&values, len));
+            memory::push(&mut parts, Tiles::new(&values, len));
         }
         Ok(ProductQuantizer::new(dim, shape, parts))
     }
@@ -246,7 +246,7 @@ impl ProductQuery {
         let mut lows = [0f32; TILE];
         let (mut widest, mut least) = (0f32, 0f32);
         self.bytes.clear();
-        self.bytes.resize(shape.positions() * SCAN_POSITION, 0);
+        memory::resize(&mut self.bytes, shape.positions() * SCAN_POSITION, 0);
         // By halves: a few vector instructions a table.
         let range = |products: &[f32; TILE]| {
             let (mut lows, mut highs) = (*products, *products);

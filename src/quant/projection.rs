@@ -11,6 +11,7 @@ use super::shape::Bits;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::mix;
 use crate::kernel::{Kernels, LINE};
+use crate::memory;
 
 /// The largest weight of a rounded vector.
 pub(super) const WEIGHT: f32 = 127.0;
@@ -68,8 +69,8 @@ impl Projection {
     fn rounded(mean: Vec<f32>, matrix: &[f32], kernels: Kernels) -> Projection {
         let dim = mean.len();
         let stride = dim.next_multiple_of(LINE);
-        let mut codes = vec![0; matrix.len() / dim * stride];
-        let mut scales = Vec::with_capacity(matrix.len() / dim);
+        let mut codes = memory::filled(0, matrix.len() / dim * stride);
+        let mut scales = memory::list(matrix.len() / dim);
         let (reach, offset) = (Bits::Seven.reach(), Bits::Seven.offset());
         for (row, codes) in matrix.chunks_exact(dim).zip(codes.chunks_exact_mut(stride)) {
             let largest = largest_magnitude(row);
@@ -102,8 +103,8 @@ impl Projection {
     /// The coordinates of many vectors: a part of the matrix is read from
     /// memory once for all of them.
     pub(super) fn apply_many<'a>(&self, vectors: impl Iterator<Item = (&'a [f32], &'a mut Projected)>) {
-        let mut rounded: Vec<(f32, &mut Projected)> =
-            vectors.map(|(vector, projected)| (self.round(vector, projected), projected)).collect();
+        let rounded = vectors.map(|(vector, projected)| (self.round(vector, projected), projected));
+        let mut rounded: Vec<(f32, &mut Projected)> = memory::collect(rounded);
         for part in 0..self.parts() {
             for (scale, projected) in &mut rounded {
                 self.multiply(part, *scale, projected);
@@ -115,10 +116,10 @@ impl Projection {
     fn round(&self, vector: &[f32], projected: &mut Projected) -> f32 {
         let Projected { coordinates, squared_length, centred, weights, surplus } = projected;
         centred.clear();
-        centred.extend(vector.iter().zip(&self.mean).map(|(value, mean)| value - mean));
+        memory::extend(centred, vector.iter().zip(&self.mean).map(|(value, mean)| value - mean));
         *squared_length = (self.kernels.dot)(centred, centred);
         weights.clear();
-        weights.resize(self.stride, 0);
+        memory::resize(weights, self.stride, 0);
         let scale = round_to_weights(centred, weights);
         let sum: i32 = weights.iter().map(|weight| i32::from(*weight)).sum();
         *surplus = sum * Bits::Seven.twice_offset() / 2;
@@ -144,7 +145,7 @@ impl Projection {
         (self.kernels.byte_dots)(&projected.weights, rows, dots);
         let surplus = projected.surplus;
         let products = dots.iter().zip(scales).map(|(dot, own)| (dot - surplus) as f32 * (own * scale));
-        projected.coordinates.extend(products);
+        memory::extend(&mut projected.coordinates, products);
     }
 
     pub(super) fn save(&self, out: &mut Encoder) {
@@ -161,7 +162,7 @@ impl Projection {
         let (mean, scales) = (input.floats(dim)?, input.floats(rank)?);
         let stride = dim.next_multiple_of(LINE);
         let bytes = rank.checked_mul(stride).ok_or_else(|| input.fault("a projection is too large"))?;
-        Ok(Projection { mean, codes: input.raw(bytes)?.to_vec(), scales, stride, kernels })
+        Ok(Projection { mean, codes: memory::copied(input.raw(bytes)?), scales, stride, kernels })
     }
 
     /// Dimensions of the vectors.

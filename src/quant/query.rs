@@ -3,6 +3,7 @@
 use super::block::Header;
 use super::projection::{Projected, round_to_weights};
 use super::shape::{Bits, Shape};
+use crate::memory;
 
 /// What is estimated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl CodeQuery {
     pub(super) fn set_projected(&mut self, shape: Shape, measure: Measure) {
         let values = &self.projected.coordinates;
         self.rounded.clear();
-        self.rounded.resize(values.len(), 0);
+        memory::resize(&mut self.rounded, values.len(), 0);
         let scale = round_to_weights(values, &mut self.rounded);
         self.place(shape);
         self.measure(measure, self.projected.squared_length, scale);
@@ -57,12 +58,12 @@ impl CodeQuery {
         self.rounded.clear();
         let scale = match shape.bits {
             Bits::Seven => {
-                self.rounded.extend(codes.iter().map(|code| numbers(*code, 1)));
+                memory::extend(&mut self.rounded, codes.iter().map(|code| numbers(*code, 1)));
                 1.0
             }
             Bits::Four => {
-                self.rounded.extend(codes.iter().map(|code| numbers(code & 15, 2)));
-                self.rounded.extend(codes.iter().map(|code| numbers(code >> 4, 2)));
+                memory::extend(&mut self.rounded, codes.iter().map(|code| numbers(code & 15, 2)));
+                memory::extend(&mut self.rounded, codes.iter().map(|code| numbers(code >> 4, 2)));
                 0.5
             }
         };
@@ -75,7 +76,7 @@ impl CodeQuery {
     /// Puts the rounded numbers where the kernel looks for them.
     fn place(&mut self, shape: Shape) {
         self.weights.clear();
-        self.weights.resize(shape.places(), 0);
+        memory::resize(&mut self.weights, shape.places(), 0);
         let (first, second) = self.rounded.split_at(self.rounded.len().min(shape.codes()));
         for (part, start) in [(first, shape.place(0)), (second, shape.place(first.len()))] {
             if !part.is_empty() {

@@ -14,6 +14,7 @@
 use super::product::{ProductQuery, ProductShape};
 use crate::id::mix;
 use crate::kernel::{Arch, ArchJob, Level, kernels};
+use crate::memory;
 
 /// Signs of a code.
 const SIGNS: usize = 4;
@@ -54,7 +55,7 @@ impl Signs {
     pub(crate) fn new(dim: usize, seed: u64) -> Signs {
         let count = (ROUNDS * dim.next_multiple_of(STEP)) as u64;
         let flips = (0..count).map(|at| if mix(seed ^ mix(at)) & 1 == 0 { 1.0 } else { -1.0 });
-        Signs { dim, flips: flips.collect() }
+        Signs { dim, flips: memory::collect(flips) }
     }
 
     /// Codes of a vector of so many numbers.
@@ -90,8 +91,8 @@ impl Signs {
             }
         }
         turned.clear();
-        turned.extend_from_slice(vector);
-        turned.resize(self.dim.next_multiple_of(STEP), 0.0);
+        memory::append(turned, vector);
+        memory::resize(turned, self.dim.next_multiple_of(STEP), 0.0);
         kernels().level.run(Turn(&self.flips, turned));
     }
 
@@ -107,11 +108,12 @@ impl Signs {
         codes: &mut [u8],
     ) -> SignFactors {
         work.residual.clear();
-        work.residual.extend(vector.iter().zip(centre).map(|(x, c)| x - c));
+        memory::extend(&mut work.residual, vector.iter().zip(centre).map(|(x, c)| x - c));
         self.turn(&work.residual, &mut work.turned);
         if work.centre != centre {
             self.turn(centre, &mut work.turned_centre);
-            centre.clone_into(&mut work.centre);
+            work.centre.clear();
+            memory::append(&mut work.centre, centre);
         }
         let (mut magnitudes, mut product) = (0f32, 0f32);
         codes.fill(0);
@@ -138,7 +140,7 @@ impl Signs {
             #[inline(always)]
             fn run<A: Arch>(self, _arch: A) {
                 let Prepare(turned, query, shape) = self;
-                query.products.resize((turned.len() / SIGNS) << SIGNS, 0.0);
+                memory::resize(&mut query.products, (turned.len() / SIGNS) << SIGNS, 0.0);
                 let tables = query.products.as_chunks_mut::<{ 1 << SIGNS }>().0;
                 for (table, numbers) in tables.iter_mut().zip(turned.as_chunks::<SIGNS>().0) {
                     *table = sums(*numbers);

@@ -16,6 +16,7 @@ use super::product::{ProductQuantizer, ProductQuery, ProductShape, Sums};
 use super::signs::{SignFactors, Signs, Turned};
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::kernel::{Arch, ArchJob, kernels};
+use crate::memory;
 use crate::metric::Metric;
 
 /// Words of a row come in so many.
@@ -118,16 +119,16 @@ impl SingleCodes {
         codes.clear();
         match self {
             SingleCodes::Product { shape, product } => {
-                codes.resize(shape.num_subquantizers, 0);
+                memory::resize(codes, shape.num_subquantizers, 0);
                 product.encode(vector, codes);
                 pack(codes, shape.bits_per_code, words);
             }
             SingleCodes::Signs { signs, centre } => {
                 assert_eq!(vector.len(), centre.len());
                 work.residual.clear();
-                work.residual.extend(vector.iter().zip(centre).map(|(x, c)| x - c));
-                work.zeros.resize(centre.len(), 0.0);
-                codes.resize(Signs::codes(centre.len()), 0);
+                memory::extend(&mut work.residual, vector.iter().zip(centre).map(|(x, c)| x - c));
+                memory::resize(&mut work.zeros, centre.len(), 0.0);
+                memory::resize(codes, Signs::codes(centre.len()), 0);
                 let SignFactors { bias, factor } =
                     signs.encode(&work.residual, &work.zeros, &mut work.turned, codes);
                 (words[0], words[1]) = (bias.to_bits(), factor.to_bits());
@@ -151,9 +152,8 @@ impl SingleCodes {
             }
             SingleCodes::Signs { signs, centre } => {
                 query.residual.clear();
-                query
-                    .residual
-                    .extend(vector.iter().zip(centre).map(|(x, c)| if is_dot { *x } else { x - c }));
+                let residual = vector.iter().zip(centre).map(|(x, c)| if is_dot { *x } else { x - c });
+                memory::extend(&mut query.residual, residual);
                 query.base = if is_dot {
                     -vector.iter().zip(centre).map(|(x, c)| x * c).sum::<f32>()
                 } else {
@@ -228,7 +228,7 @@ impl SingleQuery {
     fn tabulate(&mut self, shape: ProductShape, bytes: usize) {
         self.tables.clear();
         // What fills the last word up adds nothing.
-        self.tables.resize(bytes * 256, 0.0);
+        memory::resize(&mut self.tables, bytes * 256, 0.0);
         if shape.bits_per_code == 8 {
             return self.tables[..self.parts.products.len()].copy_from_slice(&self.parts.products);
         }
@@ -253,7 +253,7 @@ impl SingleQuery {
         (self.least, self.step) = (low, if inverse > 0.0 { step } else { 0.0 });
         let pairs = (SingleShape::Signs { dim }.words() - FACTORS) / 2;
         self.planes.clear();
-        self.planes.resize(pairs * PLANES, 0);
+        memory::resize(&mut self.planes, pairs * PLANES, 0);
         let (mut count, mut sum) = (0u32, 0u32);
         for (at, x) in self.turned.iter().enumerate() {
             let level = u64::from(nearest_byte((x - low) * inverse));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Query, Scoring};
 use crate::error::ParamsError;
 use crate::id::RecordId;
+use crate::memory;
 
 /// What is liked or not: a record that the collection holds, or a vector.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,15 @@ impl Examples {
             Example::Id(id) => Some(id),
             Example::Vector(_) => None,
         })
+    }
+}
+
+impl Example {
+    fn copy(&self) -> Example {
+        match self {
+            Example::Id(id) => Example::Id(id.copy()),
+            Example::Vector(vector) => Example::Vector(memory::copied(vector)),
+        }
     }
 }
 
@@ -111,6 +121,25 @@ pub(super) struct Wishes {
     renewal: Option<Duration>,
     /// What counts beside the distance.
     scoring: Option<Scoring>,
+}
+
+impl Wishes {
+    /// The same once more; unwinds where there is no memory for it.
+    pub(super) fn copy(&self) -> Wishes {
+        let copied = |examples: &[Example]| memory::collect(examples.iter().map(Example::copy));
+        let Wishes { examples, excluded, diversity, within, renewal, scoring } = self;
+        Wishes {
+            examples: examples.as_ref().map(|examples| Examples {
+                positive: copied(&examples.positive),
+                negative: copied(&examples.negative),
+            }),
+            excluded: memory::collect(excluded.iter().map(RecordId::copy)),
+            diversity: *diversity,
+            within: *within,
+            renewal: *renewal,
+            scoring: scoring.clone(),
+        }
+    }
 }
 
 impl Query<'_> {

@@ -225,9 +225,9 @@ fn copy(cells: &[Cell], rows: usize) -> Chunk {
         born: AtomicU64::new(cell.born.load(Ordering::Relaxed)),
         died: AtomicU64::new(cell.died.load(Ordering::Relaxed)),
         // SAFETY: copying is the writer's act, and it alone writes ids.
-        id: UnsafeCell::new(unsafe { (*cell.id.get()).clone() }),
+        id: UnsafeCell::new(unsafe { (*cell.id.get()).copy() }),
     });
-    copied.chain(std::iter::repeat_with(Cell::unused)).take(rows).collect()
+    memory::shared(memory::collect(copied.chain(std::iter::repeat_with(Cell::unused)).take(rows)))
 }
 
 #[cfg(test)]

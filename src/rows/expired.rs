@@ -3,6 +3,7 @@
 use super::view::{ShardRequest, ShardView};
 use crate::bits::ones;
 use crate::id::{Row, Seq};
+use crate::memory;
 use crate::payload::Timestamp;
 
 /// The rows of a view that had expired at some time: a thread keeps those that
@@ -64,11 +65,20 @@ impl ShardView {
         if self.soonest_expiry(at) > now {
             return visible;
         }
-        let mut words = Vec::new();
-        self.payloads().expired(now, at, self.high_water(), &mut words);
-        self.hide_invisible(&mut words, at);
-        let expired: usize = words.iter().map(|word| word.count_ones() as usize).sum();
-        visible.saturating_sub(expired)
+        visible.saturating_sub(self.expired_at(at, now))
+    }
+
+    /// Rows visible at `at` that have expired: one by one where there is no memory
+    /// for a bit of each, because this cannot fail.
+    fn expired_at(&self, at: Seq, now: Timestamp) -> usize {
+        let together = || {
+            let mut words = Vec::new();
+            self.payloads().expired(now, at, self.high_water(), &mut words);
+            self.hide_invisible(&mut words, at);
+            words.iter().map(|word| word.count_ones() as usize).sum()
+        };
+        let has_expired = |row: &Row| self.visible(*row, at) && self.payloads().expires(*row, at) <= now;
+        memory::unless_short(together).unwrap_or_else(|_| (0..self.high_water()).filter(has_expired).count())
     }
 
     /// Takes out the rows that are not visible.

@@ -12,6 +12,7 @@ use super::view::{ShardRequest, ShardScratch, ShardView};
 use crate::bits::ones;
 use crate::id::{RecordId, Row, Seq};
 use crate::index::{Effort, RowFilter, walked};
+use crate::memory;
 use crate::payload::{ExclusionSet, Filter, Resolver, Timestamp};
 use crate::query::{FilterPlan, FilterStats};
 
@@ -89,7 +90,7 @@ impl FilterMemory {
     }
 
     pub(super) fn give_back(&mut self, resolved: Resolved) {
-        self.resolved.push(resolved);
+        memory::push(&mut self.resolved, resolved);
     }
 }
 

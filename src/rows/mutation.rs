@@ -112,7 +112,8 @@ impl Mutation {
             | Mutation::Conditional(..)
             | Mutation::Expiry(_)
             | Mutation::Sweep { .. }
-            | Mutation::Reindex(_) => 1,
+            | Mutation::Reindex(_)
+            | Mutation::Adopt(_) => 1,
         }
     }
 

@@ -10,6 +10,7 @@ use super::filtered::{FilterMemory, Resolved};
 use super::view::{ShardRequest, ShardScratch, ShardView};
 use crate::id::Row;
 use crate::index::{Effort, Ends};
+use crate::memory;
 use crate::neighbor::{Neighbor, TopK};
 use crate::payload::{Field, Quantity, Timestamp};
 use crate::query::{Gain, Scoring, Term};
@@ -60,7 +61,7 @@ impl<'a> Scorer<'a> {
             }
             Gain::Boost(filter) => Source::Rows(filters.take(view, request, filter)),
         };
-        let terms = scored.scoring.terms.iter().map(|term| (term, source(term))).collect();
+        let terms = memory::collect(scored.scoring.terms.iter().map(|term| (term, source(term))));
         Scorer { view, request: *request, now: scored.now, terms }
     }
 
@@ -165,7 +166,7 @@ fn rank(scorer: &Scorer<'_>, scratch: &mut ShardScratch, k: usize, ranked: &mut 
     bonuses.0.clear();
     for Neighbor { distance, row } in found {
         let bonus = scorer.bonus(*row);
-        bonuses.0.push((*row, bonus));
+        memory::push(&mut bonuses.0, (*row, bonus));
         ranked.offer(Neighbor { distance: distance - bonus, row: *row });
     }
     bonuses.0.sort_unstable_by_key(|(row, _)| *row);

@@ -151,7 +151,7 @@ impl RowStore {
                 self.copies += 1;
                 self.detached_vectors.insert(self.vectors.chunk_of(row), self.leases.next());
             }
-            self.cells.write(row, new.id.clone(), born);
+            self.cells.write(row, new.id.copy(), born);
         }
         self.payloads.put(row, new.payload.clone());
         match reused {
@@ -235,7 +235,7 @@ impl RowStore {
     pub(crate) fn live_records(&self) -> impl Iterator<Item = NewRow> + '_ {
         let rows = (0..self.high_water as Row).filter(|row| self.is_alive(*row));
         rows.filter_map(|row| {
-            let id = self.cells.view().id(row)?.clone();
+            let id = self.cells.view().id(row)?.copy();
             let vectors = self.vectors.view();
             let payload = self.payloads.get(row);
             Some(NewRow { id, vector: vectors.vector(row).into(), scale: vectors.scale(row), payload })
@@ -316,7 +316,8 @@ impl RowStore {
             }
             if let Some(id) = self.cells.view().id(*row) {
                 let first_view = self.first_views[*row as usize];
-                self.unlisted.push_back(Unlisted { first_view, unseen_from, id: id.clone(), row: *row });
+                let id = id.copy();
+                push_back(&mut self.unlisted, Unlisted { first_view, unseen_from, id, row: *row });
             }
         }
         RetiredRows { rows, unseen_from }

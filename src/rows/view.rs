@@ -11,6 +11,7 @@ use super::store::RowStore;
 use crate::id::{RecordId, Row, Seq};
 use crate::index::{Effort, Ends, IndexVersion, Points, Request, RowFilter, Scratch, Trip};
 use crate::lease::Lease;
+use crate::memory;
 use crate::neighbor::{Neighbor, TopK};
 use crate::payload::{ExclusionSet, Filter, Payload, PayloadView, Timestamp};
 use crate::query::FilterStats;
@@ -318,25 +319,23 @@ impl ShardView {
         efforts.clear();
         if requests.iter().any(|request| self.soonest_expiry(request.at) <= request.now) {
             let each = requests.iter().zip(scratches);
-            efforts.extend(each.map(|(request, scratch)| self.search(request, scratch)));
+            memory::extend(efforts, each.map(|(request, scratch)| self.search(request, scratch)));
             return;
         }
-        let visible: Vec<_> =
-            requests.iter().map(|request| |row: Row| self.cells.visible(row, request.at)).collect();
+        let visible = requests.iter().map(|request| |row: Row| self.cells.visible(row, request.at));
+        let visible: Vec<_> = memory::collect(visible);
         let parts = requests.iter().zip(scratches.iter_mut()).zip(&visible);
-        let mut trips: Vec<Trip<'_>> = parts
-            .map(|((request, scratch), visible)| {
-                let ShardScratch { found, index, .. } = scratch;
-                found.reset(request.k);
-                index.begin(request.follows);
-                let request = self.index_request(request, visible);
-                Trip { request, scratch: index, found, effort: Effort::default() }
-            })
-            .collect();
+        let mut trips: Vec<Trip<'_>> = memory::collect(parts.map(|((request, scratch), visible)| {
+            let ShardScratch { found, index, .. } = scratch;
+            found.reset(request.k);
+            index.begin(request.follows);
+            let request = self.index_request(request, visible);
+            Trip { request, scratch: index, found, effort: Effort::default() }
+        }));
         if let Some(space) = requests.first().map(|request| request.space) {
             self.parts.index.search_many(Points { space, vectors: &self.vectors }, &mut trips);
         }
-        efforts.extend(trips.iter().map(|trip| trip.effort));
+        memory::extend(efforts, trips.iter().map(|trip| trip.effort));
         for ((request, scratch), effort) in requests.iter().zip(scratches).zip(efforts) {
             let tail = self.scan(request, self.tail().iter().copied(), &mut scratch.found);
             effort.distances += tail.distances;

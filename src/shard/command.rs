@@ -101,7 +101,13 @@ pub(crate) enum WriteCommand {
         grant: Option<Grant>,
     },
     /// Absorb the whole tail and unlink all dead rows, then answer.
-    Optimize { collection: CollectionId, seq: Seq, done: Reply<Result<(), Shortage>>, log: Option<LogPart> },
+    /// Nobody is answered who was told already that there is no memory.
+    Optimize {
+        collection: CollectionId,
+        seq: Seq,
+        done: Option<Reply<Result<(), Shortage>>>,
+        log: Option<LogPart>,
+    },
     /// Let go of the shard.
     Drop { collection: CollectionId },
     /// From the engine, once what the log held was applied: log what comes.

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::command::{LogPart, WriteCommand};
 use crate::durability::Durability;
 use crate::error::FileError;
-use crate::persist::{Asked, ClosedLog, EntryHead, Log};
+use crate::persist::{Asked, ClosedLog, EntryHead, Log, NotLogged};
 
 /// Why no log of the engine is written any more, if that is so. Clones are the
 /// same.
@@ -46,8 +46,8 @@ impl Journal {
     /// Adds a command to the log, if it belongs there.
     ///
     /// # Errors
-    /// The fault that poisoned the log.
-    pub(crate) fn add(&mut self, command: &WriteCommand) -> Result<(), FileError> {
+    /// [`NotLogged`]: after want of memory it may be added again.
+    pub(crate) fn add(&mut self, command: &WriteCommand) -> Result<(), NotLogged> {
         let (Some(log), Some((collection, seq, part))) = (&mut self.log, logged(command)) else {
             return Ok(());
         };

@@ -235,6 +235,12 @@ impl<T> ShardState<T> {
         state
     }
 
+    /// Makes room for so many more writes in the queue. Unwinds where there is no
+    /// memory for that.
+    pub(crate) fn reserve(&mut self, writes: usize) {
+        reserve_back(&mut self.pending, writes);
+    }
+
     /// Queues a write; `keep` is dropped when it is applied.
     pub(crate) fn enqueue(&mut self, seq: Seq, mutations: Vec<Mutation>, keep: T) {
         let work = Work::Mutations { all: Arc::new(mutations), next: 0, keep: Some(keep), verdict: None };
@@ -298,8 +304,8 @@ impl<T> ShardState<T> {
         let (seq, is_order) = (*seq, matches!(work, Work::Optimize(_)));
         // What may unwind comes before the write leaves the queue: it is done again then.
         reserve(&mut self.unshown, 1);
-        reserve_back(&mut self.decided);
-        reserve_back(&mut self.optimizing);
+        reserve_back(&mut self.decided, 1);
+        reserve_back(&mut self.optimizing, 1);
         if is_order {
             self.seal(seq, true);
             self.seal_order(seq, None);
@@ -431,7 +437,7 @@ impl<T> ShardState<T> {
             Some(before) => self.kill(before, seq),
             None => self.live += 1,
         }
-        self.directory.push(new.id.clone(), row);
+        self.directory.push(new.id.copy(), row);
         push(&mut self.open, Entrant { row, ordinal: self.next_ordinal });
         self.open_rows.insert(row);
         self.next_ordinal += 1;
@@ -486,8 +492,8 @@ impl<T> ShardState<T> {
             number: self.batches_sealed,
             cut,
             ordinals: collect(absorb.iter().map(|entrant| entrant.ordinal)),
-            absorb: absorb.into_iter().map(|entrant| entrant.row).collect(),
-            dropped: dropped.into_iter().map(|entrant| entrant.row).collect(),
+            absorb: collect(absorb.into_iter().map(|entrant| entrant.row)),
+            dropped: collect(dropped.into_iter().map(|entrant| entrant.row)),
             forget,
             dead,
             optimize: false,

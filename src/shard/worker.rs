@@ -7,6 +7,7 @@
 //! A defect (a panic) in the work on one shard fails that shard and no other;
 //! one for which there is no memory waits for it (`pause`).
 
+mod logging;
 mod pause;
 mod trouble;
 
@@ -23,21 +24,22 @@ use super::budget::Meter;
 use super::command::{
     Background, CollectionId, Keep, NoPlan, Note, Report, ShardQuery, Signal, Width, WriteCommand,
 };
-use super::journal::{Journal, LogFault, logged};
+use super::journal::{Journal, LogFault};
 use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
 use super::places::Permit;
 use super::rescue::{Rebuilder, Trouble, Troubles};
 use super::state::ShardState;
 use super::toll::ShardTolls;
 use super::turns::Turns;
-use crate::error::{FileError, SearchError};
+use crate::error::SearchError;
 use crate::index::{Executor, Settling};
 use crate::memory::shortage;
 use crate::rows::ShardMeasure;
 use crate::snapshot::search_one_shard;
+use logging::{HeldBack, Taken};
 use pause::Pause;
 
-/// Writes taken from the mailbox in one round.
+/// Writes taken from the mailbox in one round, with those that were held back.
 const DRAIN_WRITES: usize = 256;
 
 /// Mutations applied to one shard in one round: a fraction of a millisecond,
@@ -70,6 +72,8 @@ struct Hosted {
     held_up: Option<Instant>,
     /// There was no memory.
     pause: Option<Pause>,
+    /// Writes that are logged and not queued yet: there is room for them.
+    expected: usize,
     troubles: Troubles,
     rebuilder: Arc<dyn Rebuilder>,
     /// The job that is under way: others are of a state that was given up.
@@ -118,6 +122,10 @@ pub(crate) struct Worker {
     ports: WorkerPorts,
     shards: BTreeMap<CollectionId, Hosted>,
     journal: Journal,
+    /// What was taken from the mailbox in this round, and writes that are not
+    /// logged yet for want of memory.
+    taken: Taken,
+    held_back: HeldBack,
     /// To whoever looks after the files.
     notes: Option<Signals<Note>>,
     jobs_begun: u64,
@@ -151,6 +159,8 @@ impl Worker {
             ports,
             shards: BTreeMap::new(),
             journal: Journal::default(),
+            taken: Taken::with_capacity(DRAIN_WRITES),
+            held_back: HeldBack::default(),
             notes: None,
             jobs_begun: 0,
             has_pauses: false,
@@ -183,6 +193,7 @@ impl Worker {
             }
         }
         // Whatever was applied and not logged yet; then the log has an end.
+        worker.log_held_back();
         let _ = worker.journal.close().inspect_err(|fault| worker.fail_log(fault));
         guard.orderly = true;
     }
@@ -333,91 +344,43 @@ impl Worker {
         busy
     }
 
-    /// Logs what waits in the mailbox, then lets the shards have it.
-    fn take_writes(&mut self) -> bool {
-        let mut taken = Vec::new();
-        let mut busy = false;
-        while taken.len() < DRAIN_WRITES
-            && let Some(envelope) = self.ports.writes.try_next()
-        {
-            busy = true;
-            // At once: what was sent behind it may be taken in the same round,
-            // and must be logged.
-            if matches!(envelope.message, WriteCommand::StartLog { .. }) {
-                self.take_write(envelope.message, envelope.permit);
-            } else {
-                taken.push(envelope);
-            }
-        }
-        let outcome = self.log(&taken);
-        for Envelope { message, permit } in taken {
-            // After a fault nothing is applied that should have been logged:
-            // dropped, it gives its place back, and whoever waits for it is told.
-            if outcome.is_ok() || logged(&message).is_none() {
-                self.take_write(message, permit);
-            }
-        }
-        if let Err(fault) = outcome {
-            self.fail_log(&fault);
-        }
-        busy
-    }
-
-    fn log(&mut self, taken: &[Envelope<WriteCommand>]) -> Result<(), FileError> {
-        if taken.is_empty() {
-            return Ok(());
-        }
-        let journal = &mut self.journal;
-        taken.iter().try_for_each(|envelope| journal.add(&envelope.message))?;
-        if let (Some(closed), Some(notes)) = (journal.commit()?, &self.notes) {
-            notes.send(Note::Closed(closed));
-        }
-        Ok(())
-    }
-
-    /// Nobody waits for what is left in the log's buffer: it is written when
-    /// there is nothing else to do.
-    fn flush_log(&mut self) -> bool {
-        self.journal.flush().unwrap_or_else(|fault| {
-            self.fail_log(&fault);
-            false
-        })
-    }
-
-    fn fail_log(&self, fault: &FileError) {
-        if self.ports.log_fault.get().is_none() {
-            error!(worker = self.number, %fault, "log failed");
-        }
-        self.ports.log_fault.set(fault.clone());
-        self.shards.values().for_each(|hosted| hosted.meter.wake());
-        self.ports.reports.send(Report::LogFailed);
-    }
-
-    fn take_write(&mut self, command: WriteCommand, permit: Permit) {
+    /// Lets a shard have a write; one for which there was no memory before has no
+    /// place in the mailbox any more.
+    fn take_write(&mut self, command: WriteCommand, permit: Option<Permit>) {
         match command {
             WriteCommand::Create { collection, state, rebuilder, meter, tolls } => {
                 self.host(collection, *state, rebuilder, (meter, tolls));
             }
             WriteCommand::Write { collection, seq, mutations, verdict, grant, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
-                    let keep = match verdict {
-                        Some(verdict) => Keep::Decided { verdict, _permit: permit, _grant: grant },
-                        None => Keep::Place { _permit: Some(permit), _grant: grant },
+                    let keep = match (verdict, permit) {
+                        (Some(verdict), Some(permit)) => {
+                            Keep::Decided { verdict, _permit: permit, _grant: grant }
+                        }
+                        (_, permit) => Keep::Place { _permit: permit, _grant: grant },
                     };
+                    hosted.expected = hosted.expected.saturating_sub(1);
                     hosted.state.enqueue(seq, mutations, hosted.kept(keep));
                 }
             }
             WriteCommand::Optimize { collection, seq, done, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
-                    let keep = hosted.kept(Keep::Optimized { done, _permit: permit });
-                    hosted.state.enqueue_optimize(seq, keep);
+                    let keep = match (done, permit) {
+                        (Some(done), Some(permit)) => Keep::Optimized { done, _permit: permit },
+                        (_, permit) => Keep::Place { _permit: permit, _grant: None },
+                    };
+                    hosted.expected = hosted.expected.saturating_sub(1);
+                    hosted.state.enqueue_optimize(seq, hosted.kept(keep));
                 }
             }
             WriteCommand::StartLog { journal, notes } => {
                 self.journal = *journal;
                 self.notes = Some(notes);
             }
-            WriteCommand::Drop { collection } => drop(self.shards.remove(&collection)),
+            WriteCommand::Drop { collection } => {
+                self.held_back.forget(collection);
+                drop(self.shards.remove(&collection));
+            }
             #[cfg(test)]
             WriteCommand::Panic { collection: Some(collection) } => {
                 self.guarded(collection, |_| panic!("a defect on purpose"));
@@ -445,6 +408,7 @@ impl Worker {
             tolls,
             held_up: None,
             pause: None,
+            expected: 0,
             job: 0,
             changed: state.has_batches(),
             settled: true,

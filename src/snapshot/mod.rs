@@ -2,6 +2,7 @@
 
 mod cell;
 mod effort;
+mod kept;
 mod published;
 mod record;
 mod search;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 pub(crate) use cell::SnapshotCell;
 pub(crate) use effort::{Toil, breadth_for, toil};
+pub(crate) use kept::begun;
 pub(crate) use published::{
     Calibrator, Context, ExactUse, Health, Helpers, Published, Reindexes, Screener, Tuning, shard_of,
 };
@@ -24,8 +26,9 @@ pub use select::{Facet, Group, OrderBy, OrderCursor, OrderedPage};
 pub(crate) use sight::Sight;
 pub use verify::{Finding, VerifyReport};
 
-use crate::error::SearchError;
+use crate::error::{ReadError, SearchError};
 use crate::id::{Generation, RecordId, Row, Seq};
+use crate::memory;
 use crate::payload::Timestamp;
 use crate::query::{Answer, Query};
 
@@ -126,10 +129,14 @@ impl Snapshot {
 
     /// The record with an id, its vector as it was put in. O(1); takes a
     /// short lock on a part of the id directory.
-    pub fn get(&self, id: impl Into<RecordId>) -> Option<Record> {
+    ///
+    /// # Errors
+    /// [`ReadError::NoMemory`].
+    pub fn get(&self, id: impl Into<RecordId>) -> Result<Option<Record>, ReadError> {
         let id = id.into();
-        let (shard, row) = self.sight().find(&id)?;
-        Some(Record::stored(id, shard.vector(row), shard.payload(row, self.seq())))
+        let Some((shard, row)) = self.sight().find(&id) else { return Ok(None) };
+        let record = || Record::stored(id, shard.vector(row), shard.payload(row, self.seq()));
+        Ok(Some(memory::unless_short(record)?))
     }
 
     /// True when the snapshot shows a record with this id. O(1), like [`Snapshot::get`].
@@ -151,7 +158,8 @@ impl Snapshot {
     /// # Errors
     /// [`SearchError::Vector`] when the query's vector cannot be used,
     /// [`SearchError::Params`] when its target cannot be searched to,
-    /// [`SearchError::Stale`] when it demands a later write.
+    /// [`SearchError::Stale`] when it demands a later write,
+    /// [`SearchError::NoMemory`] when there is none for what it takes.
     pub fn search(&self, query: &Query<'_>) -> Result<Answer, SearchError> {
         search(self.sight(), query)
     }
@@ -193,7 +201,7 @@ impl Snapshot {
     /// let mut seen = 0;
     /// let mut from = None;
     /// loop {
-    ///     let page = snapshot.scroll(from, 100);
+    ///     let page = snapshot.scroll(from, 100)?;
     ///     seen += page.records.len();
     ///     from = page.next;
     ///     if from.is_none() {
@@ -203,8 +211,14 @@ impl Snapshot {
     /// assert_eq!(seen, 250);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
-    pub fn scroll(&self, from: Option<Cursor>, limit: usize) -> Page {
+    ///
+    /// # Errors
+    /// [`ReadError::NoMemory`] when there is none for so many records.
+    pub fn scroll(&self, from: Option<Cursor>, limit: usize) -> Result<Page, ReadError> {
+        Ok(memory::unless_short(|| self.page(from, limit))?)
+    }
+
+    fn page(&self, from: Option<Cursor>, limit: usize) -> Page {
         let from = from.unwrap_or(Cursor { shard: 0, row: 0 });
         let mut records = Vec::new();
         for (number, shard) in self.published.shards.iter().enumerate().skip(from.shard) {
@@ -217,7 +231,7 @@ impl Snapshot {
                     return Page { records, next: Some(Cursor { shard: number, row }) };
                 }
                 let payload = shard.payload(row, self.seq());
-                records.push(Record::stored(id.clone(), shard.vector(row), payload));
+                memory::push(&mut records, Record::stored(id.copy(), shard.vector(row), payload));
             }
         }
         Page { records, next: None }
@@ -226,9 +240,12 @@ impl Snapshot {
     /// Checks the snapshot from the ground up: every visible record can be
     /// reached by a search, none that is gone can be, and ids and rows agree.
     /// O(records); blocks the calling thread only.
-    #[must_use]
-    pub fn verify(&self) -> VerifyReport {
-        verify::verify(&self.published)
+    ///
+    /// # Errors
+    /// [`ReadError::NoMemory`]: what is wrong with the snapshot, if anything,
+    /// stands in the report.
+    pub fn verify(&self) -> Result<VerifyReport, ReadError> {
+        Ok(memory::unless_short(|| verify::verify(&self.published))?)
     }
 
     /// A number that depends on the structure of the indexes alone: the same

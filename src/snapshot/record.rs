@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::RecordId;
-use crate::payload::{NEVER, Payload, Timestamp, Value};
+use crate::payload::{EXPIRES, NEVER, Payload, Timestamp, Value};
 
 /// A record: an id, its vector, and its payload.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +77,8 @@ impl Record {
     /// where filters can ask for it.
     #[must_use]
     pub fn expires_at(mut self, time: Timestamp) -> Record {
-        (self.ttl, self.payload) = (None, self.payload.expiring(time));
+        self.ttl = None;
+        self.payload.set(EXPIRES.into(), Value::Time(time));
         self
     }
 

@@ -3,12 +3,14 @@
 use std::cell::RefCell;
 
 use super::effort::breadth_of;
+use super::kept::{begun, with_memory};
 use super::sight::Sight;
 use super::watch::watched;
 use super::wishes::{candidates, diversify, diversify_hits, hidden, vector_of_examples};
 use crate::error::SearchError;
 use crate::id::Row;
 use crate::index::{Effort, Ends};
+use crate::memory;
 use crate::neighbor::Neighbor;
 use crate::payload::{ExclusionSet, Filter, Payload, Timestamp};
 use crate::query::{Answer, Completeness, FilterStats, Hit, Query, Scoring, SearchParams, SearchStats};
@@ -49,7 +51,7 @@ impl Candidate {
         prepared: Option<&[f32]>,
     ) -> Option<Hit> {
         let shard = published.shards.get(self.shard as usize)?;
-        let id = shard.id(self.row)?.clone();
+        let id = shard.id(self.row)?.copy();
         let payload =
             if query.wants_payload() { shard.payload(self.row, published.seq) } else { Payload::new() };
         let measure = |prepared| shard.distance(&published.context.space, prepared, self.row);
@@ -70,7 +72,8 @@ pub(crate) struct SearchScratch {
 /// Searches every shard, one after the other, on the calling thread.
 ///
 /// # Errors
-/// [`SearchError::Vector`], [`SearchError::Params`] and [`SearchError::Stale`].
+/// [`SearchError::Vector`], [`SearchError::Params`], [`SearchError::Stale`] and
+/// [`SearchError::NoMemory`].
 pub(crate) fn search(published: Sight<'_>, query: &Query<'_>) -> Result<Answer, SearchError> {
     let answer = search_uncounted(published, query)?;
     published.context.distances.add(answer.stats.distances);
@@ -93,9 +96,17 @@ fn note_exact(published: Sight<'_>, answer: &Answer) {
 /// As [`search`].
 pub(crate) fn search_uncounted(published: Sight<'_>, query: &Query<'_>) -> Result<Answer, SearchError> {
     watched(published, query, None, |stop| {
-        SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
-            Ok(mut scratch) => search_with(published, query, stop, &mut scratch),
-            Err(_) => search_with(published, query, stop, &mut SearchScratch::default()),
+        SCRATCH.with(|scratch| {
+            let mut own;
+            let mut borrowed = scratch.try_borrow_mut();
+            let scratch = match &mut borrowed {
+                Ok(scratch) => &mut **scratch,
+                Err(_) => {
+                    own = SearchScratch::default();
+                    &mut own
+                }
+            };
+            with_memory(scratch, |scratch| search_with(published, query, stop, scratch))
         })
     })
 }
@@ -209,13 +220,29 @@ pub(crate) fn search_many(published: Sight<'_>, queries: &[Query<'_>]) -> Result
     let is_limited = queries.iter().any(Query::is_limited);
     // The time of all of them begins now.
     let begun: Vec<Query<'_>> = match is_limited {
-        true => queries
-            .iter()
-            .map(|query| query.clone().begun(|| published.context.wall.clock().elapsed()))
-            .collect(),
+        true => begun(queries, || published.context.wall.clock().elapsed())?,
         false => Vec::new(),
     };
     let queries = if is_limited { &begun } else { queries };
+    let answers = GROUP.with(|scratch| {
+        let mut own = GroupScratch::default();
+        let mut borrowed = scratch.try_borrow_mut();
+        let scratch = borrowed.as_deref_mut().unwrap_or(&mut own);
+        with_memory(scratch, |scratch| search_all(published, queries, scratch))
+    })?;
+    let distances: u64 = answers.iter().map(|answer| answer.stats.distances).sum();
+    published.context.distances.add(distances);
+    published.context.searches.add(answers.len() as u64);
+    answers.iter().for_each(|answer| note_exact(published, answer));
+    Ok(answers)
+}
+
+/// Checks all queries, then searches for them.
+fn search_all(
+    published: Sight<'_>,
+    queries: &[Query<'_>],
+    scratch: &mut GroupScratch,
+) -> Result<Vec<Answer>, SearchError> {
     for query in queries {
         check(published, query)?;
         match vector_of_examples(published, query)? {
@@ -223,20 +250,10 @@ pub(crate) fn search_many(published: Sight<'_>, queries: &[Query<'_>]) -> Result
             None => published.context.space.check(query.vector())?,
         };
     }
-    let mut answers = Vec::with_capacity(queries.len());
-    GROUP.with(|scratch| {
-        let mut own = GroupScratch::default();
-        let mut borrowed = scratch.try_borrow_mut();
-        let scratch = borrowed.as_deref_mut().unwrap_or(&mut own);
-        for group in queries.chunks(GROUP_SIZE) {
-            search_group(published, group, scratch, &mut answers)?;
-        }
-        Ok::<(), SearchError>(())
-    })?;
-    let distances: u64 = answers.iter().map(|answer| answer.stats.distances).sum();
-    published.context.distances.add(distances);
-    published.context.searches.add(answers.len() as u64);
-    answers.iter().for_each(|answer| note_exact(published, answer));
+    let mut answers = memory::list(queries.len());
+    for group in queries.chunks(GROUP_SIZE) {
+        search_group(published, group, scratch, &mut answers)?;
+    }
     Ok(answers)
 }
 
@@ -246,7 +263,8 @@ fn search_group(
     scratch: &mut GroupScratch,
     answers: &mut Vec<Answer>,
 ) -> Result<(), SearchError> {
-    let plans: Vec<ShardPlan<'_>> = queries.iter().map(|query| ShardPlan::new(published, query, 0)).collect();
+    let plans = queries.iter().map(|query| ShardPlan::new(published, query, 0));
+    let plans: Vec<ShardPlan<'_>> = memory::collect(plans);
     let is_plain = |plan: &ShardPlan<'_>| !plan.exact && plan.k > 0 && !plan.is_picky();
     if !plans.iter().all(is_plain) || !queries.iter().all(Query::is_plain) {
         for query in queries {
@@ -255,24 +273,22 @@ fn search_group(
         return Ok(());
     }
     let GroupScratch { prepared, shards, merged, efforts } = scratch;
-    prepared.resize_with(prepared.len().max(queries.len()), Vec::new);
-    shards.resize_with(shards.len().max(queries.len()), ShardScratch::default);
-    merged.resize_with(merged.len().max(queries.len()), Vec::new);
+    memory::lengthen(prepared, queries.len());
+    memory::lengthen(shards, queries.len());
+    memory::lengthen(merged, queries.len());
     for (query, prepared) in queries.iter().zip(prepared.iter_mut()) {
         prepare(published, query, prepared)?;
     }
     merged.iter_mut().for_each(Vec::clear);
-    let mut done = vec![Effort::default(); queries.len()];
-    let mut bounds = vec![f32::INFINITY; queries.len()];
+    let mut done = memory::filled(Effort::default(), queries.len());
+    let mut bounds = memory::filled(f32::INFINITY, queries.len());
     for (at, shard) in published.shards.iter().enumerate() {
-        let requests: Vec<ShardRequest<'_>> = plans
-            .iter()
-            .zip(prepared.iter().zip(&bounds))
-            .map(|(plan, (prepared, bound))| {
-                let request = plan.request(published, prepared, *bound);
-                ShardRequest { follows: at > 0, ..request }
-            })
-            .collect();
+        let requests = plans.iter().zip(prepared.iter().zip(&bounds));
+        let requests = requests.map(|(plan, (prepared, bound))| {
+            let request = plan.request(published, prepared, *bound);
+            ShardRequest { follows: at > 0, ..request }
+        });
+        let requests: Vec<ShardRequest<'_>> = memory::collect(requests);
         shard.search_many(&requests, &mut shards[..requests.len()], efforts);
         for (query, plan) in plans.iter().enumerate() {
             done[query].distances += efforts[query].distances;
@@ -467,14 +483,14 @@ fn add_found(merged: &mut Vec<Candidate>, scratch: &mut ShardScratch, shard: usi
             let Neighbor { distance, row } = *found;
             Candidate { distance, bonus: bonuses.of(row), shard, row }
         };
-        return merged.extend(found.sorted().iter().map(candidate));
+        return memory::extend(merged, found.sorted().iter().map(candidate));
     }
     let reach = plan.ends.reach.unwrap_or(f32::INFINITY);
     let found = scratch.found.sorted();
     let found = &found[..found.partition_point(|found| found.distance <= reach)];
     let candidate =
         |found: &Neighbor| Candidate { distance: found.distance, bonus: 0.0, shard, row: found.row };
-    merged.extend(found.iter().map(candidate));
+    memory::extend(merged, found.iter().map(candidate));
 }
 
 /// Keeps the k best and gives the distance of the last, infinite while there
@@ -511,7 +527,7 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn answer(&self, published: Sight<'_>, query: &Query<'_>, ef: usize) -> Answer {
-        let mut hits = Vec::with_capacity(self.merged.len());
+        let mut hits = memory::list(self.merged.len());
         for candidate in self.merged.iter().take(IDS_AHEAD) {
             if let Some(shard) = published.shards.get(candidate.shard as usize) {
                 shard.prefetch_id(candidate.row);
@@ -569,16 +585,27 @@ pub(crate) fn search_one_shard(
         Ok(answer)
     };
     watched(published, query, Some((abandoned, published.shards.len())), |stop| {
-        SCRATCH.with(|scratch| search(stop, &mut scratch.borrow_mut()))
+        SCRATCH.with(|scratch| with_memory(&mut *scratch.borrow_mut(), |scratch| search(stop, scratch)))
     })
 }
 
 /// Merges the answers of all shards, given in the order of the shards.
-pub(crate) fn merge_answers(published: Sight<'_>, query: &Query<'_>, parts: Vec<Answer>) -> Answer {
+///
+/// # Errors
+/// [`SearchError::NoMemory`].
+pub(crate) fn merge_answers(
+    published: Sight<'_>,
+    query: &Query<'_>,
+    parts: Vec<Answer>,
+) -> Result<Answer, SearchError> {
+    Ok(memory::unless_short(|| merged(published, query, parts))?)
+}
+
+fn merged(published: Sight<'_>, query: &Query<'_>, parts: Vec<Answer>) -> Answer {
     let ef = parts.first().map_or(0, |part| part.stats.ef);
     let nothing = Found { merged: &[], effort: Effort::default(), filter: None, prepared: None };
     let mut merged = nothing.answer(published, query, ef);
-    let mut cut = None;
+    let (mut cut, mut hits) = (None, Vec::new());
     for part in parts {
         cut = cut.max(part.completeness.cut());
         merged.stats.distances += part.stats.distances;
@@ -586,11 +613,13 @@ pub(crate) fn merge_answers(published: Sight<'_>, query: &Query<'_>, parts: Vec<
         if let Some(done) = part.stats.filter {
             merged.stats.filter.get_or_insert_default().add(done);
         }
-        merged.hits.extend(part.hits);
+        let places = hits.len() as u32..;
+        memory::extend(&mut hits, part.hits.into_iter().zip(places));
     }
-    // Stable: equal distances stay in the order of shard and row.
-    merged.hits.sort_by(|a, b| a.rank().total_cmp(&b.rank()));
-    merged.hits.truncate(candidates(query, 0));
+    // Equal distances stay in the order of shard and row.
+    hits.sort_unstable_by(|(a, at), (b, place)| a.rank().total_cmp(&b.rank()).then(at.cmp(place)));
+    let nearest = hits.into_iter().map(|(hit, _)| hit).take(candidates(query, 0));
+    memory::extend(&mut merged.hits, nearest);
     diversify_hits(published, query, &mut merged.hits);
     merged.hits.truncate(query.k());
     merged.completeness = completeness(published, query, cut, &merged);

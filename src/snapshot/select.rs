@@ -1,12 +1,13 @@
 //! Reading by filter: counting, paging, values of fields, groups of hits.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Ordering;
 
 use super::{Cursor, Page, Record, Snapshot, search};
 use crate::bits::{RowSet, ones};
-use crate::error::SearchError;
+use crate::error::{ReadError, SearchError};
 use crate::id::Row;
-use crate::payload::{Filter, FilterError, Value};
+use crate::memory;
+use crate::payload::{Filter, Value};
 use crate::query::{Hit, Query};
 use crate::rows::ShardView;
 
@@ -41,6 +42,12 @@ struct Ranked {
     value: Value,
     shard: usize,
     row: Row,
+}
+
+impl Ranked {
+    fn copy(&self) -> Ranked {
+        Ranked { value: self.value.copy(), ..*self }
+    }
 }
 
 /// Where [`Snapshot::scroll_by`] goes on.
@@ -93,36 +100,41 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// [`FilterError`] when the filter cannot be used.
-    pub fn count(&self, filter: &Filter) -> Result<usize, FilterError> {
+    /// [`ReadError`]: the filter cannot be used, or there is no memory.
+    pub fn count(&self, filter: &Filter) -> Result<usize, ReadError> {
         filter.check()?;
         let shards = self.published.shards.iter();
-        Ok(shards.map(|shard| count_ones(&self.passing(shard, filter))).sum())
+        let count = || shards.map(|shard| count_ones(&self.passing(shard, filter))).sum();
+        Ok(memory::unless_short(count)?)
     }
 
     /// As [`Snapshot::scroll`], of the records that pass a filter.
     ///
     /// # Errors
-    /// [`FilterError`] when the filter cannot be used.
+    /// [`ReadError`]: the filter cannot be used, or there is no memory.
     pub fn scroll_where(
         &self,
         filter: &Filter,
         from: Option<Cursor>,
         limit: usize,
-    ) -> Result<Page, FilterError> {
+    ) -> Result<Page, ReadError> {
         filter.check()?;
+        Ok(memory::unless_short(|| self.page_where(filter, from, limit))?)
+    }
+
+    fn page_where(&self, filter: &Filter, from: Option<Cursor>, limit: usize) -> Page {
         let from = from.unwrap_or(Cursor { shard: 0, row: 0 });
         let mut records = Vec::new();
         for (number, shard) in self.published.shards.iter().enumerate().skip(from.shard) {
             let first = if number == from.shard { from.row } else { 0 };
             for row in rows_of(&self.passing(shard, filter)).skip_while(|row| *row < first) {
                 if records.len() >= limit {
-                    return Ok(Page { records, next: Some(Cursor { shard: number, row }) });
+                    return Page { records, next: Some(Cursor { shard: number, row }) };
                 }
-                records.extend(self.record(shard, row));
+                memory::extend(&mut records, self.record(shard, row));
             }
         }
-        Ok(Page { records, next: None })
+        Page { records, next: None }
     }
 
     /// Up to `limit` records that pass a filter, in the order of a field, from
@@ -144,33 +156,43 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// [`FilterError`] when the filter cannot be used.
+    /// [`ReadError`]: the filter cannot be used, or there is no memory.
     pub fn scroll_by(
         &self,
         filter: &Filter,
         order: &OrderBy,
         from: Option<&OrderCursor>,
         limit: usize,
-    ) -> Result<OrderedPage, FilterError> {
+    ) -> Result<OrderedPage, ReadError> {
         filter.check()?;
+        Ok(memory::unless_short(|| self.page_by(filter, order, from, limit))?)
+    }
+
+    fn page_by(
+        &self,
+        filter: &Filter,
+        order: &OrderBy,
+        from: Option<&OrderCursor>,
+        limit: usize,
+    ) -> OrderedPage {
         let mut all: Vec<Ranked> = Vec::new();
         for (number, shard) in self.published.shards.iter().enumerate() {
             let passing = self.passing(shard, filter);
             shard.payloads().values_of(&order.path, &passing, self.seq(), &mut |row, value| {
-                all.push(Ranked { value: value.clone(), shard: number, row });
+                memory::push(&mut all, Ranked { value: value.copy(), shard: number, row });
             });
         }
         all.sort_unstable_by(|a, b| order.order(a, b));
-        let mut seen: Vec<RowSet> = vec![RowSet::default(); self.published.shards.len()];
+        let mut seen: Vec<RowSet> = memory::filled(RowSet::default(), self.published.shards.len());
         all.retain(|ranked| seen[ranked.shard].insert(ranked.row));
         let first = from.map_or(0, |from| all.partition_point(|one| order.order(one, &from.0).is_le()));
         let page = &all[first..all.len().min(first.saturating_add(limit))];
         let has_more = first + page.len() < all.len();
         let shard = |ranked: &Ranked| self.record(&self.published.shards[ranked.shard], ranked.row);
-        Ok(OrderedPage {
-            records: page.iter().filter_map(shard).collect(),
-            next: page.last().filter(|_| has_more).cloned().map(OrderCursor),
-        })
+        OrderedPage {
+            records: memory::collect(page.iter().filter_map(shard)),
+            next: page.last().filter(|_| has_more).map(|last| OrderCursor(last.copy())),
+        }
     }
 
     /// The values of a field among the records that pass a filter, the most
@@ -189,9 +211,13 @@ impl Snapshot {
     /// ```
     ///
     /// # Errors
-    /// [`FilterError`] when the filter cannot be used.
-    pub fn facets(&self, path: &str, filter: &Filter, most: usize) -> Result<Vec<Facet>, FilterError> {
+    /// [`ReadError`]: the filter cannot be used, or there is no memory.
+    pub fn facets(&self, path: &str, filter: &Filter, most: usize) -> Result<Vec<Facet>, ReadError> {
         filter.check()?;
+        Ok(memory::unless_short(|| self.counted(path, filter, most))?)
+    }
+
+    fn counted(&self, path: &str, filter: &Filter, most: usize) -> Vec<Facet> {
         let mut values: Vec<Value> = Vec::new();
         for shard in &self.published.shards {
             let (mut last, mut first) = (None, 0);
@@ -202,17 +228,17 @@ impl Snapshot {
                     (last, first) = (Some(row), values.len());
                 }
                 if !values[first..].contains(value) {
-                    values.push(value.clone());
+                    memory::push(&mut values, value.copy());
                 }
             });
         }
         values.sort_unstable_by(Value::order);
         let runs = values.chunk_by(|a, b| a.order(b).is_eq());
         let mut facets: Vec<Facet> =
-            runs.map(|run| Facet { value: run[0].clone(), count: run.len() }).collect();
-        facets.sort_by_key(|facet| Reverse(facet.count));
+            memory::collect(runs.map(|run| Facet { value: run[0].copy(), count: run.len() }));
+        facets.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.order(&b.value)));
         facets.truncate(most);
-        Ok(facets)
+        facets
     }
 
     /// The nearest `groups` values of a field, each with the nearest `size`
@@ -243,22 +269,34 @@ impl Snapshot {
         groups: usize,
         size: usize,
     ) -> Result<Vec<Group>, SearchError> {
+        memory::unless_short(|| self.groups_of(query, path, groups, size))?
+    }
+
+    fn groups_of(
+        &self,
+        query: &Query<'_>,
+        path: &str,
+        groups: usize,
+        size: usize,
+    ) -> Result<Vec<Group>, SearchError> {
         let base = query.filters().cloned().unwrap_or(Filter::all([]));
         let mut values: Vec<Value> = Vec::new();
         while values.len() < groups {
-            let wanted = (groups - values.len()) * size.max(1);
-            let others = !Filter::is_in(path, values.iter().cloned());
-            let asked = query.clone().top(wanted).filter(base.clone() & Filter::exists(path) & others);
+            let wanted = (groups - values.len()).saturating_mul(size.max(1));
+            let others = !Filter::is_in(path, values.iter().map(Value::copy));
+            let asked = query.kept().top(wanted).filter(base.clone() & Filter::exists(path) & others);
             let answer = search(self.sight(), &asked)?;
             let before = values.len();
             for hit in &answer {
-                let members = self.get(hit.id.clone()).and_then(|record| record.payload().get(path).cloned());
-                for value in members.iter().flat_map(Value::each) {
+                let place = self.sight().find(&hit.id);
+                let payload = place.map(|(shard, row)| shard.payload(row, self.seq()));
+                let members = payload.as_ref().and_then(|payload| payload.get(path));
+                for value in members.into_iter().flat_map(Value::each) {
                     if *value != Value::Null
                         && values.len() < groups
                         && !values.iter().any(|seen| seen.order(value).is_eq())
                     {
-                        values.push(value.clone());
+                        memory::push(&mut values, value.copy());
                     }
                 }
             }
@@ -266,18 +304,20 @@ impl Snapshot {
                 break;
             }
         }
-        let mut found = Vec::with_capacity(values.len());
-        for value in values {
-            let own = Filter::eq(path, value.clone());
-            let asked = query.clone().top(size).filter(base.clone() & own);
-            found.push(Group { value, hits: search(self.sight(), &asked)?.into_hits() });
+        let mut found = memory::list(values.len());
+        for (place, value) in values.into_iter().enumerate() {
+            let own = Filter::eq(path, value.copy());
+            let asked = query.kept().top(size).filter(base.clone() & own);
+            let hits = search(self.sight(), &asked)?.into_hits();
+            found.push((place, Group { value, hits }));
         }
-        found.sort_by(|a, b| nearest(a).total_cmp(&nearest(b)));
-        Ok(found)
+        // Equally near ones stay in the order in which they were found.
+        found.sort_unstable_by(|(at, a), (place, b)| nearest(a).total_cmp(&nearest(b)).then(at.cmp(place)));
+        Ok(memory::collect(found.into_iter().map(|(_, group)| group)))
     }
 
     fn record(&self, shard: &ShardView, row: Row) -> Option<Record> {
-        let id = shard.id(row)?.clone();
+        let id = shard.id(row)?.copy();
         Some(Record::stored(id, shard.vector(row), shard.payload(row, self.seq())))
     }
 }

@@ -5,6 +5,7 @@ use super::search::Candidate;
 use super::sight::Sight;
 use crate::error::SearchError;
 use crate::id::{RecordId, Row};
+use crate::memory;
 use crate::query::{Example, Hit, Query};
 
 /// Candidates for each hit that is to be unlike the others...
@@ -29,20 +30,21 @@ pub(super) fn vector_of_examples(
         return Ok(Some(positive));
     }
     let negative = mean(published, &examples.negative)?;
-    Ok(Some(positive.iter().zip(negative).map(|(positive, negative)| 2.0 * positive - negative).collect()))
+    let parts = positive.iter().zip(negative);
+    Ok(Some(memory::collect(parts.map(|(positive, negative)| 2.0 * positive - negative))))
 }
 
 /// The mean of some vectors; of their directions under cosine.
 fn mean(published: Sight<'_>, examples: &[Example]) -> Result<Vec<f32>, SearchError> {
     let space = &published.context.space;
-    let mut sum = vec![0.0; space.dim()];
+    let mut sum = memory::filled(0.0, space.dim());
     for example in examples {
         let stored;
         let vector = match example {
             Example::Vector(vector) => vector,
             Example::Id(id) => {
                 let found = published.find(id).map(|(shard, row)| shard.vector(row));
-                stored = found.ok_or_else(|| SearchError::NoExample { id: id.clone() })?;
+                stored = found.ok_or_else(|| SearchError::NoExample { id: id.copy() })?;
                 &stored
             }
         };
@@ -58,7 +60,7 @@ fn mean(published: Sight<'_>, examples: &[Example]) -> Result<Vec<f32>, SearchEr
 pub(super) fn hidden(published: Sight<'_>, query: &Query<'_>) -> Vec<(u32, Row)> {
     let of_examples = query.examples().into_iter().flat_map(|examples| examples.ids());
     let ids = of_examples.chain(query.excluded());
-    let mut hidden: Vec<(u32, Row)> = ids.filter_map(|id| published.place(id)).collect();
+    let mut hidden: Vec<(u32, Row)> = memory::collect(ids.filter_map(|id| published.place(id)));
     hidden.sort_unstable();
     hidden.dedup();
     hidden
@@ -78,9 +80,11 @@ pub(super) fn candidates(query: &Query<'_>, hidden: usize) -> usize {
 /// unlike each other. In O(k x candidates) distances.
 pub(super) fn diversify(published: Sight<'_>, query: &Query<'_>, found: &mut Vec<Candidate>) {
     let Some(diversity) = query.diversity_wanted() else { return };
-    let rest = found.split_off(found.len().min(MOST_CANDIDATES));
+    let first = found.len().min(MOST_CANDIDATES);
+    let rest = memory::copied(&found[first..]);
     let mut waiting = std::mem::take(found);
-    let mut nearest_chosen = vec![f32::INFINITY; waiting.len()];
+    waiting.truncate(first);
+    let mut nearest_chosen = memory::filled(f32::INFINITY, waiting.len());
     let (mut prepared, space) = (Vec::new(), &published.context.space);
     while found.len() < query.k() {
         let gain = |(candidate, nearest): (&Candidate, &f32)| {
@@ -100,9 +104,9 @@ pub(super) fn diversify(published: Sight<'_>, query: &Query<'_>, found: &mut Vec
             let shard = &published.shards[candidate.shard as usize];
             *nearest = nearest.min(shard.distance(space, &prepared, candidate.row));
         }
-        found.push(chosen);
+        memory::push(found, chosen);
     }
-    found.extend(rest);
+    memory::extend(found, rest);
     found.truncate(query.k());
 }
 
@@ -116,15 +120,16 @@ pub(super) fn diversify_hits(published: Sight<'_>, query: &Query<'_>, hits: &mut
         let (shard, row) = published.place(&hit.id)?;
         Some(Candidate { distance: hit.rank(), bonus: hit.bonus, shard, row })
     };
-    let places: Vec<Option<Candidate>> = known.iter().map(candidate).collect();
-    let mut found: Vec<Candidate> = places.iter().flatten().copied().collect();
+    let places: Vec<Option<Candidate>> = memory::collect(known.iter().map(candidate));
+    let mut known: Vec<Option<Hit>> = memory::collect(known.into_iter().map(Some));
+    let mut found: Vec<Candidate> = memory::collect(places.iter().flatten().copied());
     diversify(published, query, &mut found);
     for chosen in found {
         let is_chosen = |place: &Option<Candidate>| {
             place.is_some_and(|place| (place.shard, place.row) == (chosen.shard, chosen.row))
         };
         let at = places.iter().position(is_chosen);
-        hits.extend(at.and_then(|at| known.get(at)).cloned());
+        memory::extend(hits, at.and_then(|at| known.get_mut(at)).and_then(Option::take));
     }
 }
 

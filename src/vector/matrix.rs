@@ -17,6 +17,7 @@ use super::format::{Format, Stored, halves, near_steps, whole_steps};
 use super::storage::VectorStorage;
 use crate::id::Row;
 use crate::kernel::{Element, Kernels, kernels, prefetch_all};
+use crate::memory;
 use crate::memory::{HUGE, Memory, room};
 use crate::metric::Metric;
 
@@ -190,7 +191,7 @@ impl MatrixView {
     /// The same in a vector that is there already.
     pub(crate) fn copy(&self, row: Row, vector: &mut Vec<f32>) {
         let (chunk, at) = self.shape.place(row);
-        vector.resize(self.shape.dim, 0.0);
+        memory::resize(vector, self.shape.dim, 0.0);
         copy(&self.chunks[chunk], at, &self.kernels, vector);
     }
 
@@ -434,7 +435,7 @@ impl Matrix {
     fn widened(&mut self, number: usize, format: Format) -> Result<Chunk, OutOfMemory> {
         let old = Arc::clone(&self.view.chunks[number]);
         let dim = self.view.shape.dim;
-        let mut vector = vec![0.0; dim];
+        let mut vector = memory::filled(0.0, dim);
         let mut format = format;
         'wider: loop {
             let chunk = Chunk::new(dim, format, old.rows)?;
@@ -462,7 +463,7 @@ fn wider(format: Format) -> Format {
 
 impl Encoded {
     fn as_bytes(&mut self, vector: &[f32], scale: f32, rounding: Rounding) -> bool {
-        self.bytes.resize(u8::HEADER + vector.len(), 0);
+        memory::resize(&mut self.bytes, u8::HEADER + vector.len(), 0);
         let (header, codes) = self.bytes.split_at_mut(u8::HEADER);
         let exact = whole_steps(vector, codes).map(|offset| (offset, 1.0));
         if exact.is_none() && rounding == Rounding::None {
@@ -481,7 +482,7 @@ impl Encoded {
     }
 
     fn as_halves(&mut self, vector: &[f32]) -> bool {
-        self.halves.resize(vector.len(), 0);
+        memory::resize(&mut self.halves, vector.len(), 0);
         halves(vector, &mut self.halves)
     }
 

@@ -13,6 +13,7 @@ use super::aligned::view;
 use super::format::{Format, near_steps, whole_steps};
 use super::space::BLOCK;
 use crate::kernel::{BYTES_HEADER, Element, Kernels, kernels, to_half};
+use crate::memory;
 use crate::metric::Metric;
 
 /// The largest number of a half row lies between this and half of it: far from
@@ -68,12 +69,12 @@ impl Rounded {
     /// When the vector has another dimension.
     pub(crate) fn encode(self, vector: &[f32]) -> Vec<u32> {
         assert_eq!(vector.len(), self.dim);
-        let mut bytes = vec![0; self.words() * size_of::<u32>()];
+        let mut bytes = memory::filled(0, self.words() * size_of::<u32>());
         match self.format {
             Format::Bytes => encode_bytes(vector, &mut bytes),
             Format::Half | Format::Full => encode_half(vector, self.numbers(), &mut bytes),
         }
-        bytes.as_chunks::<4>().0.iter().map(|word| u32::from_ne_bytes(*word)).collect()
+        memory::collect(bytes.as_chunks::<4>().0.iter().map(|word| u32::from_ne_bytes(*word)))
     }
 
     /// What a row stands for.

@@ -4,6 +4,7 @@ use super::format::{Format, Stored};
 use super::matrix::MatrixView;
 use crate::id::Row;
 use crate::kernel::{Kernels, kernels};
+use crate::memory;
 use crate::metric::Metric;
 
 /// Rows whose distances are computed in one call: a graph node's neighbours.
@@ -136,8 +137,8 @@ impl Space {
     pub(crate) fn prepare(&self, vector: &[f32], scale: f32, prepared: &mut Vec<f32>) {
         prepared.clear();
         match self.metric {
-            Metric::Cosine => prepared.extend(vector.iter().map(|x| x * scale)),
-            Metric::L2 | Metric::Dot => prepared.extend_from_slice(vector),
+            Metric::Cosine => memory::extend(prepared, vector.iter().map(|x| x * scale)),
+            Metric::L2 | Metric::Dot => memory::append(prepared, vector),
         }
     }
 

@@ -136,7 +136,10 @@ impl UnderLoad<'_> {
     fn page(&self, request: Request) -> Outcome {
         // From the start: cursors of other snapshots say nothing about this one.
         let _ = request;
-        let Page { records, .. } = self.items.snapshot().scroll(None, PAGE);
+        let Page { records, .. } = match self.items.snapshot().scroll(None, PAGE) {
+            Ok(page) => page,
+            Err(fault) => return Outcome::Failed(fault.to_string()),
+        };
         if records.len() < PAGE.min(self.items.len()) { Outcome::Short } else { Outcome::Done }
     }
 

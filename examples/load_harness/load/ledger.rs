@@ -107,7 +107,9 @@ fn search(items: &Collection, known: &Known, key: u64) -> Result<()> {
 pub(crate) fn compare(items: &Collection, known: &Known) -> Result<()> {
     let snapshot = items.snapshot();
     let is_same = |(key, number): (&u64, &u64)| {
-        snapshot.get(*key).is_some_and(|record| *record.vector() == *vector(*key, *number))
+        snapshot
+            .get(*key)
+            .is_ok_and(|found| found.is_some_and(|record| *record.vector() == *vector(*key, *number)))
     };
     let wrong: Vec<&u64> = known.iter().filter(|known| !is_same(*known)).map(|(key, _)| key).collect();
     if snapshot.len() != known.len() || !wrong.is_empty() {

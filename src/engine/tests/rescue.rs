@@ -61,7 +61,7 @@ fn operate(items: &Collection, model: &mut Model, random: &mut Random) -> crate:
 fn check(snapshot: &Snapshot, model: &Model) {
     assert_eq!(snapshot.len(), model.len());
     for id in 0..500 {
-        let found = snapshot.get(id).map(|record| record.vector().to_vec());
+        let found = snapshot.get(id).unwrap().map(|record| record.vector().to_vec());
         assert_eq!(found, model.get(&id).map(|number| vector(*number)), "{id}");
     }
     let query = vector(77);
@@ -69,7 +69,7 @@ fn check(snapshot: &Snapshot, model: &Model) {
     let mut ids: Vec<_> = hits.hits().iter().map(|hit| hit.id.clone()).collect();
     ids.sort();
     assert_eq!(ids, model.keys().map(|id| (*id).into()).collect::<Vec<_>>());
-    assert!(snapshot.verify().is_sound(), "{:?}", snapshot.verify());
+    assert!(snapshot.verify().unwrap().is_sound(), "{:?}", snapshot.verify().unwrap());
 }
 
 fn indexes() -> [IndexSpec; 3] {
@@ -139,10 +139,10 @@ fn a_defect_in_the_midst_of_a_large_batch_costs_nothing() {
             put(&mut model, seed).wait().unwrap();
             let shown = items.snapshot();
             for id in (0..6_000).step_by(7) {
-                let found = shown.get(id).map(|record| record.vector().to_vec());
+                let found = shown.get(id).unwrap().map(|record| record.vector().to_vec());
                 assert_eq!(found, model.get(&id).map(|number| vector(*number)), "{id}");
             }
-            assert!(shown.len() == 6_000 && shown.verify().is_sound());
+            assert!(shown.len() == 6_000 && shown.verify().unwrap().is_sound());
         }
         assert_eq!(items.stats().left_out, []);
         engine.close().unwrap();

@@ -220,7 +220,7 @@ impl Twins {
     fn check_all(&mut self) {
         self.items.flush().unwrap();
         let snapshot = self.items.snapshot();
-        let found = snapshot.scroll(None, usize::MAX).records.into_iter().map(|record| {
+        let found = snapshot.scroll(None, usize::MAX).unwrap().records.into_iter().map(|record| {
             let expires = record.expires().map_or(i64::MAX, |time| time.0);
             let (id, vector) = record.into_parts();
             (id.as_num().unwrap(), (vector, expires))
@@ -228,7 +228,7 @@ impl Twins {
         let living = self.records.iter().filter(|(id, _)| self.lives(**id));
         let expected: BTreeMap<u64, Held> = living.map(|(id, held)| (*id, held.clone())).collect();
         assert_eq!(found.collect::<BTreeMap<_, _>>(), expected);
-        let report = snapshot.verify();
+        let report = snapshot.verify().unwrap();
         assert!(report.is_sound(), "{report:?}");
     }
 }

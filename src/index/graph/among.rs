@@ -8,6 +8,7 @@ use crate::index::links::Walk;
 use crate::index::measure::Measure as _;
 use crate::index::{Effort, Points, Request, Scratch};
 use crate::kernel::{Arch, ArchJob};
+use crate::memory;
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::CodeQuery;
 use crate::vector::BLOCK;
@@ -59,7 +60,7 @@ impl ArchJob for Among<'_, '_> {
             effort.distances += measured as u64;
         }
         scratch.candidates.clear();
-        scratch.candidates.extend_from_slice(scratch.admitted.sorted());
+        memory::append(&mut scratch.candidates, scratch.admitted.sorted());
         ground.rerank(request, scratch, found, &mut effort);
         Some(effort)
     }

@@ -12,7 +12,7 @@ use crate::index::cow::{BlockView, Blocks, Epoch, Versions};
 use crate::index::measure::{Measure, RowMeasure};
 use crate::index::training::Training;
 use crate::kernel::{Arch, prefetch};
-use crate::memory::Memory;
+use crate::memory::{self, Memory};
 use crate::quant::{CodeQuery, Codec, ROW_WORD, row_of};
 
 /// Nodes that are measured in one call.
@@ -36,7 +36,7 @@ impl Codes {
     /// A code that names another row than the layout does.
     pub(super) fn audit(&self, held: &RowSet, layout: &Layout, defects: &mut Vec<Defect>) {
         let wrong = held.iter().filter(|node| self.row(*node) != layout.row(*node));
-        defects.extend(wrong.map(|node| Defect::Malformed(layout.row(node))));
+        memory::extend(defects, wrong.map(|node| Defect::Malformed(layout.row(node))));
     }
 
     pub(super) fn save(&self, held: &RowSet, out: &mut Encoder) {

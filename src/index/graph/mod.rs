@@ -334,8 +334,8 @@ impl IndexVersion for GraphVersion {
     fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {
         let mut nodes = expected.map(|row| self.layout.node(row));
         let defects = audit(&self.graph, &self.options.links(), &mut nodes);
-        let mut defects: Vec<Defect> =
-            defects.into_iter().map(|defect| defect.renamed(|node| self.layout.row(node))).collect();
+        let renamed = defects.into_iter().map(|defect| defect.renamed(|node| self.layout.row(node)));
+        let mut defects: Vec<Defect> = memory::collect(renamed);
         if let Some(codes) = &self.codes {
             codes.audit(&self.graph.held, &self.layout, &mut defects);
         }

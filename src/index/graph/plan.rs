@@ -44,7 +44,7 @@ struct NodeBatch {
 
 impl NodeBatch {
     fn new(layout: &Layout, batch: &Batch<'_>) -> NodeBatch {
-        let nodes = |rows: &[Row]| rows.iter().map(|row| layout.node(*row)).collect::<Vec<Row>>();
+        let nodes = |rows: &[Row]| memory::collect::<Row>(rows.iter().map(|row| layout.node(*row)));
         let (absorb, forget) = (nodes(batch.absorb), nodes(batch.forget));
         let mut forgotten = RowSet::default();
         forget.iter().for_each(|node| _ = forgotten.insert(*node));

@@ -14,6 +14,7 @@ use crate::index::links::{Limits, Step, Walk};
 use crate::index::rerank::{Errors, Rerank, STEP, measure_few, scale};
 use crate::index::{Effort, Points, Request, Scratch, Trip};
 use crate::kernel::{Arch, ArchJob};
+use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::TopK;
 use crate::quant::{CodeQuery, Measure};
@@ -110,7 +111,7 @@ impl<'a, A: Arch> Ground<'a, A> {
         match stage {
             Stage::Walking(Step::End, _) => {
                 scratch.candidates.clear();
-                scratch.candidates.extend(scratch.pool.iter());
+                memory::extend(&mut scratch.candidates, scratch.pool.iter());
                 self.begin_rerank(request, scratch)
             }
             Stage::Walking(step, asked) => {
@@ -152,7 +153,7 @@ impl<'a, A: Arch> Ground<'a, A> {
         let from = match stage {
             Stage::Walking(..) => {
                 scratch.candidates.clear();
-                scratch.candidates.extend(scratch.pool.iter());
+                memory::extend(&mut scratch.candidates, scratch.pool.iter());
                 scratch.candidates.iter_mut().for_each(|near| near.row = self.codes.row(near.row));
                 0
             }
@@ -213,7 +214,7 @@ impl<'a, A: Arch> Ground<'a, A> {
         }
         let Scratch { pool, candidates, .. } = scratch;
         candidates.clear();
-        candidates.extend(pool.iter().filter(|near| admit(self.codes.row(near.row))));
+        memory::extend(candidates, pool.iter().filter(|near| admit(self.codes.row(near.row))));
         candidates.len() >= request.k + SPARE / 2
     }
 
@@ -239,7 +240,7 @@ impl<'a, A: Arch> Ground<'a, A> {
             let admit = |node: Row| admit(self.codes.row(node));
             let is_found = walk.filtered_beam(kept, limits, request.ends, admit, scratch, effort);
             scratch.candidates.clear();
-            scratch.candidates.extend_from_slice(scratch.admitted.sorted());
+            memory::append(&mut scratch.candidates, scratch.admitted.sorted());
             return is_found.then(|| self.begin_rerank(request, scratch));
         };
         let layout = &self.version.layout;
@@ -249,7 +250,7 @@ impl<'a, A: Arch> Ground<'a, A> {
         };
         let is_found = walk.thinned_beam(kept, limits, request.ends, (filter, passes), scratch, effort);
         scratch.candidates.clear();
-        scratch.candidates.extend(scratch.passing.iter());
+        memory::extend(&mut scratch.candidates, scratch.passing.iter());
         is_found.then(|| self.begin_rerank(request, scratch))
     }
 }
@@ -381,10 +382,10 @@ impl ArchJob for Together<'_, '_, '_> {
     fn run<A: Arch>(self, arch: A) {
         let Together { version, codes, points, mut under_way } = self;
         let ground = Ground { version, codes, points, arch };
-        let mut stages: Vec<Stage> = under_way
+        let stages = under_way
             .iter_mut()
-            .map(|(query, trip)| ground.set_out(&trip.request, query, trip.scratch, &mut trip.effort))
-            .collect();
+            .map(|(query, trip)| ground.set_out(&trip.request, query, trip.scratch, &mut trip.effort));
+        let mut stages: Vec<Stage> = memory::collect(stages);
         let mut left = stages.len();
         while left > 0 {
             left = 0;
@@ -406,7 +407,7 @@ impl ArchJob for Together<'_, '_, '_> {
 
 /// Searches for several queries, a step of each in turn.
 pub(super) fn take_turns(version: &GraphVersion, points: Points<'_>, trips: &mut [Trip<'_>]) {
-    let mut under_way = Vec::with_capacity(trips.len());
+    let mut under_way = memory::list(trips.len());
     for trip in trips {
         let request = &trip.request;
         let may_end_early = request.ends.stop.is_some();
@@ -420,13 +421,11 @@ pub(super) fn take_turns(version: &GraphVersion, points: Points<'_>, trips: &mut
     let Some(codes) = version.codes.as_ref() else { return };
     // The projection is read once for all of them.
     let measure = measure(points.space.metric());
-    let mut queries: Vec<(&[f32], &mut CodeQuery)> = under_way
-        .iter_mut()
-        .filter_map(|(query, trip)| {
-            let goes_on = goes_on(codes, measure, query, trip.scratch);
-            (!goes_on).then_some((trip.request.query, query))
-        })
-        .collect();
+    let queries = under_way.iter_mut().filter_map(|(query, trip)| {
+        let goes_on = goes_on(codes, measure, query, trip.scratch);
+        (!goes_on).then_some((trip.request.query, query))
+    });
+    let mut queries: Vec<(&[f32], &mut CodeQuery)> = memory::collect(queries);
     codes.codec.prepare_many(&mut queries, measure);
     codes.codec.level().run(Together { version, codes, points, under_way });
 }

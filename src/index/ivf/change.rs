@@ -9,7 +9,7 @@ use crate::id::Row;
 use crate::index::parallel::parallel_map;
 use crate::index::training::{Training, sample, train_product};
 use crate::index::{Batch, Executor, Points};
-use crate::memory::{collect, copied, extend, reserve, resize};
+use crate::memory::{collect, copied, extend, lengthen, reserve, resize};
 use crate::metric::Metric;
 use crate::quant::{ProductQuantizer, ProductShape, SignFactors, Turned};
 
@@ -134,7 +134,7 @@ fn file(
     executor: &dyn Executor,
 ) -> Fresh {
     let mut clerks: Vec<Clerk> = Vec::new();
-    clerks.resize_with(executor.width().max(1), Clerk::default);
+    lengthen(&mut clerks, executor.width().max(1));
     let parts = parallel_map(executor, rows.len().div_ceil(PIECE), &mut clerks, |piece, clerk| {
         let mut part = Fresh::default();
         for row in rows.iter().skip(piece * PIECE).take(PIECE) {

@@ -81,14 +81,14 @@ fn shape_for(dim: usize) -> Shape {
 /// The bytes of a block.
 fn append(codes: &mut Vec<u8>, words: &[u32]) {
     memory::reserve(codes, size_of_val(words));
-    words.iter().for_each(|word| codes.extend(word.to_ne_bytes()));
+    words.iter().for_each(|word| memory::append(codes, &word.to_ne_bytes()));
 }
 
 /// Estimates from a query to all blocks that stand in `codes`.
 fn estimate_all(codec: &Codec, query: &CodeQuery, codes: &[u8], out: &mut Vec<f32>) {
     let size = codec.shape().words() * size_of::<u32>();
     out.clear();
-    out.resize(codes.len() / size, 0.0);
+    memory::resize(out, codes.len() / size, 0.0);
     for (codes, out) in codes.chunks(CALL * size).zip(out.chunks_mut(CALL)) {
         let mut blocks: [&[u8]; CALL] = [&[]; CALL];
         for (block, code) in blocks.iter_mut().zip(codes.chunks_exact(size)) {
@@ -101,7 +101,7 @@ fn estimate_all(codec: &Codec, query: &CodeQuery, codes: &[u8], out: &mut Vec<f3
 impl Coarse {
     /// One list for all rows, around the origin.
     pub(super) fn single(dim: usize) -> Coarse {
-        Coarse { dim, centres: vec![0.0; dim], codec: None, codes: Vec::new(), kernels: kernels() }
+        Coarse { dim, centres: memory::filled(0.0, dim), codec: None, codes: Vec::new(), kernels: kernels() }
     }
 
     /// One list for all rows, around the mean of some of them.
@@ -130,7 +130,7 @@ impl Coarse {
         let mut prepared = Vec::new();
         for at in chosen {
             points.space.prepare_row(points.vectors, sample.rows[at], &mut prepared);
-            centres.extend_from_slice(&prepared);
+            memory::append(&mut centres, &prepared);
         }
         let mut coarse = Coarse { dim, centres, codec: Some(codec), codes: Vec::new(), kernels: kernels() };
         coarse.encode_centres();
@@ -152,7 +152,7 @@ impl Coarse {
 
     fn encode_centres(&mut self) {
         let Some(codec) = &self.codec else { return };
-        let (mut encoder, mut words) = (quant::Encoder::default(), vec![0; codec.shape().words()]);
+        let (mut encoder, mut words) = (quant::Encoder::default(), memory::filled(0, codec.shape().words()));
         self.codes.clear();
         for (list, centre) in self.centres.chunks_exact(self.dim).enumerate() {
             codec.encode(centre, list as u32, &mut encoder, &mut words);
@@ -174,7 +174,7 @@ impl Coarse {
                 estimate_all(codec, &scratch.query, &self.codes, &mut scratch.estimates);
                 least(&scratch.estimates)
             };
-            codes.chunks_exact(size).take(PIECE).map(nearest).collect::<Vec<_>>()
+            memory::collect(codes.chunks_exact(size).take(PIECE).map(nearest))
         });
         memory::joined(&parts)
     }
@@ -191,11 +191,11 @@ impl Coarse {
         far.sort_unstable_by(|a, b| nearest[*b].1.total_cmp(&nearest[*a].1).then(a.cmp(b)));
         let mut far = far.into_iter();
         for empty in members.iter_mut().filter(|members| members.is_empty()) {
-            empty.extend(far.next().and_then(|at| sample.rows.get(at)));
+            memory::extend(empty, far.next().and_then(|at| sample.rows.get(at)).copied());
         }
         let mut workers = vec![Vec::new(); executor.width().max(1)];
         let means = parallel_map(executor, members.len(), &mut workers, |list, prepared| {
-            let mut sum = vec![0f32; self.dim];
+            let mut sum = memory::filled(0f32, self.dim);
             for row in &members[list] {
                 space.prepare_row(vectors, *row, prepared);
                 sum.iter_mut().zip(&*prepared).for_each(|(sum, x)| *sum += x);
@@ -212,7 +212,7 @@ impl Coarse {
         if self.lists() <= FEW || self.codec.is_none() {
             let all = self.centres.chunks_exact(self.dim).map(|centre| (self.kernels.l2)(vector, centre));
             scratch.estimates.clear();
-            scratch.estimates.extend(all);
+            memory::extend(&mut scratch.estimates, all);
             return least(&scratch.estimates);
         }
         self.estimate(vector, Measure::SquaredL2, scratch);
@@ -257,12 +257,15 @@ impl Coarse {
         // Some more than asked for: estimates err.
         let count = count.saturating_add(count / 4).saturating_add(MEASURED);
         if self.lists() <= FEW || count >= self.lists() || self.codec.is_none() {
-            near.extend((0..self.lists() as u32).map(|row| Neighbor { distance: distance(row), row }));
+            memory::extend(
+                near,
+                (0..self.lists() as u32).map(|row| Neighbor { distance: distance(row), row }),
+            );
         } else {
             let measure = if metric == Metric::Dot { Measure::NegatedDot } else { Measure::SquaredL2 };
             self.estimate(vector, measure, scratch);
             let estimates = scratch.estimates.iter().zip(0..);
-            near.extend(estimates.map(|(distance, row)| Neighbor { distance: *distance, row }));
+            memory::extend(near, estimates.map(|(distance, row)| Neighbor { distance: *distance, row }));
             near.select_nth_unstable_by(count - 1, order);
             near.truncate(count);
             near.iter_mut().for_each(|near| near.distance = distance(near.row));
@@ -316,7 +319,7 @@ fn train_codec(points: Points<'_>, rows: &[Row], seed: u64) -> Codec {
     for row in stepped(rows, CODEC_ROWS) {
         points.space.prepare_row(points.vectors, row, &mut prepared);
         memory::reserve(&mut samples, dim);
-        samples.extend_from_slice(&prepared);
+        memory::append(&mut samples, &prepared);
     }
     Codec::train(&samples, dim, shape_for(dim), points.space.metric() != Metric::Dot, seed)
 }
@@ -326,7 +329,7 @@ fn encode_rows(codec: &Codec, points: Points<'_>, rows: &[Row], executor: &dyn E
     workers.resize_with(executor.width().max(1), Default::default);
     let parts = parallel_map(executor, rows.len().div_ceil(PIECE), &mut workers, |piece, worker| {
         let (encoder, prepared, words) = worker;
-        words.resize(codec.shape().words(), 0);
+        memory::resize(words, codec.shape().words(), 0);
         let mut codes = Vec::new();
         for row in rows.iter().skip(piece * PIECE).take(PIECE) {
             points.space.prepare_row(points.vectors, *row, prepared);
@@ -345,14 +348,14 @@ fn seeds(codec: &Codec, sample: &Sample<'_>, lists: usize, seed: u64) -> Vec<usi
     let mut codes = Vec::new();
     for code in sample.codes.chunks_exact(size).step_by(step) {
         memory::reserve(&mut codes, size);
-        codes.extend_from_slice(code);
+        memory::append(&mut codes, code);
     }
     let count = codes.len() / size;
     let (mut weights, mut estimates) = (memory::filled(f32::INFINITY, count), Vec::new());
     let (mut query, mut chosen) = (CodeQuery::default(), memory::list(lists));
     let mut next = (mix(seed) % count.max(1) as u64) as usize;
     for number in 1..=lists as u64 {
-        chosen.push(next * step);
+        memory::push(&mut chosen, next * step);
         codec.prepare_block(&codes[next * size..][..size], &mut query);
         estimate_all(codec, &query, &codes, &mut estimates);
         for (weight, squared) in weights.iter_mut().zip(&estimates) {

@@ -230,13 +230,14 @@ impl ListsView {
             let full = self.len(list).div_ceil(GROUP) == self.keys(list).len();
             for row in self.rows(list) {
                 if !full || row == NONE || !met.insert(row) {
-                    defects.push(Defect::Malformed(row));
+                    memory::push(defects, Defect::Malformed(row));
                 } else if !held.contains(row) {
-                    defects.push(Defect::Membership(row));
+                    memory::push(defects, Defect::Membership(row));
                 }
             }
         }
-        defects.extend(held.iter().filter(|row| !met.contains(*row)).map(Defect::Unreachable));
+        let others = held.iter().filter(|row| !met.contains(*row));
+        memory::extend(defects, others.map(Defect::Unreachable));
     }
 
     pub(super) fn digest(&self) -> u64 {
@@ -327,7 +328,9 @@ impl Lists {
     /// The words of a block that may be changed.
     fn image<'a>(&self, key: u32, before: Option<&ListsView>, changed: &'a mut Changed) -> Image<'a> {
         let words = changed.entry(key).or_insert_with(|| match before {
-            Some(before) if (key as usize) < before.blocks.keys() => before.blocks.words_of(key).to_vec(),
+            Some(before) if (key as usize) < before.blocks.keys() => {
+                memory::copied(before.blocks.words_of(key))
+            }
             _ => empty(self.form),
         });
         Image { form: self.form, words }
@@ -348,7 +351,7 @@ impl Lists {
         let Some(key) = self.keys[list as usize].last().copied() else { return };
         let column = |values: &[f32]| values.get(at).copied().unwrap_or(0.0).to_bits();
         let columns = [column(&fresh.biases), column(&fresh.factors)];
-        let codes = fresh.codes[at * codes..][..codes].to_vec();
+        let codes = memory::copied(&fresh.codes[at * codes..][..codes]);
         self.image(key, before, changed).write(slot, &Entry { row: fresh.rows[at], columns, codes });
         self.counts[list as usize] += 1;
         self.note(fresh.rows[at], key);
@@ -447,7 +450,7 @@ impl Lists {
 }
 
 fn empty(form: ListStorage) -> Vec<u32> {
-    let mut words = vec![0; form.stride()];
+    let mut words = memory::filled(0, form.stride());
     words[..GROUP].fill(NONE);
     words
 }

@@ -7,6 +7,7 @@ use crate::id::Row;
 use crate::index::rerank::rerank;
 use crate::index::{Effort, Points, Request, Scratch, flat};
 use crate::kernel::{Arch, ArchJob, kernels, prefetch_all};
+use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::{ProductQuery, Sums};
@@ -54,6 +55,8 @@ impl Best {
     fn reset(&mut self, kept: usize) {
         self.kept = kept.max(1);
         self.rows.clear();
+        // They never come to more.
+        memory::reserve(&mut self.rows, 2 * self.kept + LEAST_ROOM);
         self.bound = f32::INFINITY;
     }
 
@@ -162,7 +165,7 @@ impl Search<'_> {
             }
         };
         scratch.candidates.clear();
-        scratch.candidates.extend_from_slice(best.sorted());
+        memory::append(&mut scratch.candidates, best.sorted());
         let request = Request { ef: kept, ..*self.request };
         let unbiased = matches!(options.storage, ListStorage::Signs { .. });
         rerank(self.points, &request, (RERANKED, unbiased), scratch, found, &mut effort);
@@ -183,14 +186,17 @@ impl Search<'_> {
         let mut met = visit(&near[..asked]);
         let mut done = asked;
         if met < goal.rows && done < all {
-            // Those that were visited stay before the others, whatever the
+            // Those that were visited are not visited again, whatever the
             // others are measured as.
-            let visited: Vec<u32> = near[..asked].iter().map(|near| near.row).collect();
+            let visited: Vec<u32> = memory::collect(near[..asked].iter().map(|near| near.row));
             let metric = self.points.space.metric();
             self.filed.trained.coarse.near(self.request.query, metric, all, coarse, near);
-            near.sort_by_key(|near| !visited.contains(&near.row));
-            while met < goal.rows && done < all && !self.request.ends.are_due_now(0) {
-                met += visit(&near[done..=done]);
+            near.retain(|near| !visited.contains(&near.row));
+            for next in near.chunks(1) {
+                if met >= goal.rows || self.request.ends.are_due_now(0) {
+                    break;
+                }
+                met += visit(next);
                 done += 1;
             }
         }

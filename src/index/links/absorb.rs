@@ -113,7 +113,8 @@ fn links<M: RowMeasure>(
         let candidates = &mut scratch.candidates;
         candidates.sort_unstable_by(Neighbor::order);
         candidates.truncate(job.options.ef_construction);
-        links[layer] = selector.choose(job.measure, candidates, job.first_share(), |_| false).to_vec();
+        let chosen = selector.choose(job.measure, candidates, job.first_share(), |_| false);
+        links[layer] = memory::copied(chosen);
     }
     links
 }
@@ -124,15 +125,15 @@ fn candidates<M: RowMeasure>(job: Job<'_, M>, walk: Walk<'_, M>, layer: usize, s
     let (ef, mut effort) = (job.options.ef_construction, Effort::default());
     walk.beam(layer, ef, Limits::building(ef), scratch, &mut effort);
     let Scratch { pool, candidates, .. } = scratch;
-    candidates.extend(pool.iter().filter(|near| !job.is_dead(near.row)));
+    memory::extend(candidates, pool.iter().filter(|near| !job.is_dead(near.row)));
     if layer == 0 && candidates.len() < job.options.first.min(pool.len()) {
         let live = |row: Row| !job.is_dead(row);
         walk.filtered_beam(ef, Limits::building(ef), Ends::default(), live, scratch, &mut effort);
         scratch.candidates.clear();
-        scratch.candidates.extend(scratch.admitted.sorted());
+        memory::append(&mut scratch.candidates, scratch.admitted.sorted());
     }
     scratch.starts.clear();
-    scratch.starts.extend(scratch.pool.iter());
+    memory::extend(&mut scratch.starts, scratch.pool.iter());
 }
 
 /// Adds the earlier rows of the batch to the candidates, as far as they are
@@ -150,6 +151,6 @@ fn add_mates<M: RowMeasure>(
     let bound = candidates.last().filter(|_| is_full).map_or(f32::INFINITY, |last| last.distance);
     rows.clear();
     let mates = job.batch.absorb[..at].iter().zip(levels);
-    rows.extend(mates.filter(|(_, level)| **level >= layer).map(|(row, _)| *row));
+    memory::extend(rows, mates.filter(|(_, level)| **level >= layer).map(|(row, _)| *row));
     add_near(job.measure, query, rows, bound, candidates);
 }

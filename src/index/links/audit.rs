@@ -5,6 +5,7 @@ use super::graph::{Graph, TREE};
 use crate::bits::RowSet;
 use crate::id::{Row, mix};
 use crate::index::{Defect, flat};
+use crate::memory;
 
 pub(in crate::index) fn audit(
     graph: &Graph,
@@ -19,19 +20,20 @@ pub(in crate::index) fn audit(
         check_tree(graph, row, &mut defects);
     }
     let reached = reached(graph);
-    defects.extend(graph.held.iter().filter(|row| !reached.contains(*row)).map(Defect::Unreachable));
+    let others = graph.held.iter().filter(|row| !reached.contains(*row));
+    memory::extend(&mut defects, others.map(Defect::Unreachable));
     defects
 }
 
 fn check_list(graph: &Graph, options: &LinkOptions, layer: usize, row: Row, defects: &mut Vec<Defect>) {
-    let mut links: Vec<Row> = graph.links(layer, row).collect();
+    let mut links: Vec<Row> = memory::collect(graph.links(layer, row));
     let dangling = links.iter().filter(|to| !graph.held.contains(**to) || graph.level(**to) < layer);
-    defects.extend(dangling.map(|to| Defect::Dangling { from: row, to: *to }));
+    memory::extend(defects, dangling.map(|to| Defect::Dangling { from: row, to: *to }));
     let count = links.len();
     links.sort_unstable();
     links.dedup();
     if links.len() < count || count > options.degree(layer) || links.contains(&row) {
-        defects.push(Defect::Malformed(row));
+        memory::push(defects, Defect::Malformed(row));
     }
 }
 
@@ -41,18 +43,18 @@ fn check_tree(graph: &Graph, row: Row, defects: &mut Vec<Defect>) {
     let is_returned =
         |to: &Row| graph.held.contains(*to) && graph.base_links(*to).any(|link| link == row | TREE);
     if !edges.into_iter().all(|to| is_returned(&to)) {
-        defects.push(Defect::Malformed(row));
+        memory::push(defects, Defect::Malformed(row));
     }
 }
 
 /// The rows that a walk over layer 0 meets from the entry row.
 fn reached(graph: &Graph) -> RowSet {
     let mut reached = RowSet::default();
-    let mut waiting: Vec<Row> = graph.entry.iter().map(|entry| entry.row).collect();
+    let mut waiting: Vec<Row> = memory::collect(graph.entry.iter().map(|entry| entry.row));
     waiting.iter().for_each(|row| _ = reached.insert(*row));
     while let Some(row) = waiting.pop() {
         if graph.held.contains(row) {
-            waiting.extend(graph.links(0, row).filter(|link| reached.insert(*link)));
+            memory::extend(&mut waiting, graph.links(0, row).filter(|link| reached.insert(*link)));
         }
     }
     reached

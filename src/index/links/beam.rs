@@ -9,6 +9,7 @@ use crate::index::cow::NONE;
 use crate::index::measure::Measure;
 use crate::index::{Effort, Ends, Scratch};
 use crate::kernel::{Arch, ArchJob, prefetch};
+use crate::memory;
 use crate::neighbor::Neighbor;
 use crate::vector::BLOCK;
 
@@ -127,10 +128,11 @@ impl<M: Measure> Walk<'_, M> {
     pub(in crate::index) fn find_starts(&self, scratch: &mut Scratch, effort: &mut Effort) {
         scratch.starts.clear();
         let nearest = self.descend(0, scratch, effort);
-        scratch.starts.extend(nearest);
+        memory::extend(&mut scratch.starts, nearest);
         let Scratch { rows, distances, starts, .. } = scratch;
         rows.clear();
-        rows.extend(self.graph.starts.rows());
+        memory::extend(rows, self.graph.starts.rows());
+        memory::reserve(starts, rows.len());
         self.show_within(rows, distances, f32::INFINITY, effort, |near| starts.push(near));
     }
 
@@ -188,6 +190,8 @@ impl<M: Measure> Walk<'_, M> {
     ) -> Option<Neighbor> {
         let Scratch { rows, distances, .. } = scratch;
         rows.clear();
+        let block = if layer == 0 { &self.graph.base } else { &self.graph.upper };
+        memory::reserve(rows, block.stride());
         rows.extend(self.graph.links(layer, from.row));
         effort.hops += 1;
         let mut best = from;
@@ -210,7 +214,7 @@ impl<M: Measure> Walk<'_, M> {
         mut show: impl FnMut(Neighbor),
     ) {
         effort.distances += rows.len() as u64;
-        distances.resize(BLOCK, 0.0);
+        memory::resize(distances, BLOCK, 0.0);
         for rows in rows.chunks(BLOCK) {
             self.measure.distances(self.query, rows, bound, distances);
             for (row, distance) in rows.iter().zip(distances.iter()) {
@@ -239,7 +243,7 @@ impl<M: Measure> Walk<'_, M> {
     #[inline(always)]
     pub(in crate::index) fn set_out(&self, cap: usize, limits: Limits, scratch: &mut Scratch) -> Step {
         self.start(cap, scratch);
-        scratch.distances.resize(BLOCK, 0.0);
+        memory::resize(&mut scratch.distances, BLOCK, 0.0);
         self.next(limits, scratch)
     }
 
@@ -312,7 +316,7 @@ impl<M: Measure> Walk<'_, M> {
     ) -> bool {
         self.start(usize::MAX, scratch);
         scratch.admitted.reset(ef);
-        scratch.distances.resize(BLOCK, 0.0);
+        memory::resize(&mut scratch.distances, BLOCK, 0.0);
         for start in scratch.pool.iter().filter(|start| admit(start.row)) {
             scratch.admitted.offer(start);
         }
@@ -357,6 +361,8 @@ impl<M: Measure> Walk<'_, M> {
         visited.reset(self.graph.row_limit());
         rows.clear();
         distances.clear();
+        memory::reserve(rows, starts.len());
+        memory::reserve(distances, starts.len());
         for start in starts.iter().filter(|start| visited.insert(start.row)) {
             rows.push(start.row);
             distances.push(start.distance);

@@ -86,7 +86,7 @@ impl<M: RowMeasure> Job<'_, M> {
 
 pub(in crate::index) fn change<M: RowMeasure>(job: Job<'_, M>) -> Change {
     let mut workers: Vec<Worker<M>> = Vec::new();
-    workers.resize_with(job.executor.width().max(1), Worker::default);
+    memory::lengthen(&mut workers, job.executor.width().max(1));
     let absorbed = absorb::find_links(job, &mut workers);
     let dead = |row| job.is_dead(row);
     let mut tree = TreeDraft::new(job.graph, job.forgotten, &dead, job.options.tree);

@@ -9,6 +9,7 @@
 use crate::id::Row;
 use crate::index::measure::RowMeasure;
 use crate::kernel::{Arch, ArchJob};
+use crate::memory;
 use crate::neighbor::Neighbor;
 
 /// Chosen links that a candidate is compared with in one call.
@@ -91,15 +92,15 @@ impl<M: RowMeasure> Selector<M> {
         for candidate in candidates {
             let wanted = keep(candidate.row);
             if wanted || (free > 0 && !self.is_occluded(measure, *candidate, share.slack)) {
-                self.chosen.push(*candidate);
-                self.rows.push(candidate.row);
+                memory::push(&mut self.chosen, *candidate);
+                memory::push(&mut self.rows, candidate.row);
                 free -= usize::from(!wanted);
             } else {
-                self.left_out.push(*candidate);
+                memory::push(&mut self.left_out, *candidate);
             }
         }
         let missing = share.least.saturating_sub(self.chosen.len()).min(free);
-        self.chosen.extend(self.left_out.iter().take(missing));
+        memory::extend(&mut self.chosen, self.left_out.iter().take(missing).copied());
         self.chosen.sort_unstable_by(Neighbor::order);
     }
 

@@ -11,6 +11,7 @@ use super::beam::{Limits, Walk};
 use crate::id::Row;
 use crate::index::measure::Measure;
 use crate::index::{Effort, Ends, RowFilter, Scratch};
+use crate::memory;
 use crate::vector::BLOCK;
 
 /// The part of the rows that is walked through when a share of them passes: at
@@ -94,7 +95,7 @@ impl<M: Measure> Walk<'_, M> {
     #[inline(always)]
     fn start_thinned(&self, ef: usize, passes: &impl Fn(Row) -> bool, scratch: &mut Scratch) {
         self.start(usize::MAX, scratch);
-        scratch.distances.resize(BLOCK, 0.0);
+        memory::resize(&mut scratch.distances, BLOCK, 0.0);
         let Scratch { pool, passing, .. } = scratch;
         passing.reset(ef);
         for start in pool.iter().filter(|start| passes(start.row)) {
@@ -110,6 +111,8 @@ impl<M: Measure> Walk<'_, M> {
         let Scratch { visited, rows, others, .. } = scratch;
         rows.clear();
         others.clear();
+        memory::reserve(rows, visited.fresh().len());
+        memory::reserve(others, visited.fresh().len());
         for row in visited.fresh() {
             let to = if passes(*row) {
                 &mut *rows
@@ -124,7 +127,7 @@ impl<M: Measure> Walk<'_, M> {
         let own = rows.len();
         share.passed += own as f32;
         share.met += visited.fresh().len() as f32;
-        rows.extend_from_slice(others);
+        memory::append(rows, others);
         own
     }
 

@@ -122,11 +122,11 @@ impl<'a> TreeDraft<'a> {
                 if !self.forgotten.contains(next) {
                     boundary.insert(next);
                 } else if seen.insert(next) {
-                    queue.push(next);
+                    memory::push(&mut queue, next);
                 }
             }
         }
-        boundary.into_iter().collect()
+        memory::collect(boundary)
     }
 
     /// The new edges by row, in ascending order of the rows.

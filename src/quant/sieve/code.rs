@@ -1,6 +1,7 @@
 //! From a vector to what a sieve keeps of it.
 
 use super::{Level, MAX_SQUARED_LENGTH, OFFSET, REACH, ROUNDING, Sieve, UNDERFLOW};
+use crate::memory;
 use crate::quant::arithmetic::{largest_magnitude, nearest, nearest_byte};
 use crate::quant::projection::WEIGHT;
 
@@ -77,7 +78,7 @@ impl Sieve {
             self.project(level, &work.centred, &mut work.coordinates);
             let scale = scale(&work.coordinates, REACH);
             work.block.clear();
-            work.block.resize(level.bytes(), 0);
+            memory::resize(&mut work.block, level.bytes(), 0);
             let inverse = inverse(scale);
             let codes = &mut work.block[super::HEADER..];
             for (code, value) in codes.iter_mut().zip(&work.coordinates) {
@@ -96,7 +97,10 @@ impl Sieve {
     pub(super) fn start(&self, vector: &[f32], centred: &mut Vec<f32>) -> Progress {
         assert_eq!(vector.len(), self.dim);
         centred.clear();
-        centred.extend(vector.iter().zip(&self.mean).map(|(value, mean)| (value - mean) * self.unit));
+        memory::extend(
+            centred,
+            vector.iter().zip(&self.mean).map(|(value, mean)| (value - mean) * self.unit),
+        );
         let squared: f64 = centred.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
         let is_usable = squared <= MAX_SQUARED_LENGTH && !self.is_spoiled();
         if !is_usable {
@@ -110,7 +114,7 @@ impl Sieve {
     pub(super) fn project(&self, level: &Level, centred: &[f32], coordinates: &mut Vec<f32>) {
         coordinates.clear();
         let rows = level.directions.chunks_exact(self.dim);
-        coordinates.extend(rows.map(|direction| (self.kernels.dot)(direction, centred)));
+        memory::extend(coordinates, rows.map(|direction| (self.kernels.dot)(direction, centred)));
     }
 
     /// What is known after a level whose coordinates became `numbers` times `scale`.

@@ -3,6 +3,7 @@
 use super::code::{Dust, Screen, inverse, rounded_up, scale, weight};
 use super::{ARITHMETIC, HEADER, OFFSET, ROUNDING, Sieve};
 use crate::kernel::LINE;
+use crate::memory;
 use crate::quant::projection::WEIGHT;
 
 /// Blocks that are looked at in one call.
@@ -49,7 +50,8 @@ impl Sieve {
     /// When it is of another dimension.
     pub(crate) fn prepare(&self, vector: &[f32], kind: Kind, query: &mut Grain) -> bool {
         query.kind = kind;
-        query.levels.resize_with(self.levels.len(), LevelQuery::default);
+        query.levels.truncate(self.levels.len());
+        memory::lengthen(&mut query.levels, self.levels.len());
         let work = &mut query.work;
         let mut progress = self.start(vector, &mut work.centred);
         let slack = 1.1 * (self.delta / (1.0 - self.delta) + (self.dim + 3) as f64 * ROUNDING);
@@ -58,7 +60,7 @@ impl Sieve {
             let scale = scale(&work.coordinates, WEIGHT);
             let inverse = inverse(scale);
             own.weights.clear();
-            own.weights.resize(level.lines * LINE, 0);
+            memory::resize(&mut own.weights, level.lines * LINE, 0);
             let weights = &mut own.weights[HEADER..][..level.count];
             for (weight_of, value) in weights.iter_mut().zip(&work.coordinates) {
                 *weight_of = weight(value * inverse);

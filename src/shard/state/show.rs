@@ -2,6 +2,7 @@
 
 use super::ShardState;
 use crate::index::Settling;
+use crate::memory;
 use crate::rows::{Reindexing, ShardMeasure, ShardView, ViewParts};
 
 impl<T> ShardState<T> {
@@ -14,7 +15,8 @@ impl<T> ShardState<T> {
     pub(crate) fn view(&mut self) -> ShardView {
         self.rows.prune(self.directory.as_ref());
         let waiting = self.sealed.iter().flat_map(|batch| batch.tail());
-        let tail = waiting.chain(self.open.iter().map(|entrant| entrant.row)).collect();
+        let tail = waiting.chain(self.open.iter().map(|entrant| entrant.row));
+        let tail = memory::shared(memory::collect(tail));
         let unlinking = self.sealed.iter().any(|batch| !batch.forget.is_empty());
         let parts = ViewParts {
             index: self.index.version(),

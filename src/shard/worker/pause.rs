@@ -47,6 +47,11 @@ impl Hosted {
         self.pause.as_ref().is_some_and(|pause| pause.until.is_some())
     }
 
+    /// What there was no memory for.
+    pub(super) fn shortage(&self) -> Option<Shortage> {
+        self.pause.as_ref().map(|pause| pause.shortage)
+    }
+
     /// What a write keeps that comes now: nobody waits while there is no memory.
     pub(super) fn kept(&self, mut keep: Keep) -> Keep {
         if let Some(pause) = &self.pause {
@@ -120,11 +125,13 @@ impl Worker {
         if !self.has_pauses {
             return;
         }
-        let over = |hosted: &Hosted| {
+        let held_back = &self.held_back;
+        let over = |collection: &CollectionId, hosted: &Hosted| {
             hosted.pause.as_ref().is_some_and(|pause| pause.until.is_none() && !pause.is_lost)
                 && hosted.state.has_caught_up()
+                && !held_back.has(*collection)
         };
-        for (collection, hosted) in self.shards.iter_mut().filter(|(_, hosted)| over(hosted)) {
+        for (collection, hosted) in self.shards.iter_mut().filter(|(id, hosted)| over(id, hosted)) {
             hosted.pause = None;
             hosted.rebuilder.tell(self.number, None);
             info!(worker = self.number, collection = collection.0, "memory again");

@@ -17,7 +17,8 @@ use crate::id::{RecordId, Seq};
 use crate::index::Sequential;
 use crate::persist::simulator::Simulator;
 use crate::persist::{
-    CheckpointAt, ClosedLog, Folder, FolderOptions, GivenUp, Opened, Refused, Storage, checkpoint, find,
+    CheckpointAt, ClosedLog, Folder, FolderOptions, GivenUp, NotLogged, Opened, Refused, Storage, checkpoint,
+    find,
 };
 use crate::query::{Answer, Query};
 use crate::rows::{Mutation, Reindex};
@@ -154,7 +155,10 @@ impl Machine {
         }
         for (worker, queue) in queues.into_iter().enumerate() {
             let journal = &mut self.journals[worker];
-            queue.iter().try_for_each(|command| journal.add(command))?;
+            queue.iter().try_for_each(|command| match journal.add(command) {
+                Err(NotLogged::Fault(fault)) => Err(fault),
+                other => other.map_err(|_| panic!("there is memory")),
+            })?;
             if !queue.is_empty() {
                 let closed = journal.commit()?;
                 self.closed.extend(closed);
@@ -292,7 +296,7 @@ impl Machine {
         for hosted in self.collections.values_mut() {
             let snapshot = Snapshot::new(Arc::new(hosted.publish()));
             let _ = snapshot.verify();
-            for record in snapshot.scroll(None, usize::MAX).records {
+            for record in snapshot.scroll(None, usize::MAX).unwrap().records {
                 let _ = snapshot.search(&Query::new(record.vector()).top(5));
             }
         }
@@ -338,9 +342,9 @@ impl Hosted {
 
     fn content(&mut self) -> Content {
         let snapshot = Snapshot::new(Arc::new(self.publish()));
-        let report = snapshot.verify();
+        let report = snapshot.verify().unwrap();
         assert!(report.is_sound(), "{report:?}");
-        let records = snapshot.scroll(None, usize::MAX).records;
+        let records = snapshot.scroll(None, usize::MAX).unwrap().records;
         // All of them are found, by whatever index there is, as without one.
         let all = Query::new(&[500.0, 500.0]).top(records.len() + 1);
         let (found, exact) = (snapshot.search(&all).unwrap(), snapshot.search(&all.exact()).unwrap());
