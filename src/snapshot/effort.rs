@@ -92,3 +92,33 @@ fn uncalibrated(target: Target, ef_search: usize, k: usize) -> usize {
         Target::P99(_) => ef_search,
     }
 }
+
+/// Standard deviations added to what a shard holds on average of the best k
+/// (or of the search list): a shard with more than that is one in thousands.
+const SPREAD: f64 = 3.0;
+
+/// The part of a search list of `ef` that one of `shards` equal shards needs:
+/// rows are spread by hash, so the number of the best `ef` in one shard is
+/// binomial. (Lucene gives its segments a share by the same reasoning.)
+pub(super) fn share(ef: usize, shards: usize) -> usize {
+    if shards <= 1 {
+        return ef;
+    }
+    let part = 1.0 / shards as f64;
+    let mean = ef as f64 * part;
+    let spread = SPREAD * (mean * (1.0 - part)).sqrt();
+    ((mean + spread).ceil() as usize).min(ef)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_shrink_with_the_number_of_shards_but_never_exceed_the_whole() {
+        assert_eq!(share(100, 1), 100);
+        assert!(share(100, 2) < 70 && share(100, 2) > 50);
+        assert!(share(100, 8) < 30 && share(100, 8) > 12);
+        assert_eq!(share(1, 8), 1);
+    }
+}

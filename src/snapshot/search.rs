@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::effort::breadth_of;
+use super::effort::{breadth_of, share};
 use super::kept::{begun, with_memory};
 use super::sight::Sight;
 use super::watch::watched;
@@ -328,10 +328,6 @@ pub(crate) struct ShardPlan<'a> {
     scored: Option<Scored<'a>>,
 }
 
-/// Standard deviations added to what a shard holds on average of the best k
-/// (or of the search list): a shard with more than that is one in thousands.
-const SPREAD: f64 = 3.0;
-
 impl<'q> ShardPlan<'q> {
     /// For a query that keeps so many rows out of its answer.
     fn new(published: Sight<'_>, query: &'q Query<'_>, hidden: usize) -> ShardPlan<'q> {
@@ -400,19 +396,6 @@ impl<'q> ShardPlan<'q> {
             directory: published.context.directory.as_ref(),
         }
     }
-}
-
-/// The part of a search list of `ef` that one of `shards` equal shards needs:
-/// rows are spread by hash, so the number of the best `ef` in one shard is
-/// binomial. (Lucene gives its segments a share by the same reasoning.)
-fn share(ef: usize, shards: usize) -> usize {
-    if shards <= 1 {
-        return ef;
-    }
-    let part = 1.0 / shards as f64;
-    let mean = ef as f64 * part;
-    let spread = SPREAD * (mean * (1.0 - part)).sqrt();
-    ((mean + spread).ceil() as usize).min(ef)
 }
 
 /// What counts beside the distance, at the time of the search.
@@ -631,14 +614,6 @@ fn merged(published: Sight<'_>, query: &Query<'_>, parts: Vec<Answer>) -> Answer
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn shares_shrink_with_the_number_of_shards_but_never_exceed_the_whole() {
-        assert_eq!(share(100, 1), 100);
-        assert!(share(100, 2) < 70 && share(100, 2) > 50);
-        assert!(share(100, 8) < 30 && share(100, 8) > 12);
-        assert_eq!(share(1, 8), 1);
-    }
 
     #[test]
     fn merging_bounds_only_when_k_are_known() {
