@@ -448,7 +448,8 @@ impl Collection {
     /// Takes every record that waits in a tail into the indexes and unlinks
     /// all dead ones; where searches have targets, also calibrates anew
     /// ([`Collection::calibrate`]). Blocks until that is done and published;
-    /// reads and writes go on meanwhile.
+    /// reads and writes go on meanwhile. Where there are several shards with quantized
+    /// graphs, all go over to the codes of one, so that a search prepares its query once.
     ///
     /// # Errors
     /// [`WaitError::Gone`] when the collection is gone.
