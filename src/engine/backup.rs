@@ -41,7 +41,7 @@ impl Snapshot {
     /// items.snapshot().checkpoint(&path)?;
     ///
     /// let backup = Snapshot::open(&path)?;
-    /// assert_eq!(backup.get(1).unwrap().vector(), [0.5, 2.0]);
+    /// assert_eq!(backup.get(1)?, Some(Record::new(1, [0.5, 2.0])));
     /// # std::fs::remove_file(&path)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
