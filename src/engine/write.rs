@@ -493,20 +493,28 @@ impl Collection {
     /// Where shards walk by codes that each of them trained on its own rows, all go
     /// over to those of one: rows are spread by hash, so one shard's are as
     /// good for the others, and a search then prepares its query once. False, and
-    /// nothing is changed, where they are the same, or there is no room for such a write.
+    /// nothing is changed, where they are the same, or there is no room or no memory for
+    /// such a write.
     fn share_codes(&self) -> Result<bool, WaitError> {
-        let published = self.shared.cell.pin();
-        let mut codecs = published.shards.iter().filter_map(|shard| shard.index().codec());
-        let Some(first) = codecs.next() else { return Ok(false) };
-        if codecs.all(|codec| codec.digest() == first.digest()) {
-            return Ok(false);
-        }
-        let mut bytes = Encoder::default();
-        first.save(&mut bytes);
-        match self.write(vec![Mutation::Adopt(bytes.into_bytes().into())]) {
+        let codes = memory::unless_short(|| self.codes_to_share());
+        let Ok(Some(codes)) = codes else { return Ok(false) };
+        match self.write(vec![Mutation::Adopt(codes)]) {
             Ok(write) => write.wait().map(|_| true),
             Err(_) => Ok(false),
         }
+    }
+
+    /// The codes of the first shard, if others are not the same. (No snapshot is
+    /// held by whoever waits for the others: they would keep what they had.)
+    fn codes_to_share(&self) -> Option<Arc<[u8]>> {
+        let published = self.shared.cell.pin();
+        let mut codecs = published.shards.iter().filter_map(|shard| shard.index().codec());
+        let first = codecs.next()?;
+        codecs.any(|codec| codec.digest() != first.digest()).then(|| {
+            let mut bytes = Encoder::default();
+            first.save(&mut bytes);
+            memory::shared(bytes.into_bytes())
+        })
     }
 
     /// Blocks until the views that the workers have now are published: an

@@ -314,9 +314,7 @@ fn copy(
         }
         words
     });
-    let mut words = memory::list(rows.len() * stride);
-    parts.iter().for_each(|part| memory::append(&mut words, part));
-    FreshCopies { rows, words }
+    FreshCopies { rows, words: memory::joined(&parts) }
 }
 
 /// Distances from a query by copies: squared ones, or negated inner products.

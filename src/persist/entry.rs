@@ -206,7 +206,7 @@ fn decode_mutation(kind: u8, input: &mut Decoder<'_>, space: &Space) -> Result<M
             (2, spec) => Reindex::Finish(spec.into()),
             _ => return Err(input.fault("a step to another index is of an unknown kind")),
         }),
-        8 => Mutation::Adopt(input.bytes()?.into()),
+        8 => Mutation::Adopt(memory::shared(memory::copied(input.bytes()?))),
         _ => return Err(input.fault("a mutation is of an unknown kind")),
     })
 }

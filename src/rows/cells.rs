@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::id::{RecordId, Row, Seq};
-use crate::kernel::prefetch;
 use crate::memory;
 
 /// Rows of a full chunk, as a power of two: 40 KB.
@@ -77,13 +76,6 @@ impl CellsView {
         // not know: `Cells::write` demands it of the writer. Rows are asked for
         // their id only when visible, or by the writer itself.
         self.cell(row).map(|cell| unsafe { &*cell.id.get() })
-    }
-
-    /// Asks the processor for what is known of a row.
-    pub(super) fn prefetch(&self, row: Row) {
-        if let Some(cell) = self.cell(row) {
-            prefetch(std::slice::from_ref(cell));
-        }
     }
 
     fn capacity(&self) -> usize {

@@ -223,11 +223,6 @@ impl ShardView {
         self.cells.id(row)
     }
 
-    /// Asks the processor for what [`ShardView::id`] will read.
-    pub(crate) fn prefetch_id(&self, row: Row) {
-        self.cells.prefetch(row);
-    }
-
     /// The vector of a visible row, as it was put in, or as it was rounded then.
     pub(crate) fn vector(&self, row: Row) -> Vec<f32> {
         self.vectors.vector(row)

@@ -307,8 +307,7 @@ impl<T> ShardState<T> {
         reserve_back(&mut self.decided, 1);
         reserve_back(&mut self.optimizing, 1);
         if is_order {
-            self.seal(seq, true);
-            self.seal_order(seq, None);
+            self.put_in_order(seq, None);
         }
         let Some(write) = self.pending.pop_front() else { return };
         // A write that is done again after a defect may be older.
@@ -382,8 +381,7 @@ impl<T> ShardState<T> {
                 Ok(())
             }
             Mutation::Adopt(codes) => {
-                self.seal(seq, true);
-                self.seal_order(seq, Some(Arc::clone(codes)));
+                self.put_in_order(seq, Some(Arc::clone(codes)));
                 Ok(())
             }
             Mutation::Expiry(change) => {
@@ -503,10 +501,11 @@ impl<T> ShardState<T> {
         self.free_retired();
     }
 
-    /// A batch that only puts the index in order, by the codes of another shard if
-    /// there are any. It follows another at once, so
-    /// that one may not be committed yet: places become free with the next batch.
-    fn seal_order(&mut self, cut: Seq, codes: Option<Arc<[u8]>>) {
+    /// A batch of all that is open or dead, and one that only puts the index in
+    /// order, by the codes of another shard if there are any. It follows the other
+    /// at once, which may not be committed yet: places become free with the next batch.
+    fn put_in_order(&mut self, cut: Seq, codes: Option<Arc<[u8]>>) {
+        self.seal(cut, true);
         let dead = self.dead_linked.iter().fold(RowSet::default(), |mut dead, row| {
             dead.insert(*row);
             dead

@@ -26,9 +26,6 @@ thread_local! {
     static GROUP: RefCell<GroupScratch> = RefCell::default();
 }
 
-/// Ids that are asked for before the first is read.
-const IDS_AHEAD: usize = 16;
-
 /// Distances of an exact search that is worth making cheaper.
 const LARGE_SCAN: u64 = 2_048;
 
@@ -511,11 +508,6 @@ struct Found<'a> {
 impl Found<'_> {
     fn answer(&self, published: Sight<'_>, query: &Query<'_>, ef: usize) -> Answer {
         let mut hits = memory::list(self.merged.len());
-        for candidate in self.merged.iter().take(IDS_AHEAD) {
-            if let Some(shard) = published.shards.get(candidate.shard as usize) {
-                shard.prefetch_id(candidate.row);
-            }
-        }
         let hit = |candidate: &Candidate| candidate.hit(published, query, self.prepared);
         hits.extend(self.merged.iter().filter_map(hit));
         Answer {

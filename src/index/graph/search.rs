@@ -28,11 +28,6 @@ const SPARE_DIVISOR: usize = 2;
 /// dead before it is taken out.
 const HIDDEN_DIVISOR: usize = 8;
 
-/// Hops before the end of a walk at which the vectors of the best so far are asked
-/// for, and how many at most.
-const HOPS_AHEAD: usize = 3;
-const MOST_AHEAD: usize = 10;
-
 /// What queries are prepared for.
 fn measure(metric: Metric) -> Measure {
     match metric {
@@ -52,8 +47,7 @@ pub(super) struct Ground<'a, A> {
 
 /// How far a search has come.
 enum Stage {
-    /// The vectors of the best so far were asked for, or not yet.
-    Walking(Step, bool),
+    Walking(Step),
     Reranking(Rerank),
     Done,
 }
@@ -95,7 +89,7 @@ impl<'a, A: Arch> Ground<'a, A> {
         let walk = self.walk(query);
         walk.find_starts(scratch, effort);
         let (limits, kept) = self.limits(request);
-        Stage::Walking(walk.set_out(kept, limits, scratch), false)
+        Stage::Walking(walk.set_out(kept, limits, scratch))
     }
 
     #[inline(always)]
@@ -109,33 +103,20 @@ impl<'a, A: Arch> Ground<'a, A> {
         effort: &mut Effort,
     ) -> Stage {
         match stage {
-            Stage::Walking(Step::End, _) => {
+            Stage::Walking(Step::End) => {
                 scratch.candidates.clear();
                 memory::extend(&mut scratch.candidates, scratch.pool.iter());
                 self.begin_rerank(request, scratch)
             }
-            Stage::Walking(step, asked) => {
+            Stage::Walking(step) => {
                 let (limits, _) = self.limits(request);
-                let is_time = !asked && scratch.pool.expanded() + HOPS_AHEAD >= limits.ef;
-                if is_time {
-                    self.ask_for_best(request, scratch);
-                }
-                Stage::Walking(self.walk(query).advance(0, step, limits, scratch, effort), asked || is_time)
+                Stage::Walking(self.walk(query).advance(0, step, limits, scratch, effort))
             }
             Stage::Reranking(rerank) => match rerank.advance(self.points, request, scratch, found, effort) {
                 Some(rerank) => Stage::Reranking(rerank),
                 None => Stage::Done,
             },
             Stage::Done => Stage::Done,
-        }
-    }
-
-    /// Asks the processor for the vectors that will very likely be measured: the walk goes
-    /// on while they come.
-    #[inline(always)]
-    fn ask_for_best(&self, request: &Request<'_>, scratch: &Scratch) {
-        for near in scratch.pool.iter().take(request.k.min(MOST_AHEAD)) {
-            self.points.vectors.prefetch(self.codes.row(near.row));
         }
     }
 
@@ -151,7 +132,7 @@ impl<'a, A: Arch> Ground<'a, A> {
         effort: &mut Effort,
     ) -> Stage {
         let from = match stage {
-            Stage::Walking(..) => {
+            Stage::Walking(_) => {
                 scratch.candidates.clear();
                 memory::extend(&mut scratch.candidates, scratch.pool.iter());
                 scratch.candidates.iter_mut().for_each(|near| near.row = self.codes.row(near.row));

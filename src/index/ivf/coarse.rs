@@ -318,7 +318,6 @@ fn train_codec(points: Points<'_>, rows: &[Row], seed: u64) -> Codec {
     let (mut samples, mut prepared) = (Vec::new(), Vec::new());
     for row in stepped(rows, CODEC_ROWS) {
         points.space.prepare_row(points.vectors, row, &mut prepared);
-        memory::reserve(&mut samples, dim);
         memory::append(&mut samples, &prepared);
     }
     Codec::train(&samples, dim, shape_for(dim), points.space.metric() != Metric::Dot, seed)
@@ -347,7 +346,6 @@ fn seeds(codec: &Codec, sample: &Sample<'_>, lists: usize, seed: u64) -> Vec<usi
     let step = sample.rows.len().div_ceil(lists * SEEDS_A_LIST).max(1);
     let mut codes = Vec::new();
     for code in sample.codes.chunks_exact(size).step_by(step) {
-        memory::reserve(&mut codes, size);
         memory::append(&mut codes, code);
     }
     let count = codes.len() / size;

@@ -70,8 +70,8 @@ fn sources(absorbed: &[Absorbed]) -> Vec<Source> {
     sources
 }
 
-/// What happens to each list that is touched, ascending. (Sorting and merging: a
-/// map of lists took a twentieth of a build, on one thread.)
+/// What happens to each list that is touched, ascending. (Sorted and merged, not
+/// looked up in a map: one thread does it while all others wait.)
 fn edits<'a>(
     absorbed: &'a [Absorbed],
     sources: &'a [Source],
