@@ -19,8 +19,10 @@ const PAYLOAD_COPIES: usize = 2;
 /// Bytes of an index for a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct IndexSizes {
-    /// What makes codes, however many rows there are.
+    /// What makes codes, however many rows there are...
     pub(crate) codec: usize,
+    /// ...from so many on: fewer have none.
+    pub(crate) coded: usize,
     /// Blocks at their homes, and where they stand.
     pub(crate) row: usize,
     /// What making all of them anew takes beside...
@@ -38,7 +40,7 @@ impl IndexSizes {
     #[must_use]
     pub(crate) fn of_few(self, few: usize) -> IndexSizes {
         let few_row = self.row + self.anew.max(self.moved);
-        IndexSizes { codec: self.codec, few, few_row, ..IndexSizes::default() }
+        IndexSizes { codec: self.codec, coded: self.coded, few, few_row, ..IndexSizes::default() }
     }
 
     /// Of two indexes at a time.
@@ -46,12 +48,36 @@ impl IndexSizes {
     pub(crate) fn and(self, other: IndexSizes) -> IndexSizes {
         IndexSizes {
             codec: self.codec + other.codec,
+            coded: self.coded.min(other.coded),
             row: self.row + other.row,
             anew: self.anew + other.anew,
             moved: self.moved + other.moved,
             few: self.few.max(other.few),
             few_row: self.few_row + other.few_row,
         }
+    }
+
+    fn codec(self, rows: usize) -> usize {
+        if rows < self.coded { 0 } else { self.codec }
+    }
+
+    /// Bytes of so many rows where nothing changes, but for what there is of few.
+    fn home(self, rows: usize) -> usize {
+        rows.saturating_mul(self.row) + self.codec(rows)
+    }
+
+    /// Bytes beside them while all is made anew, or stands elsewhere.
+    fn change(self, rows: usize) -> usize {
+        let anew = rows.saturating_mul(self.anew) + self.codec(rows);
+        let moved = rows.saturating_mul(self.moved) + self.home(rows).min(TABLES * PAGE_BYTES);
+        let few = rows.min(roomy(self.few)).saturating_mul(self.few_row);
+        anew.max(moved).saturating_add(few)
+    }
+
+    /// Bytes of an index of so many rows, changes included.
+    #[cfg(test)]
+    pub(crate) fn most(self, rows: usize) -> usize {
+        self.home(roomy(rows)) + self.change(roomy(rows))
     }
 }
 
@@ -116,11 +142,7 @@ impl RowSizes {
 
     fn index(&self, of: &Contents) -> usize {
         let rows = roomy(of.rows.max(of.capacity));
-        let home = rows.saturating_mul(self.index.row) + self.index.codec;
-        let anew = rows.saturating_mul(self.index.anew) + self.index.codec;
-        let moved = rows.saturating_mul(self.index.moved) + home.min(TABLES * PAGE_BYTES);
-        let few = rows.min(roomy(self.index.few)).saturating_mul(self.index.few_row);
-        let change = anew.max(moved).saturating_add(few);
+        let (home, change) = (self.index.home(rows), self.index.change(rows));
         let now = if of.changing { of.index.saturating_add(change) } else { of.index };
         home.saturating_add(change).max(now)
     }
@@ -135,7 +157,8 @@ fn roomy(rows: usize) -> usize {
 mod tests {
     use super::*;
 
-    const INDEX: IndexSizes = IndexSizes { codec: 0, row: 400, anew: 600, moved: 100, few: 0, few_row: 0 };
+    const INDEX: IndexSizes =
+        IndexSizes { codec: 0, coded: 0, row: 400, anew: 600, moved: 100, few: 0, few_row: 0 };
     const SIZES: RowSizes = RowSizes { dim: 64, cell: 200, index: INDEX };
 
     fn of(rows: usize) -> Contents {

@@ -6,10 +6,10 @@ use super::coarse::{Coarse, CoarseScratch};
 use super::drift::Drift;
 use super::{Coder, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, MAX_LISTS, Trained};
 use crate::id::Row;
-use crate::index::parallel::parallel_map;
+use crate::index::parallel::parallel_waves;
 use crate::index::training::{Training, sample, train_product};
 use crate::index::{Batch, Executor, Points};
-use crate::memory::{collect, copied, extend, lengthen, reserve, resize};
+use crate::memory::{append, collect, copied, lengthen, list, reserve, resize};
 use crate::metric::Metric;
 use crate::quant::{ProductQuantizer, ProductShape, SignFactors, Turned};
 
@@ -17,9 +17,12 @@ use crate::quant::{ProductQuantizer, ProductShape, SignFactors, Turned};
 /// takes to find its lists.
 const LEAST_ROWS: usize = 1_024;
 
+/// Rows below which the lists that there are go: the memory is given back.
+pub(crate) const LEAST_FILED: usize = LEAST_ROWS / 4;
+
 /// Rows that a list should have on average when lists are made: below it
 /// centres are no means.
-const ROWS_A_LIST: usize = 32;
+pub(crate) const ROWS_A_LIST: usize = 32;
 
 /// So many times the root of the number of rows is the number of lists when
 /// nobody says it: the rule of faiss's guide.
@@ -60,7 +63,7 @@ pub(super) fn change(
         return Change::Trained { trained: Arc::new(trained), drift, lists: Box::new(lists), absorb, forget };
     }
     // So few rows give the memory of their lists back.
-    let too_few = if batch.optimize { LEAST_ROWS } else { LEAST_ROWS / 4 };
+    let too_few = if batch.optimize { LEAST_ROWS } else { LEAST_FILED };
     match &version.filed {
         None => Change::Set { absorb, forget },
         Some(_) if count < too_few => Change::Set { absorb, forget },
@@ -135,23 +138,30 @@ fn file(
 ) -> Fresh {
     let mut clerks: Vec<Clerk> = Vec::new();
     lengthen(&mut clerks, executor.width().max(1));
-    let parts = parallel_map(executor, rows.len().div_ceil(PIECE), &mut clerks, |piece, clerk| {
+    let (count, storage) = (rows.len(), options.storage);
+    let columns = |at: usize| if storage.columns() > at { count } else { 0 };
+    let mut fresh = Fresh {
+        lists: list(count),
+        biases: list(columns(0)),
+        factors: list(columns(1)),
+        codes: list(count * storage.codes()),
+        ..Fresh::default()
+    };
+    let work = |piece: usize, clerk: &mut Clerk| {
         let mut part = Fresh::default();
         for row in rows.iter().skip(piece * PIECE).take(PIECE) {
             file_one(options, trained, points, *row, clerk, &mut part);
         }
         part
-    });
-    let mut fresh = Fresh { rows, ..Fresh::default() };
-    for part in parts {
-        extend(&mut fresh.lists, part.lists);
-        extend(&mut fresh.biases, part.biases);
-        extend(&mut fresh.factors, part.factors);
-        reserve(&mut fresh.codes, part.codes.len());
-        fresh.codes.extend(part.codes);
+    };
+    parallel_waves(executor, count.div_ceil(PIECE), &mut clerks, work, |part| {
+        append(&mut fresh.lists, &part.lists);
+        append(&mut fresh.biases, &part.biases);
+        append(&mut fresh.factors, &part.factors);
+        append(&mut fresh.codes, &part.codes);
         fresh.errors += part.errors;
-    }
-    fresh
+    });
+    Fresh { rows, ..fresh }
 }
 
 fn file_one(

@@ -8,7 +8,7 @@ use super::{Points, order};
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::index::Executor;
-use crate::index::parallel::parallel_map;
+use crate::index::parallel::{parallel_map, parallel_waves};
 use crate::index::training::mean;
 use crate::kernel::{Kernels, kernels};
 use crate::memory;
@@ -326,7 +326,8 @@ fn train_codec(points: Points<'_>, rows: &[Row], seed: u64) -> Codec {
 fn encode_rows(codec: &Codec, points: Points<'_>, rows: &[Row], executor: &dyn Executor) -> Vec<u8> {
     let mut workers: Vec<(quant::Encoder, Vec<f32>, Vec<u32>)> = Vec::new();
     workers.resize_with(executor.width().max(1), Default::default);
-    let parts = parallel_map(executor, rows.len().div_ceil(PIECE), &mut workers, |piece, worker| {
+    let mut all = memory::list(rows.len() * codec.shape().words() * size_of::<u32>());
+    let work = |piece: usize, worker: &mut (quant::Encoder, Vec<f32>, Vec<u32>)| {
         let (encoder, prepared, words) = worker;
         memory::resize(words, codec.shape().words(), 0);
         let mut codes = Vec::new();
@@ -336,15 +337,17 @@ fn encode_rows(codec: &Codec, points: Points<'_>, rows: &[Row], executor: &dyn E
             append(&mut codes, words);
         }
         codes
-    });
-    memory::joined(&parts)
+    };
+    let take = |codes: Vec<u8>| memory::append(&mut all, &codes);
+    parallel_waves(executor, rows.len().div_ceil(PIECE), &mut workers, work, take);
+    all
 }
 
 /// Places in the sample for the first centres: k-means++ by codes.
 fn seeds(codec: &Codec, sample: &Sample<'_>, lists: usize, seed: u64) -> Vec<usize> {
     let size = codec.shape().words() * size_of::<u32>();
     let step = sample.rows.len().div_ceil(lists * SEEDS_A_LIST).max(1);
-    let mut codes = Vec::new();
+    let mut codes = memory::list(sample.rows.len().div_ceil(step) * size);
     for code in sample.codes.chunks_exact(size).step_by(step) {
         memory::append(&mut codes, code);
     }

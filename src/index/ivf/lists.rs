@@ -24,7 +24,7 @@ use crate::quant::{ProductShape, Signs};
 use crate::vector::Rounded;
 
 /// Rows of a block.
-pub(super) const GROUP: usize = SCAN_ROWS;
+pub(crate) const GROUP: usize = SCAN_ROWS;
 
 /// What lists hold of a row, beside its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(crate) enum ListStorage {
 
 impl ListStorage {
     /// Columns of numbers before the codes.
-    fn columns(self) -> usize {
+    pub(super) fn columns(self) -> usize {
         match self {
             ListStorage::Vectors | ListStorage::Rounded(_) => 0,
             ListStorage::Product(_) => 1,
@@ -77,7 +77,7 @@ impl ListStorage {
     }
 
     /// Codes of a row; of a copy its bytes.
-    pub(super) fn codes(self) -> usize {
+    pub(crate) fn codes(self) -> usize {
         match self {
             ListStorage::Vectors => 0,
             ListStorage::Product(shape) => shape.num_subquantizers,

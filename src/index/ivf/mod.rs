@@ -37,9 +37,10 @@ mod lists;
 mod search;
 
 use change::Change;
+pub(crate) use change::{LEAST_FILED, ROWS_A_LIST};
 use coarse::Coarse;
 use drift::Drift;
-pub(crate) use lists::ListStorage;
+pub(crate) use lists::{GROUP as LIST_BLOCK, ListStorage};
 use lists::{Fresh, Lists, ListsView};
 pub(super) use search::IvfScratch;
 
