@@ -82,9 +82,9 @@ impl Worker {
             && let Some(Envelope { message, permit }) = self.ports.writes.try_next()
         {
             busy = true;
-            // At once: what was sent behind it may be taken in the same round,
-            // and must be logged.
-            if matches!(message, WriteCommand::StartLog { .. }) {
+            // At once: what was sent behind it may be taken in the same round, and
+            // must be logged, or held back for a shard that is there.
+            if matches!(message, WriteCommand::StartLog { .. } | WriteCommand::Create { .. }) {
                 self.take_write(message, Some(permit));
             } else {
                 taken.push((message, Some(permit)));
