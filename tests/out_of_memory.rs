@@ -16,6 +16,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use common::watchdog;
@@ -264,6 +265,41 @@ fn a_write_waits_alone_for_the_memory_of_its_frame_and_the_log_stays_whole() {
     assert!(all.iter().all(|id| items.get(*id).unwrap() == Some(record(*id, 64))));
     assert_eq!((items.len(), engine.collection("others").unwrap().len()), (all.len(), 500));
     engine.close().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_write_that_comes_with_its_collection_waits_for_the_memory_of_its_frame_too() {
+    let (_alone, _watchdog) = (alone(), watchdog(600));
+    let folder = std::env::temp_dir().join(format!("vecino-first-frame-{}", std::process::id()));
+    for _ in 0..3 {
+        let _ = std::fs::remove_dir_all(&folder);
+        let builder = Engine::builder().workers(1).pool_threads(1).durability(Durability::Logged);
+        let engine = builder.open(&folder).unwrap();
+        let flat = CollectionConfig::new(64, Metric::L2).index(IndexSpec::Flat);
+        let many = engine.create_collection("many", flat).unwrap();
+        // Frames short enough that the log has no room for a long one yet.
+        for first in (0..30_000).step_by(100) {
+            many.upsert_batch((first..first + 100).map(|id| record(id, 64))).unwrap().wait().unwrap();
+        }
+        let records: Vec<Record> = (0..6_000).map(|id| record(id, 64)).collect();
+
+        // The worker has searches to do, so that it takes what follows at once.
+        let query = [0.5; 64];
+        let search = || Box::pin(many.search_async(Query::new(&query).top(3).exact()));
+        let mut searches: Vec<_> = (0..20).map(|_| search()).collect();
+        for search in &mut searches {
+            let _ = search.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        FRAMES_FROM.store(LARGE, Ordering::Relaxed);
+        let items = engine.create_collection("items", CollectionConfig::new(64, Metric::L2)).unwrap();
+        let refused = items.upsert_batch(records).unwrap().wait_timeout(Duration::from_secs(20));
+        FRAMES_FROM.store(usize::MAX, Ordering::Relaxed);
+        assert!(matches!(&refused, Err(WaitError::Gone(gone)) if told(gone) >= LARGE / 2), "{refused:?}");
+        write_again(&items, 7_000, 64);
+        assert_eq!(items.len(), 6_001);
+        engine.close().unwrap();
+    }
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
