@@ -166,7 +166,18 @@ fn main() -> std::io::Result<()> {
             report(&mut index, &data, count, k, ef);
         }
     }
+    report_alike(&data, options);
     Ok(())
+}
+
+/// As many rows that are all the same take no longer: none is nearer than others.
+#[expect(clippy::print_stdout, reason = "the report is the product")]
+fn report_alike(data: &Data, options: BareOptions) {
+    let rows = data.base[..data.dim].repeat(data.base.len() / data.dim);
+    let start = Instant::now();
+    let index = BareIndex::build(&rows, data.dim, options);
+    let defects = index.as_ref().map_or(0, BareIndex::defects);
+    println!("rows all alike: build {:.2} s, {defects} defects", start.elapsed().as_secs_f64());
 }
 
 #[expect(clippy::print_stdout, reason = "the report is the product")]

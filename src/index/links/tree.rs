@@ -11,8 +11,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::graph::{Graph, TREE};
 use crate::bits::RowSet;
-use crate::id::Row;
+use crate::id::{Row, mix};
 use crate::memory;
+
+/// Rows in which room is looked for breadth first: so far apart rows are still
+/// near, and it costs less than the search that found the partners.
+const NEAR: usize = 64;
+
+/// Ways out at random that are tried where all is full. More than one only helps
+/// where the first ends at a dead row.
+const WAYS_OUT: u64 = 8;
+
+/// Rows on such a way at most: with two ways on from each row a longer one is as
+/// likely as 2^-200 times the number of rows.
+const LONGEST_WAY: u64 = 256;
 
 /// The tree while a batch changes it: the frozen one, less the forgotten rows,
 /// plus new edges.
@@ -60,16 +72,28 @@ impl<'a> TreeDraft<'a> {
         self.added.entry(b).or_default().push(a);
     }
 
-    /// The first row with room, breadth first along the tree from `from`; live
-    /// if there is one.
-    fn room_near(&self, from: Row) -> Row {
+    /// A row with room near `from`, and live if there is one, for what `for_row`
+    /// stands for. Where many rows are alike all of them come to the same few, and
+    /// all around these is full: then a way out is taken at random.
+    fn room_near(&self, from: Row, for_row: Row) -> Row {
+        let near = self.first_with_room(from, NEAR);
+        let far = || (0..WAYS_OUT).find_map(|way| self.room_far(from, mix(u64::from(for_row) << 8 | way)));
+        near.or_else(|_| far().ok_or(from))
+            .or_else(|_| self.first_with_room(from, usize::MAX))
+            .unwrap_or_else(|row| row)
+    }
+
+    /// The first live row with room, breadth first along the tree, of the first
+    /// `most`; none of them, then the first of the dead with room, or `from`.
+    fn first_with_room(&self, from: Row, most: usize) -> Result<Row, Row> {
         let mut seen = BTreeSet::from([from]);
         let mut queue = VecDeque::from([from]);
         let mut fallback = None;
-        while let Some(row) = queue.pop_front() {
+        for _ in 0..most {
+            let Some(row) = queue.pop_front() else { break };
             if self.has_room(row) {
                 if !(self.dead)(row) {
-                    return row;
+                    return Ok(row);
                 }
                 fallback = fallback.or(Some(row));
             }
@@ -77,7 +101,24 @@ impl<'a> TreeDraft<'a> {
                 .filter(|next| seen.insert(*next))
                 .for_each(|next| memory::push_back(&mut queue, next));
         }
-        fallback.unwrap_or(from)
+        Err(fallback.unwrap_or(from))
+    }
+
+    /// A live row with room at the end of a way along the tree that never turns
+    /// back. It ends at a leaf at the latest; of n rows that are full, each with two
+    /// ways on at least, it meets about log n.
+    fn room_far(&self, from: Row, seed: u64) -> Option<Row> {
+        let (mut before, mut row) = (from, from);
+        for step in 0..LONGEST_WAY {
+            if self.has_room(row) && !(self.dead)(row) {
+                return Some(row);
+            }
+            let on = || self.neighbors(row).filter(|next| *next != before);
+            let ways = on().count() as u64;
+            let next = on().nth(mix(seed ^ step << 32).checked_rem(ways)? as usize)?;
+            (before, row) = (row, next);
+        }
+        None
     }
 
     /// Adds a new row to the tree, next to the first of `partners` (nearest
@@ -86,7 +127,7 @@ impl<'a> TreeDraft<'a> {
         let partner = partners
             .clone()
             .find(|partner| self.has_room(*partner))
-            .or_else(|| partners.clone().next().or(self.anchor).map(|near| self.room_near(near)));
+            .or_else(|| partners.clone().next().or(self.anchor).map(|near| self.room_near(near, row)));
         match partner {
             Some(partner) => self.connect(row, partner),
             None => self.anchor = Some(row),
@@ -101,15 +142,15 @@ impl<'a> TreeDraft<'a> {
             if seen.insert(row) {
                 let boundary = self.boundary(row, &mut seen);
                 for pair in boundary.windows(2) {
-                    let (a, b) = (self.end_near(pair[0]), self.end_near(pair[1]));
+                    let (a, b) = (self.end_near(pair[0], row), self.end_near(pair[1], row));
                     self.connect(a, b);
                 }
             }
         }
     }
 
-    fn end_near(&self, row: Row) -> Row {
-        if self.has_room(row) { row } else { self.room_near(row) }
+    fn end_near(&self, row: Row, for_row: Row) -> Row {
+        if self.has_room(row) { row } else { self.room_near(row, for_row) }
     }
 
     /// The rows that stay around one connected part of forgotten rows. No two
