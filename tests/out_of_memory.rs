@@ -303,6 +303,40 @@ fn a_write_that_comes_with_its_collection_waits_for_the_memory_of_its_frame_too(
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+#[test]
+fn closing_while_a_write_waits_for_the_memory_of_its_frame_leaves_all_of_it_or_nothing() {
+    let (_alone, _watchdog) = (alone(), watchdog(600));
+    let folder = std::env::temp_dir().join(format!("vecino-closing-frame-{}", std::process::id()));
+    for is_back in [false, true] {
+        let _ = std::fs::remove_dir_all(&folder);
+        let open =
+            || Engine::builder().workers(1).pool_threads(1).durability(Durability::Logged).open(&folder);
+        let engine = open().unwrap();
+        let items = engine.create_collection("items", CollectionConfig::new(64, Metric::L2)).unwrap();
+        items.upsert_batch((0..100).map(|id| record(id, 64))).unwrap().wait().unwrap();
+
+        FRAMES_FROM.store(LARGE, Ordering::Relaxed);
+        let large = items.upsert_batch((100..6_000).map(|id| record(id, 64))).unwrap();
+        assert!(matches!(large.wait(), Err(WaitError::Gone(gone)) if told(&gone) >= LARGE / 2));
+        if is_back {
+            FRAMES_FROM.store(usize::MAX, Ordering::Relaxed);
+        }
+        let started = Instant::now();
+        engine.close().unwrap();
+        assert!(started.elapsed() < Duration::from_secs(5), "it waits for memory");
+        FRAMES_FROM.store(usize::MAX, Ordering::Relaxed);
+        drop((engine, items));
+
+        let engine = open().unwrap();
+        let items = engine.collection("items").unwrap();
+        // There was no memory till the end, or a last attempt was made then.
+        assert_eq!(items.len(), if is_back { 6_000 } else { 100 });
+        assert!(items.verify().unwrap().is_sound());
+        engine.close().unwrap();
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 /// One engine in a folder, and what its collection should hold.
 struct Run {
     folder: PathBuf,
