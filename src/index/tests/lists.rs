@@ -98,7 +98,64 @@ fn rows_are_put_into_lists_once_there_are_enough_and_out_again_when_few_are_left
     assert_eq!(hops(&fixture), 0);
 }
 
+/// The first byte of what was saved: 2 while lists are made anew.
+fn stage(bytes: &[u8]) -> u8 {
+    bytes[0]
+}
+
+/// Does one batch with the index of a fixture and with what was saved of it.
+fn change_both(fixture: &mut Fixture, saved: Ivf, absorb: &[Row], forget: &[Row]) {
+    let before = (fixture.held.clone(), fixture.next_ordinal);
+    let index = std::mem::replace(&mut fixture.index, Box::new(saved));
+    fixture.change(absorb, forget, &Threads(1));
+    fixture.assert_whole();
+    let read = fixture.index.version().digest();
+    fixture.index = index;
+    (fixture.held, fixture.next_ordinal) = before;
+    fixture.change(absorb, forget, &Threads(2));
+    fixture.assert_whole();
+    assert_eq!(fixture.index.version().digest(), read);
+}
+
+fn lists_are_made_anew_a_part_with_each_batch_and_files_can_be_written_in_between(kind: Kind) {
+    let mut fixture = Fixture::of(kind, Metric::L2, DIM);
+    fixture.fill(0, 4_050, 1, &Threads(2));
+    let (mut parts, mut damaged) = (0, 0);
+    for batch in 0..60 {
+        let absorb: Vec<Row> = (4_050 + batch * 30..).take(30).collect();
+        absorb.iter().for_each(|row| fixture.put(*row, &clustered(DIM, 20, 1, u64::from(*row))));
+        // Some that went over to the new lists, and some that did not.
+        let forget: Vec<Row> = [batch * 20, 4_040 - batch * 20].to_vec();
+        let mut out = Encoder::default();
+        let held = fixture.index.version().save(&mut out).unwrap();
+        let bytes = out.into_bytes();
+        let saved = load(kind, &held, &bytes).unwrap();
+        assert_eq!(saved.version().digest(), fixture.index.version().digest());
+        change_both(&mut fixture, saved, &absorb, &forget);
+        if stage(&bytes) == 2 {
+            parts += 1;
+            // Any byte may be wrong: never a panic, and what is read is whole.
+            for at in (parts * 7..bytes.len()).step_by(bytes.len() / 20) {
+                let mut wrong = bytes.clone();
+                wrong[at] ^= 0x41;
+                match load(kind, &held, &wrong) {
+                    Some(read) => {
+                        assert!(read.version().audit(&mut held.iter()).is_empty(), "byte {at}");
+                    }
+                    None => damaged += 1,
+                }
+                assert!(load(kind, &held, &bytes[..at]).is_none(), "{at} bytes");
+            }
+        } else if parts > 0 {
+            assert_eq!(stage(&bytes), 1, "they have taken over");
+        }
+    }
+    assert!((2..55).contains(&parts), "{parts} batches");
+    assert!(damaged > 0);
+}
+
 on_lists!(
+    lists_are_made_anew_a_part_with_each_batch_and_files_can_be_written_in_between,
     lists_are_read_back_as_they_were_and_go_on_alike,
     damaged_lists_are_refused,
     rows_are_put_into_lists_once_there_are_enough_and_out_again_when_few_are_left,
