@@ -18,6 +18,10 @@ use crate::quant::{ProductQuantizer, ProductShape, SignFactors, Turned};
 /// takes to find its lists.
 const LEAST_ROWS: usize = 1_024;
 
+/// Rows up to which all of a training is done in one batch: it takes at most twice as
+/// long as the first, and so few rows may become others in few batches.
+const AT_ONCE: usize = 2 * LEAST_ROWS;
+
 /// Rows that a list should have on average when lists are made: below it
 /// centres are no means.
 const ROWS_A_LIST: usize = 32;
@@ -49,10 +53,9 @@ pub(super) fn change(
     let count = version.held.len() + absorb.len() - forget.len();
     let trains_now = match &version.filed {
         None => true,
-        Some(filed) => {
-            batch.optimize
-                && (version.renewal.is_some() || filed.drift.training != Training { rows: count, since: 0 })
-        }
+        Some(_) if version.renewal.is_some() => batch.optimize || count <= AT_ONCE,
+        Some(filed) if batch.optimize => filed.drift.training != Training { rows: count, since: 0 },
+        Some(filed) => count <= AT_ONCE && filed.drift.is_due(count, filed.lists.counts()),
     };
     if trains_now && count >= LEAST_ROWS {
         return train_now(&version.options, points, (version, absorb, forget), executor);
@@ -68,7 +71,8 @@ pub(super) fn change(
             let step = match &version.renewal {
                 Some(renewal) => renewal::go_on(version, renewal, work),
                 None if filed.drift.is_due(count, filed.lists.counts()) => {
-                    renewal::begin(&version.options, work)
+                    let since = filed.drift.training.since + absorb.len();
+                    renewal::begin(&version.options, since, work)
                 }
                 None => Step::Rests,
             };
@@ -78,7 +82,7 @@ pub(super) fn change(
     }
 }
 
-/// All of a training at once: the first, or one that was asked for.
+/// All of a training at once: the first, of few rows, or one that was asked for.
 fn train_now(
     options: &IvfOptions,
     points: Points<'_>,

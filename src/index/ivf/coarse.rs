@@ -257,6 +257,10 @@ impl Coarse {
         }
         let mut workers = vec![Vec::new(); executor.width().max(1)];
         let means = parallel_map(executor, members.len(), &mut workers, |list, prepared| {
+            if members[list].is_empty() {
+                // There are fewer rows than lists by now.
+                return memory::copied(self.centre(list));
+            }
             let mut sum = memory::filled(0f32, self.dim);
             for row in &members[list] {
                 space.prepare_row(vectors, *row, prepared);

@@ -252,14 +252,19 @@ impl Ivf {
 
     /// What a batch did for the training that is under way; gives it as it is
     /// then, and what its lists are with if they take over.
-    fn step(&mut self, step: Step, forget: &[Row], epoch: Epoch) -> (Option<Renewal>, Option<Filed>) {
+    fn step(
+        &mut self,
+        step: Step,
+        (forget, since): (&[Row], usize),
+        epoch: Epoch,
+    ) -> (Option<Renewal>, Option<Filed>) {
         let mut renewal = self.newest.renewal.clone();
         match step {
             Step::Rests => (None, None),
             Step::Trains(renewal) => (Some(renewal), None),
-            Step::Opens { rows, trained } => {
+            Step::Opens { began, trained } => {
                 let options = &self.newest.options;
-                let (renewal, lists) = Renewal::open(options, (rows, trained), epoch, &self.versions);
+                let (renewal, lists) = Renewal::open(options, (began, trained), epoch, &self.versions);
                 self.coming = Some(lists);
                 (Some(renewal), None)
             }
@@ -271,16 +276,19 @@ impl Ivf {
                 if let Some(renewal) = &mut renewal {
                     renewal.carry(&fresh, next);
                 }
-                let outcome = renewal.as_ref().filter(|_| ends).and_then(Renewal::outcome);
-                match (outcome, self.coming.take_if(|_| ends)) {
-                    (Some((trained, rows, error)), Some(mut lists)) => {
-                        let drift = Drift::trained(rows, error * rows as f64, lists.counts());
+                let coming = self.coming.take_if(|_| ends);
+                let ended = coming.zip(renewal.as_ref()).and_then(|(lists, renewal)| {
+                    let outcome = renewal.outcome(since, lists.counts())?;
+                    Some((outcome, lists))
+                });
+                match ended {
+                    Some(((trained, drift), mut lists)) => {
                         let view = lists.publish(epoch, &self.versions);
                         let before = self.lists.replace(lists);
                         self.left.add(before.iter().flat_map(Lists::shared));
                         (None, Some(Filed { trained, drift, lists: view }))
                     }
-                    _ => (renewal, None),
+                    None => (renewal, None),
                 }
             }
         }
@@ -305,7 +313,8 @@ impl Index for Ivf {
                 let filed = before.filed.clone();
                 let filed = filed
                     .map(|filed| Filed { drift: filed.drift.after(fresh.rows.len(), fresh.errors), ..filed });
-                let (renewal, renewed) = self.step(step, &forget, epoch);
+                let since = filed.as_ref().map_or(0, |filed| filed.drift.training.since);
+                let (renewal, renewed) = self.step(step, (&forget, since), epoch);
                 (held, renewed.or(filed), renewal)
             }
             Change::Trained { trained, drift, lists, absorb, forget } => {

@@ -5,13 +5,14 @@
 //! then product codes are trained, part by part, then rows go over to new lists, in
 //! the order of their numbers; with the last row the new lists take over. How many
 //! steps follows from the rows of the batch, so all of it is a function of the
-//! log. The first lists of all are trained at once, and so is what is put in
-//! order: see [`change`](super::change).
+//! log. The first lists of all are trained at once, and so are those of few rows
+//! and what is put in order: see [`change`](super::change).
 
 use std::sync::Arc;
 
 use super::change::{file, lists_for, product_samples};
 use super::coarse::{Coarse, ROUNDS, ROWS_A_LIST};
+use super::drift::Drift;
 use super::{Coder, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, ListsView, MAX_LISTS, Trained};
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
@@ -27,8 +28,12 @@ use crate::quant::{ProductQuantizer, ProductShape, TrainedPart};
 const STEPS_A_ROW: usize = 4 * (ROUNDS + 1);
 
 /// Rows that are looked at for one batch: some 20 ms of work for centres of 784
-/// numbers, twice as much for product codes of 256 centres.
+/// numbers, twice as much for product codes of 256 centres...
 const STEPS_MOST: usize = 4_096;
+
+/// ...but so many for each row of a large one, which takes its time anyway: lists
+/// are to keep up with rows that come in bulk.
+const STEPS_IN_BULK: usize = 16;
 
 /// Batches in which the parts of product codes are trained.
 const CODE_STEPS: usize = 16;
@@ -36,9 +41,16 @@ const CODE_STEPS: usize = 16;
 /// A training under way, as one version sees it.
 #[derive(Clone)]
 pub(super) struct Renewal {
-    /// Rows that there were when it began.
-    rows: usize,
+    began: Began,
     stage: Stage,
+}
+
+/// The index when it began.
+#[derive(Clone, Copy)]
+pub(super) struct Began {
+    rows: usize,
+    /// Rows that were taken in since the training before.
+    since: usize,
 }
 
 #[derive(Clone)]
@@ -77,7 +89,7 @@ pub(super) enum Step {
     Trains(Renewal),
     /// All is trained, and rows can go over.
     Opens {
-        rows: usize,
+        began: Began,
         trained: Arc<Trained>,
     },
     /// Rows go over, until all below one have.
@@ -100,7 +112,8 @@ pub(super) struct Work<'a> {
 
 impl Work<'_> {
     fn steps(&self) -> usize {
-        (self.absorb.len() * STEPS_A_ROW).min(STEPS_MOST)
+        let rows = self.absorb.len();
+        (rows * STEPS_A_ROW).min(STEPS_MOST.max(rows * STEPS_IN_BULK))
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -108,35 +121,39 @@ impl Work<'_> {
     }
 }
 
-/// Begins a training.
-pub(super) fn begin(options: &IvfOptions, work: Work<'_>) -> Step {
-    let (rows, all) = (work.held.len(), work.rows());
+/// Begins a training, when so many rows were taken in since the one before.
+pub(super) fn begin(options: &IvfOptions, since: usize, work: Work<'_>) -> Step {
+    let (began, all) = (Began { rows: work.held.len(), since }, work.rows());
     let drawn = (!options.is_exhaustive())
-        .then(|| Coarse::drawn(work.points, &all, lists_for(options, rows), options.seed))
+        .then(|| Coarse::drawn(work.points, &all, lists_for(options, began.rows), options.seed))
         .flatten();
     match drawn {
         Some(coarse) => {
             let (seen, nearest) = (Vec::new(), Vec::new());
             let rounds = Rounds { coarse: Arc::new(coarse), rounds: 0, seen, nearest };
-            Step::Trains(Renewal { rows, stage: Stage::Centres(Arc::new(rounds)) })
+            Step::Trains(Renewal { began, stage: Stage::Centres(Arc::new(rounds)) })
         }
-        None => centred(options, rows, Arc::new(options.one_centre(work.points, &all))),
+        None => centred(options, began, Arc::new(options.one_centre(work.points, &all))),
     }
 }
 
 /// Goes on with one.
 pub(super) fn go_on(version: &IvfVersion, renewal: &Renewal, work: Work<'_>) -> Step {
-    let (options, rows) = (&version.options, renewal.rows);
+    let (options, began) = (&version.options, renewal.began);
     match &renewal.stage {
-        Stage::Centres(rounds) => match rounds.after(options, work) {
-            rounds if rounds.rounds < ROUNDS => {
-                Step::Trains(Renewal { rows, stage: Stage::Centres(Arc::new(rounds)) })
+        Stage::Centres(rounds) => {
+            let (mut rounds, mut left) = rounds.after(options, work.steps(), work);
+            while left > 0 && rounds.rounds < ROUNDS {
+                (rounds, left) = rounds.after(options, left, work);
             }
-            rounds => centred(options, rows, rounds.coarse),
-        },
+            if rounds.rounds == ROUNDS {
+                return centred(options, began, rounds.coarse);
+            }
+            Step::Trains(Renewal { began, stage: Stage::Centres(Arc::new(rounds)) })
+        }
         Stage::Codes(coarse, parts) => match options.storage {
             _ if work.steps() == 0 => Step::Trains(renewal.clone()),
-            ListStorage::Product(shape) => train_parts(options, shape, rows, (coarse, parts), work),
+            ListStorage::Product(shape) => train_parts(options, shape, began, (coarse, parts), work),
             _ => Step::Rests,
         },
         Stage::Lists(carried) => carried.after(options, work),
@@ -144,17 +161,17 @@ pub(super) fn go_on(version: &IvfVersion, renewal: &Renewal, work: Work<'_>) -> 
 }
 
 /// Once the centres are there.
-fn centred(options: &IvfOptions, rows: usize, coarse: Arc<Coarse>) -> Step {
+fn centred(options: &IvfOptions, began: Began, coarse: Arc<Coarse>) -> Step {
     match options.untrained() {
-        Some(coder) => Step::Opens { rows, trained: Arc::new(Trained { coarse, coder }) },
-        None => Step::Trains(Renewal { rows, stage: Stage::Codes(coarse, Arc::default()) }),
+        Some(coder) => Step::Opens { began, trained: Arc::new(Trained { coarse, coder }) },
+        None => Step::Trains(Renewal { began, stage: Stage::Codes(coarse, Arc::default()) }),
     }
 }
 
 fn train_parts(
     options: &IvfOptions,
     shape: ProductShape,
-    rows: usize,
+    began: Began,
     (coarse, parts): (&Arc<Coarse>, &[TrainedPart]),
     work: Work<'_>,
 ) -> Step {
@@ -167,18 +184,18 @@ fn train_parts(
     memory::extend(&mut parts, train_product_parts(&samples, dim, shape, (due, options.seed), executor));
     let coarse = Arc::clone(coarse);
     if parts.len() < shape.num_subquantizers {
-        return Step::Trains(Renewal { rows, stage: Stage::Codes(coarse, Arc::new(parts)) });
+        return Step::Trains(Renewal { began, stage: Stage::Codes(coarse, Arc::new(parts)) });
     }
     let coder = Coder::Product(ProductQuantizer::of_parts(dim, shape, parts));
-    Step::Opens { rows, trained: Arc::new(Trained { coarse, coder }) }
+    Step::Opens { began, trained: Arc::new(Trained { coarse, coder }) }
 }
 
 impl Rounds {
-    /// After some more rows; with the last of a round the centres move.
-    fn after(&self, options: &IvfOptions, work: Work<'_>) -> Rounds {
+    /// After at most so many more rows, and how many of these were not needed: with
+    /// the last row of a round the centres move.
+    fn after(&self, options: &IvfOptions, steps: usize, work: Work<'_>) -> (Rounds, usize) {
         let Work { points, held, executor, .. } = work;
         let coarse = &self.coarse;
-        let steps = work.steps();
         let thin = held.len().div_ceil(coarse.lists() * ROWS_A_LIST).max(1) as u64;
         let is_sample = |row: &Row| mix(options.seed ^ u64::from(*row)).is_multiple_of(thin);
         let next = self.seen.last().map_or(0, |row| row + 1);
@@ -188,7 +205,7 @@ impl Rounds {
         let mut seen = memory::copied(&self.seen);
         memory::extend(&mut seen, more.iter().copied());
         if more.len() == steps {
-            return Rounds { coarse: Arc::clone(coarse), rounds: self.rounds, seen, nearest };
+            return (Rounds { coarse: Arc::clone(coarse), rounds: self.rounds, seen, nearest }, 0);
         }
         // Rows that are gone by now do not count.
         let (mut rows, mut lists) = (Vec::new(), Vec::new());
@@ -197,7 +214,14 @@ impl Rounds {
             memory::push(&mut lists, *list);
         }
         let moved = coarse.moved(points, &rows, &lists, executor);
-        Rounds { coarse: Arc::new(moved), rounds: self.rounds + 1, seen: Vec::new(), nearest: Vec::new() }
+        let rounds = Rounds {
+            coarse: Arc::new(moved),
+            rounds: self.rounds + 1,
+            seen: Vec::new(),
+            nearest: Vec::new(),
+        };
+        // A round of no rows is over as well.
+        (rounds, steps - more.len())
     }
 }
 
@@ -217,14 +241,14 @@ impl Renewal {
     /// One whose first rows can go over, and its lists.
     pub(super) fn open(
         options: &IvfOptions,
-        (rows, trained): (usize, Arc<Trained>),
+        (began, trained): (Began, Arc<Trained>),
         epoch: Epoch,
         versions: &Versions,
     ) -> (Renewal, Lists) {
         let mut lists = Lists::new(options.storage, trained.coarse.lists());
         let view = lists.publish(epoch, versions);
         let carried = Carried { trained, lists: view, next: 0, count: 0, errors: 0.0 };
-        (Renewal { rows, stage: Stage::Lists(carried) }, lists)
+        (Renewal { began, stage: Stage::Lists(carried) }, lists)
     }
 
     /// Its lists, once there are any.
@@ -246,20 +270,18 @@ impl Renewal {
     pub(super) fn carry(&mut self, fresh: &Fresh, next: Row) {
         if let Stage::Lists(carried) = &mut self.stage {
             carried.next = next;
-            carried.count += fresh.rows.len();
+            carried.count = carried.count.saturating_add(fresh.rows.len());
             carried.errors += fresh.errors;
         }
     }
 
-    /// What was trained for the lists, on how many rows, and what rows lose by it on average.
-    pub(super) fn outcome(&self) -> Option<(Arc<Trained>, usize, f64)> {
-        match &self.stage {
-            Stage::Lists(carried) => {
-                let error = carried.errors / carried.count.max(1) as f64;
-                Some((Arc::clone(&carried.trained), self.rows, error))
-            }
-            _ => None,
-        }
+    /// What was trained for the lists, whose lengths are given, and how far rows
+    /// have drifted since it began, when so many had come since the training before.
+    pub(super) fn outcome(&self, since: usize, counts: &[u32]) -> Option<(Arc<Trained>, Drift)> {
+        let Stage::Lists(carried) = &self.stage else { return None };
+        let error = carried.errors / carried.count.max(1) as f64;
+        let since = since.saturating_sub(self.began.since);
+        Some((Arc::clone(&carried.trained), Drift::renewed((self.began.rows, since), error, counts)))
     }
 
     /// Bytes beside the lists.
@@ -296,11 +318,12 @@ impl Renewal {
                 carried.lists.digest() ^ carried.trained.coarse.digest() ^ u64::from(carried.next)
             }
         };
-        mix(digest ^ self.rows as u64)
+        mix(digest ^ self.began.rows as u64 ^ (self.began.since as u64) << 32)
     }
 
     pub(super) fn save(&self, options: &IvfOptions, out: &mut Encoder) {
-        out.size(self.rows);
+        out.size(self.began.rows);
+        out.size(self.began.since);
         match &self.stage {
             Stage::Centres(rounds) => {
                 out.u8(1);
@@ -338,7 +361,7 @@ impl Renewal {
         input: &mut Decoder<'_>,
         (epoch, versions): (Epoch, &Versions),
     ) -> Result<(Renewal, Option<Lists>), Malformed> {
-        let rows = input.size()?;
+        let began = Began { rows: input.size()?, since: input.size()? };
         let tag = input.u8()?;
         input.check((1..=3).contains(&tag), "there is no such stage of a training")?;
         let (stage, lists) = match (tag, options.storage) {
@@ -364,7 +387,7 @@ impl Renewal {
                 (Stage::Lists(Carried { trained, lists: view, next, count, errors }), Some(lists))
             }
         };
-        Ok((Renewal { rows, stage }, lists))
+        Ok((Renewal { began, stage }, lists))
     }
 }
 

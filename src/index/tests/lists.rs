@@ -4,7 +4,7 @@ use super::fixture::{Fixture, Kind, METRICS, Threads, clustered, on_lists};
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder};
 use crate::id::Row;
-use crate::index::ivf::{Ivf, IvfOptions};
+use crate::index::ivf::{Ivf, IvfOptions, ListStorage};
 use crate::index::{Ends, Index, Request, Saved};
 use crate::metric::Metric;
 
@@ -154,7 +154,103 @@ fn lists_are_made_anew_a_part_with_each_batch_and_files_can_be_written_in_betwee
     assert!(damaged > 0);
 }
 
+/// One whose lists are being made anew, at several numbers of rows below 4,500.
+fn while_made_anew(kind: Kind, more: Row) -> Fixture {
+    let mut fixture = Fixture::of(kind, Metric::L2, DIM);
+    fixture.fill(0, 4_050, 1, &Threads(2));
+    fixture.fill(4_050, 60 + more, 1, &Threads(2));
+    assert_eq!(stage(&saved(&fixture)), 2);
+    fixture
+}
+
+fn saved(fixture: &Fixture) -> Vec<u8> {
+    let mut out = Encoder::default();
+    fixture.index.version().save(&mut out).unwrap();
+    out.into_bytes()
+}
+
+fn rows_that_took_the_places_of_others_while_lists_were_made_anew_are_found(kind: Kind) {
+    let mut fixture = while_made_anew(kind, 0);
+    let (mut replaced, mut waiting, mut next) = (Vec::new(), Vec::new(), 4_200);
+    for batch in 0..100 {
+        if stage(&saved(&fixture)) == 1 {
+            break;
+        }
+        let mut absorb = std::mem::take(&mut waiting);
+        for row in &absorb {
+            fixture.put(*row, &clustered(DIM, 20, 7, u64::from(*row)));
+        }
+        (next..next + 30).for_each(|row| fixture.put(row, &clustered(DIM, 20, 1, u64::from(row))));
+        replaced.extend(absorb.iter().copied());
+        absorb.extend(next..next + 30);
+        next += 30;
+        // In all of the numbers: some went over before, and some did not.
+        waiting = (batch..4_000).step_by(400).collect();
+        fixture.change(&absorb, &waiting, &Threads(2));
+        fixture.assert_whole();
+    }
+    assert_eq!(stage(&saved(&fixture)), 1);
+    assert!(replaced.len() >= 100);
+    let is_found = |row: &&Row| {
+        let query = clustered(DIM, 20, 7, u64::from(**row));
+        fixture.search(&query, 10, 4, None).contains(*row)
+    };
+    let there = replaced.iter().filter(|row| !waiting.contains(*row));
+    let (found, all) = (there.clone().filter(is_found).count(), there.count());
+    assert!(found * 50 >= all * 49, "{found} of {all}");
+}
+
+fn what_is_put_in_order_while_lists_are_made_anew_is_as_if_it_was_new(kind: Kind) {
+    for more in [0, 300, 600] {
+        let mut fixture = while_made_anew(kind, more);
+        fixture.optimize(&Threads(2));
+        fixture.assert_whole();
+        assert_eq!(stage(&saved(&fixture)), 1);
+        let digest = fixture.index.version().digest();
+        let mut new = Fixture::of(kind, Metric::L2, DIM);
+        new.matrix = fixture.matrix;
+        let rows: Vec<Row> = (0..4_110 + more).collect();
+        new.change(&rows, &[], &Threads(1));
+        assert_eq!(new.index.version().digest(), digest);
+    }
+}
+
+fn an_index_that_is_emptied_while_lists_are_made_anew_begins_again(kind: Kind) {
+    for more in [0, 300, 600] {
+        let mut fixture = while_made_anew(kind, more);
+        let all: Vec<Row> = (0..4_110 + more).collect();
+        fixture.change(&[], &all, &Threads(2));
+        fixture.assert_whole();
+        assert_eq!(stage(&saved(&fixture)), 0);
+        fixture.fill(0, 1_200, 2, &Threads(2));
+        fixture.assert_whole();
+        let mut new = Fixture::of(kind, Metric::L2, DIM);
+        new.fill(0, 1_200, 2, &Threads(2));
+        assert_eq!(saved(&fixture), saved(&new));
+    }
+}
+
+fn lists_keep_up_with_rows_that_come_in_bulk(kind: Kind) {
+    let mut fixture = while_made_anew(kind, 0);
+    let mut batches = 0;
+    while stage(&saved(&fixture)) == 2 {
+        let first = 4_110 + batches * 1_024;
+        let rows: Vec<Row> = (first..first + 1_024).collect();
+        rows.iter().for_each(|row| fixture.put(*row, &clustered(DIM, 20, 1, u64::from(*row))));
+        fixture.change(&rows, &[], &Threads(2));
+        batches += 1;
+        // Codes are trained in sixteen batches.
+        let most = if matches!(options(kind).storage, ListStorage::Product(_)) { 24 } else { 8 };
+        assert!(batches <= most, "{batches} batches");
+    }
+    fixture.assert_whole();
+}
+
 on_lists!(
+    rows_that_took_the_places_of_others_while_lists_were_made_anew_are_found,
+    what_is_put_in_order_while_lists_are_made_anew_is_as_if_it_was_new,
+    an_index_that_is_emptied_while_lists_are_made_anew_begins_again,
+    lists_keep_up_with_rows_that_come_in_bulk,
     lists_are_made_anew_a_part_with_each_batch_and_files_can_be_written_in_between,
     lists_are_read_back_as_they_were_and_go_on_alike,
     damaged_lists_are_refused,
