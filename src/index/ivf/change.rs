@@ -10,7 +10,7 @@ use crate::id::Row;
 use crate::index::parallel::parallel_map;
 use crate::index::training::{Training, sample, train_product};
 use crate::index::{Batch, Executor, Points};
-use crate::memory::{collect, copied, extend, lengthen, reserve, resize};
+use crate::memory::{collect, copied, lengthen, reserve, resize};
 use crate::metric::Metric;
 use crate::quant::{ProductQuantizer, ProductShape, SignFactors, Turned};
 
@@ -67,7 +67,7 @@ pub(super) fn change(
         Some(_) if count < too_few => Change::Set { absorb, forget },
         Some(filed) => {
             let held = version.held.after(&forget, &absorb);
-            let work = Work { points, held: &held, absorb: &absorb, executor };
+            let work = Work { points, held: &held, absorb: &absorb, forget: &forget, executor };
             let step = match &version.renewal {
                 Some(renewal) => renewal::go_on(version, renewal, work),
                 None if filed.drift.is_due(count, filed.lists.counts()) => {
@@ -175,14 +175,7 @@ pub(super) fn file(
         part
     });
     let mut fresh = Fresh { rows, ..Fresh::default() };
-    for part in parts {
-        extend(&mut fresh.lists, part.lists);
-        extend(&mut fresh.biases, part.biases);
-        extend(&mut fresh.factors, part.factors);
-        reserve(&mut fresh.codes, part.codes.len());
-        fresh.codes.extend(part.codes);
-        fresh.errors += part.errors;
-    }
+    parts.into_iter().for_each(|part| fresh.append(part));
     fresh
 }
 

@@ -49,13 +49,6 @@ impl Drift {
         }
     }
 
-    /// Of a training on the first of these numbers of rows that took a while: the second
-    /// came meanwhile, and err as all do.
-    pub(super) fn renewed((rows, since): (usize, usize), error: f64, counts: &[u32]) -> Drift {
-        let training = Training { rows, since };
-        Drift { training, error, since: error * since as f64, imbalance: imbalance(counts) }
-    }
-
     /// After so many more rows, with their summed error.
     pub(super) fn after(self, rows: usize, errors: f64) -> Drift {
         let training = Training { since: self.training.since + rows, ..self.training };
@@ -112,15 +105,6 @@ mod tests {
         assert!(drift.is_due(10_000, &counts), "errors of all rows since count");
         let large = Drift::trained(SETTLED - 1, 1.0, &counts).after(SETTLED, 1e30);
         assert!(!large.is_due(SETTLED, &counts), "it would take minutes");
-    }
-
-    #[test]
-    fn rows_that_came_while_others_were_trained_on_count_for_turnovers_and_err_as_all_do() {
-        let drift = Drift::renewed((8_000, 4_000), 2.0, &[1_000; 8]);
-        assert_eq!(drift.training, Training { rows: 8_000, since: 4_000 });
-        assert!(!drift.is_due(12_000, &[1_500; 8]));
-        assert!(drift.after(28_000, 28_000.0 * 2.0).is_due(8_000, &[1_000; 8]), "turned over");
-        assert!(drift.after(4_000, 4_000.0 * 4.5).is_due(16_000, &[2_000; 8]), "all of them err more");
     }
 
     #[test]

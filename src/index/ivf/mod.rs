@@ -258,7 +258,6 @@ impl Ivf {
         (forget, since): (&[Row], usize),
         epoch: Epoch,
     ) -> (Option<Renewal>, Option<Filed>) {
-        let mut renewal = self.newest.renewal.clone();
         match step {
             Step::Rests => (None, None),
             Step::Trains(renewal) => (Some(renewal), None),
@@ -268,28 +267,20 @@ impl Ivf {
                 self.coming = Some(lists);
                 (Some(renewal), None)
             }
-            Step::Carries { fresh, next, ends } => {
-                let before = renewal.as_ref().and_then(Renewal::lists);
-                if let (Some(lists), Some(before)) = (&mut self.coming, before) {
-                    lists.change(before, forget, &fresh, epoch);
+            Step::Carries { fresh, renewal, ends } => {
+                let Some((lists, before)) = self.coming.as_mut().zip(renewal.lists()) else {
+                    return (None, None);
+                };
+                lists.change(before, forget, &fresh, epoch);
+                if !ends {
+                    return (Some(renewal), None);
                 }
-                if let Some(renewal) = &mut renewal {
-                    renewal.carry(&fresh, next);
-                }
-                let coming = self.coming.take_if(|_| ends);
-                let ended = coming.zip(renewal.as_ref()).and_then(|(lists, renewal)| {
-                    let outcome = renewal.outcome(since, lists.counts())?;
-                    Some((outcome, lists))
-                });
-                match ended {
-                    Some(((trained, drift), mut lists)) => {
-                        let view = lists.publish(epoch, &self.versions);
-                        let before = self.lists.replace(lists);
-                        self.left.add(before.iter().flat_map(Lists::shared));
-                        (None, Some(Filed { trained, drift, lists: view }))
-                    }
-                    None => (renewal, None),
-                }
+                let view = lists.publish(epoch, &self.versions);
+                let filed = renewal.outcome(since, &view);
+                let filed = filed.map(|(trained, drift)| Filed { trained, drift, lists: view });
+                let before = std::mem::replace(&mut self.lists, self.coming.take());
+                self.left.add(before.iter().flat_map(Lists::shared));
+                (None, filed)
             }
         }
     }

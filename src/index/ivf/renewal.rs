@@ -38,6 +38,9 @@ const STEPS_IN_BULK: usize = 16;
 /// Batches in which the parts of product codes are trained.
 const CODE_STEPS: usize = 16;
 
+/// A batch trains one more sixteenth of the parts for each so many rows.
+const CODE_ROWS: usize = 256;
+
 /// A training under way, as one version sees it.
 #[derive(Clone)]
 pub(super) struct Renewal {
@@ -46,11 +49,21 @@ pub(super) struct Renewal {
 }
 
 /// The index when it began.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Began {
     rows: usize,
     /// Rows that were taken in since the training before.
     since: usize,
+    /// Rows that came later: whether they differ shows once all is trained.
+    later: Arc<RowSet>,
+}
+
+/// What rows lose by their codes, or how far they are from their centres.
+#[derive(Clone, Copy, Default)]
+struct Loss {
+    rows: usize,
+    /// Summed squares.
+    errors: f64,
 }
 
 #[derive(Clone)]
@@ -77,9 +90,8 @@ struct Carried {
     trained: Arc<Trained>,
     lists: ListsView,
     next: Row,
-    /// Rows that went over, and what they lost, summed.
-    count: usize,
-    errors: f64,
+    /// Of the rows that went over: those that there were when it began, and later ones.
+    losses: [Loss; 2],
 }
 
 /// What a batch does for a training that is under way, or begins it.
@@ -92,10 +104,10 @@ pub(super) enum Step {
         began: Began,
         trained: Arc<Trained>,
     },
-    /// Rows go over, until all below one have.
+    /// Rows go over: the training after that.
     Carries {
         fresh: Fresh,
-        next: Row,
+        renewal: Renewal,
         ends: bool,
     },
 }
@@ -105,8 +117,9 @@ pub(super) enum Step {
 pub(super) struct Work<'a> {
     pub(super) points: Points<'a>,
     pub(super) held: &'a RowSet,
-    /// Rows that the batch takes in.
+    /// Rows that the batch takes in, and that it lets go.
     pub(super) absorb: &'a [Row],
+    pub(super) forget: &'a [Row],
     pub(super) executor: &'a dyn Executor,
 }
 
@@ -123,7 +136,7 @@ impl Work<'_> {
 
 /// Begins a training, when so many rows were taken in since the one before.
 pub(super) fn begin(options: &IvfOptions, since: usize, work: Work<'_>) -> Step {
-    let (began, all) = (Began { rows: work.held.len(), since }, work.rows());
+    let (began, all) = (Began { rows: work.held.len(), since, later: Arc::default() }, work.rows());
     let drawn = (!options.is_exhaustive())
         .then(|| Coarse::drawn(work.points, &all, lists_for(options, began.rows), options.seed))
         .flatten();
@@ -139,7 +152,7 @@ pub(super) fn begin(options: &IvfOptions, since: usize, work: Work<'_>) -> Step 
 
 /// Goes on with one.
 pub(super) fn go_on(version: &IvfVersion, renewal: &Renewal, work: Work<'_>) -> Step {
-    let (options, began) = (&version.options, renewal.began);
+    let (options, began) = (&version.options, renewal.began.after(work));
     match &renewal.stage {
         Stage::Centres(rounds) => {
             let (mut rounds, mut left) = rounds.after(options, work.steps(), work);
@@ -152,11 +165,11 @@ pub(super) fn go_on(version: &IvfVersion, renewal: &Renewal, work: Work<'_>) -> 
             Step::Trains(Renewal { began, stage: Stage::Centres(Arc::new(rounds)) })
         }
         Stage::Codes(coarse, parts) => match options.storage {
-            _ if work.steps() == 0 => Step::Trains(renewal.clone()),
+            _ if work.steps() == 0 => Step::Trains(Renewal { began, stage: renewal.stage.clone() }),
             ListStorage::Product(shape) => train_parts(options, shape, began, (coarse, parts), work),
             _ => Step::Rests,
         },
-        Stage::Lists(carried) => carried.after(options, work),
+        Stage::Lists(carried) => carried.after(options, began, work),
     }
 }
 
@@ -178,7 +191,8 @@ fn train_parts(
     let Work { points, executor, .. } = work;
     let dim = points.space.dim();
     let samples = product_samples(options, shape, coarse, points, &work.rows(), executor);
-    let more = shape.num_subquantizers.div_ceil(CODE_STEPS);
+    let shares = 1 + work.absorb.len() / CODE_ROWS;
+    let more = (shape.num_subquantizers * shares).div_ceil(CODE_STEPS);
     let due = parts.len()..shape.num_subquantizers.min(parts.len() + more);
     let mut parts = memory::copied(parts);
     memory::extend(&mut parts, train_product_parts(&samples, dim, shape, (due, options.seed), executor));
@@ -225,15 +239,50 @@ impl Rounds {
     }
 }
 
+impl Began {
+    fn after(&self, work: Work<'_>) -> Began {
+        let later = self.later.after(work.forget, work.absorb);
+        Began { rows: self.rows, since: self.since, later: Arc::new(later) }
+    }
+}
+
+impl Loss {
+    fn after(self, fresh: &Fresh) -> Loss {
+        Loss { rows: self.rows.saturating_add(fresh.rows.len()), errors: self.errors + fresh.errors }
+    }
+
+    fn mean(self) -> f64 {
+        self.errors / self.rows.max(1) as f64
+    }
+
+    fn save(self, out: &mut Encoder) {
+        out.size(self.rows);
+        out.u64(self.errors.to_bits());
+    }
+
+    fn load(input: &mut Decoder<'_>) -> Result<Loss, Malformed> {
+        Ok(Loss { rows: input.size()?, errors: f64::from_bits(input.u64()?) })
+    }
+}
+
 impl Carried {
-    fn after(&self, options: &IvfOptions, work: Work<'_>) -> Step {
+    fn after(&self, options: &IvfOptions, began: Began, work: Work<'_>) -> Step {
         let steps = work.steps();
         let mut rows: Vec<Row> = memory::collect(work.held.iter_from(self.next).take(steps));
         let ends = rows.len() < steps;
         let next = if ends { Row::MAX } else { rows.last().map_or(self.next, |row| row + 1) };
         // Rows of the batch beyond will be met on the way.
         memory::extend(&mut rows, work.absorb.iter().copied().filter(|row| *row < self.next));
-        Step::Carries { fresh: file(options, &self.trained, work.points, rows, work.executor), next, ends }
+        let (mut fresh, mut losses) = (Fresh::default(), self.losses);
+        for (loss, is_later) in losses.iter_mut().zip([false, true]) {
+            let some =
+                memory::collect(rows.iter().copied().filter(|row| began.later.contains(*row) == is_later));
+            let filed = file(options, &self.trained, work.points, some, work.executor);
+            *loss = loss.after(&filed);
+            fresh.append(filed);
+        }
+        let stage = Stage::Lists(Carried { next, losses, ..self.clone() });
+        Step::Carries { fresh, renewal: Renewal { began, stage }, ends }
     }
 }
 
@@ -247,7 +296,7 @@ impl Renewal {
     ) -> (Renewal, Lists) {
         let mut lists = Lists::new(options.storage, trained.coarse.lists());
         let view = lists.publish(epoch, versions);
-        let carried = Carried { trained, lists: view, next: 0, count: 0, errors: 0.0 };
+        let carried = Carried { trained, lists: view, next: 0, losses: Default::default() };
         (Renewal { began, stage: Stage::Lists(carried) }, lists)
     }
 
@@ -266,39 +315,39 @@ impl Renewal {
         }
     }
 
-    /// After some rows went over.
-    pub(super) fn carry(&mut self, fresh: &Fresh, next: Row) {
-        if let Stage::Lists(carried) = &mut self.stage {
-            carried.next = next;
-            carried.count = carried.count.saturating_add(fresh.rows.len());
-            carried.errors += fresh.errors;
-        }
-    }
-
-    /// What was trained for the lists, whose lengths are given, and how far rows
-    /// have drifted since it began, when so many had come since the training before.
-    pub(super) fn outcome(&self, since: usize, counts: &[u32]) -> Option<(Arc<Trained>, Drift)> {
+    /// What was trained for lists as they are now, and how far rows have drifted since
+    /// it began, when so many had come since the training before. What is compared
+    /// is what lists are to the rows that there were then.
+    pub(super) fn outcome(&self, since: usize, lists: &ListsView) -> Option<(Arc<Trained>, Drift)> {
         let Stage::Lists(carried) = &self.stage else { return None };
-        let error = carried.errors / carried.count.max(1) as f64;
-        let since = since.saturating_sub(self.began.since);
-        Some((Arc::clone(&carried.trained), Drift::renewed((self.began.rows, since), error, counts)))
+        let Began { rows, since: before, later } = &self.began;
+        let known = |list| lists.rows(list).filter(|row| !later.contains(*row)).count() as u32;
+        let counts: Vec<u32> = memory::collect((0..lists.lists() as u32).map(known));
+        let [error, error_later] = carried.losses.map(Loss::mean);
+        let since = since.saturating_sub(*before);
+        let drift = Drift::trained(*rows, error * *rows as f64, &counts);
+        Some((Arc::clone(&carried.trained), drift.after(since, error_later * since as f64)))
     }
 
     /// Bytes beside the lists.
     pub(super) fn bytes(&self) -> usize {
-        match &self.stage {
-            Stage::Centres(rounds) => {
-                let seen = rounds.seen.capacity() * size_of::<Row>();
-                seen + rounds.nearest.capacity() * size_of::<(u32, f32)>() + rounds.coarse.bytes()
+        let later = self.began.later.bytes();
+        later
+            + match &self.stage {
+                Stage::Centres(rounds) => {
+                    let seen = rounds.seen.capacity() * size_of::<Row>();
+                    seen + rounds.nearest.capacity() * size_of::<(u32, f32)>() + rounds.coarse.bytes()
+                }
+                Stage::Codes(coarse, parts) => {
+                    coarse.bytes() + parts.iter().map(TrainedPart::bytes).sum::<usize>()
+                }
+                Stage::Lists(carried) => carried.trained.bytes(),
             }
-            Stage::Codes(coarse, parts) => {
-                coarse.bytes() + parts.iter().map(TrainedPart::bytes).sum::<usize>()
-            }
-            Stage::Lists(carried) => carried.trained.bytes(),
-        }
     }
 
     pub(super) fn audit(&self, held: &RowSet, defects: &mut Vec<Defect>) {
+        let later = self.began.later.iter().filter(|row| !held.contains(*row));
+        memory::extend(defects, later.map(Defect::Membership));
         if let Stage::Lists(carried) = &self.stage {
             carried.lists.audit(&below(held, carried.next), defects);
         }
@@ -324,6 +373,8 @@ impl Renewal {
     pub(super) fn save(&self, options: &IvfOptions, out: &mut Encoder) {
         out.size(self.began.rows);
         out.size(self.began.since);
+        out.size(self.began.later.len());
+        out.words(self.began.later.iter());
         match &self.stage {
             Stage::Centres(rounds) => {
                 out.u8(1);
@@ -346,8 +397,7 @@ impl Renewal {
                 out.u8(3);
                 carried.trained.save(out);
                 out.u32(carried.next);
-                out.size(carried.count);
-                out.u64(carried.errors.to_bits());
+                carried.losses.iter().for_each(|loss| loss.save(out));
                 carried.lists.save(out);
             }
         }
@@ -361,7 +411,7 @@ impl Renewal {
         input: &mut Decoder<'_>,
         (epoch, versions): (Epoch, &Versions),
     ) -> Result<(Renewal, Option<Lists>), Malformed> {
-        let began = Began { rows: input.size()?, since: input.size()? };
+        let began = Began::load(held, input)?;
         let tag = input.u8()?;
         input.check((1..=3).contains(&tag), "there is no such stage of a training")?;
         let (stage, lists) = match (tag, options.storage) {
@@ -380,14 +430,28 @@ impl Renewal {
             _ => {
                 let trained = Arc::new(Trained::load(options, dim, input)?);
                 let next = input.u32()?;
-                let (count, errors) = (input.size()?, f64::from_bits(input.u64()?));
+                let losses = [Loss::load(input)?, Loss::load(input)?];
                 let held = below(held, next);
                 let mut lists = Lists::load(options.storage, trained.coarse.lists(), &held, input, epoch)?;
                 let view = lists.publish(epoch, versions);
-                (Stage::Lists(Carried { trained, lists: view, next, count, errors }), Some(lists))
+                (Stage::Lists(Carried { trained, lists: view, next, losses }), Some(lists))
             }
         };
         Ok((Renewal { began, stage }, lists))
+    }
+}
+
+impl Began {
+    fn load(held: &RowSet, input: &mut Decoder<'_>) -> Result<Began, Malformed> {
+        let (rows, since, count) = (input.size()?, input.size()?, input.size()?);
+        let fault = input.fault("a row that came later is not held, or twice");
+        let mut later = RowSet::default();
+        for row in input.words(count)? {
+            if !held.contains(row) || !later.insert(row) {
+                return Err(fault);
+            }
+        }
+        Ok(Began { rows, since, later: Arc::new(later) })
     }
 }
 
