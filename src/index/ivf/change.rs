@@ -38,7 +38,7 @@ pub(super) enum Change {
     /// Rows of an index that has no lists, or has none any more.
     Set { absorb: Vec<Row>, forget: Vec<Row> },
     /// Rows for the lists that there are, and what comes after them.
-    Filed { fresh: Fresh, forget: Vec<Row>, step: Step },
+    Filed { fresh: Box<Fresh>, forget: Vec<Row>, step: Box<Step> },
     /// New lists of all rows.
     Trained { trained: Arc<Trained>, drift: Drift, lists: Box<Lists>, absorb: Vec<Row>, forget: Vec<Row> },
 }
@@ -77,7 +77,7 @@ pub(super) fn change(
                 None => Step::Rests,
             };
             let fresh = file(&version.options, &filed.trained, points, absorb, executor);
-            Change::Filed { fresh, forget, step }
+            Change::Filed { fresh: Box::new(fresh), forget, step: Box::new(step) }
         }
     }
 }

@@ -305,7 +305,7 @@ impl Index for Ivf {
                 let filed = filed
                     .map(|filed| Filed { drift: filed.drift.after(fresh.rows.len(), fresh.errors), ..filed });
                 let since = filed.as_ref().map_or(0, |filed| filed.drift.training.since);
-                let (renewal, renewed) = self.step(step, (&forget, since), epoch);
+                let (renewal, renewed) = self.step(*step, (&forget, since), epoch);
                 (held, renewed.or(filed), renewal)
             }
             Change::Trained { trained, drift, lists, absorb, forget } => {

@@ -70,7 +70,7 @@ struct Loss {
 enum Stage {
     Centres(Arc<Rounds>),
     Codes(Arc<Coarse>, Arc<Vec<TrainedPart>>),
-    Lists(Carried),
+    Lists(Box<Carried>),
 }
 
 /// Rounds of Lloyd's algorithm.
@@ -281,7 +281,7 @@ impl Carried {
             *loss = loss.after(&filed);
             fresh.append(filed);
         }
-        let stage = Stage::Lists(Carried { next, losses, ..self.clone() });
+        let stage = Stage::Lists(Box::new(Carried { next, losses, ..self.clone() }));
         Step::Carries { fresh, renewal: Renewal { began, stage }, ends }
     }
 }
@@ -297,7 +297,7 @@ impl Renewal {
         let mut lists = Lists::new(options.storage, trained.coarse.lists());
         let view = lists.publish(epoch, versions);
         let carried = Carried { trained, lists: view, next: 0, losses: Default::default() };
-        (Renewal { began, stage: Stage::Lists(carried) }, lists)
+        (Renewal { began, stage: Stage::Lists(Box::new(carried)) }, lists)
     }
 
     /// Its lists, once there are any.
@@ -434,7 +434,7 @@ impl Renewal {
                 let held = below(held, next);
                 let mut lists = Lists::load(options.storage, trained.coarse.lists(), &held, input, epoch)?;
                 let view = lists.publish(epoch, versions);
-                (Stage::Lists(Carried { trained, lists: view, next, losses }), Some(lists))
+                (Stage::Lists(Box::new(Carried { trained, lists: view, next, losses })), Some(lists))
             }
         };
         Ok((Renewal { began, stage }, lists))

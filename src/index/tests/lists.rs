@@ -265,6 +265,10 @@ fn lists_keep_up_with_rows_that_come_in_bulk(kind: Kind) {
         assert!(batches <= 12, "{batches} batches");
     }
     fixture.assert_whole();
+    // As if all was trained when that began: what came meanwhile came since.
+    let bytes = saved(&fixture);
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    assert_eq!([number(1), number(9)], [count, batches * 1_024].map(u64::from));
 }
 
 on_lists!(
