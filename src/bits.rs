@@ -65,6 +65,13 @@ impl RowSet {
             .flat_map(|(index, word)| ones(*word).map(move |bit| (index * 64) as Row + bit))
     }
 
+    /// The rows from one on, ascending.
+    pub(crate) fn iter_from(&self, first: Row) -> impl Iterator<Item = Row> + '_ {
+        let words = self.words.iter().enumerate().skip(first as usize / 64);
+        let rows = words.flat_map(|(index, word)| ones(*word).map(move |bit| (index * 64) as Row + bit));
+        rows.skip_while(move |row| *row < first)
+    }
+
     /// The rows as bits, 64 in a word.
     pub(crate) fn words(&self) -> &[u64] {
         &self.words
@@ -96,6 +103,8 @@ mod tests {
             set.insert(row);
         }
         assert_eq!(set.iter().collect::<Vec<_>>(), [3, 63, 64, 130]);
+        assert_eq!(set.iter_from(64).collect::<Vec<_>>(), [64, 130]);
+        assert_eq!((set.iter_from(4).next(), set.iter_from(131).next()), (Some(63), None));
         assert!(set.remove(64) && !set.remove(64) && !set.remove(9_999));
         assert_eq!((set.len(), set.contains(64), set.contains(130)), (3, false, true));
     }

@@ -145,6 +145,10 @@ impl Arguments {
         self.keys.get(key).and_then(|text| text.parse().ok()).unwrap_or(default)
     }
 
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        self.keys.get(key).map(String::as_str)
+    }
+
     /// Numbers with commas between them.
     pub(crate) fn list<T: FromStr>(&self, key: &str, default: &str) -> Vec<T> {
         let text = self.keys.get(key).map_or(default, String::as_str);

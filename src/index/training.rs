@@ -1,11 +1,13 @@
 //! When what was trained on rows is out of date, samples of rows, and what both
 //! lists and walks train on them.
 
+use std::ops::Range;
+
 use super::parallel::parallel_map;
 use super::{Executor, Points};
 use crate::id::Row;
 use crate::memory;
-use crate::quant::{ProductQuantizer, ProductShape};
+use crate::quant::{ProductQuantizer, ProductShape, TrainedPart};
 
 /// Trained again when there are so many times more rows...
 const GROWTH: usize = 4;
@@ -55,11 +57,22 @@ pub(super) fn train_product(
     seed: u64,
     executor: &dyn Executor,
 ) -> ProductQuantizer {
+    let all = 0..shape.num_subquantizers;
+    ProductQuantizer::of_parts(dim, shape, train_product_parts(samples, dim, shape, (all, seed), executor))
+}
+
+/// The same of some of the parts.
+pub(super) fn train_product_parts(
+    samples: &[f32],
+    dim: usize,
+    shape: ProductShape,
+    (parts, seed): (Range<usize>, u64),
+    executor: &dyn Executor,
+) -> Vec<TrainedPart> {
     let mut workers = vec![(); executor.width().max(1)];
-    let parts = parallel_map(executor, shape.num_subquantizers, &mut workers, |at, ()| {
-        ProductQuantizer::train_part(samples, dim, shape, at, seed)
-    });
-    ProductQuantizer::of_parts(dim, shape, parts)
+    parallel_map(executor, parts.len(), &mut workers, |at, ()| {
+        ProductQuantizer::train_part(samples, dim, shape, parts.start + at, seed)
+    })
 }
 
 /// The mean of at most so many of `rows`.

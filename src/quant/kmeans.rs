@@ -39,6 +39,10 @@ impl Tiles {
         self.dim
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.values.as_slice())
+    }
+
     /// The coordinates of a centre.
     pub(super) fn centre(&self, at: usize) -> impl Iterator<Item = f32> + '_ {
         let tile = self.values.get(at / TILE * TILE * self.dim..).unwrap_or(&[]);

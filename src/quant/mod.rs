@@ -38,7 +38,7 @@ pub(crate) use choose::choose;
 pub(crate) use codec::{Codec, Encoder};
 pub(crate) use kmeans::draw;
 pub(crate) use principal::MAX_TRAINED;
-pub(crate) use product::{ProductQuantizer, ProductQuery, ProductShape, Sums};
+pub(crate) use product::{ProductQuantizer, ProductQuery, ProductShape, Sums, TrainedPart};
 pub(crate) use query::{CodeQuery, Measure};
 pub(crate) use shape::{Bits, Shape};
 pub(crate) use sieve::{Grain, Kind, Screen, Sieve};

@@ -201,11 +201,7 @@ impl ProductQuantizer {
     pub(crate) fn save(&self, out: &mut Encoder) {
         out.size(self.shape.num_subquantizers);
         out.size(self.shape.bits_per_code);
-        for tiles in &self.parts {
-            for centre in 0..self.shape.centres() {
-                tiles.centre(centre).for_each(|value| out.f32(value));
-            }
-        }
+        self.parts.iter().for_each(|tiles| save_part(tiles, self.shape, out));
     }
 
     /// Reads a quantizer of this shape for vectors of `dim` numbers.
@@ -218,10 +214,7 @@ impl ProductQuantizer {
         input.check(same, "codes are cut otherwise")?;
         let mut parts = Vec::new();
         for at in 0..shape.num_subquantizers {
-            let len = shape.part(dim, at).len();
-            let values = input.floats(len * shape.centres())?;
-            input.check(values.iter().all(|value| value.is_finite()), "a centre is no vector")?;
-            memory::push(&mut parts, Tiles::new(&values, len));
+            memory::push(&mut parts, TrainedPart::load(dim, shape, at, input)?.0);
         }
         Ok(ProductQuantizer::new(dim, shape, parts))
     }
@@ -236,6 +229,34 @@ impl ProductQuantizer {
 /// A part that was trained.
 #[derive(Clone, Debug)]
 pub(crate) struct TrainedPart(Tiles);
+
+impl TrainedPart {
+    pub(crate) fn save(&self, shape: ProductShape, out: &mut Encoder) {
+        save_part(&self.0, shape, out);
+    }
+
+    /// Reads part `at` of vectors of `dim` numbers.
+    pub(crate) fn load(
+        dim: usize,
+        shape: ProductShape,
+        at: usize,
+        input: &mut Decoder<'_>,
+    ) -> Result<TrainedPart, Malformed> {
+        let len = shape.part(dim, at).len();
+        let values = input.floats(len * shape.centres())?;
+        input.check(values.iter().all(|value| value.is_finite()), "a centre is no vector")?;
+        Ok(TrainedPart(Tiles::new(&values, len)))
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+}
+
+fn save_part(tiles: &Tiles, shape: ProductShape, out: &mut Encoder) {
+    (0..shape.centres()).for_each(|centre| tiles.centre(centre).for_each(|value| out.f32(value)));
+}
 
 impl ProductQuery {
     /// Rounds the products to bytes: one step for all parts, so that sums of

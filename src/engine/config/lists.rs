@@ -44,8 +44,10 @@ pub enum IvfStorage {
 ///
 /// Centres and codes are trained on the records: first when a shard has 1,024
 /// of them (until then searches compare with all), again whenever their number
-/// has grown fourfold or they were turned over, and by
-/// [`Collection::optimize`](crate::Collection::optimize).
+/// has grown fourfold, they were turned over or have drifted, and by
+/// [`Collection::optimize`](crate::Collection::optimize). Where a shard has more
+/// than 2,048 records and nobody asked for it, training goes on a few steps
+/// with each batch of writes, while searches use the lists that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IvfConfig {
     pub(in crate::engine) nlist: Option<usize>,

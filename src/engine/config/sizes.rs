@@ -43,7 +43,7 @@ impl CollectionConfig {
                 }
                 sizes
             }
-            // The last block of a list is half empty; trained anew, all is there twice.
+            // The last block of a list is half empty; while it is trained anew, all is there twice.
             IndexSpec::QuantizedFlat(flat) => match flat.options(self.dimension) {
                 Some(options) => lists_sizes(self.dimension, options.storage),
                 None => self.index(IndexSpec::Flat).index_sizes(),
@@ -80,7 +80,8 @@ fn code_bytes_most(dim: usize, lines: usize) -> usize {
 }
 
 /// Bytes of lists: the last block of each is half empty, a centre stands for
-/// eight records or more, and when they are trained all is there twice.
+/// eight records or more, and while they are trained anew all is there twice,
+/// each set with blocks that older versions keep.
 fn lists_sizes(dim: usize, storage: ListStorage) -> IndexSizes {
     let row = 3 * (storage.row_bytes() + 6 * size_of::<u32>()) + dim / 2;
     // At most 256 words for each part of a vector.

@@ -1,21 +1,26 @@
-//! What a batch does: rows find their lists, and now and then all is trained anew.
+//! What a batch does: rows find their lists, and a training goes on beside.
 
 use std::sync::Arc;
 
 use super::coarse::{Coarse, CoarseScratch};
 use super::drift::Drift;
+use super::renewal::{self, Step, Work};
 use super::{Coder, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, MAX_LISTS, Trained};
 use crate::id::Row;
 use crate::index::parallel::parallel_map;
 use crate::index::training::{Training, sample, train_product};
 use crate::index::{Batch, Executor, Points};
-use crate::memory::{collect, copied, extend, lengthen, reserve, resize};
+use crate::memory::{collect, copied, lengthen, reserve, resize};
 use crate::metric::Metric;
 use crate::quant::{ProductQuantizer, ProductShape, SignFactors, Turned};
 
 /// Rows from which on lists pay: fewer are scanned in the time that a query
 /// takes to find its lists.
 const LEAST_ROWS: usize = 1_024;
+
+/// Rows up to which all of a training is done in one batch: it takes at most twice as
+/// long as the first, and so few rows may become others in few batches.
+const AT_ONCE: usize = 2 * LEAST_ROWS;
 
 /// Rows that a list should have on average when lists are made: below it
 /// centres are no means.
@@ -32,8 +37,8 @@ const PIECE: usize = 64;
 pub(super) enum Change {
     /// Rows of an index that has no lists, or has none any more.
     Set { absorb: Vec<Row>, forget: Vec<Row> },
-    /// Rows for the lists that there are.
-    Filed { fresh: Fresh, forget: Vec<Row> },
+    /// Rows for the lists that there are, and what comes after them.
+    Filed { fresh: Box<Fresh>, forget: Vec<Row>, step: Box<Step> },
     /// New lists of all rows.
     Trained { trained: Arc<Trained>, drift: Drift, lists: Box<Lists>, absorb: Vec<Row>, forget: Vec<Row> },
 }
@@ -46,18 +51,14 @@ pub(super) fn change(
 ) -> Change {
     let (absorb, forget) = (copied(batch.absorb), copied(batch.forget));
     let count = version.held.len() + absorb.len() - forget.len();
-    let is_due = match &version.filed {
+    let trains_now = match &version.filed {
         None => true,
+        Some(_) if version.renewal.is_some() => batch.optimize || count <= AT_ONCE,
         Some(filed) if batch.optimize => filed.drift.training != Training { rows: count, since: 0 },
-        Some(filed) => filed.drift.is_due(count, filed.lists.counts()),
+        Some(filed) => count <= AT_ONCE && filed.drift.is_due(count, filed.lists.counts()),
     };
-    if is_due && count >= LEAST_ROWS {
-        let rows: Vec<Row> = collect(version.held.after(&forget, &absorb).iter());
-        let trained = train(&version.options, points, &rows, executor);
-        let fresh = file(&version.options, &trained, points, rows, executor);
-        let lists = Lists::filled(version.options.storage, trained.coarse.lists(), &fresh);
-        let drift = Drift::trained(count, fresh.errors, lists.counts());
-        return Change::Trained { trained: Arc::new(trained), drift, lists: Box::new(lists), absorb, forget };
+    if trains_now && count >= LEAST_ROWS {
+        return train_now(&version.options, points, (version, absorb, forget), executor);
     }
     // So few rows give the memory of their lists back.
     let too_few = if batch.optimize { LEAST_ROWS } else { LEAST_ROWS / 4 };
@@ -65,47 +66,78 @@ pub(super) fn change(
         None => Change::Set { absorb, forget },
         Some(_) if count < too_few => Change::Set { absorb, forget },
         Some(filed) => {
+            let held = version.held.after(&forget, &absorb);
+            let work = Work { points, held: &held, absorb: &absorb, forget: &forget, executor };
+            let step = match &version.renewal {
+                Some(renewal) => renewal::go_on(version, renewal, work),
+                None if filed.drift.is_due(count, filed.lists.counts()) => {
+                    let since = filed.drift.training.since + absorb.len();
+                    renewal::begin(&version.options, since, work)
+                }
+                None => Step::Rests,
+            };
             let fresh = file(&version.options, &filed.trained, points, absorb, executor);
-            Change::Filed { fresh, forget }
+            Change::Filed { fresh: Box::new(fresh), forget, step: Box::new(step) }
         }
     }
 }
 
+/// All of a training at once: the first, of few rows, or one that was asked for.
+fn train_now(
+    options: &IvfOptions,
+    points: Points<'_>,
+    (version, absorb, forget): (&IvfVersion, Vec<Row>, Vec<Row>),
+    executor: &dyn Executor,
+) -> Change {
+    let rows: Vec<Row> = collect(version.held.after(&forget, &absorb).iter());
+    let count = rows.len();
+    let trained = train(options, points, &rows, executor);
+    let fresh = file(options, &trained, points, rows, executor);
+    let lists = Lists::filled(options.storage, trained.coarse.lists(), &fresh);
+    let drift = Drift::trained(count, fresh.errors, lists.counts());
+    Change::Trained { trained: Arc::new(trained), drift, lists: Box::new(lists), absorb, forget }
+}
+
 /// Lists for so many rows.
-fn lists_for(options: &IvfOptions, rows: usize) -> usize {
+pub(super) fn lists_for(options: &IvfOptions, rows: usize) -> usize {
     let wanted = options.nlist.unwrap_or((LISTS_A_ROOT * (rows as f64).sqrt()) as usize);
     wanted.min(rows / ROWS_A_LIST).clamp(1, MAX_LISTS)
 }
 
 fn train(options: &IvfOptions, points: Points<'_>, rows: &[Row], executor: &dyn Executor) -> Trained {
-    let coarse = match options.storage {
-        // Signs say most around the mean.
-        ListStorage::Signs { .. } if options.is_exhaustive() => Coarse::mean(points, rows),
-        _ => Coarse::train(points, rows, lists_for(options, rows.len()), options.seed, executor),
+    let coarse = match lists_for(options, rows.len()) {
+        _ if options.is_exhaustive() => options.one_centre(points, rows),
+        lists => Coarse::train(points, rows, lists, options.seed, executor),
     };
     let coder = match (options.untrained(), options.storage) {
         (None, ListStorage::Product(shape)) => {
-            let samples = product_samples(options, shape, &coarse, points, rows);
+            let samples = product_samples(options, shape, &coarse, points, rows, executor);
             Coder::Product(train_product(&samples, points.space.dim(), shape, options.seed, executor))
         }
         (coder, _) => coder.unwrap_or(Coder::None),
     };
-    Trained { coarse, coder }
+    Trained { coarse: Arc::new(coarse), coder }
 }
 
 /// What product codes are trained on: rows, or what they differ from their centres by.
-fn product_samples(
+pub(super) fn product_samples(
     options: &IvfOptions,
     shape: ProductShape,
     coarse: &Coarse,
     points: Points<'_>,
     rows: &[Row],
+    executor: &dyn Executor,
 ) -> Vec<f32> {
     let mut samples = sample(points, rows, shape.samples());
     if options.is_residual() {
-        let mut scratch = CoarseScratch::default();
-        for vector in samples.chunks_exact_mut(points.space.dim()) {
-            let (list, _) = coarse.nearest(vector, &mut scratch);
+        let (dim, pieces) = (points.space.dim(), samples.len().div_ceil(PIECE * points.space.dim()));
+        let mut workers: Vec<CoarseScratch> = Vec::new();
+        lengthen(&mut workers, executor.width().max(1));
+        let nearest: Vec<Vec<u32>> = parallel_map(executor, pieces, &mut workers, |piece, scratch| {
+            let vectors = samples.chunks_exact(dim).skip(piece * PIECE).take(PIECE);
+            collect(vectors.map(|vector| coarse.nearest(vector, scratch).0))
+        });
+        for (vector, list) in samples.chunks_exact_mut(dim).zip(nearest.into_iter().flatten()) {
             subtract(vector, coarse.centre(list as usize));
         }
     }
@@ -126,7 +158,7 @@ struct Clerk {
 }
 
 /// Finds the lists of rows and makes their codes, in parallel.
-fn file(
+pub(super) fn file(
     options: &IvfOptions,
     trained: &Trained,
     points: Points<'_>,
@@ -143,14 +175,7 @@ fn file(
         part
     });
     let mut fresh = Fresh { rows, ..Fresh::default() };
-    for part in parts {
-        extend(&mut fresh.lists, part.lists);
-        extend(&mut fresh.biases, part.biases);
-        extend(&mut fresh.factors, part.factors);
-        reserve(&mut fresh.codes, part.codes.len());
-        fresh.codes.extend(part.codes);
-        fresh.errors += part.errors;
-    }
+    parts.into_iter().for_each(|part| fresh.append(part));
     fresh
 }
 

@@ -4,6 +4,8 @@
 //! for 784 dimensions; only the few that count are measured. So training costs
 //! a small part of what it does with whole vectors.
 
+use std::sync::Arc;
+
 use super::{Points, order};
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
@@ -18,7 +20,7 @@ use crate::quant::{self, Bits, CodeQuery, Codec, MAX_TRAINED, Measure, Shape, dr
 
 /// Rows for each list that training looks at. faiss takes up to 256; of 32, 64
 /// and 128 the last moved no recall by more than its noise.
-const ROWS_A_LIST: usize = 64;
+pub(super) const ROWS_A_LIST: usize = 64;
 
 /// Rows for each list that the first centres are drawn from.
 const SEEDS_A_LIST: usize = 16;
@@ -27,7 +29,7 @@ const SEEDS_A_LIST: usize = 16;
 const CODEC_ROWS: usize = 2_048;
 
 /// Rounds of Lloyd's algorithm, as in faiss.
-const ROUNDS: usize = 10;
+pub(super) const ROUNDS: usize = 10;
 
 /// Rows that one task takes in a piece.
 const PIECE: usize = 64;
@@ -48,7 +50,7 @@ pub(super) struct Coarse {
     /// One after the other.
     centres: Vec<f32>,
     /// None where there is but one list, and for vectors of very many dimensions.
-    codec: Option<Codec>,
+    codec: Option<Arc<Codec>>,
     /// Their codes, one after the other.
     codes: Vec<u8>,
     kernels: Kernels,
@@ -62,8 +64,7 @@ pub(super) struct CoarseScratch {
 }
 
 /// The rows that centres are trained on.
-struct Sample<'a> {
-    points: Points<'a>,
+struct Sample {
     rows: Vec<Row>,
     /// Their codes, one after the other.
     codes: Vec<u8>,
@@ -124,7 +125,7 @@ impl Coarse {
         let codec = train_codec(points, rows, seed);
         let rows = stepped(rows, lists * ROWS_A_LIST);
         let codes = encode_rows(&codec, points, &rows, executor);
-        let sample = Sample { points, rows, codes };
+        let sample = Sample { rows, codes };
         let chosen = seeds(&codec, &sample, lists, seed);
         let mut centres = memory::list(lists * dim);
         let mut prepared = Vec::new();
@@ -132,14 +133,69 @@ impl Coarse {
             points.space.prepare_row(points.vectors, sample.rows[at], &mut prepared);
             memory::append(&mut centres, &prepared);
         }
-        let mut coarse = Coarse { dim, centres, codec: Some(codec), codes: Vec::new(), kernels: kernels() };
-        coarse.encode_centres();
+        let mut coarse = Coarse::around(dim, centres, Some(Arc::new(codec)));
         for _ in 0..ROUNDS {
             let nearest = coarse.assign(&sample, executor);
-            coarse.centres = coarse.means(&sample, &nearest, executor);
-            coarse.encode_centres();
+            coarse = coarse.moved(points, &sample.rows, &nearest, executor);
         }
         coarse
+    }
+
+    /// Centres that are some of `rows`, for a training that goes on from there in
+    /// steps; none where there is nothing to train.
+    pub(super) fn drawn(points: Points<'_>, rows: &[Row], lists: usize, seed: u64) -> Option<Coarse> {
+        let dim = points.space.dim();
+        if lists <= 1 || lists > rows.len() || dim > MAX_TRAINED {
+            return None;
+        }
+        let codec = train_codec(points, rows, seed);
+        let mut centres = memory::list(lists * dim);
+        let mut prepared = Vec::new();
+        for list in 0..lists {
+            // One of as many neighbours as there are for each list.
+            let (from, to) = (rows.len() * list / lists, rows.len() * (list + 1) / lists);
+            let at = from + (mix(seed ^ list as u64) % (to - from) as u64) as usize;
+            points.space.prepare_row(points.vectors, rows[at], &mut prepared);
+            memory::append(&mut centres, &prepared);
+        }
+        Some(Coarse::around(dim, centres, Some(Arc::new(codec))))
+    }
+
+    fn around(dim: usize, centres: Vec<f32>, codec: Option<Arc<Codec>>) -> Coarse {
+        let mut coarse = Coarse { dim, centres, codec, codes: Vec::new(), kernels: kernels() };
+        coarse.encode_centres();
+        coarse
+    }
+
+    /// With the centres in the means of the rows that are nearest to them.
+    pub(super) fn moved(
+        &self,
+        points: Points<'_>,
+        rows: &[Row],
+        nearest: &[(u32, f32)],
+        executor: &dyn Executor,
+    ) -> Coarse {
+        let centres = self.means(points, rows, nearest, executor);
+        Coarse::around(self.dim, centres, self.codec.clone())
+    }
+
+    /// The list of each of `rows`, and how far its centre is, in parallel.
+    pub(super) fn nearest_of(
+        &self,
+        points: Points<'_>,
+        rows: &[Row],
+        executor: &dyn Executor,
+    ) -> Vec<(u32, f32)> {
+        let mut workers: Vec<(CoarseScratch, Vec<f32>)> = Vec::new();
+        workers.resize_with(executor.width().max(1), Default::default);
+        let parts = parallel_map(executor, rows.len().div_ceil(PIECE), &mut workers, |piece, worker| {
+            let (scratch, prepared) = worker;
+            memory::collect(rows.iter().skip(piece * PIECE).take(PIECE).map(|row| {
+                points.space.prepare_row(points.vectors, *row, prepared);
+                self.nearest(prepared, scratch)
+            }))
+        });
+        memory::joined(&parts)
     }
 
     pub(super) fn lists(&self) -> usize {
@@ -161,7 +217,7 @@ impl Coarse {
     }
 
     /// The list of each row of the sample, and how far its centre is.
-    fn assign(&self, sample: &Sample<'_>, executor: &dyn Executor) -> Vec<(u32, f32)> {
+    fn assign(&self, sample: &Sample, executor: &dyn Executor) -> Vec<(u32, f32)> {
         let Some(codec) = &self.codec else { return Vec::new() };
         let size = codec.shape().words() * size_of::<u32>();
         let mut workers: Vec<CoarseScratch> = Vec::new();
@@ -181,20 +237,30 @@ impl Coarse {
 
     /// The means of the rows of every list. A list without rows takes the row
     /// that is farthest from its own centre.
-    fn means(&self, sample: &Sample<'_>, nearest: &[(u32, f32)], executor: &dyn Executor) -> Vec<f32> {
-        let Points { space, vectors } = sample.points;
+    fn means(
+        &self,
+        points: Points<'_>,
+        rows: &[Row],
+        nearest: &[(u32, f32)],
+        executor: &dyn Executor,
+    ) -> Vec<f32> {
+        let Points { space, vectors } = points;
         let mut members: Vec<Vec<Row>> = memory::filled(Vec::new(), self.lists());
-        for (row, (list, _)) in sample.rows.iter().zip(nearest) {
+        for (row, (list, _)) in rows.iter().zip(nearest) {
             memory::push(&mut members[*list as usize], *row);
         }
         let mut far: Vec<usize> = memory::collect(0..nearest.len());
         far.sort_unstable_by(|a, b| nearest[*b].1.total_cmp(&nearest[*a].1).then(a.cmp(b)));
         let mut far = far.into_iter();
         for empty in members.iter_mut().filter(|members| members.is_empty()) {
-            memory::extend(empty, far.next().and_then(|at| sample.rows.get(at)).copied());
+            memory::extend(empty, far.next().and_then(|at| rows.get(at)).copied());
         }
         let mut workers = vec![Vec::new(); executor.width().max(1)];
         let means = parallel_map(executor, members.len(), &mut workers, |list, prepared| {
+            if members[list].is_empty() {
+                // There are fewer rows than lists by now.
+                return memory::copied(self.centre(list));
+            }
             let mut sum = memory::filled(0f32, self.dim);
             for row in &members[list] {
                 space.prepare_row(vectors, *row, prepared);
@@ -274,7 +340,7 @@ impl Coarse {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let codec = self.codec.as_ref().map_or(0, Codec::bytes);
+        let codec = self.codec.as_ref().map_or(0, |codec| codec.bytes());
         size_of::<Coarse>() + size_of_val(&*self.centres) + self.codes.len() + codec
     }
 
@@ -299,11 +365,9 @@ impl Coarse {
         input.check(centres.iter().all(|x| x.is_finite()), "a centre is no vector")?;
         let codec = match input.u8()? {
             0 => None,
-            _ => Some(Codec::load(dim, input)?),
+            _ => Some(Arc::new(Codec::load(dim, input)?)),
         };
-        let mut coarse = Coarse { dim, centres, codec, codes: Vec::new(), kernels: kernels() };
-        coarse.encode_centres();
-        Ok(coarse)
+        Ok(Coarse::around(dim, centres, codec))
     }
 }
 
@@ -341,7 +405,7 @@ fn encode_rows(codec: &Codec, points: Points<'_>, rows: &[Row], executor: &dyn E
 }
 
 /// Places in the sample for the first centres: k-means++ by codes.
-fn seeds(codec: &Codec, sample: &Sample<'_>, lists: usize, seed: u64) -> Vec<usize> {
+fn seeds(codec: &Codec, sample: &Sample, lists: usize, seed: u64) -> Vec<usize> {
     let size = codec.shape().words() * size_of::<u32>();
     let step = sample.rows.len().div_ceil(lists * SEEDS_A_LIST).max(1);
     let mut codes = Vec::new();

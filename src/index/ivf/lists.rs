@@ -121,6 +121,17 @@ pub(super) struct Fresh {
     pub(super) errors: f64,
 }
 
+impl Fresh {
+    pub(super) fn append(&mut self, other: Fresh) {
+        memory::extend(&mut self.rows, other.rows);
+        memory::extend(&mut self.lists, other.lists);
+        memory::extend(&mut self.biases, other.biases);
+        memory::extend(&mut self.factors, other.factors);
+        memory::append(&mut self.codes, &other.codes);
+        self.errors += other.errors;
+    }
+}
+
 /// A block's words while it is changed. On the little-endian machines that the
 /// crate is for, and on others, words are what they are as native bytes.
 struct Image<'a> {

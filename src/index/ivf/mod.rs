@@ -7,7 +7,7 @@
 //! * Centres ([`coarse`]) and codes are trained on the rows themselves, again
 //!   when their number has grown fourfold, they were turned over, or they have
 //!   [drifted](drift), and when the index is optimized; a training makes new
-//!   lists of all rows.
+//!   lists of all rows, [a part with each batch](renewal) but when optimized.
 //! * Without codes the rows of a list are measured as they are stored. With
 //!   codes ([`quant`](crate::quant)) or rounded copies those best by estimate are.
 //! * One list for all rows is the exhaustive scan of codes.
@@ -18,7 +18,7 @@
 
 use std::sync::Arc;
 
-use super::cow::{Left, Versions};
+use super::cow::{Epoch, Left, Versions};
 use super::{
     Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
 };
@@ -34,6 +34,7 @@ mod change;
 mod coarse;
 mod drift;
 mod lists;
+mod renewal;
 mod search;
 
 use change::Change;
@@ -41,10 +42,15 @@ use coarse::Coarse;
 use drift::Drift;
 pub(crate) use lists::ListStorage;
 use lists::{Fresh, Lists, ListsView};
+use renewal::{Renewal, Step};
 pub(super) use search::IvfScratch;
 
 /// Lists at most: of more the centres alone would be an index.
 pub(crate) const MAX_LISTS: usize = 1 << 16;
+
+/// How files tell what follows: lists, or lists and a training under way.
+const FILED: u8 = 1;
+const FILED_ANEW: u8 = 2;
 
 /// How lists are made and searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +87,15 @@ impl IvfOptions {
             ListStorage::Product(_) => None,
         }
     }
+
+    /// The centre of the only list.
+    fn one_centre(&self, points: Points<'_>, rows: &[Row]) -> Coarse {
+        match self.storage {
+            // Signs say most around the mean.
+            ListStorage::Signs { .. } => Coarse::mean(points, rows),
+            _ => Coarse::single(points.space.dim()),
+        }
+    }
 }
 
 /// What makes the codes of rows.
@@ -104,8 +119,30 @@ impl Coder {
 
 /// What was trained; it never changes.
 struct Trained {
-    coarse: Coarse,
+    coarse: Arc<Coarse>,
     coder: Coder,
+}
+
+impl Trained {
+    fn bytes(&self) -> usize {
+        self.coarse.bytes() + self.coder.bytes()
+    }
+
+    fn save(&self, out: &mut Encoder) {
+        self.coarse.save(out);
+        if let Coder::Product(product) = &self.coder {
+            product.save(out);
+        }
+    }
+
+    fn load(options: &IvfOptions, dim: usize, input: &mut Decoder<'_>) -> Result<Trained, Malformed> {
+        let coarse = Arc::new(Coarse::load(dim, MAX_LISTS, input)?);
+        let coder = match (options.untrained(), options.storage) {
+            (None, ListStorage::Product(shape)) => Coder::Product(ProductQuantizer::load(dim, shape, input)?),
+            (coder, _) => coder.unwrap_or(Coder::None),
+        };
+        Ok(Trained { coarse, coder })
+    }
 }
 
 /// The lists of a version, by what they were made with.
@@ -122,6 +159,8 @@ struct IvfVersion {
     held: RowSet,
     /// None while there are few rows.
     filed: Option<Filed>,
+    /// What is to take the place of `filed`.
+    renewal: Option<Renewal>,
     _lease: Lease,
 }
 
@@ -129,6 +168,8 @@ struct IvfVersion {
 pub(crate) struct Ivf {
     versions: Versions,
     lists: Option<Lists>,
+    /// Those of a training under way, once rows go over to them.
+    coming: Option<Lists>,
     newest: Arc<IvfVersion>,
     /// What only older versions keep, since all was filed anew.
     left: Left,
@@ -144,8 +185,9 @@ impl Ivf {
         let mut versions = Versions::default();
         versions.begin();
         let lease = versions.publish();
-        let newest = IvfVersion { options, held: RowSet::default(), filed: None, _lease: lease };
-        Ivf { versions, lists: None, newest: Arc::new(newest), left: Left::default() }
+        let held = RowSet::default();
+        let newest = Arc::new(IvfVersion { options, held, filed: None, renewal: None, _lease: lease });
+        Ivf { versions, lists: None, coming: None, newest, left: Left::default() }
     }
 
     /// The lists that were saved of `held` rows, over vectors of `dim` numbers.
@@ -157,28 +199,90 @@ impl Ivf {
     ) -> Result<Ivf, Malformed> {
         let mut ivf = Ivf::new(options);
         let (held, epoch) = (saved.held.clone(), ivf.versions.begin());
-        let mut filed = None;
-        if input.u8()? == 1 {
+        let (mut filed, mut renewal) = (None, None);
+        let tag = input.u8()?;
+        if tag == FILED || tag == FILED_ANEW {
             let drift = Drift::load(input)?;
-            let coarse = Coarse::load(dim, MAX_LISTS, input)?;
-            let coder = match (options.untrained(), options.storage) {
-                (None, ListStorage::Product(shape)) => {
-                    Coder::Product(ProductQuantizer::load(dim, shape, input)?)
-                }
-                (coder, _) => coder.unwrap_or(Coder::None),
-            };
-            let mut lists = Lists::load(options.storage, coarse.lists(), &held, input, epoch)?;
+            let trained = Arc::new(Trained::load(&options, dim, input)?);
+            let mut lists = Lists::load(options.storage, trained.coarse.lists(), &held, input, epoch)?;
             let view = lists.publish(epoch, &ivf.versions);
-            filed = Some(Filed { trained: Arc::new(Trained { coarse, coder }), drift, lists: view });
+            filed = Some(Filed { trained, drift, lists: view });
             ivf.lists = Some(lists);
         }
-        ivf.show(held, filed);
+        if tag == FILED_ANEW {
+            let place = (epoch, &ivf.versions);
+            let (read, lists) = Renewal::load(&options, dim, &held, input, place)?;
+            (renewal, ivf.coming) = (Some(read), lists);
+        }
+        ivf.show(held, filed, renewal);
         Ok(ivf)
     }
 
-    fn show(&mut self, held: RowSet, filed: Option<Filed>) {
+    fn show(&mut self, held: RowSet, filed: Option<Filed>, renewal: Option<Renewal>) {
         let options = self.newest.options;
-        self.newest = Arc::new(IvfVersion { options, held, filed, _lease: self.versions.publish() });
+        let lease = self.versions.publish();
+        self.newest = Arc::new(IvfVersion { options, held, filed, renewal, _lease: lease });
+    }
+
+    /// Shows all lists as they are now; none of them where `filed` is none.
+    fn publish(
+        &mut self,
+        held: RowSet,
+        mut filed: Option<Filed>,
+        mut renewal: Option<Renewal>,
+        epoch: Epoch,
+    ) {
+        match (&mut self.lists, &mut filed) {
+            (Some(lists), Some(filed)) => filed.lists = lists.publish(epoch, &self.versions),
+            _ => {
+                let before = self.lists.take();
+                self.left.add(before.iter().flat_map(Lists::shared));
+                renewal = None;
+            }
+        }
+        match (&mut self.coming, &mut renewal) {
+            (Some(lists), Some(renewal)) => renewal.show(lists.publish(epoch, &self.versions)),
+            _ => {
+                let before = self.coming.take();
+                self.left.add(before.iter().flat_map(Lists::shared));
+            }
+        }
+        self.show(held, filed, renewal);
+    }
+
+    /// What a batch did for the training that is under way; gives it as it is
+    /// then, and what its lists are with if they take over.
+    fn step(
+        &mut self,
+        step: Step,
+        (forget, since): (&[Row], usize),
+        epoch: Epoch,
+    ) -> (Option<Renewal>, Option<Filed>) {
+        match step {
+            Step::Rests => (None, None),
+            Step::Trains(renewal) => (Some(renewal), None),
+            Step::Opens { began, trained } => {
+                let options = &self.newest.options;
+                let (renewal, lists) = Renewal::open(options, (began, trained), epoch, &self.versions);
+                self.coming = Some(lists);
+                (Some(renewal), None)
+            }
+            Step::Carries { fresh, renewal, ends } => {
+                let Some((lists, before)) = self.coming.as_mut().zip(renewal.lists()) else {
+                    return (None, None);
+                };
+                lists.change(before, forget, &fresh, epoch);
+                if !ends {
+                    return (Some(renewal), None);
+                }
+                let view = lists.publish(epoch, &self.versions);
+                let filed = renewal.outcome(since, &view);
+                let filed = filed.map(|(trained, drift)| Filed { trained, drift, lists: view });
+                let before = std::mem::replace(&mut self.lists, self.coming.take());
+                self.left.add(before.iter().flat_map(Lists::shared));
+                (None, filed)
+            }
+        }
     }
 }
 
@@ -190,9 +294,9 @@ impl Index for Ivf {
     fn commit(&mut self, plan: Plan) {
         let Ok(change) = plan.0.downcast::<Change>() else { return };
         let (before, epoch) = (Arc::clone(&self.newest), self.versions.begin());
-        let (held, mut filed) = match *change {
-            Change::Set { absorb, forget } => (before.held.after(&forget, &absorb), None),
-            Change::Filed { fresh, forget } => {
+        let (held, filed, renewal) = match *change {
+            Change::Set { absorb, forget } => (before.held.after(&forget, &absorb), None, None),
+            Change::Filed { fresh, forget, step } => {
                 let held = before.held.after(&forget, &fresh.rows);
                 if let (Some(lists), Some(filed)) = (&mut self.lists, &before.filed) {
                     lists.change(&filed.lists, &forget, &fresh, epoch);
@@ -200,7 +304,9 @@ impl Index for Ivf {
                 let filed = before.filed.clone();
                 let filed = filed
                     .map(|filed| Filed { drift: filed.drift.after(fresh.rows.len(), fresh.errors), ..filed });
-                (held, filed)
+                let since = filed.as_ref().map_or(0, |filed| filed.drift.training.since);
+                let (renewal, renewed) = self.step(*step, (&forget, since), epoch);
+                (held, renewed.or(filed), renewal)
             }
             Change::Trained { trained, drift, lists, absorb, forget } => {
                 let held = before.held.after(&forget, &absorb);
@@ -208,46 +314,32 @@ impl Index for Ivf {
                 let view = lists.publish(epoch, &self.versions);
                 let before = self.lists.replace(lists);
                 self.left.add(before.iter().flat_map(Lists::shared));
-                (held, Some(Filed { trained, drift, lists: view }))
+                (held, Some(Filed { trained, drift, lists: view }), None)
             }
         };
-        match (&mut self.lists, &mut filed) {
-            // Nothing is held any more: no more memory is needed than at first.
-            _ if held.len() == 0 => filed = None,
-            (Some(lists), Some(filed)) => filed.lists = lists.publish(epoch, &self.versions),
-            _ => {}
-        }
-        if filed.is_none() {
-            let before = self.lists.take();
-            self.left.add(before.iter().flat_map(Lists::shared));
-        }
-        self.show(held, filed);
+        // Nothing is held any more: no more memory is needed than at first.
+        let filed = filed.filter(|_| held.len() > 0);
+        self.publish(held, filed, renewal, epoch);
     }
 
     fn settle(&mut self) -> Settling {
-        if self.lists.as_ref().is_none_or(Lists::is_settled) {
+        let all = self.lists.iter().chain(&self.coming);
+        if all.into_iter().all(Lists::is_settled) {
             return self.versions.settled();
         }
         if !self.versions.is_newest_alone() {
             return Settling::Waiting;
         }
         let (before, epoch) = (Arc::clone(&self.newest), self.versions.begin());
-        let mut filed = before.filed.clone();
-        if let (Some(lists), Some(filed)) = (&mut self.lists, &mut filed) {
-            filed.lists = lists.publish(epoch, &self.versions);
-        }
-        self.show(before.held.clone(), filed);
+        self.publish(before.held.clone(), before.filed.clone(), before.renewal.clone(), epoch);
         Settling::Stepped
     }
 
     fn bytes(&self) -> usize {
-        let trained = self
-            .newest
-            .filed
-            .as_ref()
-            .map_or(0, |filed| filed.trained.coarse.bytes() + filed.trained.coder.bytes());
-        let lists = self.lists.as_ref().map_or(0, Lists::bytes) + self.left.bytes();
-        self.newest.held.bytes() + lists + trained
+        let trained = self.newest.filed.as_ref().map_or(0, |filed| filed.trained.bytes());
+        let renewal = self.newest.renewal.as_ref().map_or(0, Renewal::bytes);
+        let lists: usize = self.lists.iter().chain(&self.coming).map(Lists::bytes).sum();
+        self.newest.held.bytes() + lists + self.left.bytes() + trained + renewal
     }
 
     fn kind(&self) -> &'static str {
@@ -287,18 +379,25 @@ impl IndexVersion for IvfVersion {
         if let Some(filed) = &self.filed {
             filed.lists.audit(&self.held, &mut defects);
         }
+        if let Some(renewal) = &self.renewal {
+            renewal.audit(&self.held, &mut defects);
+        }
         defects
     }
 
     fn save(&self, out: &mut Encoder) -> Option<RowSet> {
-        out.u8(u8::from(self.filed.is_some()));
+        out.u8(match (&self.filed, &self.renewal) {
+            (None, _) => 0,
+            (Some(_), None) => FILED,
+            (Some(_), Some(_)) => FILED_ANEW,
+        });
         if let Some(Filed { trained, drift, lists }) = &self.filed {
             drift.save(out);
-            trained.coarse.save(out);
-            if let Coder::Product(product) = &trained.coder {
-                product.save(out);
-            }
+            trained.save(out);
             lists.save(out);
+            if let Some(renewal) = &self.renewal {
+                renewal.save(&self.options, out);
+            }
         }
         Some(self.held.clone())
     }
@@ -307,6 +406,7 @@ impl IndexVersion for IvfVersion {
         let filed = self.filed.as_ref().map_or(0, |filed| {
             mix(filed.lists.digest() ^ filed.trained.coarse.digest() ^ filed.drift.training.rows as u64)
         });
+        let filed = self.renewal.as_ref().map_or(filed, |renewal| mix(filed ^ renewal.digest()));
         self.held.iter().fold(filed, |hash, row| mix(hash ^ u64::from(row)))
     }
 }

@@ -221,7 +221,10 @@ fn searches_run_beside_commits(kind: Kind) {
 
 // Codes are those of the rows that are there, not of those that once were.
 fn a_collection_that_becomes_another_one_is_found_as_well(kind: Kind) {
-    const ROWS: u32 = 1_500;
+    becomes_another(kind, 1_500);
+}
+
+fn becomes_another(kind: Kind, count: u32) {
     let other = |row: Row| -> Vec<f32> {
         let there = clustered(48, 20, 9, u64::from(row));
         there.iter().enumerate().map(|(axis, x)| if axis < 24 { 500.0 } else { 0.02 * x }).collect()
@@ -236,22 +239,22 @@ fn a_collection_that_becomes_another_one_is_found_as_well(kind: Kind) {
         hits as f64 / 1_000.0
     };
     let mut fresh = Fixture::of(kind, Metric::L2, 48);
-    replace(&mut fresh, 0..ROWS, &other);
+    replace(&mut fresh, 0..count, &other);
     let fresh = recall(&fresh);
     let mut refilled = Fixture::of(kind, Metric::L2, 48);
-    refilled.fill(0, ROWS, 1, &Threads(2));
-    let all: Vec<Row> = (0..ROWS).collect();
+    refilled.fill(0, count, 1, &Threads(2));
+    let all: Vec<Row> = (0..count).collect();
     refilled.change(&[], &all, &Threads(2));
-    replace(&mut refilled, 0..ROWS, &other);
+    replace(&mut refilled, 0..count, &other);
     let found = recall(&refilled);
     assert!(found >= fresh - 0.02, "refilled: recall {found}, of a fresh graph {fresh}");
     let mut turned = Fixture::of(kind, Metric::L2, 48);
-    turned.fill(0, ROWS, 1, &Threads(2));
+    turned.fill(0, count, 1, &Threads(2));
     for turn in 0..5 {
-        for first in (0..ROWS).step_by(100) {
+        for first in (0..count).step_by(100) {
             let rows: Vec<Row> = (first..first + 100).collect();
             turned.change(&[], &rows, &Threads(2));
-            replace(&mut turned, first..first + 100, &|row| other(row + turn * ROWS));
+            replace(&mut turned, first..first + 100, &|row| other(row + turn * count));
         }
     }
     turned.assert_whole();
@@ -282,6 +285,11 @@ on_every_kind!(
 
 mod lists {
     use super::*;
+
+    #[test]
+    fn one_whose_codes_are_not_trained_at_once_is_found_as_well_too() {
+        becomes_another(Kind::PQ, 2_500);
+    }
 
     on_lists!(
         the_graph_is_the_same_for_any_number_of_threads,

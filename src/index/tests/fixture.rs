@@ -248,7 +248,7 @@ pub(super) struct Fixture {
     pub(super) matrix: Matrix,
     pub(super) index: Box<dyn Index>,
     pub(super) held: BTreeSet<Row>,
-    next_ordinal: u64,
+    pub(super) next_ordinal: u64,
     /// Rows that `fill` makes, and the queries of `recall`, are so many times as long.
     pub(super) scale: f32,
 }
