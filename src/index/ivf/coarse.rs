@@ -41,6 +41,12 @@ const FEW: usize = 128;
 /// Centres that are measured for the nearest list of a row.
 const MEASURED: usize = 4;
 
+/// Numbers of which the least is found before it is known where it stands.
+const PART: usize = 128;
+
+/// Numbers that are compared at once.
+const LANES: usize = 16;
+
 /// Codes that are compared in one call.
 const CALL: usize = 16;
 
@@ -371,10 +377,31 @@ impl Coarse {
     }
 }
 
-/// The place of the least number, the first of several, and the number.
+/// The place of the least number, the first of several, and the number; 0 and
+/// infinity if there is none. It is asked for each row and each list: only the part
+/// where the least one stands is looked at number by number.
 fn least(numbers: &[f32]) -> (u32, f32) {
-    let all = (0..).zip(numbers.iter().copied());
-    all.fold((0, f32::INFINITY), |best, next| if next.1 < best.1 { next } else { best })
+    let parts = numbers.chunks(PART).map(least_of).enumerate();
+    let (part, least) =
+        parts.fold((0, f32::INFINITY), |best, next| if next.1 < best.1 { next } else { best });
+    if least == f32::INFINITY {
+        return (0, least);
+    }
+    let first = numbers.iter().skip(part * PART).position(|number| *number == least);
+    (first.map_or(0, |at| part * PART + at) as u32, least)
+}
+
+/// The least number, in lanes that compilers make vectors of.
+fn least_of(numbers: &[f32]) -> f32 {
+    let (vectors, rest) = numbers.as_chunks::<LANES>();
+    let mut lanes = [f32::INFINITY; LANES];
+    for vector in vectors {
+        for (lane, number) in lanes.iter_mut().zip(vector) {
+            *lane = if number < lane { *number } else { *lane };
+        }
+    }
+    let all = lanes.iter().chain(rest).copied();
+    all.fold(f32::INFINITY, |least, number| if number < least { number } else { least })
 }
 
 fn train_codec(points: Points<'_>, rows: &[Row], seed: u64) -> Codec {
@@ -427,4 +454,33 @@ fn seeds(codec: &Codec, sample: &Sample, lists: usize, seed: u64) -> Vec<usize> 
         next = draw(&weights, mix(seed ^ number << 32));
     }
     chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn least_one_by_one(numbers: &[f32]) -> (u32, f32) {
+        let all = (0..).zip(numbers.iter().copied());
+        all.fold((0, f32::INFINITY), |best, next| if next.1 < best.1 { next } else { best })
+    }
+
+    #[test]
+    fn the_first_of_the_least_numbers_is_found_wherever_it_stands() {
+        for count in [0, 1, 15, 16, 17, 127, 128, 129, 1_000] {
+            for seed in 0..200u64 {
+                // Few different numbers: the least stands there several times.
+                let number = |at: u64| match mix(seed << 32 ^ at) % 40 {
+                    0 => f32::NAN,
+                    1 => f32::INFINITY,
+                    other => other as f32 - 20.0 * (seed % 2) as f32,
+                };
+                let numbers: Vec<f32> = (0..count).map(number).collect();
+                assert_eq!(least(&numbers), least_one_by_one(&numbers), "{count} numbers, seed {seed}");
+            }
+        }
+        let none = [f32::NAN, f32::INFINITY, f32::NAN];
+        assert_eq!(least(&none), least_one_by_one(&none));
+        assert_eq!(least(&[0.0, -0.0]).0, 0);
+    }
 }
