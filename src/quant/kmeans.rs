@@ -12,6 +12,9 @@ use crate::memory;
 /// Centres that stand together.
 pub(super) const TILE: usize = 16;
 
+/// Tiles that a point meets at once: sums do not wait for one another.
+const TOGETHER: usize = 4;
+
 /// Centres in tiles: of each tile the first coordinates of its sixteen, then
 /// the second ones, and so on. Places without a centre are infinitely far away.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,22 +55,31 @@ impl Tiles {
     /// The nearest centre to a point, the first of several, and its squared distance.
     #[inline(always)]
     pub(super) fn nearest(&self, point: &[f32]) -> (usize, f32) {
-        let mut best = (0, f32::INFINITY);
-        for (tile, values) in self.values.chunks_exact(TILE * self.dim).enumerate() {
-            let mut sums = [0f32; TILE];
-            for (x, centres) in point.iter().zip(values.as_chunks::<TILE>().0) {
-                for lane in 0..TILE {
-                    let difference = x - centres[lane];
-                    sums[lane] += difference * difference;
+        let (mut least, mut tiles) = ([f32::INFINITY; TILE], [0u32; TILE]);
+        let mut lower = |tile: u32, sums: &[f32; TILE]| {
+            for lane in 0..TILE {
+                if sums[lane] < least[lane] {
+                    (least[lane], tiles[lane]) = (sums[lane], tile);
                 }
             }
-            for (lane, sum) in sums.into_iter().enumerate() {
-                if sum < best.1 {
-                    best = (tile * TILE + lane, sum);
-                }
-            }
+        };
+        let several = self.values.chunks_exact(TOGETHER * TILE * self.dim);
+        let first = (several.len() * TOGETHER) as u32;
+        let one = several.remainder().chunks_exact(TILE * self.dim);
+        for (values, tile) in several.zip((0..).step_by(TOGETHER)) {
+            let sums = squares::<TOGETHER>(point, values);
+            sums.iter().zip(tile..).for_each(|(sums, tile)| lower(tile, sums));
         }
-        best
+        for (values, tile) in one.zip(first..) {
+            lower(tile, &squares::<1>(point, values)[0]);
+        }
+        let all = least.into_iter().zip(tiles).zip(0..);
+        let all = all.map(|((sum, tile), lane)| (tile as usize * TILE + lane, sum));
+        let nearer = |best: (usize, f32), next: (usize, f32)| {
+            let is_nearer = next.1 < best.1 || (next.1 == best.1 && next.0 < best.0);
+            if is_nearer { next } else { best }
+        };
+        all.reduce(nearer).filter(|best| best.1 < f32::INFINITY).unwrap_or((0, f32::INFINITY))
     }
 
     /// The inner products of a point with all centres, whole tiles of them.
@@ -82,6 +94,47 @@ impl Tiles {
                 }
             }
             *out = sums;
+        }
+    }
+}
+
+/// The squared distances of a point to the sixteen of each of some tiles.
+#[inline(always)]
+fn squares<const TILES: usize>(point: &[f32], tiles: &[f32]) -> [[f32; TILE]; TILES] {
+    let (all, dim) = (tiles.as_chunks::<TILE>().0, point.len());
+    let mut sums = [[0f32; TILE]; TILES];
+    let tiles: [&[[f32; TILE]]; TILES] = std::array::from_fn(|tile| &all[tile * dim..][..dim]);
+    for (axis, x) in point.iter().enumerate() {
+        for tile in 0..TILES {
+            for lane in 0..TILE {
+                let difference = x - tiles[tile][axis][lane];
+                sums[tile][lane] += difference * difference;
+            }
+        }
+    }
+    sums
+}
+
+/// Lowers the weights of points to their squared distances from a centre.
+struct Lower<'a> {
+    /// The points, as tiles.
+    points: &'a Tiles,
+    centre: &'a [f32],
+    /// Of whole tiles.
+    weights: &'a mut [f32],
+}
+
+impl ArchJob for Lower<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Arch>(self, _arch: A) {
+        let tiles = self.points.values.chunks_exact(TILE * self.points.dim);
+        for (values, weights) in tiles.zip(self.weights.as_chunks_mut::<TILE>().0) {
+            let [squares] = squares::<1>(self.centre, values);
+            for lane in 0..TILE {
+                weights[lane] = if squares[lane] < weights[lane] { squares[lane] } else { weights[lane] };
+            }
         }
     }
 }
@@ -149,18 +202,15 @@ fn seeds(points: &[f32], dim: usize, search: Search) -> Vec<f32> {
     if count == 0 {
         return centres;
     }
-    let (mut weights, mut nearest) = (memory::filled(f32::INFINITY, count), Vec::new());
+    let tiles = Tiles::new(points, dim);
+    let mut weights = memory::filled(f32::INFINITY, count.next_multiple_of(TILE));
     let mut chosen = (mix(search.seed) % count as u64) as usize;
     for (number, centre) in centres.chunks_exact_mut(dim).enumerate() {
         if number > 0 {
-            chosen = draw(&weights, mix(search.seed ^ (number as u64) << 32));
+            chosen = draw(&weights[..count], mix(search.seed ^ (number as u64) << 32));
         }
         centre.copy_from_slice(&points[chosen * dim..][..dim]);
-        let tiles = Tiles::new(centre, dim);
-        search.level.run(Assign { tiles: &tiles, points, nearest: &mut nearest });
-        for (weight, (_, squared)) in weights.iter_mut().zip(&nearest) {
-            *weight = if *squared < *weight { *squared } else { *weight };
-        }
+        search.level.run(Lower { points: &tiles, centre, weights: &mut weights });
     }
     centres
 }
@@ -244,6 +294,26 @@ mod tests {
                 assert_eq!(near, nearest_plain(&plain, point));
             }
         }
+    }
+
+    #[test]
+    fn the_first_centres_are_drawn_by_plain_distances() {
+        let (dim, count) = (5, 333);
+        let points = points(count, dim, 2);
+        let search = search(20, kernels().level);
+        let mut weights = vec![f32::INFINITY; count];
+        let mut expected = Vec::new();
+        for number in 0..search.count as u64 {
+            let first = (mix(search.seed) % count as u64) as usize;
+            let chosen = if number == 0 { first } else { draw(&weights, mix(search.seed ^ number << 32)) };
+            let centre = &points[chosen * dim..][..dim];
+            expected.extend_from_slice(centre);
+            for (weight, point) in weights.iter_mut().zip(points.chunks_exact(dim)) {
+                let terms = centre.iter().zip(point).map(|(c, x)| (c - x) * (c - x));
+                *weight = weight.min(terms.fold(0.0, |sum, term| sum + term));
+            }
+        }
+        assert_eq!(seeds(&points, dim, search), expected);
     }
 
     #[test]
