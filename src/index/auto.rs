@@ -4,9 +4,16 @@
 //! the write log. The batch that comes to the bound has all rows put into a
 //! graph; rows must become far fewer before they are put back, so that a number
 //! of rows that goes up and down does not build again and again.
+//!
+//! A graph that is walked by codes is of use where [codes are fine
+//! enough](super::resolution). That is tried when rows are first put into it,
+//! as they become more, and when the index is put in order; where codes are too
+//! coarse another graph takes its place, which compares vectors.
 
 use std::sync::Arc;
 
+use super::graph::train;
+use super::resolution::{self, Before};
 use super::{
     Batch, Defect, Effort, Executor, Flat, GraphOptions, Hnsw, HnswOptions, Index, IndexVersion, Plan,
     Points, QuantizedGraph, Request, Saved, Scratch, Screened, Settling, Trip, bulk_rows,
@@ -25,6 +32,15 @@ const SHRUNK: usize = 4;
 /// ...or so many, when the index is put in order.
 const SHRUNK_IN_ORDER: usize = 2;
 
+/// Rows are looked at again when they come to a power of this: as often as codes
+/// are trained again...
+const GROWTH: usize = 4;
+
+/// ...up to so many. More are looked at only when the index is put in order:
+/// all of them are put into another graph then if codes are too coarse, and a
+/// batch must not wait for that.
+const WATCHED: usize = 1 << 14;
+
 /// The graph that there is of many rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Grown {
@@ -42,7 +58,31 @@ pub(crate) struct AutoOptions {
     pub(crate) reason: &'static str,
 }
 
+/// Which of its indexes is used; the number is its tag in files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Exact = 0,
+    Grown = 1,
+    /// A graph that is walked by vectors.
+    ByVectors = 2,
+}
+
 impl Grown {
+    /// What there is in place of a graph whose codes are too coarse: one of no
+    /// more links, whatever they cost in speed.
+    fn by_vectors(self) -> Grown {
+        match self {
+            Grown::Graph(GraphOptions { degree, ef_construction, seed, .. }) => Grown::Hnsw(HnswOptions {
+                m: (degree / 2).max(2),
+                ef_construction,
+                seed,
+                copies: None,
+                oversample: 1,
+            }),
+            Grown::Hnsw(options) => Grown::Hnsw(options),
+        }
+    }
+
     fn empty(self) -> Box<dyn Index> {
         Box::new(Screened::new(match self {
             Grown::Graph(options) => Box::new(QuantizedGraph::new(options)),
@@ -68,7 +108,7 @@ impl Grown {
 struct AutoVersion {
     options: AutoOptions,
     inner: Arc<dyn IndexVersion>,
-    is_grown: bool,
+    form: Form,
     held: RowSet,
 }
 
@@ -77,7 +117,7 @@ enum Change {
     /// The index stays what it is.
     Inner { plan: Plan, absorb: Vec<Row>, forget: Vec<Row> },
     /// Another one takes its place.
-    Other { inner: Box<dyn Index>, is_grown: bool, held: RowSet },
+    Other { inner: Box<dyn Index>, form: Form, held: RowSet },
 }
 
 /// The writer's side.
@@ -88,7 +128,7 @@ pub(crate) struct Auto {
 
 impl Auto {
     pub(crate) fn new(options: AutoOptions) -> Auto {
-        Auto::of(options, Box::new(Flat::default()), false, RowSet::default())
+        Auto::of(options, Box::new(Flat::default()), Form::Exact, RowSet::default())
     }
 
     pub(crate) fn load(
@@ -97,21 +137,29 @@ impl Auto {
         saved: &Saved<'_>,
         input: &mut Decoder<'_>,
     ) -> Result<Auto, Malformed> {
-        let is_grown = input.u8()? == 1;
-        let inner: Box<dyn Index> =
-            if is_grown { options.grown.load(dim, saved, input)? } else { Box::new(Flat::load(saved)) };
-        Ok(Auto::of(options, inner, is_grown, saved.held.clone()))
+        let fault = input.fault("there is no such form of an index");
+        let form = match input.u8()? {
+            0 => Form::Exact,
+            1 => Form::Grown,
+            2 => Form::ByVectors,
+            _ => return Err(fault),
+        };
+        let inner: Box<dyn Index> = match options.graph(form) {
+            Some(graph) => graph.load(dim, saved, input)?,
+            None => Box::new(Flat::load(saved)),
+        };
+        Ok(Auto::of(options, inner, form, saved.held.clone()))
     }
 
-    fn of(options: AutoOptions, inner: Box<dyn Index>, is_grown: bool, held: RowSet) -> Auto {
-        let newest = Arc::new(AutoVersion { options, inner: inner.version(), is_grown, held });
+    fn of(options: AutoOptions, inner: Box<dyn Index>, form: Form, held: RowSet) -> Auto {
+        let newest = Arc::new(AutoVersion { options, inner: inner.version(), form, held });
         Auto { inner, newest }
     }
 
     /// Makes a version of what the inner index is now.
-    fn show(&mut self, is_grown: bool, held: RowSet) {
+    fn show(&mut self, form: Form, held: RowSet) {
         let (options, inner) = (self.newest.options, self.inner.version());
-        self.newest = Arc::new(AutoVersion { options, inner, is_grown, held });
+        self.newest = Arc::new(AutoVersion { options, inner, form, held });
     }
 }
 
@@ -147,11 +195,11 @@ impl Index for Auto {
             Change::Inner { plan, absorb, forget } => {
                 self.inner.commit(plan);
                 let held = self.newest.held.after(&forget, &absorb);
-                self.show(self.newest.is_grown, held);
+                self.show(self.newest.form, held);
             }
-            Change::Other { inner, is_grown, held } => {
+            Change::Other { inner, form, held } => {
                 self.inner = inner;
-                self.show(is_grown, held);
+                self.show(form, held);
             }
         }
     }
@@ -159,7 +207,7 @@ impl Index for Auto {
     fn settle(&mut self) -> Settling {
         let settling = self.inner.settle();
         if settling == Settling::Stepped {
-            self.show(self.newest.is_grown, self.newest.held.clone());
+            self.show(self.newest.form, self.newest.held.clone());
         }
         settling
     }
@@ -167,7 +215,7 @@ impl Index for Auto {
     fn want_exact(&mut self) -> bool {
         let is_news = self.inner.want_exact();
         if is_news {
-            self.show(self.newest.is_grown, self.newest.held.clone());
+            self.show(self.newest.form, self.newest.held.clone());
         }
         is_news
     }
@@ -181,8 +229,79 @@ impl Index for Auto {
     }
 
     fn reason(&self) -> &'static str {
-        if self.newest.is_grown { self.newest.options.reason } else { "few records: exact is quick" }
+        match self.newest.form {
+            Form::Exact => "few records: exact is quick",
+            Form::Grown => self.newest.options.reason,
+            Form::ByVectors => "many records too alike for codes: a graph walked by vectors finds them",
+        }
     }
+}
+
+impl AutoOptions {
+    fn graph(&self, form: Form) -> Option<Grown> {
+        match form {
+            Form::Exact => None,
+            Form::Grown => Some(self.grown),
+            Form::ByVectors => Some(self.grown.by_vectors()),
+        }
+    }
+}
+
+impl AutoVersion {
+    /// Another index, if one is to take the place of this one after the batch.
+    fn other(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Option<Change> {
+        let count = self.held.len() + batch.absorb.len() - batch.forget.len();
+        let shrunk = if batch.optimize { SHRUNK_IN_ORDER } else { SHRUNK };
+        let put = |form: Form, held: &RowSet| {
+            let empty = self.options.graph(form).map_or_else(|| Box::new(Flat::default()) as _, Grown::empty);
+            filled(empty, points, held, batch, executor)
+        };
+        let other = |form, inner, held| Some(Change::Other { inner, form, held });
+        if self.form == Form::Exact {
+            if count < self.options.exact_below {
+                return None;
+            }
+            let held = self.held.after(batch.forget, batch.absorb);
+            let graph = put(Form::Grown, &held);
+            if self.is_fine(&*graph.version(), points, &held, executor) {
+                return other(Form::Grown, graph, held);
+            }
+            return other(Form::ByVectors, put(Form::ByVectors, &held), held);
+        }
+        if count < self.options.exact_below / shrunk {
+            let held = self.held.after(batch.forget, batch.absorb);
+            return other(Form::Exact, put(Form::Exact, &held), held);
+        }
+        if !batch.optimize && !comes_to_power(self.held.len(), count) {
+            return None;
+        }
+        let held = self.held.after(batch.forget, batch.absorb);
+        let is_fine = self.is_fine(&*self.inner, points, &held, executor);
+        let form = if is_fine { Form::Grown } else { Form::ByVectors };
+        if form == self.form { None } else { other(form, put(form, &held), held) }
+    }
+
+    /// Whether codes tell the rows of `held` apart: those that a graph has, or
+    /// such as it would be given now.
+    fn is_fine(
+        &self,
+        graph: &dyn IndexVersion,
+        points: Points<'_>,
+        held: &RowSet,
+        executor: &dyn Executor,
+    ) -> bool {
+        let Grown::Graph(options) = self.options.grown else { return true };
+        let rows: Vec<Row> = memory::collect(held.iter());
+        let before = if self.form == Form::ByVectors { Before::Coarse } else { Before::Fine };
+        let is_fine = |codec: &Codec| resolution::is_fine(codec, before, points, &rows, executor);
+        graph.codec().is_some_and(is_fine) || is_fine(&train(&options, points, &rows, None))
+    }
+}
+
+/// Whether rows that become more are to be looked at.
+fn comes_to_power(before: usize, after: usize) -> bool {
+    let power = |count: usize| count.checked_ilog(GROWTH);
+    after <= WATCHED + WATCHED / GROWTH && power(after) > power(before)
 }
 
 impl IndexVersion for AutoVersion {
@@ -226,19 +345,8 @@ impl IndexVersion for AutoVersion {
     }
 
     fn plan(&self, points: Points<'_>, batch: &Batch<'_>, executor: &dyn Executor) -> Plan {
-        let count = self.held.len() + batch.absorb.len() - batch.forget.len();
-        let shrunk = if batch.optimize { SHRUNK_IN_ORDER } else { SHRUNK };
-        let other = if self.is_grown {
-            (count < self.options.exact_below / shrunk).then(|| Box::new(Flat::default()) as Box<dyn Index>)
-        } else {
-            (count >= self.options.exact_below).then(|| self.options.grown.empty())
-        };
-        Plan(Box::new(match other {
-            Some(other) => {
-                let held = self.held.after(batch.forget, batch.absorb);
-                let inner = filled(other, points, &held, batch, executor);
-                Change::Other { inner, is_grown: !self.is_grown, held }
-            }
+        Plan(Box::new(match self.other(points, batch, executor) {
+            Some(other) => other,
             None => {
                 let plan = self.inner.plan(points, batch, executor);
                 Change::Inner {
@@ -276,7 +384,7 @@ impl IndexVersion for AutoVersion {
     }
 
     fn save(&self, out: &mut Encoder) -> Option<RowSet> {
-        out.u8(u8::from(self.is_grown));
+        out.u8(self.form as u8);
         self.inner.save(out)
     }
 

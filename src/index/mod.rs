@@ -32,6 +32,7 @@ mod measure;
 mod parallel;
 mod pool;
 mod rerank;
+mod resolution;
 mod scratch;
 mod screened;
 mod sift;

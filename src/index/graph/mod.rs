@@ -45,6 +45,7 @@ use codes::{CodeBlocks, Codes};
 use layout::Layout;
 use plan::{CodeChange, GraphPlan, Relaid};
 pub(crate) use train::Coding;
+pub(super) use train::train;
 
 /// Links that a new row chooses, and what share of its list they are at most:
 /// its neighbours' choices fill up the rest. Of 16 to 48 (lists of 64), 24 to 32

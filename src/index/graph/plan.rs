@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::GraphVersion;
 use super::codes::{CodeBlocks, CodeSource, Coded, Codes, Drafted, Fresh};
 use super::layout::Layout;
-use super::train::{SETTLED, encode, train};
+use super::train::{MEASURED, SETTLED, encode, train};
 use crate::bits::RowSet;
 use crate::id::Row;
 use crate::index::links::{Change, Job, Laid, change as change_links};
@@ -97,7 +97,9 @@ fn is_due(version: &GraphVersion, codes: &Codes, nodes: &NodeBatch) -> bool {
 fn train_on(version: &GraphVersion, points: Points<'_>, nodes: &[Row], layout: &Layout) -> Arc<Codec> {
     let mut rows: Vec<Row> = memory::collect(nodes.iter().map(|node| layout.row(*node)));
     rows.sort_unstable();
-    train(&version.options, points, &rows, version.codes.as_ref())
+    // Measured anew while samples still grow.
+    let settled = version.codes.as_ref().filter(|codes| codes.training.rows >= MEASURED);
+    train(&version.options, points, &rows, settled.map(|codes| codes.codec.shape()))
 }
 
 /// Encodes all `nodes` by a codec that is for so many rows.

@@ -1,6 +1,6 @@
 //! The index that follows the number of rows.
 
-use super::fixture::{Fixture, METRICS, OPTIONS, Threads};
+use super::fixture::{Fixture, METRICS, OPTIONS, Threads, clustered};
 use crate::codec::{Decoder, Encoder};
 use crate::id::Row;
 use crate::index::auto::{Auto, AutoOptions, Grown};
@@ -82,6 +82,106 @@ fn rows_that_were_dead_when_the_graph_was_made_can_be_let_go() {
     fixture.assert_whole();
     fixture.change(&[], &rows(0..100), &Threads(2));
     fixture.assert_whole();
+}
+
+/// Two balls, many times as far apart as they are wide.
+fn ball(row: Row) -> Vec<f32> {
+    let far = if row.is_multiple_of(2) { 1e4 } else { -1e4 };
+    clustered(DIM, 1, 3, u64::from(row)).into_iter().map(|x| x + far).collect()
+}
+
+/// Takes in rows of balls in batches.
+fn put_balls(fixture: &mut Fixture, range: std::ops::Range<Row>) {
+    for from in range.clone().step_by(100) {
+        let new = rows(from..range.end.min(from + 100));
+        new.iter().for_each(|row| fixture.put(*row, &ball(*row)));
+        fixture.change(&new, &[], &Threads(2));
+    }
+}
+
+/// The share of the ten nearest to rows of balls that is found.
+fn recall_of_balls(fixture: &Fixture) -> f64 {
+    let found = (0..50).map(|row| {
+        let exact = fixture.exact(&ball(row), 10, None);
+        fixture.search(&ball(row), 10, 64, None).iter().filter(|row| exact.contains(row)).count()
+    });
+    found.sum::<usize>() as f64 / 500.0
+}
+
+#[test]
+fn rows_that_codes_cannot_tell_apart_are_put_into_a_graph_that_compares_vectors() {
+    let mut fixture = fixture(both()[0], Metric::L2);
+    put_balls(&mut fixture, 0..1_500);
+    assert_eq!(fixture.index.kind(), "hnsw");
+    assert!(fixture.index.reason().contains("too alike for codes"));
+    fixture.assert_whole();
+    assert!(recall_of_balls(&fixture) >= 0.99);
+    // It stays when it is put in order, and is read back as it was.
+    fixture.optimize(&Threads(2));
+    assert_eq!(fixture.index.kind(), "hnsw");
+    let mut out = Encoder::default();
+    let held = fixture.index.version().save(&mut out).unwrap();
+    let bytes = out.into_bytes();
+    let saved = Saved { held: &held, limit: 10_000 };
+    let read = Auto::load(options(both()[0]), DIM, &saved, &mut Decoder::new(&bytes)).unwrap();
+    assert_eq!((read.kind(), read.reason()), (fixture.index.kind(), fixture.index.reason()));
+    assert_eq!(read.version().digest(), fixture.index.version().digest());
+    let other = [&[3], &bytes[1..]].concat();
+    assert!(Auto::load(options(both()[0]), DIM, &saved, &mut Decoder::new(&other)).is_err());
+    // Few of them are searched exactly again.
+    fixture.change(&[], &rows(0..1_400), &Threads(2));
+    assert_eq!(fixture.index.kind(), "flat");
+}
+
+#[test]
+fn codes_are_tried_again_as_rows_become_more_and_when_the_index_is_put_in_order() {
+    let mut fixture = fixture(both()[0], Metric::L2);
+    fixture.fill(10_000, 1_000, 1, &Threads(2));
+    assert_eq!(fixture.index.kind(), "graph");
+    // The rows of before are gone when they come to the next power.
+    put_balls(&mut fixture, 0..2_000);
+    fixture.change(&[], &rows(10_000..11_000), &Threads(2));
+    assert_eq!(fixture.index.kind(), "graph");
+    put_balls(&mut fixture, 2_000..4_200);
+    assert_eq!(fixture.index.kind(), "hnsw");
+    assert!(recall_of_balls(&fixture) >= 0.99);
+    fixture.assert_whole();
+    // And back: other rows take their place.
+    fixture.fill(10_000, 1_500, 1, &Threads(2));
+    fixture.change(&[], &rows(0..4_200), &Threads(2));
+    assert_eq!(fixture.index.kind(), "hnsw");
+    fixture.optimize(&Threads(2));
+    assert_eq!(fixture.index.kind(), "graph");
+    fixture.assert_whole();
+    assert!(fixture.recall(10, 80, None) >= 0.97);
+}
+
+#[test]
+fn a_graph_that_compares_vectors_is_the_same_for_any_number_of_threads() {
+    let digest = |threads: usize| {
+        let mut fixture = fixture(both()[0], Metric::L2);
+        let new = rows(0..1_100);
+        new.iter().for_each(|row| fixture.put(*row, &ball(*row)));
+        fixture.change(&new, &[], &Threads(threads));
+        assert_eq!(fixture.index.kind(), "hnsw");
+        fixture.index.version().digest()
+    };
+    assert_eq!(digest(1), digest(3));
+}
+
+#[test]
+fn a_few_rows_of_a_length_beyond_all_measure_do_not_make_codes_coarse() {
+    for metric in METRICS {
+        let mut fixture = fixture(both()[0], metric);
+        let far = rows(20_000..20_003);
+        far.iter().for_each(|row| fixture.put(*row, &[1e15; DIM]));
+        fixture.change(&far, &[], &Threads(2));
+        fixture.fill(0, 1_500, 1, &Threads(2));
+        fixture.optimize(&Threads(2));
+        assert_eq!(fixture.index.kind(), "graph", "{metric}");
+        let recall = fixture.recall(10, 80, None);
+        assert!(recall >= 0.97, "{metric}: recall {recall}");
+    }
 }
 
 #[test]

@@ -304,6 +304,10 @@ impl Fixture {
         forget.iter().for_each(|row| _ = self.held.remove(row));
     }
 
+    pub(super) fn points(&self) -> Points<'_> {
+        Points { space: &self.space, vectors: self.matrix.view() }
+    }
+
     /// Lets the index put itself in order.
     pub(super) fn optimize(&mut self, executor: &dyn Executor) {
         let batch = Batch { absorb: &[], ordinals: &[], forget: &[], dead: &|_| false, optimize: true };

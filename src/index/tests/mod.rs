@@ -7,5 +7,6 @@ mod exact;
 mod fixture;
 mod layout;
 mod lists;
+mod resolution;
 mod screened;
 mod search;
