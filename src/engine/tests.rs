@@ -4,6 +4,7 @@ mod crash;
 mod fuzz;
 mod rescue;
 mod shared_codes;
+mod sizes;
 mod twins;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -46,7 +46,7 @@ pub(crate) use cow::{BlockView, Blocks, Versions};
 pub(crate) use flat::Flat;
 pub(crate) use graph::{Coding, GraphOptions, QuantizedGraph};
 pub(crate) use hnsw::{Hnsw, HnswOptions};
-pub(crate) use ivf::{Ivf, IvfOptions, ListStorage, MAX_LISTS};
+pub(crate) use ivf::{Ivf, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, ROWS_A_LIST};
 pub(crate) use links::walked;
 pub(crate) use scratch::Scratch;
 pub(crate) use screened::Screened;
