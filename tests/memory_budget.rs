@@ -152,6 +152,52 @@ fn deletes_and_replacements_are_taken_at_the_limit_and_deletes_make_room() {
     }
 }
 
+/// Puts in batches until one is refused for good; gives how many records there are.
+fn fill_in_batches(items: &Collection) -> u64 {
+    let patient = items.backpressure(Backpressure::WaitAtMost(Duration::from_millis(300)));
+    let batches = (0..).step_by(100).take_while(|first| {
+        match patient.upsert_batch((*first..first + 100).map(record)) {
+            Ok(_) => true,
+            Err(WriteError::Budget { .. }) => false,
+            Err(other) => panic!("{other}"),
+        }
+    });
+    100 * batches.count() as u64
+}
+
+#[test]
+fn deletes_at_the_limit_take_nothing_beyond_it() {
+    const LIMIT: usize = 3 * BUDGET;
+    for spec in quick_specs(20).into_iter().chain([quick_auto()]) {
+        let engine = Engine::builder().pool_threads(1).workers(1).build().unwrap();
+        let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(LIMIT);
+        let items = engine.create_collection("items", config).unwrap();
+        let full = fill_in_batches(&items);
+        let most_used = AtomicUsize::new(items.stats().budget.used);
+        assert!(most_used.load(Ordering::Relaxed) > LIMIT / 10 * 9, "{spec:?}: {most_used:?} of {LIMIT}");
+        thread::scope(|scope| {
+            let deletes = scope.spawn(|| {
+                for id in (0..full).step_by(7) {
+                    items.delete(id).unwrap();
+                }
+                for first in 1..7 {
+                    items.delete_batch((first..full).step_by(14)).unwrap();
+                    items.flush().unwrap();
+                }
+                items.delete_batch(0..full / 2).unwrap().wait().unwrap();
+            });
+            while !deletes.is_finished() {
+                most_used.fetch_max(items.stats().budget.used, Ordering::Relaxed);
+                thread::yield_now();
+            }
+        });
+        let most_used = most_used.into_inner();
+        assert!(most_used <= LIMIT, "{spec:?}: {most_used} of {LIMIT}");
+        assert!(fill_in_batches(&items) > full / 2, "{spec:?}: service does not resume");
+        assert!(items.verify().unwrap().is_sound());
+    }
+}
+
 #[test]
 fn a_write_waits_until_others_delete() {
     let engine = engine();

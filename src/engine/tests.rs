@@ -1,5 +1,6 @@
 //! Failure stays where it happened: defects are injected into workers.
 
+mod budgets;
 mod crash;
 mod fuzz;
 mod rescue;

@@ -16,6 +16,23 @@ const ROOM: usize = 8;
 /// anew beside the old one, which views keep.
 const PAYLOAD_COPIES: usize = 2;
 
+/// What training takes for each row that it looks at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sampled {
+    pub(crate) row: usize,
+    /// It looks at so many rows at most...
+    pub(crate) few: usize,
+    /// ...and one in so many of all, if any.
+    pub(crate) one_in: usize,
+}
+
+impl Sampled {
+    fn bytes(self, rows: usize) -> usize {
+        let beyond = rows.checked_div(self.one_in).unwrap_or_default();
+        rows.min(self.few.saturating_add(beyond)).saturating_mul(self.row)
+    }
+}
+
 /// Bytes of an index for a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct IndexSizes {
@@ -25,8 +42,9 @@ pub(crate) struct IndexSizes {
     pub(crate) coded: usize,
     /// Blocks at their homes, and where they stand.
     pub(crate) row: usize,
-    /// What making all of them anew takes beside...
+    /// What making all of them anew takes beside, after a training...
     pub(crate) anew: usize,
+    pub(crate) sampled: Sampled,
     /// ...and blocks elsewhere, while older versions are read.
     pub(crate) moved: usize,
     /// Beside all that, for no more than so many rows...
@@ -53,6 +71,8 @@ impl IndexSizes {
             coded: self.coded.min(other.coded),
             row: self.row + other.row,
             anew: self.anew + other.anew,
+            // One of them is changed at a time, so one is trained.
+            sampled: if self.sampled.row > other.sampled.row { self.sampled } else { other.sampled },
             moved: self.moved + other.moved,
             few: self.few.max(other.few),
             few_home: self.few_home + other.few_home,
@@ -78,9 +98,10 @@ impl IndexSizes {
 
     /// Bytes beside them while all is made anew, or stands elsewhere.
     fn change(self, rows: usize) -> usize {
-        let anew = rows.saturating_mul(self.anew) + self.codec(rows);
+        let few = self.few(rows).saturating_mul(self.few_row);
+        let anew = rows.saturating_mul(self.anew).saturating_add(few).max(self.sampled.bytes(rows));
         let moved = rows.saturating_mul(self.moved) + self.home(rows).min(TABLES * PAGE_BYTES);
-        anew.max(moved).saturating_add(self.few(rows).saturating_mul(self.few_row))
+        moved.saturating_add(few).max(anew + self.codec(rows))
     }
 
     /// Bytes of an index with places for so many rows at most, and at rest.
@@ -167,8 +188,17 @@ fn roomy(rows: usize) -> usize {
 mod tests {
     use super::*;
 
-    const INDEX: IndexSizes =
-        IndexSizes { codec: 0, coded: 0, row: 400, anew: 600, moved: 100, few: 0, few_home: 0, few_row: 0 };
+    const INDEX: IndexSizes = IndexSizes {
+        codec: 0,
+        coded: 0,
+        row: 400,
+        anew: 600,
+        sampled: Sampled { row: 0, few: 0, one_in: 0 },
+        moved: 100,
+        few: 0,
+        few_home: 0,
+        few_row: 0,
+    };
     const SIZES: RowSizes = RowSizes { dim: 64, cell: 200, index: INDEX };
 
     fn of(rows: usize) -> Contents {
@@ -203,6 +233,16 @@ mod tests {
         let both = RowSizes { index: INDEX.and(few), ..SIZES };
         let beside = |rows| both.most(&of(rows)) - SIZES.most(&of(rows));
         assert_eq!([beside(80), beside(800), beside(80_000)], [90 * 100, 900 * 100, 900 * 100]);
+    }
+
+    #[test]
+    fn a_training_counts_the_rows_that_it_looks_at_where_that_is_more_than_what_is_made() {
+        let sampled = Sampled { row: 2_000, few: 900, one_in: 4 };
+        let trained = RowSizes { index: IndexSizes { sampled, ..INDEX }, ..SIZES };
+        let beside = |rows| trained.most(&of(rows)) - SIZES.most(&of(rows));
+        assert_eq!([beside(80), beside(80_000)], [90 * 1_400, 0]);
+        assert_eq!(beside(1_600), (900 + 450) * 2_000 - 1_800 * 600);
+        assert!((0..20_000).map(|rows| trained.most(&of(rows))).is_sorted());
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use super::{CollectionConfig, GraphConfig, IndexSpec, defaults};
 use crate::coordinator::ENTRY_BYTES_MOST;
-use crate::index::{Copying, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, ROWS_A_LIST};
+use crate::index::{
+    Copying, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, ROWS_A_LIST, TRAINED_A_LIST,
+};
 use crate::quant::MAX_TRAINED;
 use crate::rows::CELL_BYTES;
-use crate::shard::IndexSizes;
+use crate::shard::{IndexSizes, Sampled};
 use crate::vector::VectorStorage;
 
 impl CollectionConfig {
@@ -94,8 +96,7 @@ const CENTRE_CODES: usize = 128;
 const FILED: usize = 4 * size_of::<u32>() + size_of::<usize>();
 
 /// Bytes of lists. Two sets of them lie there ([`SETS`]); of both all blocks may
-/// stand elsewhere at a time, or a third set is made of all rows at once. Blocks are
-/// shared by no lists, so each has up to 31 empty places in its last one. There are
+/// stand elsewhere at a time, or a third set is made of all rows at once. There are
 /// as many lists as was said; or four times the root of the rows, of which one in
 /// 256 rows and 1,024 beside is the tangent at 2^18 rows; and none for fewer than 32
 /// rows each.
@@ -122,7 +123,8 @@ fn lists_sizes(dim: usize, options: &IvfOptions) -> IndexSizes {
         codec: SETS * (trained_bytes(dim, options) + FIRST_BLOCKS * LIST_BLOCK * block),
         coded: LEAST_FILED,
         row: SETS * set,
-        anew: training_bytes(dim, options).max(options.storage.codes() + FILED + set),
+        anew: options.storage.codes() + FILED + set,
+        sampled: sampled(dim, options),
         moved: SETS * elsewhere(block + always),
         few,
         few_home: SETS * few_row,
@@ -130,11 +132,14 @@ fn lists_sizes(dim: usize, options: &IvfOptions) -> IndexSizes {
     }
 }
 
-/// Bytes of a list: a last block of one row, its centre with its code, and what
-/// keeps the numbers of its blocks.
+/// Bytes of a list: what is empty of its last block, its centre with its code, and
+/// what keeps the numbers of its blocks. A last block is half empty where lists are
+/// long; of short ones, whose lengths differ as those of random groups do, 58 of 100
+/// places are, and no more where each row is there 33 times.
 fn list_bytes(dim: usize, block: usize) -> usize {
+    const EMPTY: usize = LIST_BLOCK * 2 / 3;
     const KEYS: usize = 128;
-    (LIST_BLOCK - 1) * block + dim * size_of::<f32>() + CENTRE_CODES + KEYS
+    EMPTY * block + dim * size_of::<f32>() + CENTRE_CODES + KEYS
 }
 
 /// Bytes of what is trained, however many lists and rows there are.
@@ -156,9 +161,17 @@ fn trained_bytes(dim: usize, options: &IvfOptions) -> usize {
     centres + codes + BESIDE
 }
 
-/// Bytes for a row while centres are found: its code, that of every other one
-/// once more, and what list it is in.
-fn training_bytes(dim: usize, options: &IvfOptions) -> usize {
+/// What finding centres takes for a row that it looks at: its code, that of every
+/// other one once more, and what list it is in. It looks at so many rows for each list at
+/// most: of 2^18 rows at half, where their number has one in four, and 2^16 beside, as
+/// its tangent.
+fn sampled(dim: usize, options: &IvfOptions) -> Sampled {
     const LISTED: usize = 10 * size_of::<u32>();
-    if options.nlist == Some(1) || dim > MAX_TRAINED { 0 } else { CENTRE_CODES * 3 / 2 + LISTED }
+    let row = CENTRE_CODES * 3 / 2 + LISTED;
+    match options.nlist {
+        _ if dim > MAX_TRAINED => Sampled::default(),
+        Some(1) => Sampled::default(),
+        Some(lists) => Sampled { row, few: lists.min(MAX_LISTS) * TRAINED_A_LIST, one_in: 0 },
+        None => Sampled { row, few: 1 << 16, one_in: 4 },
+    }
 }

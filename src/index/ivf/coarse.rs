@@ -20,7 +20,7 @@ use crate::quant::{self, Bits, CodeQuery, Codec, MAX_TRAINED, Measure, Shape, dr
 
 /// Rows for each list that training looks at. faiss takes up to 256; of 32, 64
 /// and 128 the last moved no recall by more than its noise.
-pub(super) const ROWS_A_LIST: usize = 64;
+pub(crate) const ROWS_A_LIST: usize = 64;
 
 /// Rows for each list that the first centres are drawn from.
 const SEEDS_A_LIST: usize = 16;

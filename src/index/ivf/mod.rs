@@ -40,6 +40,7 @@ mod search;
 use change::Change;
 pub(crate) use change::{LEAST_FILED, ROWS_A_LIST};
 use coarse::Coarse;
+pub(crate) use coarse::ROWS_A_LIST as TRAINED_A_LIST;
 use drift::Drift;
 use lists::{Fresh, Lists, ListsView};
 pub(crate) use lists::{GROUP as LIST_BLOCK, ListStorage};
@@ -399,6 +400,11 @@ impl IndexVersion for IvfVersion {
             }
         }
         Some(self.held.clone())
+    }
+
+    #[cfg(test)]
+    fn is_renewing(&self) -> bool {
+        self.renewal.is_some()
     }
 
     fn digest(&self) -> u64 {
