@@ -155,14 +155,15 @@ fn deletes_and_replacements_are_taken_at_the_limit_and_deletes_make_room() {
 /// Puts in batches until one is refused for good; gives how many records there are.
 fn fill_in_batches(items: &Collection) -> u64 {
     let patient = items.backpressure(Backpressure::WaitAtMost(Duration::from_millis(300)));
-    let batches = (0..).step_by(100).take_while(|first| {
-        match patient.upsert_batch((*first..first + 100).map(record)) {
-            Ok(_) => true,
-            Err(WriteError::Budget { .. }) => false,
+    let mut full = 0;
+    loop {
+        match patient.upsert_batch((full..full + 100).map(record)) {
+            Ok(_) => full += 100,
+            Err(WriteError::Full { .. }) => _ = items.flush().unwrap(),
+            Err(WriteError::Budget { .. }) => return full,
             Err(other) => panic!("{other}"),
         }
-    });
-    100 * batches.count() as u64
+    }
 }
 
 #[test]
@@ -299,7 +300,7 @@ fn many_writers_never_go_beyond_the_budget() {
             for writer in 0..6 {
                 let (items, writing) = (items.backpressure(Backpressure::Reject), &writing);
                 scope.spawn(move || {
-                    for at in 0..3_000 {
+                    for at in 0..4_500 {
                         let id = writer * 1_000_000 + at;
                         let outcome = if at % 7 == 6 {
                             items.delete(id - 5)
