@@ -155,7 +155,7 @@ fn trained_bytes(dim: usize, options: &IvfOptions) -> usize {
         ListStorage::Vectors | ListStorage::Rounded(_) => 0,
         ListStorage::Signs { dim } => dim * size_of::<f32>(),
         ListStorage::Product(shape) => {
-            (shape.num_subquantizers + dim) * size_of::<f32>() << shape.bits_per_code
+            ((shape.num_subquantizers + dim) * size_of::<f32>()) << shape.bits_per_code
         }
     };
     centres + codes + BESIDE

@@ -14,7 +14,7 @@ const DIM: usize = 64;
 const FEW: u64 = 100;
 
 /// What training works with is not seen, and is most of what lists without codes take.
-const MORE: usize = 5;
+const MORE: usize = 7;
 
 /// Numbers between -1 and 1, from a seed.
 fn vector(seed: u64) -> Vec<f32> {
@@ -79,7 +79,7 @@ fn taken(config: CollectionConfig, rows: u64, alike: u64, home: usize) -> (usize
     }
     let rest = rest.min(watched.look());
     // Every third record becomes another, again and again.
-    for round in 0..5 {
+    for round in 0..3 {
         for first in (0..rows).step_by(3 * FEW as usize) {
             let ids = (first..first + 3 * FEW).filter(|id| id % 3 == round % 3);
             watched.put(ids, 1_000_000 * (1 + round), alike);
@@ -96,10 +96,10 @@ fn taken(config: CollectionConfig, rows: u64, alike: u64, home: usize) -> (usize
 }
 
 #[test]
-fn a_budget_expects_of_lists_what_they_take_at_most_and_not_twice_as_much() {
+fn a_budget_expects_of_lists_what_they_take_at_most_and_what_training_them_takes() {
     let mut failures: Vec<String> = Vec::new();
     for spec in specs() {
-        for (rows, alike) in [(2_000, 1), (20_000, 1), (20_000, 33)] {
+        for (rows, alike) in [(2_000, 1), (6_000, 1), (6_000, 33)] {
             let config = CollectionConfig::new(DIM, Metric::L2).index(spec);
             let [expected, home] = config.index_sizes().most(rows as usize);
             let (rest, most) = taken(config, rows, alike, home);
