@@ -174,8 +174,10 @@ impl EngineBuilder {
     /// Counted is the most that the records can take while they change: what
     /// lies in a full budget at rest is a third of it or more (of vectors of 64
     /// numbers 35 to 60 % with a graph or none; a fifth with lists of codes).
-    /// Deletes are always taken. A folder that holds more is opened all the
-    /// same. Default: no budget.
+    /// Deletes are always taken, and within the limit; only while a snapshot is
+    /// held for more than two seconds may what they copy of an index go beyond
+    /// it, by what changing all of that index takes at most. A folder that holds
+    /// more is opened all the same. Default: no budget.
     ///
     /// ```
     /// use vecino::{Backpressure, CollectionConfig, Engine, IndexSpec, Metric, Record, WriteError};
