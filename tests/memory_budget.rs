@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -302,7 +303,9 @@ fn many_writers_never_go_beyond_the_budget() {
             for writer in 0..6 {
                 let (items, writing) = (items.backpressure(Backpressure::Reject), &writing);
                 scope.spawn(move || {
-                    for at in 0..6_000 {
+                    let is_refused = Cell::new(false);
+                    // Until the limit was met: some indexes take little.
+                    for at in (0..60_000).take_while(|at| *at < 3_000 || !is_refused.get()) {
                         let id = writer * 1_000_000 + at;
                         let outcome = if at % 7 == 6 {
                             items.delete(id - 5)
@@ -313,7 +316,8 @@ fn many_writers_never_go_beyond_the_budget() {
                         };
                         match outcome {
                             Ok(_) => {}
-                            Err(WriteError::Budget { .. } | WriteError::Full { .. }) => thread::yield_now(),
+                            Err(WriteError::Budget { .. }) => is_refused.set(true),
+                            Err(WriteError::Full { .. }) => thread::yield_now(),
                             Err(other) => panic!("{other}"),
                         }
                     }
