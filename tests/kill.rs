@@ -52,6 +52,10 @@ impl Folder {
         self.0.join("acknowledgements")
     }
 
+    fn changes(&self) -> PathBuf {
+        self.0.join("changes")
+    }
+
     fn child(&self, task: &str) -> Child {
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--nocapture", "--test-threads=1"])
@@ -126,8 +130,12 @@ fn check(items: &Collection) {
 
 /// The newest write that was acknowledged.
 fn acknowledged(folder: &Folder) -> u64 {
-    let bytes = std::fs::read(folder.acknowledgements()).unwrap_or_default();
-    bytes.as_chunks::<8>().0.last().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    last_told(&folder.acknowledgements()).unwrap_or_default()
+}
+
+fn last_told(file: &Path) -> Option<u64> {
+    let bytes = std::fs::read(file).unwrap_or_default();
+    bytes.as_chunks::<8>().0.last().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
 /// What the other process runs; nothing unless it was started for it.
@@ -143,14 +151,13 @@ fn child() {
 }
 
 /// Tells the other process which writes were acknowledged.
-fn teller(folder: &Path) -> impl FnMut(u64) {
-    let mut told =
-        OpenOptions::new().create(true).append(true).open(folder.join("acknowledgements")).unwrap();
+fn teller(folder: &Path, file: &str) -> impl FnMut(u64) + use<> {
+    let mut told = OpenOptions::new().create(true).append(true).open(folder.join(file)).unwrap();
     move |number| told.write_all(&number.to_le_bytes()).unwrap()
 }
 
 fn write_for_ever(folder: &Path, is_early: bool) {
-    let mut tell = teller(folder);
+    let mut tell = teller(folder, "acknowledgements");
     let (_engine, items) = open(folder);
     for number in items.snapshot().seq().0 + 1.. {
         if is_early {
@@ -175,14 +182,31 @@ fn replaced(number: u64) -> Vec<(u64, [f32; 2])> {
     ids.into_iter().chain([LAST]).map(vector).collect()
 }
 
-/// Writes, while another thread changes the index again and again.
+/// The indexes that the collection gets, one after the other; the last one it has first.
+fn indexes() -> [IndexSpec; 3] {
+    [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw()]
+}
+
+/// Which of them it has.
+fn index_of(items: &Collection) -> usize {
+    let spec = items.config().index_spec();
+    indexes().into_iter().position(|index| index == spec).unwrap()
+}
+
+/// Writes, while another thread changes the index again and again, and tells of each
+/// change that is done.
 fn write_and_reindex_for_ever(folder: &Path) {
-    let mut tell = teller(folder);
-    let (_engine, items) = open(folder);
+    let (mut tell, mut tell_change) = (teller(folder, "acknowledgements"), teller(folder, "changes"));
+    let (engine, items) = open(folder);
     let other = items.clone();
     let reindex = move || {
-        for spec in [IndexSpec::Flat, IndexSpec::graph(), IndexSpec::hnsw()].into_iter().cycle() {
-            other.reindex(spec).unwrap();
+        for index in (0..indexes().len()).cycle().skip(index_of(&other) + 1) {
+            other.durability(Durability::Logged).reindex(indexes()[index]).unwrap();
+            tell_change(index as u64);
+            // With two of three changes, so that others are in the log alone.
+            if index > 0 {
+                engine.checkpoint().unwrap();
+            }
         }
     };
     // It ends with the process.
@@ -217,6 +241,7 @@ fn check_replaced(items: &Collection) {
 fn a_process_that_is_killed_while_its_index_changes_loses_nothing_that_it_acknowledged() {
     let folder = Folder::new("reindex");
     let mut rng = Rng::new(2);
+    let (mut known, mut changes) = (indexes().len() - 1, 0);
     for round in 0..12 {
         let least = run_and_kill(&folder, "reindex", 1 + rng.below(250) as u64);
         let report = Engine::inspect(folder.0.join("db")).unwrap();
@@ -224,8 +249,16 @@ fn a_process_that_is_killed_while_its_index_changes_loses_nothing_that_it_acknow
         let (engine, items) = open(&folder.0);
         assert!(last_written(&items) >= least, "round {round}: {least}");
         check_replaced(&items);
+        // The last change that was done, or one that was done and not told of yet.
+        let told = last_told(&folder.changes()).map(|index| index as usize);
+        changes += told.iter().len();
+        let (done, found) = (told.unwrap_or(known), index_of(&items));
+        assert!([done, (done + 1) % indexes().len()].contains(&found), "round {round}: {found} after {done}");
+        known = found;
+        let _ = std::fs::remove_file(folder.changes());
         engine.close().unwrap();
     }
+    assert!(changes > 0, "no change was done in any round");
 }
 
 /// Kills the child after a while; gives what it had acknowledged.

@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -152,6 +153,55 @@ fn deletes_and_replacements_are_taken_at_the_limit_and_deletes_make_room() {
     }
 }
 
+/// Puts in batches until one is refused for good; gives how many records there are.
+fn fill_in_batches(items: &Collection) -> u64 {
+    let patient = items.backpressure(Backpressure::WaitAtMost(Duration::from_millis(300)));
+    let mut full = 0;
+    loop {
+        match patient.upsert_batch((full..full + 100).map(record)) {
+            Ok(_) => full += 100,
+            Err(WriteError::Full { .. }) => _ = items.flush().unwrap(),
+            Err(WriteError::Budget { .. }) => return full,
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+/// Quantized graphs do go beyond it: see design.md.
+#[test]
+fn deletes_at_the_limit_take_nothing_beyond_it_but_of_quantized_graphs() {
+    const LIMIT: usize = 3 * BUDGET;
+    let is_graph = |spec: &IndexSpec| matches!(spec, IndexSpec::Graph(_) | IndexSpec::Auto(_));
+    for spec in quick_specs(20).into_iter().filter(|spec| !is_graph(spec)) {
+        let engine = Engine::builder().pool_threads(1).workers(1).build().unwrap();
+        let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(LIMIT);
+        let items = engine.create_collection("items", config).unwrap();
+        let full = fill_in_batches(&items);
+        let most_used = AtomicUsize::new(items.stats().budget.used);
+        assert!(most_used.load(Ordering::Relaxed) > LIMIT / 10 * 9, "{spec:?}: {most_used:?} of {LIMIT}");
+        thread::scope(|scope| {
+            let deletes = scope.spawn(|| {
+                for id in (0..full).step_by(7) {
+                    items.delete(id).unwrap();
+                }
+                for first in 1..7 {
+                    items.delete_batch((first..full).step_by(14)).unwrap();
+                    items.flush().unwrap();
+                }
+                items.delete_batch(0..full / 2).unwrap().wait().unwrap();
+            });
+            while !deletes.is_finished() {
+                most_used.fetch_max(items.stats().budget.used, Ordering::Relaxed);
+                thread::yield_now();
+            }
+        });
+        let most_used = most_used.into_inner();
+        assert!(most_used <= LIMIT, "{spec:?}: {most_used} of {LIMIT}");
+        assert!(fill_in_batches(&items) > full / 2, "{spec:?}: service does not resume");
+        assert!(items.verify().unwrap().is_sound());
+    }
+}
+
 #[test]
 fn a_write_waits_until_others_delete() {
     let engine = engine();
@@ -253,7 +303,9 @@ fn many_writers_never_go_beyond_the_budget() {
             for writer in 0..6 {
                 let (items, writing) = (items.backpressure(Backpressure::Reject), &writing);
                 scope.spawn(move || {
-                    for at in 0..3_000 {
+                    let is_refused = Cell::new(false);
+                    // Until the limit was met: some indexes take little.
+                    for at in (0..60_000).take_while(|at| *at < 3_000 || !is_refused.get()) {
                         let id = writer * 1_000_000 + at;
                         let outcome = if at % 7 == 6 {
                             items.delete(id - 5)
@@ -264,7 +316,8 @@ fn many_writers_never_go_beyond_the_budget() {
                         };
                         match outcome {
                             Ok(_) => {}
-                            Err(WriteError::Budget { .. } | WriteError::Full { .. }) => thread::yield_now(),
+                            Err(WriteError::Budget { .. }) => is_refused.set(true),
+                            Err(WriteError::Full { .. }) => thread::yield_now(),
                             Err(other) => panic!("{other}"),
                         }
                     }

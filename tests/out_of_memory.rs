@@ -342,9 +342,14 @@ struct Run {
     folder: PathBuf,
     engine: Option<Engine>,
     state: BTreeMap<u64, (u64, i64)>,
+    records: u64,
 }
 
 const RECORDS: u64 = 4_000;
+
+/// Lists are trained anew when there are four times as many rows as at first, which
+/// takes another quarter of them.
+const RECORDS_IN_LISTS: u64 = 5_750;
 const WIDTH: usize = 48;
 
 fn rich(id: u64, version: u64, tag: i64) -> Record {
@@ -358,7 +363,7 @@ impl Run {
     fn new(name: &str) -> Run {
         let folder = std::env::temp_dir().join(format!("vecino-refused-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
-        Run { folder, engine: None, state: BTreeMap::new() }
+        Run { folder, engine: None, state: BTreeMap::new(), records: RECORDS }
     }
 
     fn open(&mut self) -> &Engine {
@@ -427,7 +432,7 @@ impl Run {
             let found = snapshot.get(*id).unwrap().unwrap_or_else(|| panic!("{of}: {id} is lost"));
             assert!(found == rich(*id, *version, *tag), "{of}: {found:?}");
         }
-        for id in (0..RECORDS).step_by(397) {
+        for id in (0..self.records).step_by(397) {
             let query = record(id * 31, WIDTH);
             let query = Query::new(query.vector()).top(10);
             let (exact, near) =
@@ -453,11 +458,12 @@ impl Run {
             CollectionError::File(fault) => Some(Gone::LogFailed(fault.clone())),
             _ => None,
         });
-        for first in (0..RECORDS).step_by(250) {
+        self.records = if matches!(index, IndexSpec::Ivf(_)) { RECORDS_IN_LISTS } else { RECORDS };
+        for first in (0..self.records).step_by(250) {
             self.write(|items| items.upsert_batch((first..first + 250).map(|id| rich(id, 0, 1))));
             self.state.extend((first..first + 250).map(|id| (id, (0, 1))));
         }
-        for first in (0..RECORDS).step_by(1_000) {
+        for first in (0..self.records).step_by(1_000) {
             self.write(|items| items.upsert_batch((first..first + 200).map(|id| rich(id, 1, 2))));
             self.state.extend((first..first + 200).map(|id| (id, (1, 2))));
             self.write(|items| items.delete_batch(first + 500..first + 700));
@@ -479,7 +485,7 @@ impl Run {
             }
             _ => None,
         });
-        for first in (0..RECORDS).step_by(2_000) {
+        for first in (0..self.records).step_by(2_000) {
             self.write(|items| items.upsert_batch((first..first + 250).map(|id| rich(id, 3, 4))));
             self.state.extend((first..first + 250).map(|id| (id, (3, 4))));
         }
@@ -504,7 +510,8 @@ enum WaitOrWrite {
 #[test]
 fn whatever_large_piece_of_memory_is_refused_nothing_is_lost_and_answers_are_right() {
     // Every large piece is refused in one of as many runs as there are pieces
-    // from one that is refused to the next: all of them with `VECINO_REFUSED_ALL=1`.
+    // from one that is refused to the next: all of them with `VECINO_REFUSED_ALL=1`,
+    // of one kind of index with `VECINO_REFUSED_KIND=IVF`.
     let step = if std::env::var_os("VECINO_REFUSED_ALL").is_some() { 1 } else { 10 };
     refuse_in_runs(64 << 10, 61, step);
 }
@@ -532,7 +539,10 @@ fn refuse_in_runs(small: usize, one_in: usize, step: usize) {
         REFUSES.store(false, Ordering::Relaxed);
         hook(told);
     }));
-    for (at, kind) in ["Flat", "Graph", "HNSW_SQ8", "IVF,PQ12x4fs", "IVF,SQ8"].into_iter().enumerate() {
+    let kinds = ["Flat", "Graph", "HNSW_SQ8", "IVF,PQ12x4fs", "IVF,SQ8", "IVF"];
+    let only = std::env::var("VECINO_REFUSED_KIND").ok();
+    let is_meant = |kind: &str| only.as_deref().is_none_or(|only| only == kind);
+    for (at, kind) in kinds.into_iter().enumerate().filter(|(_, kind)| is_meant(kind)) {
         let (started, mut counts) = (Instant::now(), (0, 0, 0));
         for first in (at..one_in).step_by(step) {
             REFUSED.store(0, Ordering::Relaxed);

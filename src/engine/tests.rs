@@ -1,9 +1,11 @@
 //! Failure stays where it happened: defects are injected into workers.
 
+mod budgets;
 mod crash;
 mod fuzz;
 mod rescue;
 mod shared_codes;
+mod sizes;
 mod twins;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -26,7 +26,7 @@ use super::Settling;
 use crate::bits::RowSet;
 use crate::id::mix;
 use crate::lease::{Lease, Receipt, lease};
-use crate::memory::{Memory, Pages, Word, list, push, push_back, reserve_exact, resize, room};
+use crate::memory::{Memory, Pages, Word, collect, list, push, push_back, reserve_exact, resize, room};
 use slots::Slots;
 
 /// What a word holds before it is written: "nothing".
@@ -332,6 +332,14 @@ impl Blocks {
         if !self.written.contains(key) {
             self.write(key, words, epoch);
         }
+    }
+
+    /// The words of a key as they were written last, also for the version in the
+    /// making: only the writer may ask.
+    pub(super) fn newest(&self, key: u32) -> Option<Vec<u32>> {
+        let slot = self.slot_of.get(key as usize).filter(|_| self.written.contains(key))?;
+        let block = if *slot == NONE { self.view.home.block(key) } else { self.view.overlay.block(*slot) };
+        Some(collect(block.iter().map(|word| word.load(Ordering::Relaxed))))
     }
 
     fn fill_home(&self, key: u32, words: &[u32]) {

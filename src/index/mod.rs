@@ -47,7 +47,9 @@ pub(crate) use cow::{BlockView, Blocks, Versions};
 pub(crate) use flat::Flat;
 pub(crate) use graph::{Coding, GraphOptions, QuantizedGraph};
 pub(crate) use hnsw::{Hnsw, HnswOptions};
-pub(crate) use ivf::{Ivf, IvfOptions, ListStorage, MAX_LISTS};
+pub(crate) use ivf::{
+    Ivf, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, ROWS_A_LIST, TRAINED_A_LIST,
+};
 pub(crate) use links::walked;
 pub(crate) use scratch::Scratch;
 pub(crate) use screened::Screened;
@@ -280,6 +282,12 @@ pub(crate) trait IndexVersion: Send + Sync {
 
     /// A number that is the same exactly when the structure is the same.
     fn digest(&self) -> u64;
+
+    /// True while all of it is trained anew, a part with each batch.
+    #[cfg(test)]
+    fn is_renewing(&self) -> bool {
+        false
+    }
 
     /// True when every search finds the nearest rows, whatever its breadth.
     fn is_exact(&self) -> bool {

@@ -44,6 +44,27 @@ pub(super) fn parallel_map<S: Send, T: Send>(
     collect(all.into_iter().map(|(_, result)| result))
 }
 
+/// Items of a task in a wave.
+const WAVE: usize = 16;
+
+/// The same in waves of some items for each task: what is made of them is taken,
+/// in their order, before the next ones are begun. So large results never stand
+/// there twice.
+pub(super) fn parallel_waves<S: Send, T: Send>(
+    executor: &dyn Executor,
+    count: usize,
+    states: &mut [S],
+    work: impl Fn(usize, &mut S) -> T + Sync,
+    mut take: impl FnMut(T),
+) {
+    let wave = WAVE * states.len().max(1);
+    for first in (0..count).step_by(wave) {
+        let results =
+            parallel_map(executor, wave.min(count - first), states, |item, state| work(first + item, state));
+        results.into_iter().for_each(&mut take);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Sequential;
@@ -54,5 +75,14 @@ mod tests {
         let squares = parallel_map(&Sequential, 5, &mut [(), ()], |item, ()| item * item);
         assert_eq!(squares, [0, 1, 4, 9, 16]);
         assert!(parallel_map(&Sequential, 0, &mut [()], |item, ()| item).is_empty());
+    }
+
+    #[test]
+    fn waves_give_all_results_in_the_order_of_the_items() {
+        for count in [0, 1, 2 * WAVE, 5 * WAVE + 3] {
+            let mut taken = Vec::new();
+            parallel_waves(&Sequential, count, &mut [(), ()], |item, ()| item, |item| taken.push(item));
+            assert!(taken.into_iter().eq(0..count), "{count}");
+        }
     }
 }

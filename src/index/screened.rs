@@ -302,6 +302,11 @@ impl IndexVersion for ScreenedVersion {
         defects
     }
 
+    #[cfg(test)]
+    fn is_renewing(&self) -> bool {
+        self.inner.is_renewing()
+    }
+
     fn digest(&self) -> u64 {
         self.inner.digest()
     }

@@ -16,20 +16,42 @@ const ROOM: usize = 8;
 /// anew beside the old one, which views keep.
 const PAYLOAD_COPIES: usize = 2;
 
+/// What training takes for each row that it looks at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sampled {
+    pub(crate) row: usize,
+    /// It looks at so many rows at most...
+    pub(crate) few: usize,
+    /// ...and one in so many of all, if any.
+    pub(crate) one_in: usize,
+}
+
+impl Sampled {
+    fn bytes(self, rows: usize) -> usize {
+        let beyond = rows.checked_div(self.one_in).unwrap_or_default();
+        rows.min(self.few.saturating_add(beyond)).saturating_mul(self.row)
+    }
+}
+
 /// Bytes of an index for a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct IndexSizes {
-    /// What makes codes, however many rows there are.
+    /// What makes codes, however many rows there are...
     pub(crate) codec: usize,
+    /// ...from so many on: fewer have none.
+    pub(crate) coded: usize,
     /// Blocks at their homes, and where they stand.
     pub(crate) row: usize,
-    /// What making all of them anew takes beside...
+    /// What making all of them anew takes beside, after a training...
     pub(crate) anew: usize,
+    pub(crate) sampled: Sampled,
     /// ...and blocks elsewhere, while older versions are read.
     pub(crate) moved: usize,
     /// Beside all that, for no more than so many rows...
     pub(crate) few: usize,
-    /// ...an index of so many bytes a row, which gives way to the other.
+    /// ...so many more bytes a row that lie there...
+    pub(crate) few_home: usize,
+    /// ...and so many while it changes, or of an index that gives way to the other.
     pub(crate) few_row: usize,
 }
 
@@ -38,7 +60,7 @@ impl IndexSizes {
     #[must_use]
     pub(crate) fn of_few(self, few: usize) -> IndexSizes {
         let few_row = self.row + self.anew.max(self.moved);
-        IndexSizes { codec: self.codec, few, few_row, ..IndexSizes::default() }
+        IndexSizes { codec: self.codec, coded: self.coded, few, few_row, ..IndexSizes::default() }
     }
 
     /// Of two indexes at a time.
@@ -46,12 +68,47 @@ impl IndexSizes {
     pub(crate) fn and(self, other: IndexSizes) -> IndexSizes {
         IndexSizes {
             codec: self.codec + other.codec,
+            coded: self.coded.min(other.coded),
             row: self.row + other.row,
             anew: self.anew + other.anew,
+            // One of them is changed at a time, so one is trained.
+            sampled: if self.sampled.row > other.sampled.row { self.sampled } else { other.sampled },
             moved: self.moved + other.moved,
             few: self.few.max(other.few),
+            few_home: self.few_home + other.few_home,
             few_row: self.few_row + other.few_row,
         }
+    }
+
+    /// What makes codes of so many rows.
+    fn codec(self, rows: usize) -> usize {
+        if rows < self.coded { 0 } else { self.codec }
+    }
+
+    /// The first rows, of which each takes more.
+    fn few(self, rows: usize) -> usize {
+        rows.min(roomy(self.few))
+    }
+
+    /// Bytes of so many rows where nothing changes.
+    fn home(self, rows: usize) -> usize {
+        let few = self.few(rows).saturating_mul(self.few_home);
+        rows.saturating_mul(self.row).saturating_add(few) + self.codec(rows)
+    }
+
+    /// Bytes beside them while all is made anew, or stands elsewhere.
+    fn change(self, rows: usize) -> usize {
+        let few = self.few(rows).saturating_mul(self.few_row);
+        let anew = rows.saturating_mul(self.anew).saturating_add(few).max(self.sampled.bytes(rows));
+        let moved = rows.saturating_mul(self.moved) + self.home(rows).min(TABLES * PAGE_BYTES);
+        moved.saturating_add(few).max(anew + self.codec(rows))
+    }
+
+    /// Bytes of an index with places for so many rows at most, and at rest.
+    #[cfg(test)]
+    pub(crate) fn most(self, rows: usize) -> [usize; 2] {
+        let home = self.home(roomy(rows));
+        [home + self.change(roomy(rows)), home]
     }
 }
 
@@ -116,11 +173,7 @@ impl RowSizes {
 
     fn index(&self, of: &Contents) -> usize {
         let rows = roomy(of.rows.max(of.capacity));
-        let home = rows.saturating_mul(self.index.row) + self.index.codec;
-        let anew = rows.saturating_mul(self.index.anew) + self.index.codec;
-        let moved = rows.saturating_mul(self.index.moved) + home.min(TABLES * PAGE_BYTES);
-        let few = rows.min(roomy(self.index.few)).saturating_mul(self.index.few_row);
-        let change = anew.max(moved).saturating_add(few);
+        let (home, change) = (self.index.home(rows), self.index.change(rows));
         let now = if of.changing { of.index.saturating_add(change) } else { of.index };
         home.saturating_add(change).max(now)
     }
@@ -135,7 +188,17 @@ fn roomy(rows: usize) -> usize {
 mod tests {
     use super::*;
 
-    const INDEX: IndexSizes = IndexSizes { codec: 0, row: 400, anew: 600, moved: 100, few: 0, few_row: 0 };
+    const INDEX: IndexSizes = IndexSizes {
+        codec: 0,
+        coded: 0,
+        row: 400,
+        anew: 600,
+        sampled: Sampled { row: 0, few: 0, one_in: 0 },
+        moved: 100,
+        few: 0,
+        few_home: 0,
+        few_row: 0,
+    };
     const SIZES: RowSizes = RowSizes { dim: 64, cell: 200, index: INDEX };
 
     fn of(rows: usize) -> Contents {
@@ -170,6 +233,16 @@ mod tests {
         let both = RowSizes { index: INDEX.and(few), ..SIZES };
         let beside = |rows| both.most(&of(rows)) - SIZES.most(&of(rows));
         assert_eq!([beside(80), beside(800), beside(80_000)], [90 * 100, 900 * 100, 900 * 100]);
+    }
+
+    #[test]
+    fn a_training_counts_the_rows_that_it_looks_at_where_that_is_more_than_what_is_made() {
+        let sampled = Sampled { row: 2_000, few: 900, one_in: 4 };
+        let trained = RowSizes { index: IndexSizes { sampled, ..INDEX }, ..SIZES };
+        let beside = |rows| trained.most(&of(rows)) - SIZES.most(&of(rows));
+        assert_eq!([beside(80), beside(80_000)], [90 * 1_400, 0]);
+        assert_eq!(beside(1_600), (900 + 450) * 2_000 - 1_800 * 600);
+        assert!((0..20_000).map(|rows| trained.most(&of(rows))).is_sorted());
     }
 
     #[test]

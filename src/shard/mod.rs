@@ -27,7 +27,7 @@ pub(crate) use command::{
     AskWorkers, Background, CollectionId, Job, Keep, LogPart, Note, Report, SearchOrder, ShardQuery, Signal,
     Slice, Width, WriteCommand,
 };
-pub(crate) use footprint::{IndexSizes, RowSizes};
+pub(crate) use footprint::{IndexSizes, RowSizes, Sampled};
 pub(crate) use journal::{Journal, LogFault};
 pub(crate) use mailbox::{
     Envelope, Gate, Inbox, Mailbox, NoAnswer, Reply, SignalInbox, Signals, mailbox, reply, reply_future,

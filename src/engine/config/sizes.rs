@@ -2,9 +2,12 @@
 
 use super::{CollectionConfig, GraphConfig, IndexSpec, defaults};
 use crate::coordinator::ENTRY_BYTES_MOST;
-use crate::index::{Copying, ListStorage};
+use crate::index::{
+    Copying, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, ROWS_A_LIST, TRAINED_A_LIST,
+};
+use crate::quant::MAX_TRAINED;
 use crate::rows::CELL_BYTES;
-use crate::shard::IndexSizes;
+use crate::shard::{IndexSizes, Sampled};
 use crate::vector::VectorStorage;
 
 impl CollectionConfig {
@@ -43,9 +46,8 @@ impl CollectionConfig {
                 }
                 sizes
             }
-            // The last block of a list is half empty; while it is trained anew, all is there twice.
             IndexSpec::QuantizedFlat(flat) => match flat.options(self.dimension) {
-                Some(options) => lists_sizes(self.dimension, options.storage),
+                Some(options) => lists_sizes(self.dimension, &options),
                 None => self.index(IndexSpec::Flat).index_sizes(),
             },
             // While one turns into the other both are there, the exact one with few rows.
@@ -54,8 +56,8 @@ impl CollectionConfig {
                 let few = self.index(exact).index_sizes().of_few(auto.exact_below);
                 self.index(graph).index_sizes().and(few)
             }
-            IndexSpec::Ivf(lists) => lists_sizes(self.dimension, lists.options(self.dimension).storage),
-            IndexSpec::Pq(codes) => lists_sizes(self.dimension, codes.options().storage),
+            IndexSpec::Ivf(lists) => lists_sizes(self.dimension, &lists.options(self.dimension)),
+            IndexSpec::Pq(codes) => lists_sizes(self.dimension, &codes.options()),
         }
     }
 
@@ -79,17 +81,97 @@ fn code_bytes_most(dim: usize, lines: usize) -> usize {
     (dim + HEADERS).next_multiple_of(defaults::CODE_LINE).min(lines * defaults::CODE_LINE)
 }
 
-/// Bytes of lists: the last block of each is half empty, a centre stands for
-/// eight records or more, and while they are trained anew all is there twice,
-/// each set with blocks that older versions keep.
-fn lists_sizes(dim: usize, storage: ListStorage) -> IndexSizes {
-    let row = 3 * (storage.row_bytes() + 6 * size_of::<u32>()) + dim / 2;
-    // At most 256 words for each part of a vector.
+/// Sets of lists at rest: while lists are trained anew the new ones fill up beside
+/// those that are searched.
+const SETS: usize = 2;
+
+/// Blocks for which there is place at least, and by which it grows at least.
+const FIRST_BLOCKS: usize = 64;
+
+/// Bytes of the codes by which centres are found.
+const CENTRE_CODES: usize = 128;
+
+/// Bytes for a row until it is in its list, beside its codes: its number, its
+/// list, two columns, and its place in their order.
+const FILED: usize = 4 * size_of::<u32>() + size_of::<usize>();
+
+/// Bytes of lists. Two sets of them lie there ([`SETS`]); of both all blocks may
+/// stand elsewhere at a time, or a third set is made of all rows at once. There are
+/// as many lists as was said; or four times the root of the rows, of which one in
+/// 256 rows and 1,024 beside is the tangent at 2^18 rows; and none for fewer than 32
+/// rows each.
+fn lists_sizes(dim: usize, options: &IvfOptions) -> IndexSizes {
+    const WORD: usize = size_of::<u32>();
+    const SLOPE: usize = 256;
+    // Lists by the row until there are so many.
+    const MORE: usize = SLOPE / ROWS_A_LIST - 1;
+    const FEW: usize = 1_024 * SLOPE / MORE;
+    let block = options.storage.row_bytes() + WORD;
+    // The place of a row, in room that doubles, its bit, and its part of what there is of a block.
+    let beside = 3 * WORD;
+    let list = list_bytes(dim, block);
+    let share = |rows: usize| list.div_ceil(rows);
+    let (always, few, few_row) = match options.nlist {
+        Some(1) => (0, 0, 0),
+        Some(lists) => (0, lists.min(MAX_LISTS) * ROWS_A_LIST, share(ROWS_A_LIST)),
+        None => (share(SLOPE), FEW, MORE * share(SLOPE)),
+    };
+    // Blocks that moved have a quarter more places than they need.
+    let elsewhere = |bytes: usize| bytes + bytes / 4 + WORD;
+    let set = block + beside + always;
     IndexSizes {
-        codec: 256 * size_of::<f32>() * dim,
-        row,
-        anew: 2 * row,
-        moved: 2 * row,
-        ..IndexSizes::default()
+        codec: SETS * (trained_bytes(dim, options) + FIRST_BLOCKS * LIST_BLOCK * block),
+        coded: LEAST_FILED,
+        row: SETS * set,
+        anew: options.storage.codes() + FILED + set,
+        sampled: sampled(dim, options),
+        moved: SETS * elsewhere(block + always),
+        few,
+        few_home: SETS * few_row,
+        few_row: SETS * elsewhere(few_row),
+    }
+}
+
+/// Bytes of a list: what is empty of its last block, its centre with its code, and
+/// what keeps the numbers of its blocks. A last block is half empty where lists are
+/// long; of short ones, whose lengths differ as those of random groups do, 58 of 100
+/// places are, and no more where each row is there 33 times.
+fn list_bytes(dim: usize, block: usize) -> usize {
+    const EMPTY: usize = LIST_BLOCK * 2 / 3;
+    const KEYS: usize = 128;
+    EMPTY * block + dim * size_of::<f32>() + CENTRE_CODES + KEYS
+}
+
+/// Bytes of what is trained, however many lists and rows there are.
+fn trained_bytes(dim: usize, options: &IvfOptions) -> usize {
+    const BESIDE: usize = 4 << 10;
+    let centres = match options.nlist {
+        Some(1) => dim * size_of::<f32>(),
+        _ => {
+            dim.next_multiple_of(defaults::CODE_LINE).min(MAX_TRAINED) * (CENTRE_CODES + 2 * size_of::<f32>())
+        }
+    };
+    let codes = match options.storage {
+        ListStorage::Vectors | ListStorage::Rounded(_) => 0,
+        ListStorage::Signs { dim } => dim * size_of::<f32>(),
+        ListStorage::Product(shape) => {
+            ((shape.num_subquantizers + dim) * size_of::<f32>()) << shape.bits_per_code
+        }
+    };
+    centres + codes + BESIDE
+}
+
+/// What finding centres takes for a row that it looks at: its code, that of every
+/// other one once more, and what list it is in. It looks at so many rows for each list at
+/// most: of 2^18 rows at half, where their number has one in four, and 2^16 beside, as
+/// its tangent.
+fn sampled(dim: usize, options: &IvfOptions) -> Sampled {
+    const LISTED: usize = 10 * size_of::<u32>();
+    let row = CENTRE_CODES * 3 / 2 + LISTED;
+    match options.nlist {
+        _ if dim > MAX_TRAINED => Sampled::default(),
+        Some(1) => Sampled::default(),
+        Some(lists) => Sampled { row, few: lists.min(MAX_LISTS) * TRAINED_A_LIST, one_in: 0 },
+        None => Sampled { row, few: 1 << 16, one_in: 4 },
     }
 }

@@ -7,10 +7,10 @@ use super::drift::Drift;
 use super::renewal::{self, Step, Work};
 use super::{Coder, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, MAX_LISTS, Trained};
 use crate::id::Row;
-use crate::index::parallel::parallel_map;
+use crate::index::parallel::{parallel_map, parallel_waves};
 use crate::index::training::{Training, sample, train_product};
 use crate::index::{Batch, Executor, Points};
-use crate::memory::{collect, copied, lengthen, reserve, resize};
+use crate::memory::{collect, copied, lengthen, list, reserve, resize};
 use crate::metric::Metric;
 use crate::quant::{ProductQuantizer, ProductShape, SignFactors, Turned};
 
@@ -18,13 +18,16 @@ use crate::quant::{ProductQuantizer, ProductShape, SignFactors, Turned};
 /// takes to find its lists.
 const LEAST_ROWS: usize = 1_024;
 
+/// Rows below which the lists that there are go: the memory is given back.
+pub(crate) const LEAST_FILED: usize = LEAST_ROWS / 4;
+
 /// Rows up to which all of a training is done in one batch: it takes at most twice as
 /// long as the first, and so few rows may become others in few batches.
 const AT_ONCE: usize = 2 * LEAST_ROWS;
 
 /// Rows that a list should have on average when lists are made: below it
 /// centres are no means.
-const ROWS_A_LIST: usize = 32;
+pub(crate) const ROWS_A_LIST: usize = 32;
 
 /// So many times the root of the number of rows is the number of lists when
 /// nobody says it: the rule of faiss's guide.
@@ -61,7 +64,7 @@ pub(super) fn change(
         return train_now(&version.options, points, (version, absorb, forget), executor);
     }
     // So few rows give the memory of their lists back.
-    let too_few = if batch.optimize { LEAST_ROWS } else { LEAST_ROWS / 4 };
+    let too_few = if batch.optimize { LEAST_ROWS } else { LEAST_FILED };
     match &version.filed {
         None => Change::Set { absorb, forget },
         Some(_) if count < too_few => Change::Set { absorb, forget },
@@ -167,16 +170,24 @@ pub(super) fn file(
 ) -> Fresh {
     let mut clerks: Vec<Clerk> = Vec::new();
     lengthen(&mut clerks, executor.width().max(1));
-    let parts = parallel_map(executor, rows.len().div_ceil(PIECE), &mut clerks, |piece, clerk| {
+    let (count, storage) = (rows.len(), options.storage);
+    let column = |at: usize| list(if storage.columns() > at { count } else { 0 });
+    let mut fresh = Fresh {
+        lists: list(count),
+        biases: column(0),
+        factors: column(1),
+        codes: list(count * storage.codes()),
+        ..Fresh::default()
+    };
+    let work = |piece: usize, clerk: &mut Clerk| {
         let mut part = Fresh::default();
         for row in rows.iter().skip(piece * PIECE).take(PIECE) {
             file_one(options, trained, points, *row, clerk, &mut part);
         }
         part
-    });
-    let mut fresh = Fresh { rows, ..Fresh::default() };
-    parts.into_iter().for_each(|part| fresh.append(part));
-    fresh
+    };
+    parallel_waves(executor, count.div_ceil(PIECE), &mut clerks, work, |part| fresh.append(part));
+    Fresh { rows, ..fresh }
 }
 
 fn file_one(

@@ -10,7 +10,7 @@ use super::{Points, order};
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::index::Executor;
-use crate::index::parallel::parallel_map;
+use crate::index::parallel::{parallel_map, parallel_waves};
 use crate::index::training::mean;
 use crate::kernel::{Kernels, kernels};
 use crate::memory;
@@ -20,7 +20,7 @@ use crate::quant::{self, Bits, CodeQuery, Codec, MAX_TRAINED, Measure, Shape, dr
 
 /// Rows for each list that training looks at. faiss takes up to 256; of 32, 64
 /// and 128 the last moved no recall by more than its noise.
-pub(super) const ROWS_A_LIST: usize = 64;
+pub(crate) const ROWS_A_LIST: usize = 64;
 
 /// Rows for each list that the first centres are drawn from.
 const SEEDS_A_LIST: usize = 16;
@@ -417,7 +417,8 @@ fn train_codec(points: Points<'_>, rows: &[Row], seed: u64) -> Codec {
 fn encode_rows(codec: &Codec, points: Points<'_>, rows: &[Row], executor: &dyn Executor) -> Vec<u8> {
     let mut workers: Vec<(quant::Encoder, Vec<f32>, Vec<u32>)> = Vec::new();
     workers.resize_with(executor.width().max(1), Default::default);
-    let parts = parallel_map(executor, rows.len().div_ceil(PIECE), &mut workers, |piece, worker| {
+    let mut all = memory::list(rows.len() * codec.shape().words() * size_of::<u32>());
+    let work = |piece: usize, worker: &mut (quant::Encoder, Vec<f32>, Vec<u32>)| {
         let (encoder, prepared, words) = worker;
         memory::resize(words, codec.shape().words(), 0);
         let mut codes = Vec::new();
@@ -427,8 +428,10 @@ fn encode_rows(codec: &Codec, points: Points<'_>, rows: &[Row], executor: &dyn E
             append(&mut codes, words);
         }
         codes
-    });
-    memory::joined(&parts)
+    };
+    let take = |codes: Vec<u8>| memory::append(&mut all, &codes);
+    parallel_waves(executor, rows.len().div_ceil(PIECE), &mut workers, work, take);
+    all
 }
 
 /// Places in the sample for the first centres: k-means++ by codes.

@@ -24,7 +24,7 @@ use crate::quant::{ProductShape, Signs};
 use crate::vector::Rounded;
 
 /// Rows of a block.
-pub(super) const GROUP: usize = SCAN_ROWS;
+pub(crate) const GROUP: usize = SCAN_ROWS;
 
 /// What lists hold of a row, beside its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(crate) enum ListStorage {
 
 impl ListStorage {
     /// Columns of numbers before the codes.
-    fn columns(self) -> usize {
+    pub(super) fn columns(self) -> usize {
         match self {
             ListStorage::Vectors | ListStorage::Rounded(_) => 0,
             ListStorage::Product(_) => 1,
@@ -77,7 +77,7 @@ impl ListStorage {
     }
 
     /// Codes of a row; of a copy its bytes.
-    pub(super) fn codes(self) -> usize {
+    pub(crate) fn codes(self) -> usize {
         match self {
             ListStorage::Vectors => 0,
             ListStorage::Product(shape) => shape.num_subquantizers,
@@ -284,6 +284,10 @@ pub(super) struct Lists {
     free: Vec<u32>,
 }
 
+/// Bytes of blocks that a change holds beside the lists before it writes them down:
+/// a batch of deletes may touch all blocks that there are.
+const HELD_BYTES: usize = 1 << 20;
+
 /// Blocks as a change leaves them.
 type Changed = BTreeMap<u32, Vec<u32>>;
 
@@ -318,17 +322,29 @@ impl Lists {
                 list = fresh.lists[at];
                 all.write(std::mem::take(&mut changed), epoch);
             }
-            all.push(fresh, at, None, &mut changed);
+            let _ = all.push(fresh, at, &mut changed);
         }
         all.write(changed, epoch);
         all
     }
 
     /// Takes rows out and puts others in.
-    pub(super) fn change(&mut self, before: &ListsView, forget: &[Row], fresh: &Fresh, epoch: Epoch) {
-        let mut changed = Changed::new();
-        forget.iter().for_each(|row| self.remove(*row, before, &mut changed));
-        (0..fresh.rows.len()).for_each(|at| self.push(fresh, at, Some(before), &mut changed));
+    pub(super) fn change(&mut self, forget: &[Row], fresh: &Fresh, epoch: Epoch) {
+        let (mut changed, most) = (Changed::new(), HELD_BYTES / (self.form.stride() * size_of::<u32>()));
+        for row in forget {
+            self.remove(*row, &mut changed);
+            if changed.len() > most {
+                self.write(std::mem::take(&mut changed), epoch);
+            }
+        }
+        for at in 0..fresh.rows.len() {
+            // A full block is not met again.
+            if let Some(full) = self.push(fresh, at, &mut changed)
+                && let Some(words) = changed.remove(&full)
+            {
+                self.blocks.write(full, &words, epoch);
+            }
+        }
         self.write(changed, epoch);
     }
 
@@ -337,17 +353,13 @@ impl Lists {
     }
 
     /// The words of a block that may be changed.
-    fn image<'a>(&self, key: u32, before: Option<&ListsView>, changed: &'a mut Changed) -> Image<'a> {
-        let words = changed.entry(key).or_insert_with(|| match before {
-            Some(before) if (key as usize) < before.blocks.keys() => {
-                memory::copied(before.blocks.words_of(key))
-            }
-            _ => empty(self.form),
-        });
-        Image { form: self.form, words }
+    fn image<'a>(&self, key: u32, changed: &'a mut Changed) -> Image<'a> {
+        let newest = || self.blocks.newest(key).unwrap_or_else(|| empty(self.form));
+        Image { form: self.form, words: changed.entry(key).or_insert_with(newest) }
     }
 
-    fn push(&mut self, fresh: &Fresh, at: usize, before: Option<&ListsView>, changed: &mut Changed) {
+    /// Puts a row into its list; gives its block if it is full now.
+    fn push(&mut self, fresh: &Fresh, at: usize, changed: &mut Changed) -> Option<u32> {
         let (list, codes) = (fresh.lists[at], self.form.codes());
         let slot = self.counts[list as usize] as usize % GROUP;
         if slot == 0 {
@@ -359,13 +371,14 @@ impl Lists {
             memory::push(Arc::make_mut(&mut self.keys[list as usize]), key);
             changed.insert(key, empty(self.form));
         }
-        let Some(key) = self.keys[list as usize].last().copied() else { return };
+        let key = self.keys[list as usize].last().copied()?;
         let column = |values: &[f32]| values.get(at).copied().unwrap_or(0.0).to_bits();
         let columns = [column(&fresh.biases), column(&fresh.factors)];
         let codes = memory::copied(&fresh.codes[at * codes..][..codes]);
-        self.image(key, before, changed).write(slot, &Entry { row: fresh.rows[at], columns, codes });
+        self.image(key, changed).write(slot, &Entry { row: fresh.rows[at], columns, codes });
         self.counts[list as usize] += 1;
         self.note(fresh.rows[at], key);
+        (slot + 1 == GROUP).then_some(key)
     }
 
     fn note(&mut self, row: Row, key: u32) {
@@ -375,17 +388,17 @@ impl Lists {
         self.place[row as usize] = key;
     }
 
-    fn remove(&mut self, row: Row, before: &ListsView, changed: &mut Changed) {
+    fn remove(&mut self, row: Row, changed: &mut Changed) {
         let Some(key) = self.place.get(row as usize).copied().filter(|key| *key != NONE) else { return };
         self.place[row as usize] = NONE;
         let list = self.owner[key as usize] as usize;
         let Some(last) = self.keys[list].last().copied() else { return };
         let slot = (self.counts[list] as usize - 1) % GROUP;
-        let mut image = self.image(last, Some(before), changed);
+        let mut image = self.image(last, changed);
         let moved = image.read(slot);
         image.clear(slot);
         if moved.row != row {
-            let mut image = self.image(key, Some(before), changed);
+            let mut image = self.image(key, changed);
             if let Some(hole) = image.words[..GROUP].iter().position(|other| *other == row) {
                 image.write(hole, &moved);
             }

@@ -38,10 +38,12 @@ mod renewal;
 mod search;
 
 use change::Change;
+pub(crate) use change::{LEAST_FILED, ROWS_A_LIST};
 use coarse::Coarse;
+pub(crate) use coarse::ROWS_A_LIST as TRAINED_A_LIST;
 use drift::Drift;
-pub(crate) use lists::ListStorage;
 use lists::{Fresh, Lists, ListsView};
+pub(crate) use lists::{GROUP as LIST_BLOCK, ListStorage};
 use renewal::{Renewal, Step};
 pub(super) use search::IvfScratch;
 
@@ -268,10 +270,8 @@ impl Ivf {
                 (Some(renewal), None)
             }
             Step::Carries { fresh, renewal, ends } => {
-                let Some((lists, before)) = self.coming.as_mut().zip(renewal.lists()) else {
-                    return (None, None);
-                };
-                lists.change(before, forget, &fresh, epoch);
+                let Some(lists) = &mut self.coming else { return (None, None) };
+                lists.change(forget, &fresh, epoch);
                 if !ends {
                     return (Some(renewal), None);
                 }
@@ -298,8 +298,8 @@ impl Index for Ivf {
             Change::Set { absorb, forget } => (before.held.after(&forget, &absorb), None, None),
             Change::Filed { fresh, forget, step } => {
                 let held = before.held.after(&forget, &fresh.rows);
-                if let (Some(lists), Some(filed)) = (&mut self.lists, &before.filed) {
-                    lists.change(&filed.lists, &forget, &fresh, epoch);
+                if let Some(lists) = &mut self.lists {
+                    lists.change(&forget, &fresh, epoch);
                 }
                 let filed = before.filed.clone();
                 let filed = filed
@@ -400,6 +400,11 @@ impl IndexVersion for IvfVersion {
             }
         }
         Some(self.held.clone())
+    }
+
+    #[cfg(test)]
+    fn is_renewing(&self) -> bool {
+        self.renewal.is_some()
     }
 
     fn digest(&self) -> u64 {

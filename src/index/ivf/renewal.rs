@@ -300,14 +300,6 @@ impl Renewal {
         (Renewal { began, stage: Stage::Lists(Box::new(carried)) }, lists)
     }
 
-    /// Its lists, once there are any.
-    pub(super) fn lists(&self) -> Option<&ListsView> {
-        match &self.stage {
-            Stage::Lists(carried) => Some(&carried.lists),
-            _ => None,
-        }
-    }
-
     /// With lists as they are now.
     pub(super) fn show(&mut self, lists: ListsView) {
         if let Stage::Lists(carried) = &mut self.stage {
