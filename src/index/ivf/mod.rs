@@ -36,6 +36,7 @@ mod drift;
 mod lists;
 mod renewal;
 mod search;
+mod tiles;
 
 use change::Change;
 use coarse::Coarse;
