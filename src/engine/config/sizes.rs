@@ -3,7 +3,8 @@
 use super::{CollectionConfig, GraphConfig, IndexSpec, defaults};
 use crate::coordinator::ENTRY_BYTES_MOST;
 use crate::index::{
-    Copying, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, ROWS_A_LIST, TRAINED_A_LIST,
+    Copying, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, ROWS_A_LIST, SHORT_DIM,
+    TRAINED_A_LIST,
 };
 use crate::quant::MAX_TRAINED;
 use crate::rows::CELL_BYTES;
@@ -132,19 +133,23 @@ fn lists_sizes(dim: usize, options: &IvfOptions) -> IndexSizes {
     }
 }
 
-/// Bytes of a list: what is empty of its last block, its centre with its code, and
-/// what keeps the numbers of its blocks. A last block is half empty where lists are
+/// Bytes of a list: what is empty of its last block, its centre with its code
+/// (and, of a short one, once more with its length), and what keeps the numbers of its blocks. A last block is half empty where lists are
 /// long; of short ones, whose lengths differ as those of random groups do, 58 of 100
 /// places are, and no more where each row is there 33 times.
 fn list_bytes(dim: usize, block: usize) -> usize {
     const EMPTY: usize = LIST_BLOCK * 2 / 3;
     const KEYS: usize = 128;
-    EMPTY * block + dim * size_of::<f32>() + CENTRE_CODES + KEYS
+    let again = if dim <= SHORT_DIM { (dim + 1) * size_of::<f32>() } else { 0 };
+    EMPTY * block + dim * size_of::<f32>() + CENTRE_CODES + again + KEYS
 }
 
 /// Bytes of what is trained, however many lists and rows there are.
 fn trained_bytes(dim: usize, options: &IvfOptions) -> usize {
     const BESIDE: usize = 4 << 10;
+    // Centres stand in whole groups of so many once more.
+    const GROUP: usize = 64;
+    let again = if dim <= SHORT_DIM { GROUP * (dim + 1) * size_of::<f32>() } else { 0 };
     let centres = match options.nlist {
         Some(1) => dim * size_of::<f32>(),
         _ => {
@@ -158,7 +163,7 @@ fn trained_bytes(dim: usize, options: &IvfOptions) -> usize {
             ((shape.num_subquantizers + dim) * size_of::<f32>()) << shape.bits_per_code
         }
     };
-    centres + codes + BESIDE
+    centres + again + codes + BESIDE
 }
 
 /// What finding centres takes for a row that it looks at: its code, that of every

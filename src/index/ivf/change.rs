@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::coarse::{Coarse, CoarseScratch};
+use super::coarse::{Coarse, CoarseScratch, PIECE, Prepared, piece_of};
 use super::drift::Drift;
 use super::renewal::{self, Step, Work};
 use super::{Coder, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, MAX_LISTS, Trained};
@@ -10,7 +10,7 @@ use crate::id::Row;
 use crate::index::parallel::{parallel_map, parallel_waves};
 use crate::index::training::{Training, sample, train_product};
 use crate::index::{Batch, Executor, Points};
-use crate::memory::{collect, copied, lengthen, list, reserve, resize};
+use crate::memory::{collect, copied, lengthen, list, push, reserve, resize};
 use crate::metric::Metric;
 use crate::quant::{ProductQuantizer, ProductShape, SignFactors, Turned};
 
@@ -32,9 +32,6 @@ pub(crate) const ROWS_A_LIST: usize = 32;
 /// So many times the root of the number of rows is the number of lists when
 /// nobody says it: the rule of faiss's guide.
 const LISTS_A_ROOT: f64 = 4.0;
-
-/// Rows that one task takes in a piece.
-const PIECE: usize = 64;
 
 /// A computed change.
 pub(super) enum Change {
@@ -136,11 +133,13 @@ pub(super) fn product_samples(
         let (dim, pieces) = (points.space.dim(), samples.len().div_ceil(PIECE * points.space.dim()));
         let mut workers: Vec<CoarseScratch> = Vec::new();
         lengthen(&mut workers, executor.width().max(1));
-        let nearest: Vec<Vec<u32>> = parallel_map(executor, pieces, &mut workers, |piece, scratch| {
-            let vectors = samples.chunks_exact(dim).skip(piece * PIECE).take(PIECE);
-            collect(vectors.map(|vector| coarse.nearest(vector, scratch).0))
+        let nearest: Vec<Vec<(u32, f32)>> = parallel_map(executor, pieces, &mut workers, |piece, scratch| {
+            let vectors = &samples[piece * PIECE * dim..samples.len().min((piece + 1) * PIECE * dim)];
+            let mut nearest = Vec::new();
+            coarse.nearest_each(vectors, scratch, &mut nearest);
+            nearest
         });
-        for (vector, list) in samples.chunks_exact_mut(dim).zip(nearest.into_iter().flatten()) {
+        for (vector, (list, _)) in samples.chunks_exact_mut(dim).zip(nearest.into_iter().flatten()) {
             subtract(vector, coarse.centre(list as usize));
         }
     }
@@ -154,8 +153,7 @@ fn subtract(vector: &mut [f32], other: &[f32]) {
 /// Working memory for the rows of a batch.
 #[derive(Default)]
 struct Clerk {
-    coarse: CoarseScratch,
-    prepared: Vec<f32>,
+    prepared: Prepared,
     decoded: Vec<f32>,
     turned: Turned,
 }
@@ -181,8 +179,9 @@ pub(super) fn file(
     };
     let work = |piece: usize, clerk: &mut Clerk| {
         let mut part = Fresh::default();
-        for row in rows.iter().skip(piece * PIECE).take(PIECE) {
-            file_one(options, trained, points, *row, clerk, &mut part);
+        trained.coarse.prepare(points, piece_of(&rows, piece), &mut clerk.prepared);
+        for at in 0..clerk.prepared.nearest.len() {
+            file_one(options, trained, points.space.metric(), at, clerk, &mut part);
         }
         part
     };
@@ -190,20 +189,20 @@ pub(super) fn file(
     Fresh { rows, ..fresh }
 }
 
+/// Files one of the rows that were prepared.
 fn file_one(
     options: &IvfOptions,
     trained: &Trained,
-    points: Points<'_>,
-    row: Row,
+    metric: Metric,
+    at: usize,
     clerk: &mut Clerk,
     part: &mut Fresh,
 ) {
-    let Clerk { coarse, prepared, turned, .. } = clerk;
-    points.space.prepare_row(points.vectors, row, prepared);
-    let (list, distance) = trained.coarse.nearest(prepared, coarse);
-    part.lists.push(list);
+    let Clerk { prepared, decoded, turned } = clerk;
+    let (list, distance) = prepared.nearest[at];
+    push(&mut part.lists, list);
     let centre = trained.coarse.centre(list as usize);
-    let metric = points.space.metric();
+    let prepared = &mut prepared.rows[at * centre.len()..][..centre.len()];
     let first = part.codes.len();
     match &trained.coder {
         Coder::None => part.errors += f64::from(distance),
@@ -222,25 +221,24 @@ fn file_one(
         }
         Coder::Product(product) => {
             resize(&mut part.codes, first + options.storage.codes(), 0);
+            let work = (prepared, decoded);
             let (bias, error) =
-                file_product(options, product, centre, metric, clerk, &mut part.codes[first..]);
+                file_product(options, product, (centre, metric), work, &mut part.codes[first..]);
             part.biases.push(bias);
             part.errors += f64::from(error);
         }
     }
 }
 
-/// The product codes of the row that was prepared; gives what it adds to its
+/// The product codes of a prepared row; gives what it adds to its
 /// estimate, and how far what they stand for is from it, squared.
 fn file_product(
     options: &IvfOptions,
     product: &ProductQuantizer,
-    centre: &[f32],
-    metric: Metric,
-    clerk: &mut Clerk,
+    (centre, metric): (&[f32], Metric),
+    (prepared, decoded): (&mut [f32], &mut Vec<f32>),
     codes: &mut [u8],
 ) -> (f32, f32) {
-    let Clerk { prepared, decoded, .. } = clerk;
     if options.is_residual() {
         subtract(prepared, centre);
     }

@@ -2,10 +2,12 @@
 //!
 //! Centres are found and compared by small [codes](crate::quant), of 128 bytes
 //! for 784 dimensions; only the few that count are measured. So training costs
-//! a small part of what it does with whole vectors.
+//! a small part of what it does with whole vectors. Rows of [few](SHORT_DIM) numbers
+//! meet all centres instead, [as matrices](super::tiles) do.
 
 use std::sync::Arc;
 
+use super::tiles::{Meeting, Tiles};
 use super::{Points, order};
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
@@ -22,7 +24,8 @@ use crate::quant::{self, Bits, CodeQuery, Codec, MAX_TRAINED, Measure, Shape, dr
 /// and 128 the last moved no recall by more than its noise.
 pub(crate) const ROWS_A_LIST: usize = 64;
 
-/// Rows for each list that the first centres are drawn from.
+/// Rows for each list that the first centres are drawn from. Rounds of so few give worse
+/// lists even where the last rounds look at all.
 const SEEDS_A_LIST: usize = 16;
 
 /// Rows that the projection of the codes is trained on.
@@ -32,11 +35,16 @@ const CODEC_ROWS: usize = 2_048;
 pub(super) const ROUNDS: usize = 10;
 
 /// Rows that one task takes in a piece.
-const PIECE: usize = 64;
+pub(super) const PIECE: usize = 64;
 
 /// Lists up to which measuring all centres is cheaper than preparing a query
 /// for their codes.
 const FEW: usize = 128;
+
+/// Numbers of a vector up to which rows meet all centres by products: with AVX-512 a
+/// product of 128 takes 3 ns where an estimate by a code takes 5 or more, however short
+/// the vector is, and one of 256 takes 6.
+pub(crate) const SHORT_DIM: usize = 128;
 
 /// Centres that are measured for the nearest list of a row.
 const MEASURED: usize = 4;
@@ -59,6 +67,8 @@ pub(super) struct Coarse {
     codec: Option<Arc<Codec>>,
     /// Their codes, one after the other.
     codes: Vec<u8>,
+    /// Several centres of short vectors.
+    tiles: Option<Tiles>,
     kernels: Kernels,
 }
 
@@ -67,17 +77,27 @@ pub(super) struct Coarse {
 pub(super) struct CoarseScratch {
     query: CodeQuery,
     pub(super) estimates: Vec<f32>,
+    meeting: Meeting,
 }
 
-/// The rows that centres are trained on.
-struct Sample {
-    rows: Vec<Row>,
-    /// Their codes, one after the other.
-    codes: Vec<u8>,
+/// Working memory for rows that are looked at together.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    coarse: CoarseScratch,
+    one: Vec<f32>,
+    /// The rows as they are compared, one after the other.
+    pub(super) rows: Vec<f32>,
+    /// Their lists, and how far the centres of these are.
+    pub(super) nearest: Vec<(u32, f32)>,
 }
 
 fn stepped(rows: &[Row], most: usize) -> Vec<Row> {
     memory::collect(rows.iter().copied().step_by(rows.len().div_ceil(most.max(1)).max(1)))
+}
+
+/// The rows of a piece.
+pub(super) fn piece_of(rows: &[Row], piece: usize) -> &[Row] {
+    &rows[piece * PIECE..rows.len().min((piece + 1) * PIECE)]
 }
 
 fn shape_for(dim: usize) -> Shape {
@@ -108,7 +128,7 @@ fn estimate_all(codec: &Codec, query: &CodeQuery, codes: &[u8], out: &mut Vec<f3
 impl Coarse {
     /// One list for all rows, around the origin.
     pub(super) fn single(dim: usize) -> Coarse {
-        Coarse { dim, centres: memory::filled(0.0, dim), codec: None, codes: Vec::new(), kernels: kernels() }
+        Coarse { dim, centres: memory::filled(0.0, dim), ..Coarse::around(dim, Vec::new(), None) }
     }
 
     /// One list for all rows, around the mean of some of them.
@@ -130,19 +150,23 @@ impl Coarse {
         }
         let codec = train_codec(points, rows, seed);
         let rows = stepped(rows, lists * ROWS_A_LIST);
-        let codes = encode_rows(&codec, points, &rows, executor);
-        let sample = Sample { rows, codes };
-        let chosen = seeds(&codec, &sample, lists, seed);
+        let fewer = stepped(&rows, lists * SEEDS_A_LIST);
+        // Short vectors need codes for their first centres only.
+        let coded = if dim <= SHORT_DIM { &fewer } else { &rows };
+        let codes = encode_rows(&codec, points, coded, executor);
         let mut centres = memory::list(lists * dim);
         let mut prepared = Vec::new();
-        for at in chosen {
-            points.space.prepare_row(points.vectors, sample.rows[at], &mut prepared);
+        for at in seeds(&codec, &codes, lists, seed) {
+            points.space.prepare_row(points.vectors, coded[at], &mut prepared);
             memory::append(&mut centres, &prepared);
         }
         let mut coarse = Coarse::around(dim, centres, Some(Arc::new(codec)));
         for _ in 0..ROUNDS {
-            let nearest = coarse.assign(&sample, executor);
-            coarse = coarse.moved(points, &sample.rows, &nearest, executor);
+            let nearest = match &coarse.tiles {
+                Some(_) => coarse.nearest_of(points, &rows, executor),
+                None => coarse.assign(&codes, executor),
+            };
+            coarse = coarse.moved(points, &rows, &nearest, executor);
         }
         coarse
     }
@@ -168,7 +192,8 @@ impl Coarse {
     }
 
     fn around(dim: usize, centres: Vec<f32>, codec: Option<Arc<Codec>>) -> Coarse {
-        let mut coarse = Coarse { dim, centres, codec, codes: Vec::new(), kernels: kernels() };
+        let tiles = (dim <= SHORT_DIM && centres.len() > dim).then(|| Tiles::new(&centres, dim));
+        let mut coarse = Coarse { dim, centres, codec, codes: Vec::new(), tiles, kernels: kernels() };
         coarse.encode_centres();
         coarse
     }
@@ -192,16 +217,38 @@ impl Coarse {
         rows: &[Row],
         executor: &dyn Executor,
     ) -> Vec<(u32, f32)> {
-        let mut workers: Vec<(CoarseScratch, Vec<f32>)> = Vec::new();
+        let mut workers: Vec<Prepared> = Vec::new();
         workers.resize_with(executor.width().max(1), Default::default);
         let parts = parallel_map(executor, rows.len().div_ceil(PIECE), &mut workers, |piece, worker| {
-            let (scratch, prepared) = worker;
-            memory::collect(rows.iter().skip(piece * PIECE).take(PIECE).map(|row| {
-                points.space.prepare_row(points.vectors, *row, prepared);
-                self.nearest(prepared, scratch)
-            }))
+            self.prepare(points, piece_of(rows, piece), worker);
+            memory::copied(&worker.nearest)
         });
         memory::joined(&parts)
+    }
+
+    /// Prepares rows and finds their lists.
+    pub(super) fn prepare(&self, points: Points<'_>, rows: &[Row], work: &mut Prepared) {
+        work.rows.clear();
+        for row in rows {
+            points.space.prepare_row(points.vectors, *row, &mut work.one);
+            memory::append(&mut work.rows, &work.one);
+        }
+        self.nearest_each(&work.rows, &mut work.coarse, &mut work.nearest);
+    }
+
+    /// The lists of prepared rows that stand one after the other, and how far the
+    /// centres of these are.
+    pub(super) fn nearest_each(&self, rows: &[f32], scratch: &mut CoarseScratch, out: &mut Vec<(u32, f32)>) {
+        out.clear();
+        let rows_alone = rows.chunks_exact(self.dim);
+        match &self.tiles {
+            Some(tiles) => {
+                let lists = tiles.nearest(rows, &mut scratch.meeting, self.kernels.level);
+                let distance = |row: &[f32], list: u32| (self.kernels.l2)(row, self.centre(list as usize));
+                memory::extend(out, rows_alone.zip(lists).map(|(row, list)| (list, distance(row, list))));
+            }
+            None => memory::extend(out, rows_alone.map(|row| self.nearest(row, scratch))),
+        }
     }
 
     pub(super) fn lists(&self) -> usize {
@@ -222,15 +269,15 @@ impl Coarse {
         }
     }
 
-    /// The list of each row of the sample, and how far its centre is.
-    fn assign(&self, sample: &Sample, executor: &dyn Executor) -> Vec<(u32, f32)> {
+    /// The list of each row of which there is a code, and how far its centre is.
+    fn assign(&self, codes: &[u8], executor: &dyn Executor) -> Vec<(u32, f32)> {
         let Some(codec) = &self.codec else { return Vec::new() };
         let size = codec.shape().words() * size_of::<u32>();
         let mut workers: Vec<CoarseScratch> = Vec::new();
         workers.resize_with(executor.width().max(1), Default::default);
-        let pieces = sample.rows.len().div_ceil(PIECE);
+        let pieces = codes.len().div_ceil(PIECE * size);
         let parts = parallel_map(executor, pieces, &mut workers, |piece, scratch| {
-            let codes = &sample.codes[piece * PIECE * size..];
+            let codes = &codes[piece * PIECE * size..];
             let nearest = |code: &[u8]| {
                 codec.prepare_block(code, &mut scratch.query);
                 estimate_all(codec, &scratch.query, &self.codes, &mut scratch.estimates);
@@ -280,7 +327,7 @@ impl Coarse {
     }
 
     /// The list whose centre is nearest to a prepared row, whatever the metric.
-    pub(super) fn nearest(&self, vector: &[f32], scratch: &mut CoarseScratch) -> (u32, f32) {
+    fn nearest(&self, vector: &[f32], scratch: &mut CoarseScratch) -> (u32, f32) {
         if self.lists() <= FEW || self.codec.is_none() {
             let all = self.centres.chunks_exact(self.dim).map(|centre| (self.kernels.l2)(vector, centre));
             scratch.estimates.clear();
@@ -347,7 +394,8 @@ impl Coarse {
 
     pub(super) fn bytes(&self) -> usize {
         let codec = self.codec.as_ref().map_or(0, |codec| codec.bytes());
-        size_of::<Coarse>() + size_of_val(&*self.centres) + self.codes.len() + codec
+        let tiles = self.tiles.as_ref().map_or(0, Tiles::bytes);
+        size_of::<Coarse>() + size_of_val(&*self.centres) + self.codes.len() + codec + tiles
     }
 
     pub(super) fn digest(&self) -> u64 {
@@ -434,22 +482,22 @@ fn encode_rows(codec: &Codec, points: Points<'_>, rows: &[Row], executor: &dyn E
     all
 }
 
-/// Places in the sample for the first centres: k-means++ by codes.
-fn seeds(codec: &Codec, sample: &Sample, lists: usize, seed: u64) -> Vec<usize> {
+/// The first centres, by their places among the codes: k-means++ over some of them.
+fn seeds(codec: &Codec, codes: &[u8], lists: usize, seed: u64) -> Vec<usize> {
     let size = codec.shape().words() * size_of::<u32>();
-    let step = sample.rows.len().div_ceil(lists * SEEDS_A_LIST).max(1);
-    let mut codes = Vec::new();
-    for code in sample.codes.chunks_exact(size).step_by(step) {
-        memory::append(&mut codes, code);
+    let step = (codes.len() / size).div_ceil(lists * SEEDS_A_LIST).max(1);
+    let mut some = Vec::new();
+    for code in codes.chunks_exact(size).step_by(step) {
+        memory::append(&mut some, code);
     }
-    let count = codes.len() / size;
+    let (codes, count) = (&some, some.len() / size);
     let (mut weights, mut estimates) = (memory::filled(f32::INFINITY, count), Vec::new());
     let (mut query, mut chosen) = (CodeQuery::default(), memory::list(lists));
     let mut next = (mix(seed) % count.max(1) as u64) as usize;
     for number in 1..=lists as u64 {
         memory::push(&mut chosen, next * step);
         codec.prepare_block(&codes[next * size..][..size], &mut query);
-        estimate_all(codec, &query, &codes, &mut estimates);
+        estimate_all(codec, &query, codes, &mut estimates);
         for (weight, squared) in weights.iter_mut().zip(&estimates) {
             *weight = if squared < weight { *squared } else { *weight };
         }

@@ -36,11 +36,12 @@ mod drift;
 mod lists;
 mod renewal;
 mod search;
+mod tiles;
 
 use change::Change;
 pub(crate) use change::{LEAST_FILED, ROWS_A_LIST};
 use coarse::Coarse;
-pub(crate) use coarse::ROWS_A_LIST as TRAINED_A_LIST;
+pub(crate) use coarse::{ROWS_A_LIST as TRAINED_A_LIST, SHORT_DIM};
 use drift::Drift;
 use lists::{Fresh, Lists, ListsView};
 pub(crate) use lists::{GROUP as LIST_BLOCK, ListStorage};

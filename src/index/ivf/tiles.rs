@@ -1,0 +1,277 @@
+//! The nearest centres of many rows at once, by inner products.
+//!
+//! A code of a short vector costs as much as one of a longer vector, and so few
+//! products are done in that time. Which centre is nearest says half of its squared
+//! length less its product with the row, so rows and centres meet as matrices do
+//! that are multiplied: a centre that was read meets several rows, and a row
+//! sixteen centres together. Both are taken from the mean of all centres, or
+//! lengths would drown the differences of what lies far from the origin.
+//!
+//! Each product is added up alone, in the order of the dimensions, so that neither
+//! the instruction set nor what a row meets its centres together with changes a bit.
+
+use crate::kernel::{Arch, ArchJob, Level};
+use crate::memory;
+
+/// Centres that stand together.
+const TILE: usize = 16;
+
+/// Rows that meet a tile together, so that it is read once for all: of 1, 4, 6 and
+/// 8 the best, or next to it, with registers of 16 and of 8 numbers alike (more
+/// sums find no place in them).
+const ROWS: usize = 4;
+
+/// Tiles that a row without company meets together: one sum would wait for
+/// itself.
+const TILES: usize = 4;
+
+/// Centres, transposed in tiles: of each the first numbers of its sixteen, then the
+/// second ones, and so on. There are whole groups of [`TILES`].
+pub(super) struct Tiles {
+    dim: usize,
+    /// The mean of the centres.
+    origin: Vec<f32>,
+    values: Vec<f32>,
+    /// Half of the squared length of each centre; infinite where there is none.
+    halves: Vec<f32>,
+}
+
+/// Working memory of questions for the nearest centres.
+#[derive(Debug, Default)]
+pub(super) struct Meeting {
+    rows: Vec<f32>,
+    /// The least that each row has met in each lane, and in which tile.
+    least: Vec<[f32; TILE]>,
+    met: Vec<[u32; TILE]>,
+}
+
+impl Tiles {
+    /// From centres one after the other.
+    pub(super) fn new(centres: &[f32], dim: usize) -> Tiles {
+        let count = centres.len() / dim;
+        let share = 1.0 / count.max(1) as f32;
+        let mut origin = memory::filled(0.0, dim);
+        for centre in centres.chunks_exact(dim) {
+            origin.iter_mut().zip(centre).for_each(|(sum, x)| *sum += x * share);
+        }
+        let places = count.next_multiple_of(TILE * TILES);
+        let mut values = memory::filled(0.0, places * dim);
+        let mut halves = memory::filled(f32::INFINITY, places);
+        for (at, centre) in centres.chunks_exact(dim).enumerate() {
+            let tile = &mut values[at / TILE * TILE * dim..];
+            let mut squared = 0.0;
+            for (axis, (x, origin)) in centre.iter().zip(&origin).enumerate() {
+                let moved = x - origin;
+                tile[axis * TILE + at % TILE] = moved;
+                squared += moved * moved;
+            }
+            halves[at] = squared / 2.0;
+        }
+        Tiles { dim, origin, values, halves }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let floats = self.origin.len() + self.values.len() + self.halves.len();
+        floats * size_of::<f32>()
+    }
+
+    /// The nearest centre of each of some rows, one after the other: the first of
+    /// several, and the first of all for a row that is beyond numbers.
+    pub(super) fn nearest<'a>(
+        &self,
+        rows: &[f32],
+        meeting: &'a mut Meeting,
+        level: Level,
+    ) -> impl Iterator<Item = u32> + 'a {
+        let Meeting { rows: moved, least, met } = meeting;
+        moved.clear();
+        for row in rows.chunks_exact(self.dim) {
+            memory::extend(moved, row.iter().zip(&self.origin).map(|(x, origin)| x - origin));
+        }
+        let count = rows.len() / self.dim;
+        least.clear();
+        memory::resize(least, count, [f32::INFINITY; TILE]);
+        met.clear();
+        memory::resize(met, count, [0; TILE]);
+        level.run(Meet { tiles: self, rows: moved, least, met });
+        least.iter().zip(&*met).map(|(least, met)| first(least, met))
+    }
+}
+
+/// The place of the least number of all, the first of several.
+fn first(least: &[f32; TILE], met: &[u32; TILE]) -> u32 {
+    let places = met.iter().zip(0..).map(|(tile, lane)| tile * TILE as u32 + lane);
+    let nearer = |best: (f32, u32), next: (f32, u32)| {
+        let is_nearer = next.0 < best.0 || (next.0 == best.0 && next.1 < best.1);
+        if is_nearer { next } else { best }
+    };
+    let best = least.iter().copied().zip(places).reduce(nearer);
+    best.filter(|best| best.0 < f32::INFINITY).map_or(0, |best| best.1)
+}
+
+/// Lets rows, which were moved to the origin, meet all centres.
+struct Meet<'a> {
+    tiles: &'a Tiles,
+    rows: &'a [f32],
+    least: &'a mut [[f32; TILE]],
+    met: &'a mut [[u32; TILE]],
+}
+
+impl ArchJob for Meet<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Arch>(self, _arch: A) {
+        let together = self.least.len() / ROWS * ROWS;
+        let (rows, alone) = self.rows.split_at(together * self.tiles.dim);
+        let (least, least_alone) = self.least.split_at_mut(together);
+        let (met, met_alone) = self.met.split_at_mut(together);
+        self.tiles.meet::<ROWS, 1>(rows, least, met);
+        self.tiles.meet::<1, TILES>(alone, least_alone, met_alone);
+    }
+}
+
+impl Tiles {
+    /// All of the rows meet some tiles before the next ones come, which therefore
+    /// stay in the nearest cache.
+    #[inline(always)]
+    fn meet<const R: usize, const T: usize>(
+        &self,
+        rows: &[f32],
+        least: &mut [[f32; TILE]],
+        met: &mut [[u32; TILE]],
+    ) {
+        let halves = self.halves.as_chunks::<TILE>().0;
+        for (at, tiles) in self.values.chunks_exact(T * TILE * self.dim).enumerate() {
+            for (group, rows) in rows.chunks_exact(R * self.dim).enumerate() {
+                let sums = products::<R, T>(rows, tiles, self.dim);
+                for row in 0..R {
+                    for tile in 0..T {
+                        let (least, met) = (&mut least[group * R + row], &mut met[group * R + row]);
+                        let mut numbers = halves[at * T + tile];
+                        for lane in 0..TILE {
+                            numbers[lane] -= sums[row][tile][lane];
+                        }
+                        lower(least, met, &numbers, (at * T + tile) as u32);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Takes the numbers that are less than those before. By masks: of choices compilers
+/// make a branch a lane, which took as long as all products.
+#[inline(always)]
+fn lower(least: &mut [f32; TILE], met: &mut [u32; TILE], numbers: &[f32; TILE], tile: u32) {
+    for lane in 0..TILE {
+        let mask = u32::from(numbers[lane] < least[lane]).wrapping_neg();
+        let bits = (numbers[lane].to_bits() & mask) | (least[lane].to_bits() & !mask);
+        least[lane] = f32::from_bits(bits);
+        met[lane] = (tile & mask) | (met[lane] & !mask);
+    }
+}
+
+/// The products of some rows with the sixteen of each of some tiles.
+#[inline(always)]
+fn products<const R: usize, const T: usize>(
+    rows: &[f32],
+    tiles: &[f32],
+    dim: usize,
+) -> [[[f32; TILE]; T]; R] {
+    let all = tiles.as_chunks::<TILE>().0;
+    let tiles: [&[[f32; TILE]]; T] = std::array::from_fn(|tile| &all[tile * dim..][..dim]);
+    let rows: [&[f32]; R] = std::array::from_fn(|row| &rows[row * dim..][..dim]);
+    let mut sums = [[[0f32; TILE]; T]; R];
+    for axis in 0..dim {
+        for tile in 0..T {
+            for row in 0..R {
+                for lane in 0..TILE {
+                    sums[row][tile][lane] += rows[row][axis] * tiles[tile][axis][lane];
+                }
+            }
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::mix;
+    use crate::kernel::{Portable, kernels};
+
+    fn vectors(count: usize, dim: usize, seed: u64) -> Vec<f32> {
+        let unit = |key: u64| (mix(key) >> 40) as f32 / (1 << 24) as f32 - 0.5;
+        (0..(count * dim) as u64).map(|at| unit(mix(seed) ^ at)).collect()
+    }
+
+    /// The nearest centre of a row, one centre after the other.
+    fn nearest_plain(centres: &[f32], row: &[f32]) -> u32 {
+        let count = centres.len() / row.len();
+        let share = 1.0 / count as f32;
+        let mut origin = vec![0f32; row.len()];
+        for centre in centres.chunks_exact(row.len()) {
+            origin.iter_mut().zip(centre).for_each(|(sum, x)| *sum += x * share);
+        }
+        let moved = |from: &[f32]| -> Vec<f32> { from.iter().zip(&origin).map(|(x, o)| x - o).collect() };
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).fold(0f32, |sum, (x, y)| sum + x * y);
+        let mut best = (0, f32::INFINITY);
+        for (centre, list) in centres.chunks_exact(row.len()).map(moved).zip(0..) {
+            let number = dot(&centre, &centre) / 2.0 - dot(&moved(row), &centre);
+            best = if number < best.1 { (list, number) } else { best };
+        }
+        best.0
+    }
+
+    #[test]
+    fn every_instruction_set_and_any_number_of_rows_find_the_centres_of_plain_rust() {
+        for (dim, count) in [(1, 2), (3, 16), (7, 65), (50, 200)] {
+            let centres = vectors(count, dim, 1);
+            let tiles = Tiles::new(&centres, dim);
+            for rows in [0, 1, 3, 4, 6, 13] {
+                let rows = vectors(rows, dim, 2);
+                let plain: Vec<u32> =
+                    rows.chunks_exact(dim).map(|row| nearest_plain(&centres, row)).collect();
+                for level in [kernels().level, Level::Portable(Portable)] {
+                    let mut meeting = Meeting::default();
+                    let found: Vec<u32> = tiles.nearest(&rows, &mut meeting, level).collect();
+                    assert_eq!(found, plain, "{dim} numbers, {count} centres");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_centres_that_are_alike_the_first_is_nearest() {
+        let centres = [0.0, 1.0].repeat(40);
+        let tiles = Tiles::new(&centres, 1);
+        let mut meeting = Meeting::default();
+        let found: Vec<u32> = tiles.nearest(&[0.9, 0.1], &mut meeting, kernels().level).collect();
+        assert_eq!(found, [1, 0]);
+    }
+
+    #[test]
+    fn what_lies_far_from_the_origin_is_told_apart_as_well() {
+        let dim = 8;
+        let far = |vectors: Vec<f32>| -> Vec<f32> { vectors.into_iter().map(|x| x + 1_000.0).collect() };
+        let (centres, rows) = (far(vectors(100, dim, 5)), far(vectors(50, dim, 6)));
+        let tiles = Tiles::new(&centres, dim);
+        let mut meeting = Meeting::default();
+        let found = tiles.nearest(&rows, &mut meeting, kernels().level);
+        for (row, list) in rows.chunks_exact(dim).zip(found) {
+            let squared =
+                |centre: &[f32]| -> f32 { row.iter().zip(centre).map(|(x, c)| (x - c) * (x - c)).sum() };
+            let least = centres.chunks_exact(dim).map(squared).fold(f32::INFINITY, f32::min);
+            assert!(squared(&centres[list as usize * dim..][..dim]) <= 1.001 * least);
+        }
+    }
+
+    #[test]
+    fn a_row_beyond_numbers_is_put_with_the_first_centre() {
+        let tiles = Tiles::new(&[1.0, 2.0, 3.0], 1);
+        let mut meeting = Meeting::default();
+        let found: Vec<u32> = tiles.nearest(&[f32::NAN, 2.9], &mut meeting, kernels().level).collect();
+        assert_eq!(found, [0, 2]);
+    }
+}
