@@ -22,8 +22,9 @@ const LEAN: &str = "many records: a graph is faster, and a lean one holds more i
 const ROOMY: &str = "many records: a graph is faster";
 const FEW: &str = "few records: exact is quick";
 
+/// Numbers that spread along all dimensions.
 fn vector(id: u64, dim: usize) -> Vec<f32> {
-    (0..dim).map(|at| ((id * 31 + at as u64 * 7) as f32 * 0.37).sin()).collect()
+    (0..dim).map(|at| ((id + 1) as f32 * (at as f32 * 0.618 + 1.37)).sin()).collect()
 }
 
 /// A graph that takes less time to build.

@@ -293,7 +293,8 @@ impl AutoVersion {
         let Grown::Graph(options) = self.options.grown else { return true };
         let rows: Vec<Row> = memory::collect(held.iter());
         let before = if self.form == Form::ByVectors { Before::Coarse } else { Before::Fine };
-        let is_fine = |codec: &Codec| resolution::is_fine(codec, before, points, &rows, executor);
+        let is_fine =
+            |codec: &Codec| resolution::is_fine(codec, (options.coding, before), points, &rows, executor);
         graph.codec().is_some_and(is_fine) || is_fine(&train(&options, points, &rows, None))
     }
 }

@@ -8,7 +8,7 @@
 //! the first by estimate, where re-ranking finds them.
 
 use super::parallel::parallel_map;
-use super::{Executor, Points};
+use super::{Coding, Executor, Points};
 use crate::id::Row;
 use crate::memory;
 use crate::metric::Metric;
@@ -33,9 +33,14 @@ const FRONT: usize = 64;
 /// balls 40,000 times as far apart as they are wide 0.0 (0.0).
 const ENOUGH: f32 = 0.9;
 
-/// Where codes were too coarse before: they must be clearly better, or a
+/// The same of codes whose size was said, or follows from a memory budget: they are
+/// coarse on purpose, for less memory, and a broader search makes up for it. It
+/// does not where they see next to nothing.
+const ENOUGH_OF_FIXED: f32 = 0.5;
+
+/// Where codes were too coarse before: they must be better by so much, or a
 /// collection at the bound would change to and fro.
-const ENOUGH_AGAIN: f32 = 0.95;
+const CLEARLY: f32 = 0.05;
 
 /// Distances that differ by less are equal but for rounding.
 const ROUNDING: f32 = 1e-6;
@@ -138,18 +143,19 @@ pub(super) enum Before {
     Coarse,
 }
 
-/// Whether the nearest of `rows` stand in front by the codes of `codec`.
+/// Whether enough of the nearest of `rows` stand in front by the codes of `codec`.
 pub(super) fn is_fine(
     codec: &Codec,
-    before: Before,
+    (coding, before): (Coding, Before),
     points: Points<'_>,
     rows: &[Row],
     executor: &dyn Executor,
 ) -> bool {
-    let enough = match before {
-        Before::Fine => ENOUGH,
-        Before::Coarse => ENOUGH_AGAIN,
+    let enough = match coding {
+        Coding::Measured => ENOUGH,
+        Coding::Fixed(_) => ENOUGH_OF_FIXED,
     };
+    let enough = if before == Before::Coarse { enough + CLEARLY } else { enough };
     share_in_front(codec, points, rows, executor) >= enough
 }
 
