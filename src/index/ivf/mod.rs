@@ -33,6 +33,7 @@ use crate::vector::Rounded;
 mod change;
 mod coarse;
 mod drift;
+mod earlier;
 mod lists;
 mod renewal;
 mod search;
@@ -43,6 +44,7 @@ pub(crate) use change::{LEAST_FILED, ROWS_A_LIST};
 use coarse::Coarse;
 pub(crate) use coarse::{ROWS_A_LIST as TRAINED_A_LIST, SHORT_DIM};
 use drift::Drift;
+use earlier::Earlier;
 use lists::{Fresh, Lists, ListsView};
 pub(crate) use lists::{GROUP as LIST_BLOCK, ListStorage};
 use renewal::{Renewal, Step};
@@ -127,10 +129,6 @@ struct Trained {
 }
 
 impl Trained {
-    fn bytes(&self) -> usize {
-        self.coarse.bytes() + self.coder.bytes()
-    }
-
     fn save(&self, out: &mut Encoder) {
         self.coarse.save(out);
         if let Coder::Product(product) = &self.coder {
@@ -176,6 +174,7 @@ pub(crate) struct Ivf {
     newest: Arc<IvfVersion>,
     /// What only older versions keep, since all was filed anew.
     left: Left,
+    earlier: Earlier,
 }
 
 fn order(a: &Neighbor, b: &Neighbor) -> std::cmp::Ordering {
@@ -190,7 +189,8 @@ impl Ivf {
         let lease = versions.publish();
         let held = RowSet::default();
         let newest = Arc::new(IvfVersion { options, held, filed: None, renewal: None, _lease: lease });
-        Ivf { versions, lists: None, coming: None, newest, left: Left::default() }
+        let (left, earlier) = (Left::default(), Earlier::default());
+        Ivf { versions, lists: None, coming: None, newest, left, earlier }
     }
 
     /// The lists that were saved of `held` rows, over vectors of `dim` numbers.
@@ -224,6 +224,7 @@ impl Ivf {
     fn show(&mut self, held: RowSet, filed: Option<Filed>, renewal: Option<Renewal>) {
         let options = self.newest.options;
         let lease = self.versions.publish();
+        self.earlier.add(&self.newest);
         self.newest = Arc::new(IvfVersion { options, held, filed, renewal, _lease: lease });
     }
 
@@ -337,10 +338,10 @@ impl Index for Ivf {
     }
 
     fn bytes(&self) -> usize {
-        let trained = self.newest.filed.as_ref().map_or(0, |filed| filed.trained.bytes());
-        let renewal = self.newest.renewal.as_ref().map_or(0, Renewal::bytes);
+        let later = self.newest.renewal.as_ref().map_or(0, Renewal::bytes);
+        let trained = self.earlier.bytes(&self.newest);
         let lists: usize = self.lists.iter().chain(&self.coming).map(Lists::bytes).sum();
-        self.newest.held.bytes() + lists + self.left.bytes() + trained + renewal
+        self.newest.held.bytes() + lists + self.left.bytes() + trained + later
     }
 
     fn kind(&self) -> &'static str {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::change::{file, lists_for, product_samples};
 use super::coarse::{Coarse, ROUNDS, ROWS_A_LIST};
 use super::drift::Drift;
+use super::earlier::Shared;
 use super::{Coder, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, ListsView, MAX_LISTS, Trained};
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
@@ -321,20 +322,25 @@ impl Renewal {
         Some((Arc::clone(&carried.trained), drift.after(since, error_later * since as f64)))
     }
 
-    /// Bytes beside the lists.
+    /// Bytes beside the lists and what was trained.
     pub(super) fn bytes(&self) -> usize {
-        let later = self.began.later.bytes();
-        later
-            + match &self.stage {
-                Stage::Centres(rounds) => {
-                    let seen = rounds.seen.capacity() * size_of::<Row>();
-                    seen + rounds.nearest.capacity() * size_of::<(u32, f32)>() + rounds.coarse.bytes()
-                }
-                Stage::Codes(coarse, parts) => {
-                    coarse.bytes() + parts.iter().map(TrainedPart::bytes).sum::<usize>()
-                }
-                Stage::Lists(carried) => carried.trained.bytes(),
+        self.began.later.bytes()
+    }
+
+    /// What it has trained so far.
+    pub(super) fn share(&self, shared: &mut Shared) {
+        match &self.stage {
+            Stage::Centres(rounds) => {
+                let row = size_of::<Row>() + size_of::<(u32, f32)>();
+                shared.add(rounds, rounds.nearest.capacity() * row);
+                shared.coarse(&rounds.coarse);
             }
+            Stage::Codes(coarse, parts) => {
+                shared.add(parts, parts.iter().map(TrainedPart::bytes).sum());
+                shared.coarse(coarse);
+            }
+            Stage::Lists(carried) => shared.trained(&carried.trained),
+        }
     }
 
     pub(super) fn audit(&self, held: &RowSet, defects: &mut Vec<Defect>) {
