@@ -167,37 +167,66 @@ fn fill_in_batches(items: &Collection) -> u64 {
     }
 }
 
-/// Quantized graphs do go beyond it: see design.md.
+/// What is used at most while `change` runs.
+fn most_used(items: &Collection, change: impl FnOnce() + Send) -> usize {
+    let most = AtomicUsize::new(items.stats().budget.used);
+    thread::scope(|scope| {
+        let change = scope.spawn(change);
+        while !change.is_finished() {
+            most.fetch_max(items.stats().budget.used, Ordering::Relaxed);
+            thread::yield_now();
+        }
+    });
+    most.into_inner()
+}
+
 #[test]
-fn deletes_at_the_limit_take_nothing_beyond_it_but_of_quantized_graphs() {
+fn deletes_at_the_limit_take_nothing_beyond_it() {
     const LIMIT: usize = 3 * BUDGET;
-    let is_graph = |spec: &IndexSpec| matches!(spec, IndexSpec::Graph(_) | IndexSpec::Auto(_));
-    for spec in quick_specs(20).into_iter().filter(|spec| !is_graph(spec)) {
+    for spec in quick_specs(20) {
         let engine = Engine::builder().pool_threads(1).workers(1).build().unwrap();
         let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(LIMIT);
         let items = engine.create_collection("items", config).unwrap();
         let full = fill_in_batches(&items);
-        let most_used = AtomicUsize::new(items.stats().budget.used);
-        assert!(most_used.load(Ordering::Relaxed) > LIMIT / 10 * 9, "{spec:?}: {most_used:?} of {LIMIT}");
-        thread::scope(|scope| {
-            let deletes = scope.spawn(|| {
-                for id in (0..full).step_by(7) {
-                    items.delete(id).unwrap();
-                }
-                for first in 1..7 {
-                    items.delete_batch((first..full).step_by(14)).unwrap();
-                    items.flush().unwrap();
-                }
-                items.delete_batch(0..full / 2).unwrap().wait().unwrap();
-            });
-            while !deletes.is_finished() {
-                most_used.fetch_max(items.stats().budget.used, Ordering::Relaxed);
-                thread::yield_now();
+        let before = items.stats().budget.used;
+        assert!(before > LIMIT / 10 * 9, "{spec:?}: {before} of {LIMIT}");
+        let most = most_used(&items, || {
+            for id in (0..full).step_by(7) {
+                items.delete(id).unwrap();
             }
+            for first in 1..7 {
+                items.delete_batch((first..full).step_by(14)).unwrap();
+                items.flush().unwrap();
+            }
+            items.delete_batch(0..full / 2).unwrap().wait().unwrap();
         });
-        let most_used = most_used.into_inner();
-        assert!(most_used <= LIMIT, "{spec:?}: {most_used} of {LIMIT}");
+        assert!(most <= LIMIT, "{spec:?}: {most} of {LIMIT}");
         assert!(fill_in_batches(&items) > full / 2, "{spec:?}: service does not resume");
+        assert!(items.verify().unwrap().is_sound());
+    }
+}
+
+/// What is copied for them lies beside what readers are shown until each write ends.
+#[test]
+fn records_replaced_in_bulk_near_the_limit_take_nothing_beyond_it() {
+    const LIMIT: usize = 3 * BUDGET;
+    for spec in quick_specs(20) {
+        let engine = Engine::builder().pool_threads(1).workers(1).build().unwrap();
+        let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(LIMIT);
+        let items = engine.create_collection("items", config).unwrap();
+        let full = fill_in_batches(&items);
+        items.delete_batch((0..full).step_by(3)).unwrap().wait().unwrap();
+        let patient = items.backpressure(Backpressure::WaitAtMost(Duration::from_secs(60)));
+        let left = |ids: std::ops::Range<u64>| ids.filter(|id| id % 3 != 0).map(record);
+        let most = most_used(&items, || {
+            for first in (0..full - 500).step_by(500) {
+                patient.upsert_batch(left(first..first + 500)).unwrap().wait().unwrap();
+            }
+            items.delete_batch((0..full).step_by(2)).unwrap().wait().unwrap();
+            items.delete_batch((0..full).step_by(5)).unwrap().wait().unwrap();
+            items.flush().unwrap();
+        });
+        assert!(most <= LIMIT, "{spec:?}: {most} of {LIMIT}");
         assert!(items.verify().unwrap().is_sound());
     }
 }

@@ -114,8 +114,12 @@ impl Board {
     /// The view to show a state with, given one that can. During a bulk write
     /// newer views hold more and more rows that the state must hide, and a
     /// search that hides much is slow: so rather the newest view whose index
-    /// holds nothing that is newer than the state.
+    /// holds nothing that is newer than the state, unless memory is short: what that
+    /// view keeps is worth more then.
     fn best(&self, shard: usize, able: usize, state: Seq, last: Seq) -> usize {
+        if self.views[shard].back().is_some_and(|newest| newest.waits_for_memory()) {
+            return able;
+        }
         let lean = self.views[shard].iter().enumerate().rposition(|(at, view)| {
             view.floor() <= state && view.index_newest() <= state && self.coverage(shard, at, last) >= state
         });

@@ -166,6 +166,8 @@ pub(crate) struct ShardState<T> {
     applied: Seq,
     index_newest: Seq,
     floor: Seq,
+    /// Older views are to go before it changes more.
+    waits_for_memory: bool,
 }
 
 impl<T> ShardState<T> {
@@ -201,6 +203,7 @@ impl<T> ShardState<T> {
             applied: Seq(0),
             index_newest: Seq(0),
             floor: Seq(0),
+            waits_for_memory: false,
         }
     }
 
@@ -455,25 +458,26 @@ impl<T> ShardState<T> {
 
     fn seal_if_due(&mut self, seq: Seq, coming: usize) {
         let rows = self.open.len() >= rows_due(self.linked, self.open.len(), coming);
-        if rows || self.dead_linked.len() >= forget_due(self.linked) {
-            self.seal(seq, false);
+        let forgets = self.dead_linked.len() >= forget_due(self.linked, coming);
+        // The rest of a write that only deletes has no need of an index without dead rows.
+        if rows || (forgets && coming == 0) {
+            self.seal(seq, forgets);
         }
     }
 
-    /// Fixes the content of the next batch: all open rows, and the dead ones
-    /// of the index when they are many or `forget_all` is set.
-    fn seal(&mut self, cut: Seq, forget_all: bool) {
-        self.seal_with(cut, forget_all, Carry::No);
+    /// Fixes the content of the next batch: all open rows, and, if it `forgets`, the
+    /// dead ones of the index.
+    fn seal(&mut self, cut: Seq, forgets: bool) {
+        self.seal_with(cut, forgets, Carry::No);
     }
 
     /// The same, with rows for the index that is to take over.
-    fn seal_with(&mut self, cut: Seq, forget_all: bool, carry: Carry) {
-        let forget_now = forget_all || self.dead_linked.len() >= forget_due(self.linked);
+    fn seal_with(&mut self, cut: Seq, forgets: bool, carry: Carry) {
         let mut dead = RowSet::default();
         self.dead_linked.iter().for_each(|row| {
             dead.insert(*row);
         });
-        let forget = if forget_now { std::mem::take(&mut self.dead_linked) } else { Vec::new() };
+        let forget = if forgets { std::mem::take(&mut self.dead_linked) } else { Vec::new() };
         let (mut absorb, mut dropped) = (list(self.open.len()), Vec::new());
         for entrant in self.open.drain(..) {
             let is_alive = self.rows.is_alive(entrant.row);
@@ -562,6 +566,17 @@ impl<T> ShardState<T> {
         let successor = successor
             .map(|successor| SuccessorJob { since: successor.since, version: successor.index.version() });
         Some(AbsorbJob { batch, version, successor, space: self.space, vectors })
+    }
+
+    /// Whether it waits for memory that older views keep; true when that is new,
+    /// and readers are to know.
+    pub(crate) fn waits_for_memory(&mut self, waits: bool) -> bool {
+        !std::mem::replace(&mut self.waits_for_memory, waits) && waits
+    }
+
+    /// True when no newer view can be shown before the write that was begun ends.
+    pub(crate) fn is_between(&self) -> bool {
+        self.floor > self.applied
     }
 
     /// True while a job is under way.

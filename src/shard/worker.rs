@@ -59,6 +59,10 @@ const SETTLE_MOST: Duration = Duration::from_secs(1);
 /// is held longer keeps memory beyond the budget, or writes would wait for it.
 const HELD_UP_MOST: Duration = Duration::from_secs(2);
 
+/// In the midst of a write that took rows out of the index: readers cannot let go of
+/// the view before it, which shows these, so only others may.
+const HELD_UP_BETWEEN: Duration = Duration::from_millis(20);
+
 /// How often it looks meanwhile.
 const HELD_UP_LOOK: Duration = Duration::from_millis(1);
 
@@ -98,9 +102,12 @@ impl Hosted {
     fn may_change(&mut self) -> bool {
         if !self.meter.is_bounded() || self.meter.may_change(&self.state.measure()) {
             self.held_up = None;
+            self.state.waits_for_memory(false);
             return true;
         }
-        self.held_up.get_or_insert_with(Instant::now).elapsed() >= HELD_UP_MOST
+        self.changed |= self.state.waits_for_memory(true);
+        let most = if self.state.is_between() { HELD_UP_BETWEEN } else { HELD_UP_MOST };
+        self.held_up.get_or_insert_with(Instant::now).elapsed() >= most
     }
 }
 

@@ -27,6 +27,7 @@ impl<T> ShardState<T> {
             index_has_dead: unlinking || !self.dead_linked.is_empty(),
             index_newest: self.index_newest,
             floor: self.floor,
+            waits_for_memory: self.waits_for_memory,
             measure: self.measure(),
         };
         let view = ShardView::new(&mut self.rows, parts);
