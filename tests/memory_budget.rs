@@ -14,7 +14,7 @@ use std::time::Duration;
 use common::quick_specs;
 use vecino::{
     AutoConfig, Backpressure, BudgetScope, Collection, CollectionConfig, Engine, Gone, GraphConfig,
-    HnswConfig, IndexSpec, Metric, Record, ReindexError, WriteError,
+    HnswConfig, IndexSpec, IvfConfig, Metric, Record, ReindexError, WriteError,
 };
 
 const DIM: usize = 64;
@@ -22,9 +22,14 @@ const DIM: usize = 64;
 /// A budget for some three thousand records of 64 floats without an index.
 const BUDGET: usize = 4 << 20;
 
+/// Spread over all directions, so that codes tell them apart.
 fn record(id: u64) -> Record {
-    let vector: Vec<f32> = (0..DIM).map(|at| ((id * 31 + at as u64 * 7) as f32 * 0.37).sin()).collect();
-    Record::new(id, vector)
+    let mut state = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut number = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    Record::new(id, (0..DIM).map(|_| number()).collect::<Vec<f32>>())
 }
 
 fn flat() -> CollectionConfig {
@@ -227,6 +232,41 @@ fn records_replaced_in_bulk_near_the_limit_take_nothing_beyond_it() {
             items.flush().unwrap();
         });
         assert!(most <= LIMIT, "{spec:?}: {most} of {LIMIT}");
+        assert!(items.verify().unwrap().is_sound());
+    }
+}
+
+/// The exception that the docs name: beyond two seconds nobody waits for readers.
+#[test]
+fn what_a_snapshot_keeps_for_long_counts_and_keeps_out_writes_until_it_is_released() {
+    const LIMIT: usize = 3 * BUDGET;
+    let hnsw = IndexSpec::Hnsw(HnswConfig::default().ef_construction(20));
+    for spec in [IndexSpec::Flat, quick(), hnsw, IndexSpec::Ivf(IvfConfig::default())] {
+        let engine = engine();
+        let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(LIMIT);
+        let items = engine.create_collection("items", config).unwrap();
+        let full = fill_in_batches(&items);
+        items.flush().unwrap();
+        let snapshot = items.snapshot();
+        let patient = items.backpressure(Backpressure::WaitAtMost(Duration::from_millis(50)));
+        // Deletes are done however long it is held...
+        for first in 0..4 {
+            items.delete_batch((first..full).step_by(5)).unwrap().wait().unwrap();
+            items.flush().unwrap();
+        }
+        // ...and writes are accepted as far as there is room beside what it keeps.
+        let mut id = full;
+        while patient.upsert_batch((id..id + 20).map(record)).is_ok() {
+            id += 20;
+        }
+        let stats = items.stats();
+        assert!(stats.bytes.total() <= stats.budget.used, "{spec:?}: {stats:?}");
+        assert_eq!(snapshot.len() as u64, full, "{spec:?}");
+        assert!((0..full).all(|id| snapshot.get(id).unwrap().is_some()), "{spec:?}");
+        drop(snapshot);
+        items.flush().unwrap();
+        let more = fill_in_batches(&items);
+        assert!(settled(&items) <= LIMIT && more > 0, "{spec:?}");
         assert!(items.verify().unwrap().is_sound());
     }
 }

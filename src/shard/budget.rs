@@ -178,10 +178,13 @@ impl ShardAccount {
     fn contents(&self) -> Contents {
         let Promised { rows, renewed, texts, payloads, .. } = self.promised;
         let of = self.measure;
-        let live = of.live + rows + renewed.max(RENEWED);
+        let coming = rows + renewed.max(RENEWED);
+        let live = of.live + coming;
+        // A write that replaces many leaves more dead rows than the others do, for a while.
+        let taken = of.high_water.saturating_sub(of.free_places) + coming;
         // There may be many small shards: no room is kept for their dead rows.
         Contents {
-            rows: if self.is_small() { self.used() } else { live + dead_most(live) },
+            rows: if self.is_small() { self.used() } else { taken.max(live + dead_most(live)) },
             capacity: of.capacity,
             stride: self.stride,
             vectors: of.vector_bytes.iter().sum(),

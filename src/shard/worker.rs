@@ -109,6 +109,12 @@ impl Hosted {
         let most = if self.state.is_between() { HELD_UP_BETWEEN } else { HELD_UP_MOST };
         self.held_up.get_or_insert_with(Instant::now).elapsed() >= most
     }
+
+    /// Whether it may give back memory now. That takes some for a while, which a
+    /// change that is under way was not granted.
+    fn may_settle(&self) -> bool {
+        !(self.meter.is_bounded() && self.state.is_changing())
+    }
 }
 
 /// What a worker is connected to.
@@ -222,8 +228,9 @@ impl Worker {
     /// Gives back memory that nobody needs any more; false when that was
     /// nothing, perhaps because old snapshots are held.
     fn settle(&mut self) -> bool {
+        let is_open = |hosted: &Hosted| !hosted.settled && hosted.may_settle();
         let open: Vec<CollectionId> =
-            self.shards.iter().filter(|(_, hosted)| !hosted.settled).map(|(id, _)| *id).collect();
+            self.shards.iter().filter(|(_, hosted)| is_open(hosted)).map(|(id, _)| *id).collect();
         for collection in open {
             self.guarded(collection, |hosted| {
                 if hosted.is_lost() {
@@ -483,7 +490,7 @@ impl Worker {
                         start(background.as_ref(), answer, job);
                         hosted.changed = true;
                     }
-                } else {
+                } else if hosted.may_settle() {
                     hosted.changed |= hosted.state.settle() == Settling::Stepped;
                 }
                 if !std::mem::take(&mut hosted.changed) {
