@@ -178,13 +178,10 @@ impl ShardAccount {
     fn contents(&self) -> Contents {
         let Promised { rows, renewed, texts, payloads, .. } = self.promised;
         let of = self.measure;
-        let coming = rows + renewed.max(RENEWED);
-        let live = of.live + coming;
-        // A write that replaces many leaves more dead rows than the others do, for a while.
-        let taken = of.high_water.saturating_sub(of.free_places) + coming;
+        let live = of.live + rows + renewed.max(RENEWED);
         // There may be many small shards: no room is kept for their dead rows.
         Contents {
-            rows: if self.is_small() { self.used() } else { taken.max(live + dead_most(live)) },
+            rows: if self.is_small() { self.used() } else { live + dead_most(live) },
             capacity: of.capacity,
             stride: self.stride,
             vectors: of.vector_bytes.iter().sum(),
@@ -366,9 +363,10 @@ impl Account {
     /// it was measured still count as promised.
     fn may_change(&self, number: usize, measure: &ShardMeasure) -> bool {
         let Some(mut shard) = self.lock(number) else { return true };
-        let ShardMeasure { vector_bytes, kept_bytes, index_bytes, capacity, .. } = *measure;
+        let ShardMeasure { vector_bytes, kept_bytes, row_bytes, index_bytes, capacity, .. } = *measure;
         let before = (shard.measure, shard.copying, shard.changing);
-        shard.measure = ShardMeasure { vector_bytes, kept_bytes, index_bytes, capacity, ..before.0 };
+        shard.measure =
+            ShardMeasure { vector_bytes, kept_bytes, row_bytes, index_bytes, capacity, ..before.0 };
         (shard.copying, shard.changing) = (true, true);
         let more = self.due(&shard).saturating_sub(shard.charged);
         if self.take(more).is_err() {
