@@ -4,7 +4,6 @@
 use std::sync::{Arc, Weak};
 
 use super::{Coarse, IvfVersion, Trained};
-
 use crate::memory;
 
 /// Things that versions share, by where they stand, and their bytes.
