@@ -185,10 +185,16 @@ fn most_used(items: &Collection, change: impl FnOnce() + Send) -> usize {
     most.into_inner()
 }
 
+/// All but quantized graphs, which do go beyond a limit: see design.md.
+fn specs_but_graphs() -> impl Iterator<Item = IndexSpec> {
+    let is_graph = |spec: &IndexSpec| matches!(spec, IndexSpec::Graph(_) | IndexSpec::Auto(_));
+    quick_specs(20).into_iter().filter(move |spec| !is_graph(spec))
+}
+
 #[test]
-fn deletes_at_the_limit_take_nothing_beyond_it() {
+fn deletes_at_the_limit_take_nothing_beyond_it_but_of_quantized_graphs() {
     const LIMIT: usize = 3 * BUDGET;
-    for spec in quick_specs(20) {
+    for spec in specs_but_graphs() {
         let engine = Engine::builder().pool_threads(1).workers(1).build().unwrap();
         let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(LIMIT);
         let items = engine.create_collection("items", config).unwrap();
@@ -213,9 +219,9 @@ fn deletes_at_the_limit_take_nothing_beyond_it() {
 
 /// What is copied for them lies beside what readers are shown until each write ends.
 #[test]
-fn records_replaced_in_bulk_near_the_limit_take_nothing_beyond_it() {
+fn records_replaced_in_bulk_near_the_limit_take_nothing_beyond_it_but_of_quantized_graphs() {
     const LIMIT: usize = 3 * BUDGET;
-    for spec in quick_specs(20) {
+    for spec in specs_but_graphs() {
         let engine = Engine::builder().pool_threads(1).workers(1).build().unwrap();
         let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(LIMIT);
         let items = engine.create_collection("items", config).unwrap();

@@ -50,16 +50,9 @@ pub(super) fn rows_due(linked: usize, waiting: usize, coming: usize) -> usize {
     }
 }
 
-/// In the midst of a write only at one for this many. The view that is shown has all
-/// rows of the index, and none without some of them can take its place before the
-/// write ends: what unlinking changes would lie beside it until then.
-const FORGET_WITHIN: usize = 4;
-
-/// Dead rows in the index that make unlinking worth its walk, when `coming` more
-/// mutations follow in the same write.
-pub(super) fn forget_due(linked: usize, coming: usize) -> usize {
-    let divisor = if coming > 0 { FORGET_WITHIN } else { FORGET_DIVISOR };
-    (linked / divisor).max(FORGET_ROWS)
+/// Dead rows in the index that make unlinking worth its walk.
+pub(super) fn forget_due(linked: usize) -> usize {
+    (linked / FORGET_DIVISOR).max(FORGET_ROWS)
 }
 
 /// Batches with rows that died before they were absorbed, until the places of
@@ -74,7 +67,7 @@ const UNLINKINGS_UNTIL_FREE: usize = 3;
 /// Dead rows at most, beside `rows` live ones, whose places are not free yet,
 /// when records are replaced for ever.
 pub(super) fn dead_most(rows: usize) -> usize {
-    UNLINKINGS_UNTIL_FREE * forget_due(rows, 0) + BATCHES_UNTIL_FREE * bulk_rows(rows.max(1))
+    UNLINKINGS_UNTIL_FREE * forget_due(rows) + BATCHES_UNTIL_FREE * bulk_rows(rows.max(1))
 }
 
 /// A batch whose content is fixed.
@@ -193,11 +186,5 @@ mod tests {
         assert_eq!(rows_due(10_000, 1, 5_000), 200);
         assert_eq!(rows_due(10_000, 150, 60), 200);
         assert_eq!(rows_due(1_000_000, 1, 100_000), 1_024);
-    }
-
-    #[test]
-    fn dead_rows_are_unlinked_at_the_end_of_a_write_unless_they_are_many() {
-        assert_eq!([forget_due(32_000, 0), forget_due(32_000, 1)], [1_000, 8_000]);
-        assert_eq!([forget_due(100, 0), forget_due(100, 1)], [64, 64]);
     }
 }

@@ -458,26 +458,25 @@ impl<T> ShardState<T> {
 
     fn seal_if_due(&mut self, seq: Seq, coming: usize) {
         let rows = self.open.len() >= rows_due(self.linked, self.open.len(), coming);
-        let forgets = self.dead_linked.len() >= forget_due(self.linked, coming);
-        // The rest of a write that only deletes has no need of an index without dead rows.
-        if rows || (forgets && coming == 0) {
-            self.seal(seq, forgets);
+        if rows || self.dead_linked.len() >= forget_due(self.linked) {
+            self.seal(seq, false);
         }
     }
 
-    /// Fixes the content of the next batch: all open rows, and, if it `forgets`, the
-    /// dead ones of the index.
-    fn seal(&mut self, cut: Seq, forgets: bool) {
-        self.seal_with(cut, forgets, Carry::No);
+    /// Fixes the content of the next batch: all open rows, and the dead ones
+    /// of the index when they are many or `forget_all` is set.
+    fn seal(&mut self, cut: Seq, forget_all: bool) {
+        self.seal_with(cut, forget_all, Carry::No);
     }
 
     /// The same, with rows for the index that is to take over.
-    fn seal_with(&mut self, cut: Seq, forgets: bool, carry: Carry) {
+    fn seal_with(&mut self, cut: Seq, forget_all: bool, carry: Carry) {
+        let forget_now = forget_all || self.dead_linked.len() >= forget_due(self.linked);
         let mut dead = RowSet::default();
         self.dead_linked.iter().for_each(|row| {
             dead.insert(*row);
         });
-        let forget = if forgets { std::mem::take(&mut self.dead_linked) } else { Vec::new() };
+        let forget = if forget_now { std::mem::take(&mut self.dead_linked) } else { Vec::new() };
         let (mut absorb, mut dropped) = (list(self.open.len()), Vec::new());
         for entrant in self.open.drain(..) {
             let is_alive = self.rows.is_alive(entrant.row);
