@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::quick_specs;
+use common::{Rng, quick_specs};
 use vecino::{
     AutoConfig, Backpressure, BudgetScope, Collection, CollectionConfig, Engine, Gone, GraphConfig,
     HnswConfig, IndexSpec, IvfConfig, Metric, Record, ReindexError, WriteError,
@@ -22,14 +22,13 @@ const DIM: usize = 64;
 /// A budget for some three thousand records of 64 floats without an index.
 const BUDGET: usize = 4 << 20;
 
+/// A limit for records with an index.
+const LIMIT: usize = 3 * BUDGET;
+
 /// Spread over all directions, so that codes tell them apart.
 fn record(id: u64) -> Record {
-    let mut state = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut number = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    Record::new(id, (0..DIM).map(|_| number()).collect::<Vec<f32>>())
+    let mut rng = Rng::new(id);
+    Record::new(id, (0..DIM).map(|_| rng.signed()).collect::<Vec<f32>>())
 }
 
 fn flat() -> CollectionConfig {
@@ -172,6 +171,14 @@ fn fill_in_batches(items: &Collection) -> u64 {
     }
 }
 
+/// A collection filled up to that, and how many records there are.
+fn filled(engine: &Engine, spec: IndexSpec) -> (Collection, u64) {
+    let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(LIMIT);
+    let items = engine.create_collection("items", config).unwrap();
+    let full = fill_in_batches(&items);
+    (items, full)
+}
+
 /// What is used at most while `change` runs.
 fn most_used(items: &Collection, change: impl FnOnce() + Send) -> usize {
     let most = AtomicUsize::new(items.stats().budget.used);
@@ -193,12 +200,9 @@ fn specs_but_graphs() -> impl Iterator<Item = IndexSpec> {
 
 #[test]
 fn deletes_at_the_limit_take_nothing_beyond_it_but_of_quantized_graphs() {
-    const LIMIT: usize = 3 * BUDGET;
     for spec in specs_but_graphs() {
         let engine = Engine::builder().pool_threads(1).workers(1).build().unwrap();
-        let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(LIMIT);
-        let items = engine.create_collection("items", config).unwrap();
-        let full = fill_in_batches(&items);
+        let (items, full) = filled(&engine, spec);
         let before = items.stats().budget.used;
         assert!(before > LIMIT / 10 * 9, "{spec:?}: {before} of {LIMIT}");
         let most = most_used(&items, || {
@@ -220,12 +224,9 @@ fn deletes_at_the_limit_take_nothing_beyond_it_but_of_quantized_graphs() {
 /// What is copied for them lies beside what readers are shown until each write ends.
 #[test]
 fn records_replaced_in_bulk_near_the_limit_take_nothing_beyond_it_but_of_quantized_graphs() {
-    const LIMIT: usize = 3 * BUDGET;
     for spec in specs_but_graphs() {
         let engine = Engine::builder().pool_threads(1).workers(1).build().unwrap();
-        let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(LIMIT);
-        let items = engine.create_collection("items", config).unwrap();
-        let full = fill_in_batches(&items);
+        let (items, full) = filled(&engine, spec);
         items.delete_batch((0..full).step_by(3)).unwrap().wait().unwrap();
         let patient = items.backpressure(Backpressure::WaitAtMost(Duration::from_secs(60)));
         let left = |ids: std::ops::Range<u64>| ids.filter(|id| id % 3 != 0).map(record);
@@ -245,13 +246,10 @@ fn records_replaced_in_bulk_near_the_limit_take_nothing_beyond_it_but_of_quantiz
 /// The exception that the docs name: beyond two seconds nobody waits for readers.
 #[test]
 fn what_a_snapshot_keeps_for_long_counts_and_keeps_out_writes_until_it_is_released() {
-    const LIMIT: usize = 3 * BUDGET;
     let hnsw = IndexSpec::Hnsw(HnswConfig::default().ef_construction(20));
     for spec in [IndexSpec::Flat, quick(), hnsw, IndexSpec::Ivf(IvfConfig::default())] {
         let engine = engine();
-        let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(LIMIT);
-        let items = engine.create_collection("items", config).unwrap();
-        let full = fill_in_batches(&items);
+        let (items, full) = filled(&engine, spec);
         items.flush().unwrap();
         let snapshot = items.snapshot();
         let patient = items.backpressure(Backpressure::WaitAtMost(Duration::from_millis(50)));

@@ -23,8 +23,8 @@ use crate::vector::{MatrixView, Space};
 /// loses an eighth. Fashion-MNIST, two processors.
 pub(super) const LIVE_ROWS: usize = 8;
 
-/// Larger batches are absorbed by all threads of the pool, and so is an index put in
-/// order: they are not what a stream of single writes makes.
+/// Larger batches are absorbed by all threads of the pool: they are not what a
+/// stream of single writes makes.
 const LIVE_MOST: usize = 64;
 
 /// Rows of a batch that ends within a write: a write of fewer is seen at once,
@@ -97,6 +97,7 @@ impl SealedBatch {
         self.absorb.is_empty() && self.forget.is_empty() && !self.optimize && self.share.is_none()
     }
 
+    /// Whether all threads of the pool are to work on it.
     pub(super) fn is_bulk(&self) -> bool {
         self.absorb.len() > LIVE_MOST || self.optimize
     }

@@ -166,8 +166,6 @@ pub(crate) struct ShardState<T> {
     applied: Seq,
     index_newest: Seq,
     floor: Seq,
-    /// Older views are to go before it changes more.
-    waits_for_memory: bool,
 }
 
 impl<T> ShardState<T> {
@@ -203,7 +201,6 @@ impl<T> ShardState<T> {
             applied: Seq(0),
             index_newest: Seq(0),
             floor: Seq(0),
-            waits_for_memory: false,
         }
     }
 
@@ -565,12 +562,6 @@ impl<T> ShardState<T> {
         let successor = successor
             .map(|successor| SuccessorJob { since: successor.since, version: successor.index.version() });
         Some(AbsorbJob { batch, version, successor, space: self.space, vectors })
-    }
-
-    /// Whether it waits for memory that older views keep; true when that is new,
-    /// and readers are to know.
-    pub(crate) fn waits_for_memory(&mut self, waits: bool) -> bool {
-        !std::mem::replace(&mut self.waits_for_memory, waits) && waits
     }
 
     /// True when no newer view can be shown before the write that was begun ends.

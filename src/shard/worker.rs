@@ -102,10 +102,10 @@ impl Hosted {
     fn may_change(&mut self) -> bool {
         if !self.meter.is_bounded() || self.meter.may_change(&self.state.measure()) {
             self.held_up = None;
-            self.state.waits_for_memory(false);
             return true;
         }
-        self.changed |= self.state.waits_for_memory(true);
+        // Readers are shown that it waits.
+        self.changed |= self.held_up.is_none();
         let most = if self.state.is_between() { HELD_UP_BETWEEN } else { HELD_UP_MOST };
         self.held_up.get_or_insert_with(Instant::now).elapsed() >= most
     }
@@ -416,7 +416,7 @@ impl Worker {
         (meter, tolls): (Meter, ShardTolls),
     ) {
         let hosted = Hosted {
-            troubles: Troubles::new(Arc::new(state.view())),
+            troubles: Troubles::new(Arc::new(state.view(false))),
             rebuilder,
             meter,
             tolls,
@@ -497,7 +497,7 @@ impl Worker {
                     return Ok(());
                 }
                 hosted.settled = false;
-                let view = Arc::new(hosted.state.view());
+                let view = Arc::new(hosted.state.view(hosted.held_up.is_some()));
                 hosted.troubles.shows(Arc::clone(&view));
                 hosted.measured(&view.measure());
                 ports.send(Report::View { collection, shard, view });

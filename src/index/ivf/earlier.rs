@@ -39,7 +39,7 @@ pub(super) struct Earlier(Vec<Weak<IvfVersion>>);
 impl Earlier {
     pub(super) fn add(&mut self, version: &Arc<IvfVersion>) {
         self.0.retain(|version| version.strong_count() > 0);
-        self.0.push(Arc::downgrade(version));
+        memory::push(&mut self.0, Arc::downgrade(version));
     }
 
     /// Bytes of what was trained for these and for the newest.

@@ -174,6 +174,7 @@ pub(crate) struct Ivf {
     newest: Arc<IvfVersion>,
     /// What only older versions keep, since all was filed anew.
     left: Left,
+    /// They keep what was trained before, too.
     earlier: Earlier,
 }
 

@@ -331,8 +331,8 @@ impl Renewal {
     pub(super) fn share(&self, shared: &mut Shared) {
         match &self.stage {
             Stage::Centres(rounds) => {
-                let row = size_of::<Row>() + size_of::<(u32, f32)>();
-                shared.add(rounds, rounds.nearest.capacity() * row);
+                let seen = rounds.seen.capacity() * size_of::<Row>();
+                shared.add(rounds, seen + rounds.nearest.capacity() * size_of::<(u32, f32)>());
                 shared.coarse(&rounds.coarse);
             }
             Stage::Codes(coarse, parts) => {
