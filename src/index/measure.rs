@@ -31,6 +31,13 @@ pub(super) trait Measure: Copy + Sync {
 
     /// Asks the processor for what `distances` will read of a row.
     fn prefetch(&self, row: Row);
+
+    /// Shows rows from which a walk of a large graph had better start; false when
+    /// none are known.
+    #[inline(always)]
+    fn entry_points(&self, _query: &Self::Query, _show: impl FnMut(Row)) -> bool {
+        false
+    }
 }
 
 /// Rows to be measured, to be compiled for an instruction set.

@@ -217,7 +217,8 @@ pub(crate) enum Defect {
     Dangling { from: Row, to: Row },
     /// The index does not hold a row that it should, or holds one that it should not.
     Membership(Row),
-    /// A list is longer than its degree, or names a row twice.
+    /// A list is longer than its degree, or names a row twice; or what is kept of the row
+    /// is not what follows from others.
     Malformed(Row),
 }
 

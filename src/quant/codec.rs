@@ -92,6 +92,11 @@ impl Codec {
         self.shape
     }
 
+    /// Coordinates of a code.
+    pub(super) fn rank(&self) -> usize {
+        self.projection.rank()
+    }
+
     /// Fills `words`, [`Shape::words`] of them, with the block of a vector.
     ///
     /// # Panics

@@ -44,6 +44,12 @@ impl CodeQuery {
         self.measure(measure, self.projected.squared_length, scale);
     }
 
+    /// The coordinates, rounded, by one scale.
+    #[inline(always)]
+    pub(super) fn rounded(&self) -> &[i8] {
+        &self.rounded
+    }
+
     /// What it was prepared for is over.
     pub(crate) fn forget(&mut self) {
         self.made_by = None;

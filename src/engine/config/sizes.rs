@@ -17,6 +17,8 @@ impl CollectionConfig {
         const WORD: usize = size_of::<u32>();
         // Where blocks stand, and numbers of rows.
         const PLACES: usize = 4 * WORD;
+        // Of entry points: 44 bytes for one row in 256, twice while they change.
+        const ENTRIES: usize = 1;
         // Blocks that moved have a quarter more places than they need.
         let elsewhere = |bytes: usize| bytes + bytes / 4 + PLACES;
         match self.index {
@@ -31,7 +33,8 @@ impl CollectionConfig {
             IndexSpec::Graph(GraphConfig { degree, code_bytes, .. }) => {
                 let codes = code_bytes.unwrap_or_else(|| code_bytes_most(self.dimension, 4));
                 let codec = self.dimension * (2 * codes + 2 * WORD);
-                let (row, anew) = (degree * WORD + codes + PLACES, degree * WORD + 3 * codes + 2 * PLACES);
+                let row = degree * WORD + codes + PLACES + ENTRIES;
+                let anew = degree * WORD + 3 * codes + 2 * PLACES + ENTRIES;
                 IndexSizes { codec, row, anew, moved: elsewhere(degree * WORD), ..IndexSizes::default() }
             }
             IndexSpec::Hnsw(graph) => {

@@ -13,7 +13,7 @@ use crate::index::measure::{Measure, RowMeasure};
 use crate::index::training::Training;
 use crate::kernel::{Arch, prefetch};
 use crate::memory::{self, Memory};
-use crate::quant::{CodeQuery, Codec, ROW_WORD, row_of};
+use crate::quant::{CodeQuery, Codec, EntryPoints, ROW_WORD, row_of};
 
 /// Nodes that are measured in one call.
 const PART: usize = 32;
@@ -195,6 +195,8 @@ pub(super) struct Coded<'a, S, A> {
     pub(super) source: S,
     /// The codec's.
     pub(super) arch: A,
+    /// Where walks of large graphs start.
+    pub(super) entries: Option<&'a EntryPoints>,
 }
 
 impl<S: CodeSource, A: Arch> Measure for Coded<'_, S, A> {
@@ -227,6 +229,14 @@ impl<S: CodeSource, A: Arch> Measure for Coded<'_, S, A> {
     #[inline(always)]
     fn prefetch(&self, node: Row) {
         prefetch(self.source.code(node));
+    }
+
+    #[inline(always)]
+    fn entry_points(&self, query: &CodeQuery, show: impl FnMut(Row)) -> bool {
+        if let Some(entries) = self.entries {
+            entries.nearest(self.arch, query, show);
+        }
+        self.entries.is_some()
     }
 }
 

@@ -32,16 +32,18 @@ use crate::id::{Row, mix};
 use crate::lease::Lease;
 use crate::memory;
 use crate::neighbor::TopK;
-use crate::quant::Codec;
+use crate::quant::{Codec, EntryPoints};
 
 mod among;
 mod codes;
+mod entries;
 mod layout;
 mod plan;
 mod search;
 mod train;
 
 use codes::{CodeBlocks, Codes};
+use entries::entries;
 use layout::Layout;
 use plan::{CodeChange, GraphPlan, Relaid};
 pub(crate) use train::Coding;
@@ -96,6 +98,8 @@ struct GraphVersion {
     /// By node; none while no row was ever held.
     codes: Option<Codes>,
     layout: Arc<Layout>,
+    /// By node; none while there are few.
+    entries: Option<Arc<EntryPoints>>,
     /// True when nothing has changed since nodes were numbered and codes trained.
     is_laid_out: bool,
     _lease: Lease,
@@ -131,6 +135,7 @@ impl QuantizedGraph {
             graph: links.empty(epoch, &versions),
             codes: None,
             layout: Arc::default(),
+            entries: None,
             is_laid_out: true,
             _lease: versions.publish(),
         });
@@ -159,11 +164,15 @@ impl QuantizedGraph {
             _ => Some(CodeBlocks::load(dim, &held, &layout, input, epoch)?),
         };
         input.check(codes.is_some() || held.len() == 0, "rows have no codes")?;
+        let view = codes.as_mut().map(|codes| codes.publish(epoch, &versions));
+        let entries =
+            view.as_ref().and_then(|codes| entries(&held, &codes.codec, &codes.blocks, options.seed));
         let newest = Arc::new(GraphVersion {
             options,
             graph,
-            codes: codes.as_mut().map(|codes| codes.publish(epoch, &versions)),
+            codes: view,
             layout: Arc::new(layout),
+            entries,
             is_laid_out,
             _lease: versions.publish(),
         });
@@ -194,6 +203,7 @@ impl QuantizedGraph {
             graph,
             codes,
             layout: Arc::clone(&before.layout),
+            entries: plan.entries,
             is_laid_out: false,
             _lease: self.versions.publish(),
         });
@@ -210,6 +220,7 @@ impl QuantizedGraph {
             graph: self.links.empty(epoch, &self.versions),
             codes: None,
             layout: Arc::default(),
+            entries: None,
             is_laid_out: true,
             _lease: self.versions.publish(),
         });
@@ -233,6 +244,7 @@ impl QuantizedGraph {
             graph,
             codes: Some(view),
             layout: Arc::new(relaid.layout),
+            entries: relaid.entries,
             is_laid_out: true,
             _lease: self.versions.publish(),
         });
@@ -270,6 +282,7 @@ impl Index for QuantizedGraph {
             graph,
             codes,
             layout: Arc::clone(&before.layout),
+            entries: before.entries.clone(),
             is_laid_out: before.is_laid_out,
             _lease: self.versions.publish(),
         });
@@ -279,7 +292,8 @@ impl Index for QuantizedGraph {
     fn bytes(&self) -> usize {
         let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes);
         let links = self.links.bytes() + self.left.bytes();
-        links + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes()
+        let entries = self.newest.entries.as_ref().map_or(0, |entries| entries.bytes());
+        links + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes() + entries
     }
 
     fn kind(&self) -> &'static str {
@@ -339,6 +353,9 @@ impl IndexVersion for GraphVersion {
         let mut defects: Vec<Defect> = memory::collect(renamed);
         if let Some(codes) = &self.codes {
             codes.audit(&self.graph.held, &self.layout, &mut defects);
+            let expected = entries(&self.graph.held, &codes.codec, &codes.blocks, self.options.seed);
+            let wrong = (expected != self.entries).then(|| self.graph.held.iter().next()).flatten();
+            memory::extend(&mut defects, wrong.map(|node| Defect::Malformed(self.layout.row(node))));
         }
         defects
     }

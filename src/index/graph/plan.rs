@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::GraphVersion;
 use super::codes::{CodeBlocks, CodeSource, Coded, Codes, Drafted, Fresh};
+use super::entries::{entries, entries_after};
 use super::layout::Layout;
 use super::train::{MEASURED, SETTLED, encode, train};
 use crate::bits::RowSet;
@@ -13,7 +14,7 @@ use crate::index::{Batch, Executor, Points};
 use crate::kernel::{Arch, ArchJob};
 use crate::memory;
 use crate::metric::Metric;
-use crate::quant::Codec;
+use crate::quant::{Codec, EntryPoints};
 
 /// What happens to the codes.
 pub(super) enum CodeChange {
@@ -26,6 +27,7 @@ pub(super) enum CodeChange {
 pub(super) struct GraphPlan {
     pub(super) change: Change,
     pub(super) codes: CodeChange,
+    pub(super) entries: Option<Arc<EntryPoints>>,
 }
 
 /// The same rows under new numbers, with new codes.
@@ -33,13 +35,14 @@ pub(super) struct Relaid {
     pub(super) links: Laid,
     pub(super) codes: CodeBlocks,
     pub(super) layout: Layout,
+    pub(super) entries: Option<Arc<EntryPoints>>,
 }
 
 /// The same batch by nodes.
-struct NodeBatch {
-    absorb: Vec<Row>,
-    forget: Vec<Row>,
-    forgotten: RowSet,
+pub(super) struct NodeBatch {
+    pub(super) absorb: Vec<Row>,
+    pub(super) forget: Vec<Row>,
+    pub(super) forgotten: RowSet,
 }
 
 impl NodeBatch {
@@ -69,9 +72,12 @@ pub(super) fn change(
         bytes.extend(fresh.words.iter().flat_map(|word| word.to_ne_bytes()));
         let held = &version.graph.held;
         let source = Drafted { blocks: &codes.blocks, held, fresh: &fresh, bytes: &bytes };
-        let work = Linking { version, points, codec: &codes.codec, source, batch, nodes: &nodes, executor };
-        let change = codes.codec.level().run(work);
-        return GraphPlan { change, codes: CodeChange::Add(fresh) };
+        let entries = version.entries.as_deref();
+        let codec = &codes.codec;
+        let work = Linking { version, points, codec, source, entries, batch, nodes: &nodes, executor };
+        let change = codec.level().run(work);
+        let entries = entries_after(version, codec, source, &nodes);
+        return GraphPlan { change, codes: CodeChange::Add(fresh), entries };
     }
     let mut all: Vec<Row> = memory::collect(version.graph.held.iter().chain(fresh));
     all.sort_unstable();
@@ -80,9 +86,13 @@ pub(super) fn change(
     let codec = train_on(version, points, &staying, layout);
     let (blocks, codes) = recode(codec, points, all, staying.len(), layout, executor);
     let (codec, source) = (&*codes.codec, &codes.blocks);
-    let work = Linking { version, points, codec, source, batch, nodes: &nodes, executor };
+    // The entry points that there are were made by other codes.
+    let work = Linking { version, points, codec, source, entries: None, batch, nodes: &nodes, executor };
     let change = codec.level().run(work);
-    GraphPlan { change, codes: CodeChange::Replace(Box::new(blocks)) }
+    let mut held = RowSet::default();
+    staying.iter().for_each(|node| _ = held.insert(*node));
+    let entries = entries(&held, codec, source, version.options.seed);
+    GraphPlan { change, codes: CodeChange::Replace(Box::new(blocks)), entries }
 }
 
 /// Whether the batch leaves rows that the codes are out of date for. Those of a
@@ -123,6 +133,7 @@ struct Linking<'a, S> {
     points: Points<'a>,
     codec: &'a Codec,
     source: S,
+    entries: Option<&'a EntryPoints>,
     batch: &'a Batch<'a>,
     nodes: &'a NodeBatch,
     executor: &'a dyn Executor,
@@ -132,7 +143,7 @@ impl<S: CodeSource> ArchJob for Linking<'_, S> {
     type Output = Change;
 
     fn run<A: Arch>(self, arch: A) -> Change {
-        let Linking { version, points, codec, source, batch, nodes, executor } = self;
+        let Linking { version, points, codec, source, entries, batch, nodes, executor } = self;
         let (layout, options) = (&*version.layout, version.options.links());
         let is_dot = points.space.metric() == Metric::Dot;
         let norm = |node: Row| points.vectors.squared_length(layout.row(node));
@@ -147,7 +158,7 @@ impl<S: CodeSource> ArchJob for Linking<'_, S> {
         change_links(Job {
             options: &options,
             graph: &version.graph,
-            measure: Coded { codec, source, arch },
+            measure: Coded { codec, source, arch, entries },
             batch: &by_node,
             forgotten: &nodes.forgotten,
             executor,
@@ -195,6 +206,7 @@ fn relay_by(
     let mut nodes: Vec<Row> = memory::collect(version.graph.held.iter().map(renamed));
     nodes.sort_unstable();
     let rows = nodes.len();
-    let (codes, _) = recode(codec, points, nodes, rows, &layout, executor);
-    Relaid { links, codes, layout }
+    let (codes, view) = recode(codec, points, nodes, rows, &layout, executor);
+    let entries = entries(links.held(), &view.codec, &view.blocks, version.options.seed);
+    Relaid { links, codes, layout, entries }
 }

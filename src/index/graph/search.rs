@@ -64,7 +64,9 @@ impl<'a, A: Arch> Ground<'a, A> {
     where
         'a: 'b,
     {
-        let measure = Coded { codec: &self.codes.codec, source: &self.codes.blocks, arch: self.arch };
+        let entries = self.version.entries.as_deref();
+        let measure =
+            Coded { codec: &self.codes.codec, source: &self.codes.blocks, arch: self.arch, entries };
         Walk { graph: &self.version.graph, measure, query }
     }
 

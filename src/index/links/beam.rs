@@ -131,7 +131,10 @@ impl<M: Measure> Walk<'_, M> {
         memory::extend(&mut scratch.starts, nearest);
         let Scratch { rows, distances, starts, .. } = scratch;
         rows.clear();
-        memory::extend(rows, self.graph.starts.rows());
+        memory::extend(rows, self.graph.starts.longest());
+        if !self.measure.entry_points(self.query, |row| memory::push(rows, row)) {
+            memory::extend(rows, self.graph.starts.scattered());
+        }
         memory::reserve(starts, rows.len());
         self.show_within(rows, distances, f32::INFINITY, effort, |near| starts.push(near));
     }

@@ -35,6 +35,13 @@ impl Laid {
     }
 }
 
+impl Laid {
+    /// The rows, by their new numbers.
+    pub(in crate::index) fn held(&self) -> &RowSet {
+        &self.held
+    }
+}
+
 impl Links {
     /// Puts another graph in the place of all blocks.
     pub(in crate::index) fn replace(&mut self, laid: Laid, epoch: Epoch, versions: &Versions) -> Graph {

@@ -37,7 +37,15 @@ pub(super) struct Starts {
 
 impl Starts {
     pub(super) fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        self.longest.iter().chain(&self.scattered).map(|start| start.row)
+        self.longest().chain(self.scattered())
+    }
+
+    pub(super) fn longest(&self) -> impl Iterator<Item = Row> + '_ {
+        self.longest.iter().map(|start| start.row)
+    }
+
+    pub(super) fn scattered(&self) -> impl Iterator<Item = Row> + '_ {
+        self.scattered.iter().map(|start| start.row)
     }
 }
 

@@ -3,6 +3,7 @@
 mod auto;
 mod churn;
 mod edges;
+mod entries;
 mod exact;
 mod fixture;
 mod layout;
