@@ -278,9 +278,9 @@ mod tests {
         let mut query = CodeQuery::default();
         groups.codec.prepare(&vector(100, 3), Measure::SquaredL2, &mut query);
         let none = EntryPoints::new(&groups.codec, Vec::new(), |_| &[]);
-        assert_eq!(nearest(&none, kernels().level, &query), []);
+        assert!(nearest(&none, kernels().level, &query).is_empty());
         groups.blocks.iter_mut().for_each(|block| block[..8].fill(0xff));
-        assert_eq!(nearest(&groups.entries(), kernels().level, &query), []);
+        assert!(nearest(&groups.entries(), kernels().level, &query).is_empty());
     }
 
     #[test]

@@ -72,9 +72,8 @@ pub(super) fn change(
         bytes.extend(fresh.words.iter().flat_map(|word| word.to_ne_bytes()));
         let held = &version.graph.held;
         let source = Drafted { blocks: &codes.blocks, held, fresh: &fresh, bytes: &bytes };
-        let entries = version.entries.as_deref();
         let codec = &codes.codec;
-        let work = Linking { version, points, codec, source, entries, batch, nodes: &nodes, executor };
+        let work = Linking { version, points, codec, source, batch, nodes: &nodes, executor };
         let change = codec.level().run(work);
         let entries = entries_after(version, codec, source, &nodes);
         return GraphPlan { change, codes: CodeChange::Add(fresh), entries };
@@ -86,8 +85,7 @@ pub(super) fn change(
     let codec = train_on(version, points, &staying, layout);
     let (blocks, codes) = recode(codec, points, all, staying.len(), layout, executor);
     let (codec, source) = (&*codes.codec, &codes.blocks);
-    // The entry points that there are were made by other codes.
-    let work = Linking { version, points, codec, source, entries: None, batch, nodes: &nodes, executor };
+    let work = Linking { version, points, codec, source, batch, nodes: &nodes, executor };
     let change = codec.level().run(work);
     let mut held = RowSet::default();
     staying.iter().for_each(|node| _ = held.insert(*node));
@@ -133,7 +131,6 @@ struct Linking<'a, S> {
     points: Points<'a>,
     codec: &'a Codec,
     source: S,
-    entries: Option<&'a EntryPoints>,
     batch: &'a Batch<'a>,
     nodes: &'a NodeBatch,
     executor: &'a dyn Executor,
@@ -143,7 +140,7 @@ impl<S: CodeSource> ArchJob for Linking<'_, S> {
     type Output = Change;
 
     fn run<A: Arch>(self, arch: A) -> Change {
-        let Linking { version, points, codec, source, entries, batch, nodes, executor } = self;
+        let Linking { version, points, codec, source, batch, nodes, executor } = self;
         let (layout, options) = (&*version.layout, version.options.links());
         let is_dot = points.space.metric() == Metric::Dot;
         let norm = |node: Row| points.vectors.squared_length(layout.row(node));
@@ -158,7 +155,8 @@ impl<S: CodeSource> ArchJob for Linking<'_, S> {
         change_links(Job {
             options: &options,
             graph: &version.graph,
-            measure: Coded { codec, source, arch, entries },
+            // Walks that start near the new row would give it near links alone.
+            measure: Coded { codec, source, arch, entries: None },
             batch: &by_node,
             forgotten: &nodes.forgotten,
             executor,

@@ -30,6 +30,5 @@ fn a_short_walk_comes_into_the_right_one_of_many_groups() {
     fill(&mut fixture, 0..6_400);
     let share = found(&fixture, 12);
     fixture.optimize(&Threads(2));
-    println!("{share} {}", found(&fixture, 12));
     assert!(share >= 0.9 && found(&fixture, 12) >= 0.9, "{share}, then {}", found(&fixture, 12));
 }
