@@ -54,17 +54,19 @@ impl EntryPoints {
         let mut signs = memory::filled(0u8, groups * stride);
         let mut lengths = memory::filled(f32::INFINITY, groups * SCAN_ROWS);
         let mut factors = memory::filled(0.0, groups * SCAN_ROWS);
+        let mut numbers = [0; MOST_POSITIONS * SIGNS];
         for (at, row) in rows.iter().enumerate() {
             let block = block(*row);
+            twice_numbers(shape, block, &mut numbers);
+            let used = &numbers[..rank.min(positions * SIGNS)];
             let (group, lane) = (at / SCAN_ROWS * stride, at % SCAN_ROWS);
             let high = lane / SCAN_POSITION * SIGNS;
-            let (mut magnitudes, mut squares) = (0, 0);
-            for coordinate in 0..rank.min(positions * SIGNS) {
-                let twice = twice_number(shape, block, coordinate);
-                (magnitudes, squares) = (magnitudes + twice.abs(), squares + twice * twice);
-                let bit = u8::from(twice >= 0) << (coordinate % SIGNS + high);
-                signs[group + coordinate / SIGNS * SCAN_POSITION + lane % SCAN_POSITION] |= bit;
+            for (position, four) in used.chunks(SIGNS).enumerate() {
+                let bits = four.iter().rev().fold(0, |bits, twice| bits << 1 | u8::from(*twice >= 0));
+                signs[group + position * SCAN_POSITION + lane % SCAN_POSITION] |= bits << high;
             }
+            let magnitudes: i32 = used.iter().map(|twice| twice.abs()).sum();
+            let squares: i32 = used.iter().map(|twice| twice * twice).sum();
             let header = Header::read(block);
             lengths[at] = header.squared_length;
             if magnitudes > 0 {
@@ -133,15 +135,18 @@ impl Best {
     }
 }
 
-/// Twice the whole or half number that a code stands for.
-fn twice_number(shape: Shape, block: &[u8], coordinate: usize) -> i32 {
+/// Twice the whole or half numbers that codes stand for.
+fn twice_numbers(shape: Shape, block: &[u8], numbers: &mut [i32]) {
     let codes = &block[HEADER..shape.bytes()];
-    let code = match shape.bits {
-        Bits::Seven => codes[coordinate],
-        Bits::Four if coordinate < codes.len() => codes[coordinate] & 15,
-        Bits::Four => codes[coordinate - codes.len()] >> 4,
-    };
-    2 * i32::from(code) - shape.bits.twice_offset()
+    let twice = |code: u8| 2 * i32::from(code) - shape.bits.twice_offset();
+    match shape.bits {
+        Bits::Seven => numbers.iter_mut().zip(codes).for_each(|(number, code)| *number = twice(*code)),
+        Bits::Four => {
+            let (low, high) = numbers.split_at_mut(codes.len().min(numbers.len()));
+            low.iter_mut().zip(codes).for_each(|(number, code)| *number = twice(code & 15));
+            high.iter_mut().zip(codes).for_each(|(number, code)| *number = twice(code >> 4));
+        }
+    }
 }
 
 /// For each four weights what they sum up to with each choice of signs, in
