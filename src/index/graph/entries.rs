@@ -27,7 +27,7 @@ const LEAST_NODES: usize = if cfg!(test) { 1_024 } else { 131_072 };
 const NODES_AN_ENTRY: usize = if cfg!(test) { 32 } else { 256 };
 
 /// Entry points at most, but for chance: a scan of so many takes some 3 us.
-const MOST: usize = if cfg!(test) { 128 } else { 4_096 };
+const MOST: usize = if cfg!(test) { 512 } else { 4_096 };
 
 /// One in how many nodes is an entry point; none when there is no need for any.
 fn share(nodes: usize) -> Option<u64> {
