@@ -20,7 +20,7 @@ const SIGNS: usize = 4;
 const MOST_POSITIONS: usize = 64;
 
 /// Entry points that a scan gives.
-pub(crate) const NEAREST: usize = 16;
+const NEAREST: usize = 16;
 
 /// Rows and their signs, in groups of 32.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +29,7 @@ pub(crate) struct EntryPoints {
     /// Bytes of a group: [`SCAN_POSITION`] for each position.
     stride: usize,
     signs: Vec<u8>,
-    /// Squared lengths, and what the product of signs and query is multiplied
+    /// Squared lengths, and twice what the product of signs and query is multiplied
     /// with; filled up to whole groups with rows that are infinitely far.
     lengths: Vec<f32>,
     factors: Vec<f32>,
@@ -70,7 +70,7 @@ impl EntryPoints {
             let header = Header::read(block);
             lengths[at] = header.squared_length;
             if magnitudes > 0 {
-                factors[at] = header.scale * (squares as f32 / magnitudes as f32) / 2.0;
+                factors[at] = header.scale * (squares as f32 / magnitudes as f32);
             }
         }
         EntryPoints { rows, stride, signs, lengths, factors }
@@ -89,21 +89,19 @@ impl EntryPoints {
     #[inline(always)]
     pub(crate) fn nearest<A: Arch>(&self, arch: A, query: &CodeQuery, show: impl FnMut(u32)) {
         let mut tables = [0; MOST_POSITIONS * SCAN_POSITION];
-        let Some(tables) = tables.get_mut(..self.stride) else { return };
+        let tables = &mut tables[..self.stride];
         let (step, least) = fill_tables(query.rounded(), tables);
-        let factor = 2.0 * query.factor;
         let mut best = Best { count: 0, ranks: [f32::INFINITY; NEAREST], rows: [0; NEAREST] };
-        let groups = self.signs.chunks_exact(self.stride.max(1));
+        let groups = self.signs.chunks_exact(self.stride);
         let numbers =
             self.lengths.as_chunks::<SCAN_ROWS>().0.iter().zip(self.factors.as_chunks::<SCAN_ROWS>().0);
         for (group, (signs, (lengths, factors))) in groups.zip(numbers).enumerate() {
             let mut sums = [0; SCAN_ROWS];
             arch.scan(tables, signs, &mut sums);
             let mut ranks = [0.0; SCAN_ROWS];
-            for (((rank, sum), length), factor_of_row) in ranks.iter_mut().zip(sums).zip(lengths).zip(factors)
-            {
+            for (((rank, sum), length), factor) in ranks.iter_mut().zip(sums).zip(lengths).zip(factors) {
                 let product = step * f32::from(sum) + least;
-                *rank = query.length_weight * length + factor * factor_of_row * product;
+                *rank = query.length_weight * length + query.factor * factor * product;
             }
             let mut near = arch.within(&ranks, best.ranks[NEAREST - 1]);
             while near != 0 {
@@ -185,7 +183,7 @@ mod tests {
         (0..dim as u64).map(unit).collect()
     }
 
-    /// Groups of `each` rows around centres that are all equally far from each other, and a codec of them.
+    /// A row for each of many groups that are all about equally far from each other, and a codec of them.
     struct Groups {
         codec: Codec,
         rows: Vec<Vec<f32>>,

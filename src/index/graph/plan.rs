@@ -87,8 +87,7 @@ pub(super) fn change(
     let (codec, source) = (&*codes.codec, &codes.blocks);
     let work = Linking { version, points, codec, source, batch, nodes: &nodes, executor };
     let change = codec.level().run(work);
-    let mut held = RowSet::default();
-    staying.iter().for_each(|node| _ = held.insert(*node));
+    let held = version.graph.held.after(&nodes.forget, &nodes.absorb);
     let entries = entries(&held, codec, source, version.options.seed);
     GraphPlan { change, codes: CodeChange::Replace(Box::new(blocks)), entries }
 }

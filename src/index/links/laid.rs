@@ -33,9 +33,7 @@ impl Laid {
         let entry = graph.entry.map(|entry| Entry { row: renamed(entry.row), ..entry });
         Laid { base, held, entry, starts: graph.starts.renamed(renamed) }
     }
-}
 
-impl Laid {
     /// The rows, by their new numbers.
     pub(in crate::index) fn held(&self) -> &RowSet {
         &self.held
