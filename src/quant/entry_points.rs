@@ -9,7 +9,7 @@ use super::block::{HEADER, Header};
 use super::codec::Codec;
 use super::query::CodeQuery;
 use super::shape::{Bits, Shape};
-use crate::kernel::{Arch, SCAN_POSITION, SCAN_ROWS, SCAN_STEP};
+use crate::kernel::{Arch, RowTerms, SCAN_POSITION, SCAN_ROWS, SCAN_STEP, SumTerms};
 use crate::memory;
 
 /// Signs in one code of four bits.
@@ -21,6 +21,10 @@ const MOST_POSITIONS: usize = 64;
 
 /// Entry points that a scan gives.
 const NEAREST: usize = 16;
+
+/// Places for the least estimates of groups. Of more groups several share one, which
+/// gives the same rows, later.
+const SLOTS: usize = 256;
 
 /// Rows and their signs, in groups of 32.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,33 +90,67 @@ impl EntryPoints {
     }
 
     /// Shows the rows that are nearest by estimate, [`NEAREST`] at most. O(rows).
+    ///
+    /// At first only the least estimate of each group is kept: no more groups than are asked for
+    /// can have one of the nearest, and only these are looked into.
     #[inline(always)]
     pub(crate) fn nearest<A: Arch>(&self, arch: A, query: &CodeQuery, show: impl FnMut(u32)) {
         let mut tables = [0; MOST_POSITIONS * SCAN_POSITION];
         let tables = &mut tables[..self.stride];
         let (step, least) = fill_tables(query.rounded(), tables);
+        let terms =
+            SumTerms { weight: query.length_weight, slope: query.factor * step, shift: query.factor * least };
+        let mut estimates = [0.0; SCAN_ROWS];
+        let groups = self.signs.len() / self.stride;
+        let mut least = [f32::INFINITY; SLOTS];
+        for group in 0..groups {
+            self.estimate(arch, tables, terms, group, &mut estimates);
+            let least = &mut least[group % SLOTS];
+            *least = least.min(arch.least(&estimates));
+        }
+        let bound = bound(&least[..groups.min(SLOTS)]);
         let mut best = Best { count: 0, ranks: [f32::INFINITY; NEAREST], rows: [0; NEAREST] };
-        let groups = self.signs.chunks_exact(self.stride);
-        let numbers =
-            self.lengths.as_chunks::<SCAN_ROWS>().0.iter().zip(self.factors.as_chunks::<SCAN_ROWS>().0);
-        for (group, (signs, (lengths, factors))) in groups.zip(numbers).enumerate() {
-            let mut sums = [0; SCAN_ROWS];
-            arch.scan(tables, signs, &mut sums);
-            let mut ranks = [0.0; SCAN_ROWS];
-            for (((rank, sum), length), factor) in ranks.iter_mut().zip(sums).zip(lengths).zip(factors) {
-                let product = step * f32::from(sum) + least;
-                *rank = query.length_weight * length + query.factor * factor * product;
-            }
-            let mut near = arch.within(&ranks, best.ranks[NEAREST - 1]);
+        for group in (0..groups).filter(|group| least[group % SLOTS] <= bound) {
+            self.estimate(arch, tables, terms, group, &mut estimates);
+            let mut near = arch.within(&estimates, bound);
             while near != 0 {
                 let lane = near.trailing_zeros() as usize % SCAN_ROWS;
                 near &= near - 1;
                 if let Some(row) = self.rows.get(group * SCAN_ROWS + lane) {
-                    best.insert(ranks[lane], *row);
+                    best.insert(estimates[lane], *row);
                 }
             }
         }
         best.rows[..best.count].iter().copied().for_each(show);
+    }
+
+    #[inline(always)]
+    fn estimate<A: Arch>(
+        &self,
+        arch: A,
+        tables: &[u8],
+        terms: SumTerms,
+        group: usize,
+        estimates: &mut [f32; SCAN_ROWS],
+    ) {
+        let mut sums = [0; SCAN_ROWS];
+        arch.scan(tables, &self.signs[group * self.stride..][..self.stride], &mut sums);
+        let (offsets, factors) = (
+            &self.lengths.as_chunks::<SCAN_ROWS>().0[group],
+            &self.factors.as_chunks::<SCAN_ROWS>().0[group],
+        );
+        arch.estimates(&sums, RowTerms { offsets, factors }, terms, estimates);
+    }
+}
+
+/// An estimate that as many rows as are asked for do not exceed, from the least ones of groups.
+fn bound(least: &[f32]) -> f32 {
+    let mut sorted = [f32::INFINITY; SLOTS];
+    let sorted = &mut sorted[..least.len()];
+    sorted.copy_from_slice(least);
+    match least.len() {
+        0..NEAREST => f32::INFINITY,
+        _ => *sorted.select_nth_unstable_by(NEAREST - 1, f32::total_cmp).1,
     }
 }
 
@@ -151,24 +189,28 @@ fn twice_numbers(shape: Shape, block: &[u8], numbers: &mut [i32]) {
 /// steps above the least sum. Gives the step, and the least sum of all weights.
 #[inline(always)]
 fn fill_tables(weights: &[i8], tables: &mut [u8]) -> (f32, f32) {
-    let magnitude = |four: &[i8]| four.iter().map(|weight| i32::from(weight.unsigned_abs())).sum::<i32>();
+    let magnitude = |four: &[i8]| four.iter().map(|weight| u32::from(weight.unsigned_abs())).sum::<u32>();
     let used = &weights[..weights.len().min(tables.len() / SCAN_POSITION * SIGNS)];
     let most = used.chunks(SIGNS).map(magnitude).max().unwrap_or(0).max(1);
-    let steps = 255.0 / (2 * most) as f32;
+    // In 65,536ths, so that whole numbers are all that is computed with.
+    let scale = (255 << 16) / (2 * most);
     let mut least = 0;
     for (four, table) in used.chunks(SIGNS).zip(tables.as_chunks_mut::<SCAN_POSITION>().0) {
-        least -= magnitude(four);
-        // With no bit set what is negative counts for the sum.
-        let negative: i32 = four.iter().map(|weight| i32::from(*weight).min(0)).sum();
-        let mut sums = [-2 * negative; SCAN_POSITION];
+        least += magnitude(four);
+        let mut sums = [1 << 15; SCAN_POSITION];
         for (at, weight) in four.iter().enumerate() {
-            for (code, sum) in sums.iter_mut().enumerate() {
-                *sum += 2 * i32::from(*weight) * (code >> at & 1) as i32;
+            // What the sign in which both agree adds to the least sum.
+            let adds = scale * 2 * u32::from(weight.unsigned_abs());
+            let agreeing = if *weight < 0 { 0 } else { 1 };
+            for code in 0..SCAN_POSITION {
+                sums[code] += adds * u32::from(code as u32 >> at & 1 == agreeing);
             }
         }
-        *table = sums.map(|sum| (sum as f32 * steps + 0.5) as u8);
+        for code in 0..SCAN_POSITION {
+            table[code] = (sums[code] >> 16) as u8;
+        }
     }
-    (1.0 / steps, least as f32)
+    (65_536.0 / scale as f32, -(least as f32))
 }
 
 #[cfg(test)]
@@ -263,7 +305,7 @@ mod tests {
 
     #[test]
     fn every_instruction_set_finds_the_same_rows() {
-        for (count, shape) in [1, 15, 16, 33, 500].into_iter().zip(SHAPES.into_iter().cycle()) {
+        for (count, shape) in [1, 15, 16, 33, 500, 9_000].into_iter().zip(SHAPES.into_iter().cycle()) {
             let groups = Groups::new(100, count, shape, true);
             let (entries, mut query) = (groups.entries(), CodeQuery::default());
             for seed in 0..50 {
@@ -271,6 +313,43 @@ mod tests {
                 let plain = nearest(&entries, Level::Portable(Portable), &query);
                 assert_eq!(nearest(&entries, kernels().level, &query), plain);
                 assert_eq!(plain.len(), NEAREST.min(count as usize));
+            }
+        }
+    }
+
+    /// All rows by their estimates, one after the other.
+    fn sorted(entries: &EntryPoints, query: &CodeQuery) -> Vec<u32> {
+        let mut tables = [0; MOST_POSITIONS * SCAN_POSITION];
+        let tables = &mut tables[..entries.stride];
+        let (step, least) = fill_tables(query.rounded(), tables);
+        let estimate = |at: usize| {
+            let signs = &entries.signs[at / SCAN_ROWS * entries.stride..][..entries.stride];
+            let lane = at % SCAN_ROWS;
+            let code = |byte: &u8| usize::from(byte >> (lane / SCAN_POSITION * SIGNS)) % SCAN_POSITION;
+            let positions = signs.chunks(SCAN_POSITION).zip(tables.chunks(SCAN_POSITION));
+            let sum: u16 =
+                positions.map(|(codes, table)| u16::from(table[code(&codes[lane % SCAN_POSITION])])).sum();
+            let product = query.factor * step * f32::from(sum) + query.factor * least;
+            query.length_weight * entries.lengths[at] + entries.factors[at] * product
+        };
+        let mut all: Vec<(f32, u32)> = (0..entries.rows.len()).map(|at| (estimate(at), at as u32)).collect();
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        all.into_iter().map(|(_, row)| row).collect()
+    }
+
+    // More rows than there are groups in places: some groups share one.
+    #[test]
+    fn the_rows_of_the_least_estimates_are_found_in_their_order() {
+        for count in [3, 100, 512, 700, 9_000] {
+            let groups = Groups::new(64, count, SHAPES[0], true);
+            let (entries, mut query) = (groups.entries(), CodeQuery::default());
+            for (seed, measure) in
+                (0..20).flat_map(|seed| [(seed, Measure::SquaredL2), (seed, Measure::NegatedDot)])
+            {
+                groups.codec.prepare(&vector(64, 5_000 + seed), measure, &mut query);
+                let all = sorted(&entries, &query);
+                let nearest = nearest(&entries, kernels().level, &query);
+                assert_eq!(nearest, all[..NEAREST.min(all.len())], "{count} {seed} {measure:?}");
             }
         }
     }
