@@ -52,32 +52,84 @@ impl EntryPoints {
     /// # Panics
     /// When a block is shorter than the codec says.
     pub(crate) fn new<'a>(codec: &Codec, rows: Vec<u32>, block: impl Fn(u32) -> &'a [u8]) -> EntryPoints {
-        let (shape, rank) = (codec.shape(), codec.rank());
+        let rank = codec.rank();
         let positions = rank.div_ceil(SIGNS).next_multiple_of(SCAN_STEP).min(MOST_POSITIONS);
-        let (stride, groups) = (positions * SCAN_POSITION, rows.len().div_ceil(SCAN_ROWS));
-        let mut signs = memory::filled(0u8, groups * stride);
-        let mut lengths = memory::filled(f32::INFINITY, groups * SCAN_ROWS);
-        let mut factors = memory::filled(0.0, groups * SCAN_ROWS);
-        let mut numbers = [0; MOST_POSITIONS * SIGNS];
-        for (at, row) in rows.iter().enumerate() {
-            let block = block(*row);
-            twice_numbers(shape, block, &mut numbers);
-            let used = &numbers[..rank.min(positions * SIGNS)];
-            let (group, lane) = (at / SCAN_ROWS * stride, at % SCAN_ROWS);
-            let high = lane / SCAN_POSITION * SIGNS;
-            for (position, four) in used.chunks(SIGNS).enumerate() {
-                let bits = four.iter().rev().fold(0, |bits, twice| bits << 1 | u8::from(*twice >= 0));
-                signs[group + position * SCAN_POSITION + lane % SCAN_POSITION] |= bits << high;
-            }
-            let magnitudes: i32 = used.iter().map(|twice| twice.abs()).sum();
-            let squares: i32 = used.iter().map(|twice| twice * twice).sum();
-            let header = Header::read(block);
-            lengths[at] = header.squared_length;
-            if magnitudes > 0 {
-                factors[at] = header.scale * (squares as f32 / magnitudes as f32);
+        let mut entries = EntryPoints::blank(positions * SCAN_POSITION, rows);
+        for at in 0..entries.rows.len() {
+            entries.encode(codec, at, block(entries.rows[at]));
+        }
+        entries
+    }
+
+    /// The same for other rows, ascending as these are: only those that are new are encoded, by the same codec.
+    ///
+    /// # Panics
+    /// When a block is shorter than the codec says.
+    pub(crate) fn after<'a>(
+        &self,
+        codec: &Codec,
+        rows: Vec<u32>,
+        is_new: impl Fn(u32) -> bool,
+        block: impl Fn(u32) -> &'a [u8],
+    ) -> EntryPoints {
+        let mut entries = EntryPoints::blank(self.stride, rows);
+        let mut before = self.rows.iter().enumerate().peekable();
+        for at in 0..entries.rows.len() {
+            let row = entries.rows[at];
+            while before.next_if(|(_, before)| **before < row).is_some() {}
+            match before.peek() {
+                Some((from, before)) if **before == row && !is_new(row) => entries.copy(at, self, *from),
+                _ => entries.encode(codec, at, block(row)),
             }
         }
+        entries
+    }
+
+    /// With no signs yet, and infinitely far.
+    fn blank(stride: usize, rows: Vec<u32>) -> EntryPoints {
+        let groups = rows.len().div_ceil(SCAN_ROWS);
+        let signs = memory::filled(0u8, groups * stride);
+        let lengths = memory::filled(f32::INFINITY, groups * SCAN_ROWS);
+        let factors = memory::filled(0.0, groups * SCAN_ROWS);
         EntryPoints { rows, stride, signs, lengths, factors }
+    }
+
+    fn encode(&mut self, codec: &Codec, at: usize, block: &[u8]) {
+        let mut numbers = [0; MOST_POSITIONS * SIGNS];
+        twice_numbers(codec.shape(), block, &mut numbers);
+        let used = &numbers[..codec.rank().min(self.stride / SCAN_POSITION * SIGNS)];
+        for (position, four) in used.chunks(SIGNS).enumerate() {
+            let signs = four.iter().rev().fold(0, |signs, twice| signs << 1 | u8::from(*twice >= 0));
+            self.put(at, position, signs);
+        }
+        let magnitudes: i32 = used.iter().map(|twice| twice.abs()).sum();
+        let squares: i32 = used.iter().map(|twice| twice * twice).sum();
+        let header = Header::read(block);
+        self.lengths[at] = header.squared_length;
+        if magnitudes > 0 {
+            self.factors[at] = header.scale * (squares as f32 / magnitudes as f32);
+        }
+    }
+
+    fn copy(&mut self, at: usize, other: &EntryPoints, from: usize) {
+        for position in 0..self.stride / SCAN_POSITION {
+            let (byte, shift) = other.place(from, position);
+            self.put(at, position, other.signs[byte] >> shift & 15);
+        }
+        (self.lengths[at], self.factors[at]) = (other.lengths[from], other.factors[from]);
+    }
+
+    /// The byte with the signs of a row at a position, and the bit where they begin.
+    #[inline]
+    fn place(&self, at: usize, position: usize) -> (usize, usize) {
+        let (group, lane) = (at / SCAN_ROWS * self.stride, at % SCAN_ROWS);
+        (group + position * SCAN_POSITION + lane % SCAN_POSITION, lane / SCAN_POSITION * SIGNS)
+    }
+
+    #[inline]
+    fn put(&mut self, at: usize, position: usize, signs: u8) {
+        let (byte, shift) = self.place(at, position);
+        self.signs[byte] |= signs << shift;
     }
 
     pub(crate) fn rows(&self) -> &[u32] {
@@ -202,13 +254,11 @@ fn fill_tables(weights: &[i8], tables: &mut [u8]) -> (f32, f32) {
             // What the sign in which both agree adds to the least sum.
             let adds = scale * 2 * u32::from(weight.unsigned_abs());
             let agreeing = if *weight < 0 { 0 } else { 1 };
-            for code in 0..SCAN_POSITION {
-                sums[code] += adds * u32::from(code as u32 >> at & 1 == agreeing);
+            for (code, sum) in sums.iter_mut().enumerate() {
+                *sum += adds * u32::from(code as u32 >> at & 1 == agreeing);
             }
         }
-        for code in 0..SCAN_POSITION {
-            table[code] = (sums[code] >> 16) as u8;
-        }
+        table.iter_mut().zip(sums).for_each(|(byte, sum)| *byte = (sum >> 16) as u8);
     }
     (65_536.0 / scale as f32, -(least as f32))
 }

@@ -1,0 +1,74 @@
+//! Entry points of large graphs by themselves.
+
+use crate::kernel::{Arch, ArchJob, kernels};
+use crate::quant::{Bits, CodeQuery, Codec, Encoder, EntryPoints, Measure, Shape};
+
+/// Seed of the codec: any number.
+const SEED: u64 = 42;
+
+/// Rows whose every one is an entry point, with a code of 64 bytes each.
+#[derive(Debug)]
+pub struct Entries {
+    codec: Codec,
+    blocks: Vec<Vec<u8>>,
+    points: EntryPoints,
+    query: CodeQuery,
+}
+
+struct Scan<'a>(&'a EntryPoints, &'a CodeQuery, &'a mut Vec<u32>);
+
+impl ArchJob for Scan<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Arch>(self, arch: A) {
+        let Scan(points, query, found) = self;
+        points.nearest(arch, query, |row| found.push(row));
+    }
+}
+
+impl Entries {
+    /// Of rows of `dim` numbers.
+    #[must_use]
+    pub fn new(rows: &[f32], dim: usize) -> Entries {
+        let shape = Shape { bits: Bits::Four, lines: 1 };
+        let codec = Codec::train(rows, dim, shape, true, SEED);
+        let mut encoder = Encoder::default();
+        let block = |(at, row): (usize, &[f32])| {
+            let mut words = vec![0; shape.words()];
+            codec.encode(row, at as u32, &mut encoder, &mut words);
+            words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+        };
+        let blocks: Vec<Vec<u8>> = rows.chunks_exact(dim).enumerate().map(block).collect();
+        let points = EntryPoints::new(&codec, Vec::new(), |_| &[]);
+        let mut entries = Entries { codec, blocks, points, query: CodeQuery::default() };
+        entries.encode();
+        entries
+    }
+
+    fn rows(&self) -> Vec<u32> {
+        (0..self.blocks.len() as u32).collect()
+    }
+
+    /// Encodes all anew.
+    pub fn encode(&mut self) {
+        self.points = EntryPoints::new(&self.codec, self.rows(), |row| &self.blocks[row as usize]);
+    }
+
+    /// Encodes one row anew, as after a batch that replaced it.
+    pub fn replace(&mut self, row: u32) {
+        let block = |row: u32| self.blocks[row as usize].as_slice();
+        self.points = self.points.after(&self.codec, self.rows(), |other| other == row, block);
+    }
+
+    /// Prepares for searches with this vector.
+    pub fn prepare(&mut self, query: &[f32]) {
+        self.query.forget();
+        self.codec.prepare(query, Measure::SquaredL2, &mut self.query);
+    }
+
+    /// Adds the rows that are nearest to it by estimate.
+    pub fn nearest(&self, found: &mut Vec<u32>) {
+        kernels().level.run(Scan(&self.points, &self.query, found));
+    }
+}
