@@ -46,19 +46,24 @@ impl Entries {
         entries
     }
 
-    fn rows(&self) -> Vec<u32> {
-        (0..self.blocks.len() as u32).collect()
+    fn block(&self, row: u32) -> &[u8] {
+        &self.blocks[row as usize]
+    }
+
+    fn rows(&self) -> impl Iterator<Item = u32> {
+        0..self.blocks.len() as u32
     }
 
     /// Encodes all anew.
     pub fn encode(&mut self) {
-        self.points = EntryPoints::new(&self.codec, self.rows(), |row| &self.blocks[row as usize]);
+        self.points = EntryPoints::new(&self.codec, self.rows().collect(), |row| self.block(row));
     }
 
-    /// Encodes one row anew, as after a batch that replaced it.
-    pub fn replace(&mut self, row: u32) {
-        let block = |row: u32| self.blocks[row as usize].as_slice();
-        self.points = self.points.after(&self.codec, self.rows(), |other| other == row, block);
+    /// As after a batch that took one row away, and one that brought it.
+    pub fn leave_and_join(&mut self, row: u32) {
+        let others = self.rows().filter(|other| *other != row).collect();
+        let without = self.points.after(&self.codec, others, |row| self.block(row));
+        self.points = without.after(&self.codec, self.rows().collect(), |row| self.block(row));
     }
 
     /// Prepares for searches with this vector.

@@ -61,7 +61,8 @@ impl EntryPoints {
         entries
     }
 
-    /// The same for other rows, ascending as these are: only those that are new are encoded, by the same codec.
+    /// For other rows, ascending as these are, by the same codec: only those are encoded that are not
+    /// among these.
     ///
     /// # Panics
     /// When a block is shorter than the codec says.
@@ -69,7 +70,6 @@ impl EntryPoints {
         &self,
         codec: &Codec,
         rows: Vec<u32>,
-        is_new: impl Fn(u32) -> bool,
         block: impl Fn(u32) -> &'a [u8],
     ) -> EntryPoints {
         let mut entries = EntryPoints::blank(self.stride, rows);
@@ -78,7 +78,7 @@ impl EntryPoints {
             let row = entries.rows[at];
             while before.next_if(|(_, before)| **before < row).is_some() {}
             match before.peek() {
-                Some((from, before)) if **before == row && !is_new(row) => entries.copy(at, self, *from),
+                Some((from, before)) if **before == row => entries.copy(at, self, *from),
                 _ => entries.encode(codec, at, block(row)),
             }
         }

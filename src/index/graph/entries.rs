@@ -73,6 +73,5 @@ pub(super) fn entries_after(
     let new = batch.absorb.iter().filter(|node| is_entry(node));
     let mut nodes: Vec<Row> = memory::collect(staying.chain(new).copied());
     nodes.sort_unstable();
-    let is_new = |node| batch.forgotten.contains(node);
-    Some(Arc::new(before.after(codec, nodes, is_new, |node| source.code(node))))
+    Some(Arc::new(before.after(codec, nodes, |node| source.code(node))))
 }
