@@ -569,6 +569,11 @@ impl<T> ShardState<T> {
         self.floor > self.applied
     }
 
+    /// True when another view than one may be held: the one that is shown, or was shown last.
+    pub(crate) fn has_older_readers(&self) -> bool {
+        self.rows.views_held() > 1
+    }
+
     /// True while a job is under way.
     pub(crate) fn is_changing(&self) -> bool {
         self.running.is_some()

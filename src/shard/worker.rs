@@ -60,8 +60,12 @@ const SETTLE_MOST: Duration = Duration::from_secs(1);
 const HELD_UP_MOST: Duration = Duration::from_secs(2);
 
 /// In the midst of a write that took rows out of the index: readers cannot let go of
-/// the view before it, which shows these, so only others may.
+/// the view before it, which shows these, so only others may...
 const HELD_UP_BETWEEN: Duration = Duration::from_millis(20);
+
+/// ...and while there are such, which are only about to move on, it waits longer: on a busy
+/// machine their threads, or the coordinator's, do not run for tens of milliseconds.
+const HELD_UP_BEHIND: Duration = Duration::from_millis(100);
 
 /// How often it looks meanwhile.
 const HELD_UP_LOOK: Duration = Duration::from_millis(1);
@@ -106,7 +110,11 @@ impl Hosted {
         }
         // Readers are shown that it waits.
         self.changed |= self.held_up.is_none();
-        let most = if self.state.is_between() { HELD_UP_BETWEEN } else { HELD_UP_MOST };
+        let most = match (self.state.is_between(), self.state.has_older_readers()) {
+            (false, _) => HELD_UP_MOST,
+            (true, true) => HELD_UP_BEHIND,
+            (true, false) => HELD_UP_BETWEEN,
+        };
         self.held_up.get_or_insert_with(Instant::now).elapsed() >= most
     }
 
