@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --features internals --bench entry_points -- [--quick] [key=value ...]`
 //!
-//! Keys: rows, dim.
+//! Keys: rows, dim, lines (of 64 bytes in a code: one has room for 104 coordinates, two for 232).
 //!
 //! As many entry points as there are at most, each of a group of its own; a query is near one of
 //! them. One JSON line: microseconds (medians), and how often that one is among those found.
@@ -31,17 +31,23 @@ fn micros(passes: usize, mut pass: impl FnMut(usize)) -> f64 {
     median((0..passes).map(one).collect())
 }
 
-#[expect(clippy::print_stdout, reason = "the report is the product")]
 fn main() {
     let arguments = Arguments::read();
-    let (rows, dim) = (arguments.number("rows", 4_096), arguments.number("dim", 128));
+    let (rows, dim) = (arguments.number("rows", 4_096), arguments.number("dim", 256));
+    for lines in arguments.list("lines", "1,2") {
+        measure(&arguments, rows, dim, lines);
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the report is the product")]
+fn measure(arguments: &Arguments, rows: usize, dim: usize, lines: usize) {
     let passes = if arguments.has("--quick") { 50 } else { 2_000 };
     let mut random = Random(1);
     let base: Vec<f32> = (0..rows * dim).map(|_| random.normal()).collect();
     let near = |row: usize, random: &mut Random| -> Vec<f32> {
         base[row * dim..][..dim].iter().map(|x| x + SPREAD * random.normal()).collect()
     };
-    let mut entries = Entries::new(&base, dim);
+    let mut entries = Entries::new(&base, dim, lines);
     let (mut found, mut hits) = (Vec::new(), 0);
     let mut scans = Vec::new();
     for pass in 0..passes {
@@ -59,7 +65,7 @@ fn main() {
     let anew = micros(passes / 10, |_| entries.encode());
     let two = micros(passes / 10, |at| entries.leave_and_join((at * 13 % rows) as u32));
     println!(
-        "{{\"rows\":{rows},\"dim\":{dim},\"recall\":{recall:.3},\"scan_us\":{scan:.2},\"encode_all_us\":{anew:.0},\"encode_one_us\":{:.0}}}",
+        "{{\"rows\":{rows},\"dim\":{dim},\"lines\":{lines},\"recall\":{recall:.3},\"scan_us\":{scan:.2},\"encode_all_us\":{anew:.0},\"encode_one_us\":{:.0}}}",
         two / 2.0
     );
 }

@@ -6,7 +6,7 @@ use crate::quant::{Bits, CodeQuery, Codec, Encoder, EntryPoints, Measure, Shape}
 /// Seed of the codec: any number.
 const SEED: u64 = 42;
 
-/// Rows whose every one is an entry point, with a code of 64 bytes each.
+/// Rows whose every one is an entry point, with codes of four bits.
 #[derive(Debug)]
 pub struct Entries {
     codec: Codec,
@@ -28,10 +28,10 @@ impl ArchJob for Scan<'_> {
 }
 
 impl Entries {
-    /// Of rows of `dim` numbers.
+    /// Of rows of `dim` numbers, with codes of so many lines of 64 bytes, 1 at least.
     #[must_use]
-    pub fn new(rows: &[f32], dim: usize) -> Entries {
-        let shape = Shape { bits: Bits::Four, lines: 1 };
+    pub fn new(rows: &[f32], dim: usize, lines: usize) -> Entries {
+        let shape = Shape { bits: Bits::Four, lines };
         let codec = Codec::train(rows, dim, shape, true, SEED);
         let mut encoder = Encoder::default();
         let block = |(at, row): (usize, &[f32])| {

@@ -22,8 +22,8 @@ const MOST_POSITIONS: usize = 64;
 /// Entry points that a scan gives.
 const NEAREST: usize = 16;
 
-/// Places for the least estimates of groups. Of more groups several share one, which
-/// gives the same rows, later.
+/// Places for the least estimates of groups, twice as many as the groups of 4,096 rows. Of more
+/// groups several share one, which gives the same rows, at more cost.
 const SLOTS: usize = 256;
 
 /// Rows and their signs, in groups of 32.
@@ -72,6 +72,7 @@ impl EntryPoints {
         rows: Vec<u32>,
         block: impl Fn(u32) -> &'a [u8],
     ) -> EntryPoints {
+        debug_assert!(rows.is_sorted() && self.rows.is_sorted());
         let mut entries = EntryPoints::blank(self.stride, rows);
         let mut before = self.rows.iter().enumerate().peekable();
         for at in 0..entries.rows.len() {
@@ -143,8 +144,8 @@ impl EntryPoints {
 
     /// Shows the rows that are nearest by estimate, [`NEAREST`] at most. O(rows).
     ///
-    /// At first only the least estimate of each group is kept: no more groups than are asked for
-    /// can have one of the nearest, and only these are looked into.
+    /// At first only the least estimate of each group is kept: but for ties, no more groups than
+    /// rows are asked for can have one of the nearest, and only these are looked into.
     #[inline(always)]
     pub(crate) fn nearest<A: Arch>(&self, arch: A, query: &CodeQuery, show: impl FnMut(u32)) {
         let mut tables = [0; MOST_POSITIONS * SCAN_POSITION];
@@ -387,7 +388,7 @@ mod tests {
         all.into_iter().map(|(_, row)| row).collect()
     }
 
-    // More rows than there are groups in places: some groups share one.
+    // 9,000 rows are more groups than there are places: some share one.
     #[test]
     fn the_rows_of_the_least_estimates_are_found_in_their_order() {
         for count in [3, 100, 512, 700, 9_000] {
@@ -413,6 +414,24 @@ mod tests {
         assert!(nearest(&none, kernels().level, &query).is_empty());
         groups.blocks.iter_mut().for_each(|block| block[..8].fill(0xff));
         assert!(nearest(&groups.entries(), kernels().level, &query).is_empty());
+    }
+
+    #[test]
+    fn rows_are_found_among_many_without_a_direction() {
+        // In more groups than rows are asked for, and in fewer.
+        for good in [(0..1_000).step_by(90).collect::<Vec<usize>>(), (300..320).collect()] {
+            let mut groups = Groups::new(100, 1_000, SHAPES[0], true);
+            let mut query = CodeQuery::default();
+            groups.codec.prepare(&vector(100, 3), Measure::SquaredL2, &mut query);
+            let expected: Vec<u32> = sorted(&groups.entries(), &query)
+                .into_iter()
+                .filter(|row| good.contains(&(*row as usize)))
+                .take(NEAREST)
+                .collect();
+            let others = groups.blocks.iter_mut().enumerate().filter(|(at, _)| !good.contains(at));
+            others.for_each(|(_, block)| block[..8].fill(0xff));
+            assert_eq!(nearest(&groups.entries(), kernels().level, &query), expected);
+        }
     }
 
     #[test]

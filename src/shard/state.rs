@@ -569,9 +569,10 @@ impl<T> ShardState<T> {
         self.floor > self.applied
     }
 
-    /// True when another view than one may be held: the one that is shown, or was shown last.
-    pub(crate) fn has_older_readers(&self) -> bool {
-        self.rows.views_held() > 1
+    /// True when more views may be held than the two that always are while the shard is between:
+    /// the one that is shown, and the newest, which cannot be shown yet.
+    pub(crate) fn has_others_between(&self) -> bool {
+        self.rows.views_held() > 2
     }
 
     /// True while a job is under way.

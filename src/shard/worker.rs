@@ -63,8 +63,8 @@ const HELD_UP_MOST: Duration = Duration::from_secs(2);
 /// the view before it, which shows these, so only others may...
 const HELD_UP_BETWEEN: Duration = Duration::from_millis(20);
 
-/// ...and while there are such, which are only about to move on, it waits longer: on a busy
-/// machine their threads, or the coordinator's, do not run for tens of milliseconds.
+/// ...and while such are held, it waits longer. Most are about to be let go, but on a busy
+/// machine the reader's thread, or the coordinator's, does not run for tens of milliseconds.
 const HELD_UP_BEHIND: Duration = Duration::from_millis(100);
 
 /// How often it looks meanwhile.
@@ -110,7 +110,7 @@ impl Hosted {
         }
         // Readers are shown that it waits.
         self.changed |= self.held_up.is_none();
-        let most = match (self.state.is_between(), self.state.has_older_readers()) {
+        let most = match (self.state.is_between(), self.state.has_others_between()) {
             (false, _) => HELD_UP_MOST,
             (true, true) => HELD_UP_BEHIND,
             (true, false) => HELD_UP_BETWEEN,

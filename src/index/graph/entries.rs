@@ -26,7 +26,8 @@ const LEAST_NODES: usize = if cfg!(test) { 1_024 } else { 131_072 };
 /// Nodes for each entry point, a power of two.
 const NODES_AN_ENTRY: usize = if cfg!(test) { 32 } else { 256 };
 
-/// Entry points at most, but for chance: a scan of so many takes 5 us (Zen 4, `benches/entry_points.rs`).
+/// Entry points at most, but for chance: a scan of so many takes 5 to 8 us (Zen 4, codes of
+/// one and of two lines: `benches/entry_points.rs`).
 const MOST: usize = if cfg!(test) { 512 } else { 4_096 };
 
 /// One in how many nodes is an entry point; none when there is no need for any.
@@ -65,6 +66,10 @@ pub(super) fn entries_after(
     let Some(before) = version.entries.as_ref().filter(|_| self::share(held.len()) == Some(share)) else {
         return entries(&held.after(&batch.forget, &batch.absorb), codec, source, seed);
     };
+    debug_assert!(
+        batch.absorb.iter().all(|node| !batch.forgotten.contains(*node)),
+        "its code may be another"
+    );
     let is_entry = |node: &Row| is_entry(*node, seed, share);
     if !batch.absorb.iter().chain(&batch.forget).any(is_entry) {
         return Some(Arc::clone(before));

@@ -62,6 +62,11 @@ fn entry_points_are_the_same_however_a_graph_came_about() {
     gone.iter().for_each(|row| fixture.put(*row, &in_group(u64::from(*row))));
     fixture.change(&gone, &[], &Threads(2));
     fixture.assert_whole();
+    // The same numbers again, for other vectors.
+    fixture.change(&[], &gone, &Threads(2));
+    gone.iter().for_each(|row| fixture.put(*row, &in_group(u64::from(*row) + 1)));
+    fixture.change(&gone, &[], &Threads(2));
+    fixture.assert_whole();
     let most: Vec<Row> = fixture.held.iter().copied().skip(900).collect();
     fixture.change(&[], &most, &Threads(2));
     fixture.assert_whole();
