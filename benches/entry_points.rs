@@ -5,7 +5,8 @@
 //! Keys: rows, dim, lines (of 64 bytes in a code: one has room for 104 coordinates, two for 232).
 //!
 //! As many entry points as there are at most, each of a group of its own; a query is near one of
-//! them. One JSON line: microseconds (medians), and how often that one is among those found.
+//! them. A JSON line for each number of lines: microseconds (medians), and how often that one is
+//! among those found.
 
 mod common;
 
@@ -18,7 +19,7 @@ use vecino::internals::entry_points::Entries;
 /// Scans for each query, one after the other.
 const TIMES: usize = 16;
 
-/// How far queries are from their row, where rows are about 1.4 apart.
+/// How far queries are from their row, in lengths of a row: rows are about 1.4 apart.
 const SPREAD: f32 = 0.5;
 
 /// The median of what a pass takes, in microseconds.

@@ -21,21 +21,6 @@ pub(crate) trait ArchJob {
     fn run<A: Arch>(self, arch: A) -> Self::Output;
 }
 
-/// What an estimate takes from each row of a group.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RowTerms<'a> {
-    pub(crate) offsets: &'a [f32; SCAN_ROWS],
-    pub(crate) factors: &'a [f32; SCAN_ROWS],
-}
-
-/// What all estimates of a query share: each is `weight * offset + factor * (slope * sum + shift)`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SumTerms {
-    pub(crate) weight: f32,
-    pub(crate) slope: f32,
-    pub(crate) shift: f32,
-}
-
 /// An instruction set that this machine has; values exist nowhere else.
 pub(crate) trait Arch: Copy + Debug + Send + Sync + 'static {
     /// Runs a job with the instruction set enabled.
@@ -52,27 +37,6 @@ pub(crate) trait Arch: Copy + Debug + Send + Sync + 'static {
     /// # Panics
     /// When tables and codes differ in length, or are not whole steps.
     fn scan(self, tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]);
-
-    /// What the rows of a group are estimated to be from its sums, each operation rounded by itself.
-    #[inline(always)]
-    fn estimates(
-        self,
-        sums: &[u16; SCAN_ROWS],
-        rows: RowTerms<'_>,
-        of: SumTerms,
-        out: &mut [f32; SCAN_ROWS],
-    ) {
-        for row in 0..SCAN_ROWS {
-            let product = of.slope * f32::from(sums[row]) + of.shift;
-            out[row] = of.weight * rows.offsets[row] + rows.factors[row] * product;
-        }
-    }
-
-    /// The least of the numbers of a group; infinity when none is a number.
-    #[inline(always)]
-    fn least(self, numbers: &[f32; SCAN_ROWS]) -> f32 {
-        numbers.iter().fold(f32::INFINITY, |least, number| if *number < least { *number } else { least })
-    }
 
     /// A bit for each of the numbers of a group that is not above the bound; none
     /// for what is no number.

@@ -21,7 +21,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-pub(crate) use arch::{Arch, ArchJob, Level, Portable, RowTerms, SumTerms};
+pub(crate) use arch::{Arch, ArchJob, Level, Portable};
 pub(crate) use codes::{CodeDots, LINE};
 pub(crate) use formats::{BYTES_HEADER, Element, from_half, to_half};
 use isa::Isa;

@@ -17,9 +17,8 @@ use formats::{
 };
 
 use scan::{
-    estimates_from_sums_are_the_same_to_the_bit, groups_that_do_not_fit_are_refused,
-    looked_up_numbers_are_summed_exactly, numbers_within_a_bound_are_told, sums_above_a_floor_are_told,
-    the_largest_sums_still_fit,
+    groups_that_do_not_fit_are_refused, looked_up_numbers_are_summed_exactly,
+    numbers_within_a_bound_are_told, sums_above_a_floor_are_told, the_largest_sums_still_fit,
 };
 
 use super::isa::Isa;
@@ -442,7 +441,6 @@ stamp_on_each!(
         looked_up_numbers_are_summed_exactly,
         the_largest_sums_still_fit,
         numbers_within_a_bound_are_told,
-        estimates_from_sums_are_the_same_to_the_bit,
         sums_above_a_floor_are_told,
         groups_that_do_not_fit_are_refused,
     ],

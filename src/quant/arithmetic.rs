@@ -19,6 +19,25 @@ pub(super) fn nearest_byte(value: f32) -> u8 {
     (value + ROUNDER).to_bits() as u8
 }
 
+/// The least number; infinity when there is none.
+#[inline(always)]
+pub(crate) fn least_of(numbers: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let less = |a: f32, b: f32| if b < a { b } else { a };
+    let (chunks, rest) = numbers.as_chunks::<LANES>();
+    let mut lanes = [f32::INFINITY; LANES];
+    for chunk in chunks {
+        for (lane, number) in lanes.iter_mut().zip(chunk) {
+            *lane = less(*lane, *number);
+        }
+    }
+    // Halved until one is left, and not one after the other.
+    let eight: [f32; 8] = std::array::from_fn(|at| less(lanes[at], lanes[at + 8]));
+    let four: [f32; 4] = std::array::from_fn(|at| less(eight[at], eight[at + 4]));
+    let least = less(less(four[0], four[2]), less(four[1], four[3]));
+    rest.iter().fold(least, |least, number| less(least, *number))
+}
+
 /// The largest magnitude; 0 when there is none.
 pub(super) fn largest_magnitude(values: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };

@@ -5,11 +5,12 @@
 //! in the place of that of a list. They err too much to tell near rows apart, but a walk that begins in the right
 //! region needs no more. Thirty-two rows are scanned at once ([`kernel::scan`](crate::kernel)).
 
+use super::arithmetic::least_of;
 use super::block::{HEADER, Header};
 use super::codec::Codec;
 use super::query::CodeQuery;
 use super::shape::{Bits, Shape};
-use crate::kernel::{Arch, RowTerms, SCAN_POSITION, SCAN_ROWS, SCAN_STEP, SumTerms};
+use crate::kernel::{Arch, SCAN_POSITION, SCAN_ROWS, SCAN_STEP};
 use crate::memory;
 
 /// Signs in one code of four bits.
@@ -37,6 +38,14 @@ pub(crate) struct EntryPoints {
     /// with; filled up to whole groups with rows that are infinitely far.
     lengths: Vec<f32>,
     factors: Vec<f32>,
+}
+
+/// What all estimates of a query share: each is `weight * length + factor * (slope * sum + shift)`.
+#[derive(Clone, Copy)]
+struct Terms {
+    weight: f32,
+    slope: f32,
+    shift: f32,
 }
 
 /// The nearest so far, ascending.
@@ -152,19 +161,18 @@ impl EntryPoints {
         let tables = &mut tables[..self.stride];
         let (step, least) = fill_tables(query.rounded(), tables);
         let terms =
-            SumTerms { weight: query.length_weight, slope: query.factor * step, shift: query.factor * least };
-        let mut estimates = [0.0; SCAN_ROWS];
+            Terms { weight: query.length_weight, slope: query.factor * step, shift: query.factor * least };
         let groups = self.signs.len() / self.stride;
         let mut least = [f32::INFINITY; SLOTS];
         for group in 0..groups {
-            self.estimate(arch, tables, terms, group, &mut estimates);
+            let new = least_of(&self.estimates(arch, tables, terms, group));
             let least = &mut least[group % SLOTS];
-            *least = least.min(arch.least(&estimates));
+            *least = if new < *least { new } else { *least };
         }
         let bound = bound(&least[..groups.min(SLOTS)]);
         let mut best = Best { count: 0, ranks: [f32::INFINITY; NEAREST], rows: [0; NEAREST] };
         for group in (0..groups).filter(|group| least[group % SLOTS] <= bound) {
-            self.estimate(arch, tables, terms, group, &mut estimates);
+            let estimates = self.estimates(arch, tables, terms, group);
             let mut near = arch.within(&estimates, bound);
             while near != 0 {
                 let lane = near.trailing_zeros() as usize % SCAN_ROWS;
@@ -177,22 +185,19 @@ impl EntryPoints {
         best.rows[..best.count].iter().copied().for_each(show);
     }
 
+    /// What the rows of a group are estimated to be, in a loop that compilers make vectors of.
     #[inline(always)]
-    fn estimate<A: Arch>(
-        &self,
-        arch: A,
-        tables: &[u8],
-        terms: SumTerms,
-        group: usize,
-        estimates: &mut [f32; SCAN_ROWS],
-    ) {
+    fn estimates<A: Arch>(&self, arch: A, tables: &[u8], terms: Terms, group: usize) -> [f32; SCAN_ROWS] {
         let mut sums = [0; SCAN_ROWS];
         arch.scan(tables, &self.signs[group * self.stride..][..self.stride], &mut sums);
-        let (offsets, factors) = (
-            &self.lengths.as_chunks::<SCAN_ROWS>().0[group],
-            &self.factors.as_chunks::<SCAN_ROWS>().0[group],
-        );
-        arch.estimates(&sums, RowTerms { offsets, factors }, terms, estimates);
+        let lengths = &self.lengths.as_chunks::<SCAN_ROWS>().0[group];
+        let factors = &self.factors.as_chunks::<SCAN_ROWS>().0[group];
+        let mut estimates = [0.0; SCAN_ROWS];
+        for row in 0..SCAN_ROWS {
+            let product = terms.slope * f32::from(sums[row]) + terms.shift;
+            estimates[row] = terms.weight * lengths[row] + factors[row] * product;
+        }
+        estimates
     }
 }
 
@@ -254,7 +259,7 @@ fn fill_tables(weights: &[i8], tables: &mut [u8]) -> (f32, f32) {
         for (at, weight) in four.iter().enumerate() {
             // What the sign in which both agree adds to the least sum.
             let adds = scale * 2 * u32::from(weight.unsigned_abs());
-            let agreeing = if *weight < 0 { 0 } else { 1 };
+            let agreeing = u32::from(*weight >= 0);
             for (code, sum) in sums.iter_mut().enumerate() {
                 *sum += adds * u32::from(code as u32 >> at & 1 == agreeing);
             }

@@ -34,6 +34,7 @@ mod single;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use arithmetic::least_of;
 pub(crate) use block::{ROW_WORD, row_of};
 pub(crate) use choose::choose;
 pub(crate) use codec::{Codec, Encoder};

@@ -110,10 +110,10 @@ impl Hosted {
         }
         // Readers are shown that it waits.
         self.changed |= self.held_up.is_none();
-        let most = match (self.state.is_between(), self.state.has_others_between()) {
-            (false, _) => HELD_UP_MOST,
-            (true, true) => HELD_UP_BEHIND,
-            (true, false) => HELD_UP_BETWEEN,
+        let most = match self.state.is_between() {
+            false => HELD_UP_MOST,
+            true if self.state.has_others_between() => HELD_UP_BEHIND,
+            true => HELD_UP_BETWEEN,
         };
         self.held_up.get_or_insert_with(Instant::now).elapsed() >= most
     }

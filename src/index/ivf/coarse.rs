@@ -52,9 +52,6 @@ const MEASURED: usize = 4;
 /// Numbers of which the least is found before it is known where it stands.
 const PART: usize = 128;
 
-/// Numbers that are compared at once.
-const LANES: usize = 16;
-
 /// Codes that are compared in one call.
 const CALL: usize = 16;
 
@@ -429,7 +426,7 @@ impl Coarse {
 /// infinity if there is none. It is asked for each row and each list: only the part
 /// where the least one stands is looked at number by number.
 fn least(numbers: &[f32]) -> (u32, f32) {
-    let parts = numbers.chunks(PART).map(least_of).enumerate();
+    let parts = numbers.chunks(PART).map(quant::least_of).enumerate();
     let (part, least) =
         parts.fold((0, f32::INFINITY), |best, next| if next.1 < best.1 { next } else { best });
     if least == f32::INFINITY {
@@ -437,19 +434,6 @@ fn least(numbers: &[f32]) -> (u32, f32) {
     }
     let first = numbers.iter().skip(part * PART).position(|number| *number == least);
     (first.map_or(0, |at| part * PART + at) as u32, least)
-}
-
-/// The least number, in lanes that compilers make vectors of.
-fn least_of(numbers: &[f32]) -> f32 {
-    let (vectors, rest) = numbers.as_chunks::<LANES>();
-    let mut lanes = [f32::INFINITY; LANES];
-    for vector in vectors {
-        for (lane, number) in lanes.iter_mut().zip(vector) {
-            *lane = if number < lane { *number } else { *lane };
-        }
-    }
-    let all = lanes.iter().chain(rest).copied();
-    all.fold(f32::INFINITY, |least, number| if number < least { number } else { least })
 }
 
 fn train_codec(points: Points<'_>, rows: &[Row], seed: u64) -> Codec {

@@ -2,7 +2,7 @@
 
 use super::{Kernels, Random, refused};
 use crate::kernel::scan::{SCAN_POSITION, SCAN_ROWS};
-use crate::kernel::{Arch, ArchJob, Level, Portable, RowTerms, SumTerms};
+use crate::kernel::{Arch, ArchJob};
 
 struct Scan<'a>(&'a [u8], &'a [u8]);
 
@@ -73,41 +73,6 @@ pub(super) fn numbers_within_a_bound_are_told(kernels: Kernels) {
             }
         }
     }
-}
-
-struct Estimates<'a>(&'a [u16; SCAN_ROWS], RowTerms<'a>, SumTerms);
-
-impl ArchJob for Estimates<'_> {
-    type Output = ([f32; SCAN_ROWS], f32);
-
-    #[inline(always)]
-    fn run<A: Arch>(self, arch: A) -> Self::Output {
-        let mut estimates = [0.0; SCAN_ROWS];
-        arch.estimates(self.0, self.1, self.2, &mut estimates);
-        (estimates, arch.least(&estimates))
-    }
-}
-
-pub(super) fn estimates_from_sums_are_the_same_to_the_bit(kernels: Kernels) {
-    let mut random = Random(25);
-    for round in 0..200 {
-        let sums = std::array::from_fn(|_| (random.next().abs() * 65_535.9) as u16);
-        let mut offsets: [f32; SCAN_ROWS] = std::array::from_fn(|_| random.next());
-        let factors: [f32; SCAN_ROWS] = std::array::from_fn(|_| random.next());
-        offsets[round % SCAN_ROWS] = f32::INFINITY;
-        offsets[(round + 5) % SCAN_ROWS] = f32::NAN;
-        let rows = RowTerms { offsets: &offsets, factors: &factors };
-        let of = SumTerms { weight: [0.0, 1.0][round % 2], slope: random.next(), shift: random.next() };
-        let (plain, least) = Level::Portable(Portable).run(Estimates(&sums, rows, of));
-        let (fast, fast_least) = kernels.level.run(Estimates(&sums, rows, of));
-        assert_eq!(fast.map(f32::to_bits), plain.map(f32::to_bits));
-        assert!(fast_least == least && plain.contains(&least), "{fast_least} of {plain:?}");
-        assert!(plain.iter().all(|estimate| estimate.is_nan() || *estimate >= least), "{least} of {plain:?}");
-    }
-    let none = [f32::NAN; SCAN_ROWS];
-    let rows = RowTerms { offsets: &none, factors: &none };
-    let of = SumTerms { weight: 1.0, slope: 1.0, shift: 0.0 };
-    assert_eq!(kernels.level.run(Estimates(&[0; SCAN_ROWS], rows, of)).1, f32::INFINITY);
 }
 
 struct AtLeast([u16; SCAN_ROWS], u16);

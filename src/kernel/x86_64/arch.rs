@@ -1,19 +1,15 @@
 //! The instruction sets of x86-64 as types.
 
 use std::arch::x86_64::{
-    _CMP_LE_OQ, _mm_cvtss_f32, _mm_loadu_si128, _mm_min_ps, _mm_min_ss, _mm_movehdup_ps, _mm_movehl_ps,
-    _mm256_add_ps, _mm256_castps256_ps128, _mm256_castsi256_pd, _mm256_cmp_ps, _mm256_cmpeq_epi16,
-    _mm256_cmpgt_epi64, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_extractf128_ps, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_max_epu16, _mm256_min_ps, _mm256_movemask_epi8, _mm256_movemask_pd,
-    _mm256_movemask_ps, _mm256_mul_ps, _mm256_packs_epi16, _mm256_permute4x64_epi64, _mm256_set1_epi16,
-    _mm256_set1_epi64x, _mm256_set1_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_cmp_ps_mask,
-    _mm512_cmpge_epu16_mask, _mm512_cmpgt_epi64_mask, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_min_ps, _mm512_mul_ps, _mm512_reduce_min_ps,
-    _mm512_set1_epi16, _mm512_set1_epi64, _mm512_set1_ps, _mm512_storeu_ps,
+    _CMP_LE_OQ, _mm256_castsi256_pd, _mm256_cmp_ps, _mm256_cmpeq_epi16, _mm256_cmpgt_epi64, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_max_epu16, _mm256_movemask_epi8, _mm256_movemask_pd, _mm256_movemask_ps,
+    _mm256_packs_epi16, _mm256_permute4x64_epi64, _mm256_set1_epi16, _mm256_set1_epi64x, _mm256_set1_ps,
+    _mm512_cmp_ps_mask, _mm512_cmpge_epu16_mask, _mm512_cmpgt_epi64_mask, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_set1_epi16, _mm512_set1_epi64, _mm512_set1_ps,
 };
 
 use super::{avx2_codes, avx2_scan, avx512_codes, avx512_scan};
-use crate::kernel::arch::{Arch, ArchJob, RowTerms, SumTerms};
+use crate::kernel::arch::{Arch, ArchJob};
 use crate::kernel::scan::SCAN_ROWS;
 
 /// AVX2, FMA and the bit instructions that came with them.
@@ -75,58 +71,6 @@ impl Arch for Avx2 {
     #[inline(always)]
     fn scan(self, tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]) {
         avx2_scan::scan(tables, codes, sums);
-    }
-
-    #[inline(always)]
-    fn estimates(
-        self,
-        sums: &[u16; SCAN_ROWS],
-        rows: RowTerms<'_>,
-        of: SumTerms,
-        out: &mut [f32; SCAN_ROWS],
-    ) {
-        #[inline]
-        #[target_feature(enable = "avx2")]
-        fn enabled(sums: &[u16; SCAN_ROWS], rows: RowTerms<'_>, of: SumTerms, out: &mut [f32; SCAN_ROWS]) {
-            let (slope, shift) = (_mm256_set1_ps(of.slope), _mm256_set1_ps(of.shift));
-            let weight = _mm256_set1_ps(of.weight);
-            for at in (0..SCAN_ROWS).step_by(8) {
-                // SAFETY: eight of the 32 numbers of each array stand from `at` on; loads take any address.
-                let (sums, offsets, factors) = unsafe {
-                    let sums = _mm_loadu_si128(sums.as_ptr().add(at).cast());
-                    let offsets = _mm256_loadu_ps(rows.offsets.as_ptr().add(at));
-                    (sums, offsets, _mm256_loadu_ps(rows.factors.as_ptr().add(at)))
-                };
-                let sums = _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(sums));
-                let products = _mm256_add_ps(_mm256_mul_ps(slope, sums), shift);
-                let estimates =
-                    _mm256_add_ps(_mm256_mul_ps(weight, offsets), _mm256_mul_ps(factors, products));
-                // SAFETY: as above, and this array is written by nobody else.
-                unsafe { _mm256_storeu_ps(out.as_mut_ptr().add(at), estimates) };
-            }
-        }
-        // SAFETY: a value exists only where `new` found the instructions.
-        unsafe { enabled(sums, rows, of, out) }
-    }
-
-    #[inline(always)]
-    fn least(self, numbers: &[f32; SCAN_ROWS]) -> f32 {
-        #[inline]
-        #[target_feature(enable = "avx2")]
-        fn enabled(numbers: &[f32; SCAN_ROWS]) -> f32 {
-            let mut least = _mm256_set1_ps(f32::INFINITY);
-            for eight in numbers.as_chunks::<8>().0 {
-                // SAFETY: eight numbers stand there; the load takes any address.
-                let eight = unsafe { _mm256_loadu_ps(eight.as_ptr()) };
-                // Of what is no number and another the second is taken.
-                least = _mm256_min_ps(eight, least);
-            }
-            let four = _mm_min_ps(_mm256_castps256_ps128(least), _mm256_extractf128_ps::<1>(least));
-            let two = _mm_min_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_min_ss(two, _mm_movehdup_ps(two)))
-        }
-        // SAFETY: a value exists only where `new` found the instructions.
-        unsafe { enabled(numbers) }
     }
 
     #[inline(always)]
@@ -219,54 +163,6 @@ impl Arch for Avx512 {
     #[inline(always)]
     fn scan(self, tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]) {
         avx512_scan::scan(tables, codes, sums);
-    }
-
-    #[inline(always)]
-    fn estimates(
-        self,
-        sums: &[u16; SCAN_ROWS],
-        rows: RowTerms<'_>,
-        of: SumTerms,
-        out: &mut [f32; SCAN_ROWS],
-    ) {
-        #[inline]
-        #[target_feature(enable = "avx512f")]
-        fn enabled(sums: &[u16; SCAN_ROWS], rows: RowTerms<'_>, of: SumTerms, out: &mut [f32; SCAN_ROWS]) {
-            let (slope, shift) = (_mm512_set1_ps(of.slope), _mm512_set1_ps(of.shift));
-            let weight = _mm512_set1_ps(of.weight);
-            for at in (0..SCAN_ROWS).step_by(16) {
-                // SAFETY: 16 of the 32 numbers of each array stand from `at` on; loads take any address.
-                let (sums, offsets, factors) = unsafe {
-                    let sums = _mm256_loadu_si256(sums.as_ptr().add(at).cast());
-                    let offsets = _mm512_loadu_ps(rows.offsets.as_ptr().add(at));
-                    (sums, offsets, _mm512_loadu_ps(rows.factors.as_ptr().add(at)))
-                };
-                let sums = _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(sums));
-                let products = _mm512_add_ps(_mm512_mul_ps(slope, sums), shift);
-                let estimates =
-                    _mm512_add_ps(_mm512_mul_ps(weight, offsets), _mm512_mul_ps(factors, products));
-                // SAFETY: as above, and this array is written by nobody else.
-                unsafe { _mm512_storeu_ps(out.as_mut_ptr().add(at), estimates) };
-            }
-        }
-        // SAFETY: a value exists only where `new` found the instructions.
-        unsafe { enabled(sums, rows, of, out) }
-    }
-
-    #[inline(always)]
-    fn least(self, numbers: &[f32; SCAN_ROWS]) -> f32 {
-        #[inline]
-        #[target_feature(enable = "avx512f")]
-        fn enabled(numbers: &[f32; SCAN_ROWS]) -> f32 {
-            // SAFETY: 16 numbers stand at the first and 16 at the 17th of 32; loads take any address.
-            let halves =
-                unsafe { [_mm512_loadu_ps(numbers.as_ptr()), _mm512_loadu_ps(numbers[16..].as_ptr())] };
-            // Of what is no number and another the second is taken.
-            let least = _mm512_min_ps(halves[0], _mm512_set1_ps(f32::INFINITY));
-            _mm512_reduce_min_ps(_mm512_min_ps(halves[1], least))
-        }
-        // SAFETY: a value exists only where `new` found the instructions.
-        unsafe { enabled(numbers) }
     }
 
     #[inline(always)]
