@@ -42,6 +42,8 @@ pub(crate) struct Board {
     pub(super) broom: Option<Broom>,
     /// For each shard: the published view, then newer ones.
     views: Vec<VecDeque<Arc<ShardView>>>,
+    /// For each shard: whether it waits for memory that older views keep.
+    waits_for_memory: Vec<bool>,
     waiters: BTreeMap<Seq, Vec<Waiter>>,
     pub(super) desk: Desk,
     /// There are views that are not published.
@@ -56,6 +58,7 @@ impl Board {
         Board {
             context: Arc::clone(&first.context),
             views: first.shards.iter().map(|view| VecDeque::from([Arc::clone(view)])).collect(),
+            waits_for_memory: vec![false; first.shards.len()],
             cell,
             admission,
             broom: None,
@@ -76,9 +79,13 @@ impl Board {
         self.broom.as_mut()?.sweep(&self.cell.load(), &self.admission)
     }
 
-    /// Takes in the newest view of a shard.
-    pub(crate) fn receive(&mut self, shard: usize, view: Arc<ShardView>) {
+    /// Takes in the newest view of a shard, if there is one that can be shown, and
+    /// whether it waits for memory that older ones keep.
+    pub(crate) fn receive(&mut self, shard: usize, view: Option<Arc<ShardView>>, waits_for_memory: bool) {
         let Some(views) = self.views.get_mut(shard) else { return };
+        self.waits_for_memory[shard] = waits_for_memory;
+        self.changed = true;
+        let Some(view) = view else { return };
         // With the same floor the newer view can show all that the older can;
         // but the published one may be the better one to show its state with.
         if views.len() > 1 && views.back().is_some_and(|newest| newest.floor() == view.floor()) {
@@ -88,7 +95,6 @@ impl Board {
             views.remove(VIEWS_KEPT / 2);
         }
         views.push_back(view);
-        self.changed = true;
     }
 
     /// The newest state that all shards can show, and the view of each to
@@ -117,7 +123,7 @@ impl Board {
     /// holds nothing that is newer than the state, unless memory is short: what that
     /// view keeps is worth more then.
     fn best(&self, shard: usize, able: usize, state: Seq, last: Seq) -> usize {
-        if self.views[shard].back().is_some_and(|newest| newest.waits_for_memory()) {
+        if self.waits_for_memory[shard] {
             return able;
         }
         let lean = self.views[shard].iter().enumerate().rposition(|(at, view)| {

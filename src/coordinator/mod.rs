@@ -179,13 +179,13 @@ impl Coordinator {
             let Some(report) = self.reports.try_next() else { break };
             busy = true;
             match report {
-                Report::View { collection, shard, view } => {
+                Report::View { collection, shard, view, waits_for_memory } => {
                     if !self.boards.contains_key(&collection) {
                         // Its registration was sent before the first view.
                         self.take_requests();
                     }
                     if let Some(board) = self.boards.get_mut(&collection) {
-                        board.receive(shard, view);
+                        board.receive(shard, view, waits_for_memory);
                     }
                 }
                 Report::Partial { ticket, shard, answer } => {

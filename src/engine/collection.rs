@@ -130,7 +130,7 @@ impl Blueprint {
         Published {
             generation: Generation(0),
             seq: self.seq,
-            shards: self.states.iter_mut().map(|state| Arc::new(state.view(false))).collect(),
+            shards: self.states.iter_mut().map(|state| Arc::new(state.view())).collect(),
             calibration: None,
             context,
         }

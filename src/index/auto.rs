@@ -124,6 +124,8 @@ enum Change {
 pub(crate) struct Auto {
     inner: Box<dyn Index>,
     newest: Arc<AutoVersion>,
+    /// What an unshared version has in place of the inner one while that changes.
+    nothing: Arc<dyn IndexVersion>,
 }
 
 impl Auto {
@@ -153,7 +155,7 @@ impl Auto {
 
     fn of(options: AutoOptions, inner: Box<dyn Index>, form: Form, held: RowSet) -> Auto {
         let newest = Arc::new(AutoVersion { options, inner: inner.version(), form, held });
-        Auto { inner, newest }
+        Auto { inner, newest, nothing: Flat::default().version() }
     }
 
     /// Makes a version of what the inner index is now.
@@ -193,6 +195,9 @@ impl Index for Auto {
         let Ok(change) = plan.0.downcast::<Change>() else { return };
         match *change {
             Change::Inner { plan, absorb, forget } => {
+                if let Some(newest) = Arc::get_mut(&mut self.newest) {
+                    newest.inner = Arc::clone(&self.nothing);
+                }
                 self.inner.commit(plan);
                 let held = self.newest.held.after(&forget, &absorb);
                 self.show(self.newest.form, held);

@@ -43,10 +43,13 @@ const SECTION_KEYS: usize = 1 << SECTION_SHIFT;
 /// Moves that are not worth a sweep.
 const LEAST_MOVES: usize = 64;
 
-/// The version in the making, and the oldest that may still be read.
+/// The version in the making, and which others may still be read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Epoch {
+    /// The oldest; when there is none, the one in the making.
     oldest: u64,
+    /// The first that nobody reads of those after the newest that somebody may.
+    unread: u64,
     next: u64,
 }
 
@@ -62,7 +65,9 @@ impl Versions {
     /// Starts the next version.
     pub(crate) fn begin(&mut self) -> Epoch {
         self.alive.retain(|(_, receipt)| !receipt.is_released());
-        Epoch { oldest: self.alive.first().map_or(self.next, |(version, _)| *version), next: self.next }
+        let oldest = self.alive.first().map_or(self.next, |(version, _)| *version);
+        let unread = self.alive.last().map_or(0, |(version, _)| version + 1);
+        Epoch { oldest, unread, next: self.next }
     }
 
     /// True when a version from `born` to before `end` was alive at `begin`.
@@ -285,6 +290,10 @@ pub(crate) struct Blocks {
     away: usize,
     /// Moves, oldest first.
     moves: VecDeque<Move>,
+    /// Keys whose home was written for versions from `unread_from` on, which nobody
+    /// reads but who makes the next.
+    unread_homes: RowSet,
+    unread_from: u64,
 }
 
 impl Blocks {
@@ -299,6 +308,8 @@ impl Blocks {
             touched: RowSet::default(),
             away: 0,
             moves: VecDeque::new(),
+            unread_homes: RowSet::default(),
+            unread_from: 0,
         }
     }
 
@@ -310,12 +321,13 @@ impl Blocks {
     pub(crate) fn write(&mut self, key: u32, words: &[u32], epoch: Epoch) {
         assert!(words.len() <= self.view.home.stride());
         self.reserve(key);
+        self.forget_unread(epoch);
         let slot = self.slot_of[key as usize];
-        if self.written.insert(key) {
+        if self.written.insert(key) || (slot == NONE && self.unread_homes.contains(key)) {
             self.fill_home(key, words);
         } else if slot == NONE {
             self.move_out(key, words, epoch);
-        } else if self.slots.born(slot) == epoch.next {
+        } else if self.slots.born(slot) >= epoch.unread {
             fill(self.view.overlay.block(slot), words);
         } else if self.slots.born(slot) <= epoch.oldest {
             self.fill_home(key, words);
@@ -342,8 +354,16 @@ impl Blocks {
         Some(collect(block.iter().map(|word| word.load(Ordering::Relaxed))))
     }
 
-    fn fill_home(&self, key: u32, words: &[u32]) {
+    fn fill_home(&mut self, key: u32, words: &[u32]) {
         fill(self.view.home.block(key), words);
+        self.unread_homes.insert(key);
+    }
+
+    /// Homes may be read that were written before the newest version that somebody reads.
+    fn forget_unread(&mut self, epoch: Epoch) {
+        if self.unread_from != epoch.unread {
+            (self.unread_from, self.unread_homes) = (epoch.unread, RowSet::default());
+        }
     }
 
     fn move_out(&mut self, key: u32, words: &[u32], epoch: Epoch) {
@@ -387,6 +407,7 @@ impl Blocks {
     /// Brings blocks home whose home nobody reads any more, frees slots, and
     /// gives the finished version.
     pub(crate) fn publish(&mut self, epoch: Epoch, versions: &Versions) -> BlockView {
+        self.forget_unread(epoch);
         while self.moves.front().is_some_and(|at| at.version <= epoch.oldest) {
             if let Some(Move { key, slot, .. }) = self.moves.pop_front() {
                 self.bring_home(key, slot, epoch);
@@ -435,6 +456,7 @@ impl Blocks {
         let current = self.slot_of[key as usize] == slot && self.slots.born(slot) <= epoch.oldest;
         if current {
             copy(self.view.overlay.block(slot), self.view.home.block(key));
+            self.unread_homes.insert(key);
             self.come_home(key, slot, epoch);
         }
     }
@@ -467,6 +489,7 @@ impl Blocks {
             + self.slot_of.capacity() * size_of::<u32>()
             + self.moved_bits.capacity() * size_of::<[u32; SECTION_KEYS / 32]>()
             + self.moves.capacity() * size_of::<Move>()
+            + self.unread_homes.bytes()
             + self.slots.bytes()
     }
 }

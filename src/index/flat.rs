@@ -15,7 +15,7 @@ use super::{
 use crate::bits::RowSet;
 use crate::codec::Encoder;
 use crate::id::{Row, mix};
-use crate::lease::Lease;
+use crate::lease::{Lease, release_unshared};
 use crate::memory;
 use crate::neighbor::{Neighbor, TopK};
 use crate::vector::BLOCK;
@@ -25,7 +25,7 @@ struct FlatVersion {
     held: RowSet,
     /// By row; none while there are few.
     sifted: Option<Sifted>,
-    _lease: Lease,
+    lease: Lease,
 }
 
 /// A change: rows in, rows out.
@@ -48,7 +48,7 @@ impl Default for Flat {
     fn default() -> Flat {
         let mut versions = Versions::default();
         versions.begin();
-        let newest = FlatVersion { held: RowSet::default(), sifted: None, _lease: versions.publish() };
+        let newest = FlatVersion { held: RowSet::default(), sifted: None, lease: versions.publish() };
         Flat { versions, codes: None, newest: Arc::new(newest), left: Left::default() }
     }
 }
@@ -58,7 +58,7 @@ impl Flat {
     pub(crate) fn load(saved: &Saved<'_>) -> Flat {
         let mut versions = Versions::default();
         versions.begin();
-        let newest = FlatVersion { held: saved.held.clone(), sifted: None, _lease: versions.publish() };
+        let newest = FlatVersion { held: saved.held.clone(), sifted: None, lease: versions.publish() };
         Flat { versions, codes: None, newest: Arc::new(newest), left: Left::default() }
     }
 }
@@ -196,6 +196,7 @@ impl Index for Flat {
 
     fn commit(&mut self, plan: Plan) {
         let Ok(change) = plan.0.downcast::<Change>() else { return };
+        release_unshared(&mut self.newest, |newest| &mut newest.lease);
         let held = self.newest.held.after(&change.forget, &change.absorb);
         let epoch = self.versions.begin();
         match (change.codes, &mut self.codes) {
@@ -211,7 +212,7 @@ impl Index for Flat {
             self.left.add(before.iter().flat_map(SiftedBlocks::shared));
         }
         let sifted = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
-        self.newest = Arc::new(FlatVersion { held, sifted, _lease: self.versions.publish() });
+        self.newest = Arc::new(FlatVersion { held, sifted, lease: self.versions.publish() });
     }
 
     fn settle(&mut self) -> Settling {
@@ -223,7 +224,7 @@ impl Index for Flat {
         }
         let (epoch, held) = (self.versions.begin(), self.newest.held.clone());
         let sifted = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
-        self.newest = Arc::new(FlatVersion { held, sifted, _lease: self.versions.publish() });
+        self.newest = Arc::new(FlatVersion { held, sifted, lease: self.versions.publish() });
         Settling::Stepped
     }
 

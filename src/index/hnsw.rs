@@ -26,7 +26,7 @@ use super::{
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
-use crate::lease::Lease;
+use crate::lease::{Lease, release_unshared};
 use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::TopK;
@@ -76,7 +76,7 @@ struct HnswVersion {
     options: HnswOptions,
     graph: Graph,
     copies: Option<Copies>,
-    _lease: Lease,
+    lease: Lease,
 }
 
 /// A computed change.
@@ -106,7 +106,7 @@ impl Hnsw {
         let graph = links.empty(epoch, &versions);
         let mut copies = options.copies.and_then(CopyBlocks::untrained);
         let view = copies.as_mut().map(|copies| copies.publish(epoch, &versions));
-        let newest = Arc::new(HnswVersion { options, graph, copies: view, _lease: versions.publish() });
+        let newest = Arc::new(HnswVersion { options, graph, copies: view, lease: versions.publish() });
         Hnsw { versions, links, copies, newest, left: Left::default() }
     }
 
@@ -123,7 +123,7 @@ impl Hnsw {
         let load = |copying| CopyBlocks::load((copying, options.seed), dim, saved.held, input, epoch);
         let mut copies = options.copies.map(load).transpose()?.flatten();
         let view = copies.as_mut().map(|copies| copies.publish(epoch, &versions));
-        let newest = Arc::new(HnswVersion { options, graph, copies: view, _lease: versions.publish() });
+        let newest = Arc::new(HnswVersion { options, graph, copies: view, lease: versions.publish() });
         Ok(Hnsw { versions, links, copies, newest, left: Left::default() })
     }
 
@@ -146,7 +146,7 @@ impl Hnsw {
     fn show(&mut self, graph: Graph, epoch: Epoch) {
         let options = self.newest.options;
         let copies = self.copies.as_mut().map(|copies| copies.publish(epoch, &self.versions));
-        self.newest = Arc::new(HnswVersion { options, graph, copies, _lease: self.versions.publish() });
+        self.newest = Arc::new(HnswVersion { options, graph, copies, lease: self.versions.publish() });
     }
 }
 
@@ -157,6 +157,7 @@ impl Index for Hnsw {
 
     fn commit(&mut self, plan: Plan) {
         let Ok(plan) = plan.0.downcast::<HnswPlan>() else { return };
+        release_unshared(&mut self.newest, |newest| &mut newest.lease);
         let (epoch, options) = (self.versions.begin(), self.newest.options);
         let mut graph = self.links.apply(plan.change, &self.newest.graph, epoch, &self.versions);
         self.change_copies(plan.copies, epoch);

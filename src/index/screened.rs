@@ -15,13 +15,13 @@ use super::sifted::{
     FreshCodes, GROWTH, LEAST_DIM, LEAST_ROWS, SETTLED, Sifted, SiftedBlocks, encode, train,
 };
 use super::{
-    Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
-    Trip, flat,
+    Batch, Defect, Effort, Executor, Flat, Index, IndexVersion, Plan, Points, Request, Saved, Scratch,
+    Settling, Trip, flat,
 };
 use crate::bits::RowSet;
 use crate::codec::Encoder;
 use crate::id::Row;
-use crate::lease::Lease;
+use crate::lease::{Lease, release_unshared};
 use crate::memory;
 use crate::neighbor::TopK;
 use crate::quant::Codec;
@@ -40,7 +40,7 @@ struct ScreenedVersion {
     coded: RowSet,
     /// By row; none until they are wanted.
     sifted: Option<Sifted>,
-    _lease: Lease,
+    lease: Lease,
 }
 
 /// What happens to the codes.
@@ -66,6 +66,8 @@ pub(crate) struct Screened {
     versions: Versions,
     codes: Option<SiftedBlocks>,
     newest: Arc<ScreenedVersion>,
+    /// What an unshared version has in place of the inner one while that changes.
+    nothing: Arc<dyn IndexVersion>,
 }
 
 impl Screened {
@@ -79,9 +81,9 @@ impl Screened {
             held: RowSet::default(),
             coded: RowSet::default(),
             sifted: None,
-            _lease: versions.publish(),
+            lease: versions.publish(),
         });
-        Screened { inner, versions, codes: None, newest }
+        Screened { inner, versions, codes: None, newest, nothing: Flat::default().version() }
     }
 
     /// Around an index that was loaded; its codes are made anew when exact
@@ -100,7 +102,7 @@ impl Screened {
         }
         let sifted = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
         let (inner, lease) = (self.inner.version(), self.versions.publish());
-        self.newest = Arc::new(ScreenedVersion { inner, wanted, held, coded, sifted, _lease: lease });
+        self.newest = Arc::new(ScreenedVersion { inner, wanted, held, coded, sifted, lease });
     }
 }
 
@@ -111,6 +113,10 @@ impl Index for Screened {
 
     fn commit(&mut self, plan: Plan) {
         let Ok(plan) = plan.0.downcast::<ScreenedPlan>() else { return };
+        release_unshared(&mut self.newest, |newest| {
+            newest.inner = Arc::clone(&self.nothing);
+            &mut newest.lease
+        });
         if let Some(inner) = plan.inner {
             self.inner.commit(inner);
         }

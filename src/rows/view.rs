@@ -91,8 +91,6 @@ pub(crate) struct ViewParts {
     /// The newest death of a row that neither index nor tail shows any more:
     /// the view cannot show states before it.
     pub(crate) floor: Seq,
-    /// The writer waits for memory that older views keep.
-    pub(crate) waits_for_memory: bool,
     pub(crate) measure: ShardMeasure,
 }
 
@@ -200,11 +198,6 @@ impl ShardView {
     /// The first state that the view can show.
     pub(crate) fn floor(&self) -> Seq {
         self.parts.floor
-    }
-
-    /// True when the writer waited for memory that older views keep.
-    pub(crate) fn waits_for_memory(&self) -> bool {
-        self.parts.waits_for_memory
     }
 
     pub(crate) fn index(&self) -> &dyn IndexVersion {

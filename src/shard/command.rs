@@ -164,8 +164,9 @@ impl Screener for AskWorkers {
 
 /// Sent by workers, by the pool and by the engine.
 pub(crate) enum Report {
-    /// A shard's newest view.
-    View { collection: CollectionId, shard: usize, view: Arc<ShardView> },
+    /// A shard's newest view; none: none can be shown that is newer. And whether it
+    /// waits for memory that older ones keep.
+    View { collection: CollectionId, shard: usize, view: Option<Arc<ShardView>>, waits_for_memory: bool },
     /// A part of a search.
     Partial { ticket: u64, shard: usize, answer: Result<Answer, SearchError> },
     /// A write met one defect after the other: a shard leaves its part out.

@@ -569,10 +569,10 @@ impl<T> ShardState<T> {
         self.floor > self.applied
     }
 
-    /// True when more views may be held than the two that always are while the shard is between:
-    /// the one that is shown, and the newest, which cannot be shown yet.
-    pub(crate) fn has_others_between(&self) -> bool {
-        self.rows.views_held() > 2
+    /// True between when no views are held but the one that must be shown until the write
+    /// ends: what lies there beside what that one keeps is for the writer alone.
+    pub(crate) fn is_alone_between(&self) -> bool {
+        self.is_between() && self.rows.views_held() <= 1
     }
 
     /// True while a job is under way.

@@ -34,7 +34,7 @@ use super::turns::Turns;
 use crate::error::SearchError;
 use crate::index::{Executor, Settling};
 use crate::memory::shortage;
-use crate::rows::ShardMeasure;
+use crate::rows::{ShardMeasure, ShardView};
 use crate::snapshot::search_one_shard;
 use logging::{HeldBack, Taken};
 use pause::Pause;
@@ -58,14 +58,6 @@ const SETTLE_MOST: Duration = Duration::from_secs(1);
 /// readers of older versions may be about to let go of theirs. A snapshot that
 /// is held longer keeps memory beyond the budget, or writes would wait for it.
 const HELD_UP_MOST: Duration = Duration::from_secs(2);
-
-/// In the midst of a write that took rows out of the index: readers cannot let go of
-/// the view before it, which shows these, so only others may...
-const HELD_UP_BETWEEN: Duration = Duration::from_millis(20);
-
-/// ...and while such are held, it waits longer. Most are about to be let go, but on a busy
-/// machine the reader's thread, or the coordinator's, does not run for tens of milliseconds.
-const HELD_UP_BEHIND: Duration = Duration::from_millis(100);
 
 /// How often it looks meanwhile.
 const HELD_UP_LOOK: Duration = Duration::from_millis(1);
@@ -98,24 +90,39 @@ struct Hosted {
 impl Hosted {
     /// Tells the account what the shard holds.
     fn measured(&self, measure: &ShardMeasure) {
-        self.meter.show(measure, self.state.is_changing());
+        // While nobody else can look, what is changed again takes no more memory.
+        let is_changing = self.state.is_changing() && !self.state.is_alone_between();
+        self.meter.show(measure, is_changing);
+    }
+
+    /// The state for readers, if there is one that can be shown: in the midst of a write that
+    /// took rows out of the index there is none, and what nobody has is changed where it stands.
+    fn show(&mut self) -> Option<Arc<ShardView>> {
+        if self.state.is_between() {
+            self.measured(&self.state.measure());
+            return None;
+        }
+        let view = Arc::new(self.state.view());
+        self.troubles.shows(Arc::clone(&view));
+        self.measured(&view.measure());
+        Some(view)
     }
 
     /// Whether it may copy and change what it holds: it waits a while where that
     /// would go beyond a budget.
     fn may_change(&mut self) -> bool {
-        if !self.meter.is_bounded() || self.meter.may_change(&self.state.measure()) {
+        // Readers cannot let go of the view before a write that took rows out of the index,
+        // which shows these: without others there is nothing to wait for.
+        if !self.meter.is_bounded()
+            || self.state.is_alone_between()
+            || self.meter.may_change(&self.state.measure())
+        {
             self.held_up = None;
             return true;
         }
-        // Readers are shown that it waits.
+        // The coordinator is told that it waits.
         self.changed |= self.held_up.is_none();
-        let most = match self.state.is_between() {
-            false => HELD_UP_MOST,
-            true if self.state.has_others_between() => HELD_UP_BEHIND,
-            true => HELD_UP_BETWEEN,
-        };
-        self.held_up.get_or_insert_with(Instant::now).elapsed() >= most
+        self.held_up.get_or_insert_with(Instant::now).elapsed() >= HELD_UP_MOST
     }
 
     /// Whether it may give back memory now. That takes some for a while, which a
@@ -424,7 +431,7 @@ impl Worker {
         (meter, tolls): (Meter, ShardTolls),
     ) {
         let hosted = Hosted {
-            troubles: Troubles::new(Arc::new(state.view(false))),
+            troubles: Troubles::new(Arc::new(state.view())),
             rebuilder,
             meter,
             tolls,
@@ -505,10 +512,11 @@ impl Worker {
                     return Ok(());
                 }
                 hosted.settled = false;
-                let view = Arc::new(hosted.state.view(hosted.held_up.is_some()));
-                hosted.troubles.shows(Arc::clone(&view));
-                hosted.measured(&view.measure());
-                ports.send(Report::View { collection, shard, view });
+                let view = hosted.show();
+                let waits_for_memory = hosted.held_up.is_some();
+                if view.is_some() || waits_for_memory {
+                    ports.send(Report::View { collection, shard, view, waits_for_memory });
+                }
                 while let Some(kept) = hosted.state.optimized() {
                     if let Keep::Optimized { done, .. } = kept {
                         done.send(Ok(()));
@@ -582,6 +590,8 @@ fn start(background: &dyn Background, mut answer: JobAnswer, job: AbsorbJob) {
                 NoPlan::Short,
             )),
         };
+        // Its version is let go of before the worker replaces it.
+        drop(job);
         answer.send(plan);
     };
     background.spawn(width, Box::new(run));

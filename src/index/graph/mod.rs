@@ -30,7 +30,7 @@ use super::{
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
-use crate::lease::Lease;
+use crate::lease::{Lease, release_unshared};
 use crate::memory;
 use crate::neighbor::TopK;
 use crate::quant::{Codec, EntryPoints};
@@ -103,7 +103,7 @@ struct GraphVersion {
     entries: Option<Arc<EntryPoints>>,
     /// True when nothing has changed since nodes were numbered and codes trained.
     is_laid_out: bool,
-    _lease: Lease,
+    lease: Lease,
 }
 
 /// The plan of a batch that changes nothing.
@@ -138,7 +138,7 @@ impl QuantizedGraph {
             layout: Arc::default(),
             entries: None,
             is_laid_out: true,
-            _lease: versions.publish(),
+            lease: versions.publish(),
         });
         QuantizedGraph { versions, links, codes: None, newest, left: Left::default() }
     }
@@ -175,7 +175,7 @@ impl QuantizedGraph {
             layout: Arc::new(layout),
             entries,
             is_laid_out,
-            _lease: versions.publish(),
+            lease: versions.publish(),
         });
         Ok(QuantizedGraph { versions, links, codes, newest, left: Left::default() })
     }
@@ -206,7 +206,7 @@ impl QuantizedGraph {
             layout: Arc::clone(&before.layout),
             entries: plan.entries,
             is_laid_out: false,
-            _lease: self.versions.publish(),
+            lease: self.versions.publish(),
         });
     }
 
@@ -223,7 +223,7 @@ impl QuantizedGraph {
             layout: Arc::default(),
             entries: None,
             is_laid_out: true,
-            _lease: self.versions.publish(),
+            lease: self.versions.publish(),
         });
     }
 
@@ -247,7 +247,7 @@ impl QuantizedGraph {
             layout: Arc::new(relaid.layout),
             entries: relaid.entries,
             is_laid_out: true,
-            _lease: self.versions.publish(),
+            lease: self.versions.publish(),
         });
     }
 }
@@ -258,6 +258,7 @@ impl Index for QuantizedGraph {
     }
 
     fn commit(&mut self, plan: Plan) {
+        release_unshared(&mut self.newest, |newest| &mut newest.lease);
         match plan.0.downcast::<GraphPlan>() {
             Ok(plan) => self.commit_change(*plan),
             Err(other) => {
@@ -285,7 +286,7 @@ impl Index for QuantizedGraph {
             layout: Arc::clone(&before.layout),
             entries: before.entries.clone(),
             is_laid_out: before.is_laid_out,
-            _lease: self.versions.publish(),
+            lease: self.versions.publish(),
         });
         Settling::Stepped
     }

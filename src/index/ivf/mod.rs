@@ -25,7 +25,7 @@ use super::{
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
-use crate::lease::Lease;
+use crate::lease::{Lease, release_unshared};
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::{ProductQuantizer, Signs};
 use crate::vector::Rounded;
@@ -162,7 +162,7 @@ struct IvfVersion {
     filed: Option<Filed>,
     /// What is to take the place of `filed`.
     renewal: Option<Renewal>,
-    _lease: Lease,
+    lease: Lease,
 }
 
 /// The writer's side.
@@ -189,7 +189,7 @@ impl Ivf {
         versions.begin();
         let lease = versions.publish();
         let held = RowSet::default();
-        let newest = Arc::new(IvfVersion { options, held, filed: None, renewal: None, _lease: lease });
+        let newest = Arc::new(IvfVersion { options, held, filed: None, renewal: None, lease });
         let (left, earlier) = (Left::default(), Earlier::default());
         Ivf { versions, lists: None, coming: None, newest, left, earlier }
     }
@@ -226,7 +226,7 @@ impl Ivf {
         let options = self.newest.options;
         let lease = self.versions.publish();
         self.earlier.add(&self.newest);
-        self.newest = Arc::new(IvfVersion { options, held, filed, renewal, _lease: lease });
+        self.newest = Arc::new(IvfVersion { options, held, filed, renewal, lease });
     }
 
     /// Shows all lists as they are now; none of them where `filed` is none.
@@ -296,6 +296,7 @@ impl Index for Ivf {
 
     fn commit(&mut self, plan: Plan) {
         let Ok(change) = plan.0.downcast::<Change>() else { return };
+        release_unshared(&mut self.newest, |newest| &mut newest.lease);
         let (before, epoch) = (Arc::clone(&self.newest), self.versions.begin());
         let (held, filed, renewal) = match *change {
             Change::Set { absorb, forget } => (before.held.after(&forget, &absorb), None, None),

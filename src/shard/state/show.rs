@@ -11,8 +11,8 @@ impl<T> ShardState<T> {
         !self.sealed.is_empty()
     }
 
-    /// The state for readers, and whether it waits for memory that older views keep.
-    pub(crate) fn view(&mut self, waits_for_memory: bool) -> ShardView {
+    /// The state for readers.
+    pub(crate) fn view(&mut self) -> ShardView {
         self.rows.prune(self.directory.as_ref());
         let waiting = self.sealed.iter().flat_map(|batch| batch.tail());
         let tail = waiting.chain(self.open.iter().map(|entrant| entrant.row));
@@ -27,7 +27,6 @@ impl<T> ShardState<T> {
             index_has_dead: unlinking || !self.dead_linked.is_empty(),
             index_newest: self.index_newest,
             floor: self.floor,
-            waits_for_memory,
             measure: self.measure(),
         };
         let view = ShardView::new(&mut self.rows, parts);
