@@ -244,6 +244,37 @@ fn records_replaced_in_bulk_near_the_limit_take_nothing_beyond_it() {
     }
 }
 
+/// Vectors of many chunks, of which one is copied at a time.
+#[test]
+fn large_vectors_replaced_in_bulk_near_the_limit_take_nothing_beyond_it() {
+    const WIDE: usize = 768;
+    const WIDE_LIMIT: usize = 96 << 20;
+    let record = |id: u64| {
+        let mut rng = Rng::new(id);
+        Record::new(id, (0..WIDE).map(|_| rng.signed()).collect::<Vec<f32>>())
+    };
+    let engine = Engine::builder().pool_threads(1).workers(1).build().unwrap();
+    let config = CollectionConfig::new(WIDE, Metric::L2).index(IndexSpec::Flat).memory_budget(WIDE_LIMIT);
+    let items = engine.create_collection("items", config).unwrap();
+    let patient = items.backpressure(Backpressure::WaitAtMost(Duration::from_secs(60)));
+    let impatient = items.backpressure(Backpressure::WaitAtMost(Duration::from_millis(300)));
+    let mut full = 0;
+    while impatient.upsert_batch((full..full + 100).map(record)).is_ok() {
+        full += 100;
+        items.flush().unwrap();
+    }
+    items.delete_batch((0..full).step_by(4)).unwrap().wait().unwrap();
+    let most = most_used(&items, || {
+        for round in 0..6 {
+            let ids = (0..full).filter(|id| id % 4 != 0).skip(round * 100);
+            patient.upsert_batch(ids.step_by(7).map(record)).unwrap().wait().unwrap();
+        }
+    });
+    eprintln!("{full} records: {:.3} of the limit", most as f64 / WIDE_LIMIT as f64);
+    assert!(most <= WIDE_LIMIT, "{most} of {WIDE_LIMIT}");
+    assert!(items.verify().unwrap().is_sound());
+}
+
 /// The exception that the docs name: beyond two seconds nobody waits for readers.
 #[test]
 fn what_a_snapshot_keeps_for_long_counts_and_keeps_out_writes_until_it_is_released() {

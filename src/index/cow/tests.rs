@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::*;
 use crate::id::mix;
+use crate::lease::release_unshared;
 
 /// The blocks with their versions, as an index holds them.
 struct Store {
@@ -80,6 +81,61 @@ fn every_version_keeps_its_contents_under_random_commits_and_releases() {
         store.commit(&[]);
         assert_eq!(store.away(), 0);
         assert!(model.iter().all(|(key, block)| words(&store.newest.0, *key) == *block));
+    }
+}
+
+#[test]
+fn what_only_the_writer_has_takes_one_place_beside_what_an_older_version_reads() {
+    for has_moved in [false, true] {
+        let mut store = Store::new(16);
+        let all: Vec<_> = (0..5_000).map(|key| (key, vec![key])).collect();
+        store.commit(&all);
+        if has_moved {
+            store.commit(&all);
+        }
+        let held = Arc::clone(&store.newest);
+        let before = store.blocks.bytes();
+        let mut taken = Vec::new();
+        for round in 0..8u32 {
+            release_unshared(&mut store.newest, |newest| &mut newest.1);
+            store.commit(&(0..5_000).map(|key| (key, vec![round, key])).collect::<Vec<_>>());
+            taken.push(store.blocks.bytes());
+        }
+        assert!((0..5_000).all(|key| words(&held.0, key)[0] == key));
+        assert!((0..5_000).all(|key| words(&store.newest.0, key)[..2] == [7, key]));
+        assert_eq!(taken[1..], [taken[1]; 7], "after {before}");
+        assert!(taken[1] < 3 * before, "{} after {before}", taken[1]);
+    }
+}
+
+#[test]
+fn random_versions_keep_their_contents_while_others_are_rewritten_unseen() {
+    for seed in 0..8u64 {
+        let (mut store, mut model) = (Store::new(3), HashMap::<u32, Vec<u32>>::new());
+        let mut held: Vec<(Held, HashMap<u32, Vec<u32>>)> = Vec::new();
+        let mut random = mix(seed);
+        let mut draw = |below: u64| {
+            random = mix(random);
+            random % below
+        };
+        for step in 0..400u32 {
+            release_unshared(&mut store.newest, |newest| &mut newest.1);
+            let drawn = draw(40);
+            let writes: BTreeMap<u32, Vec<u32>> =
+                (0..drawn).map(|at| (draw(60) as u32, vec![step, at as u32, 7])).collect();
+            model.extend(writes.clone());
+            let version = store.commit(&writes.into_iter().collect::<Vec<_>>());
+            if draw(4) == 0 {
+                held.push((version, model.clone()));
+            }
+            if held.len() > 3 || (draw(4) == 0 && !held.is_empty()) {
+                held.swap_remove(draw(held.len() as u64) as usize);
+            }
+            for (version, model) in &held {
+                assert!(model.iter().all(|(key, block)| words(&version.0, *key) == *block), "{seed} {step}");
+            }
+            assert!(model.iter().all(|(key, block)| words(&store.newest.0, *key) == *block));
+        }
     }
 }
 

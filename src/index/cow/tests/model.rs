@@ -12,6 +12,8 @@
 //! - home written one version too early: `<= epoch.oldest + 1` in `write`; the
 //!   same in `publish` and `bring_home`;
 //! - a slot reused one version too early: `version + 1 < end` in `any_alive`;
+//! - a block rewritten where it stands one version early: `+ 1 >= epoch.unread` in
+//!   `write`; `|| true` for its home;
 //! - `Relaxed` for the acquire of the receipt; for the release of the lease.
 
 use loom::model::Builder;
@@ -71,6 +73,16 @@ fn read(cell: &Cell) {
 /// One writer that publishes `commits`, and `readers` that load a version once
 /// each, whenever they get to it.
 fn check(stride: usize, readers: usize, commits: &'static [&'static [(u32, u32)]]) {
+    check_shown(stride, readers, commits, |_| true);
+}
+
+/// The same; versions that are not `shown` are let go of by the writer, unread.
+fn check_shown(
+    stride: usize,
+    readers: usize,
+    commits: &'static [&'static [(u32, u32)]],
+    shown: fn(usize) -> bool,
+) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(move || {
@@ -82,8 +94,11 @@ fn check(stride: usize, readers: usize, commits: &'static [&'static [(u32, u32)]
                 thread::spawn(move || read(&cell))
             })
             .collect();
-        for commit in &commits[1..] {
+        for (at, commit) in commits.iter().enumerate().skip(1) {
             let next = writer.commit(commit);
+            if !shown(at) {
+                continue;
+            }
             let before = std::mem::replace(&mut *cell.lock().unwrap(), next);
             drop(before);
         }
@@ -126,5 +141,24 @@ fn model_the_overlay_shrinks_under_a_block_that_stays_in_it() {
             &[(2, 62)],
             &[(3, 73)],
         ],
+    );
+}
+
+#[test]
+fn model_what_no_reader_was_shown_is_rewritten_where_it_stands() {
+    let commits: &[&[(u32, u32)]] =
+        &[&[(0, 10), (1, 11)], &[(0, 20)], &[(0, 30), (1, 31), (2, 32)], &[(0, 40), (2, 42)], &[(0, 50)]];
+    check_shown(1, 2, commits, |at| at > 2);
+    check_shown(1, 2, commits, |at| at % 2 == 0);
+}
+
+#[test]
+fn model_a_home_that_no_reader_was_shown_is_rewritten() {
+    // The second brings the first home once nobody reads what it replaced.
+    check_shown(
+        1,
+        2,
+        &[&[(0, 10), (1, 11)], &[(0, 20), (1, 21)], &[(1, 31)], &[(0, 40), (1, 41)], &[(0, 50)]],
+        |at| at == 1 || at > 3,
     );
 }
