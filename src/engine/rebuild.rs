@@ -4,10 +4,6 @@
 //! The directory is told of all rows again: older snapshots go by the entries
 //! that it had, and nobody knows any more when these can go. (They stay: some
 //! bytes a record for each defect.)
-//!
-//! In the midst of a large write a view has a floor beyond what it shows: its
-//! index let rows go whose death nobody sees yet. The shard is then that of the
-//! floor, and shows nothing before it is there again.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -39,10 +35,9 @@ pub(super) struct FromView {
 
 impl Rebuilder for FromView {
     fn rebuild(&self, view: Arc<ShardView>) -> Result<ShardState<Keep>, Trouble> {
-        let (applied, floor) = (view.applied(), view.floor());
         let published = Published {
             generation: Generation(0),
-            seq: applied.max(floor),
+            seq: view.applied(),
             shards: Box::new([view]),
             calibration: None,
             context: Arc::clone(&self.context),
@@ -61,9 +56,7 @@ impl Rebuilder for FromView {
         let source = Source { storage: &memory, file: FILE, repair: false };
         let restored = source.restore(&mut blueprint, &mut |_| {});
         let (mut states, _) = restored.map_err(trouble)?;
-        let mut state = states.pop().ok_or_else(|| Trouble::Fault("there is no shard".to_owned()))?;
-        state.go_on_from(applied);
-        Ok(state)
+        states.pop().ok_or_else(|| Trouble::Fault("there is no shard".to_owned()))
     }
 
     fn count(&self) {

@@ -1,7 +1,6 @@
 //! What a state whose work did not come to its end had still to do, and who waits for it.
 
 use super::{PendingWrite, Salvage, ShardState, Work};
-use crate::id::Seq;
 use crate::memory::list;
 
 impl<T> ShardState<T> {
@@ -44,12 +43,6 @@ impl<T> ShardState<T> {
         }
         writes.sort_by_key(|write| write.seq);
         Salvage { writes, at }
-    }
-
-    /// The state of a floor in the midst of a write shows only what was applied
-    /// completely; the write is done again.
-    pub(crate) fn go_on_from(&mut self, applied: Seq) {
-        self.applied = self.applied.min(applied);
     }
 
     /// Queues what another state of this shard left over.
