@@ -40,6 +40,14 @@ impl RowSet {
         was
     }
 
+    /// Takes all rows out; the memory stays.
+    pub(crate) fn clear(&mut self) {
+        if self.len > 0 {
+            self.words.fill(0);
+            self.len = 0;
+        }
+    }
+
     /// The set without some rows, then with others.
     pub(crate) fn after(&self, gone: &[Row], come: &[Row]) -> RowSet {
         let mut rows = self.clone();
@@ -107,5 +115,8 @@ mod tests {
         assert_eq!((set.iter_from(4).next(), set.iter_from(131).next()), (Some(63), None));
         assert!(set.remove(64) && !set.remove(64) && !set.remove(9_999));
         assert_eq!((set.len(), set.contains(64), set.contains(130)), (3, false, true));
+        set.clear();
+        assert_eq!((set.len(), set.iter().next()), (0, None));
+        assert!(set.insert(130));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! What is shared owns a [`Lease`]; the writer keeps its [`Receipt`]. The drop
 //! of the lease is the last thing that happens to the shared state, after
-//! every read through it; it stores with release what the receipt loads with
+//! every read through it (or an owner whom nobody else has gives it up, and does
+//! not read from then on); it stores with release what the receipt loads with
 //! acquire, so what the writer does after seeing it cannot be seen by those
 //! reads.
 
@@ -17,14 +18,14 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// Says for as long as it lives that its owner may be read.
+/// Says that its owner may be read, until it is dropped or released.
 #[derive(Debug)]
 pub(crate) struct Lease {
     released: Arc<AtomicBool>,
 }
 
 impl Lease {
-    /// Says so no more: for an owner that nobody reads any more, though it still lives.
+    /// For an owner that nobody reads any more, though it still lives.
     pub(crate) fn release(&mut self) {
         self.released.store(true, Ordering::Release);
     }
@@ -45,16 +46,6 @@ pub(crate) struct Receipt {
 impl Receipt {
     pub(crate) fn is_released(&self) -> bool {
         self.released.load(Ordering::Acquire)
-    }
-}
-
-/// Lets go of what is not shared any more: nobody but its owner has it, who is about
-/// to replace it and does not read what it stands for until then.
-#[cfg_attr(all(test, vecino_loom), allow(dead_code, reason = "the model has versions of its own"))]
-pub(crate) fn release_unshared<T>(owned: &mut std::sync::Arc<T>, lease: impl FnOnce(&mut T) -> &mut Lease) {
-    // Succeeds only after every read through other holders, as their drops do.
-    if let Some(owned) = std::sync::Arc::get_mut(owned) {
-        lease(owned).release();
     }
 }
 

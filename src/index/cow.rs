@@ -70,6 +70,20 @@ impl Versions {
         Epoch { oldest, unread, next: self.next }
     }
 
+    /// Starts the version that is to take the place of `newest`, which whoever makes it does
+    /// not read any more: where nobody else has it, nobody does.
+    pub(crate) fn begin_after<T>(
+        &mut self,
+        newest: &mut Arc<T>,
+        lease: impl FnOnce(&mut T) -> &mut Lease,
+    ) -> Epoch {
+        // Succeeds only after every read through other holders, as their drops do.
+        if let Some(newest) = Arc::get_mut(newest) {
+            lease(newest).release();
+        }
+        self.begin()
+    }
+
     /// True when a version from `born` to before `end` was alive at `begin`.
     fn any_alive(&self, born: u64, end: u64) -> bool {
         let at = self.alive.partition_point(|(version, _)| *version < born);
@@ -362,7 +376,8 @@ impl Blocks {
     /// Homes may be read that were written before the newest version that somebody reads.
     fn forget_unread(&mut self, epoch: Epoch) {
         if self.unread_from != epoch.unread {
-            (self.unread_from, self.unread_homes) = (epoch.unread, RowSet::default());
+            self.unread_from = epoch.unread;
+            self.unread_homes.clear();
         }
     }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::bits::RowSet;
 use crate::codec::Encoder;
 use crate::id::{Row, mix};
-use crate::lease::{Lease, release_unshared};
+use crate::lease::Lease;
 use crate::memory;
 use crate::neighbor::{Neighbor, TopK};
 use crate::vector::BLOCK;
@@ -196,9 +196,8 @@ impl Index for Flat {
 
     fn commit(&mut self, plan: Plan) {
         let Ok(change) = plan.0.downcast::<Change>() else { return };
-        release_unshared(&mut self.newest, |newest| &mut newest.lease);
         let held = self.newest.held.after(&change.forget, &change.absorb);
-        let epoch = self.versions.begin();
+        let epoch = self.versions.begin_after(&mut self.newest, |newest| &mut newest.lease);
         match (change.codes, &mut self.codes) {
             (SiftedChange::Replace(codes), own) => {
                 let before = own.replace(codes);

@@ -26,7 +26,7 @@ use super::{
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
-use crate::lease::{Lease, release_unshared};
+use crate::lease::Lease;
 use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::TopK;
@@ -157,8 +157,8 @@ impl Index for Hnsw {
 
     fn commit(&mut self, plan: Plan) {
         let Ok(plan) = plan.0.downcast::<HnswPlan>() else { return };
-        release_unshared(&mut self.newest, |newest| &mut newest.lease);
-        let (epoch, options) = (self.versions.begin(), self.newest.options);
+        let epoch = self.versions.begin_after(&mut self.newest, |newest| &mut newest.lease);
+        let options = self.newest.options;
         let mut graph = self.links.apply(plan.change, &self.newest.graph, epoch, &self.versions);
         self.change_copies(plan.copies, epoch);
         if graph.held.len() == 0 {

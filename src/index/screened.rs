@@ -21,7 +21,7 @@ use super::{
 use crate::bits::RowSet;
 use crate::codec::Encoder;
 use crate::id::Row;
-use crate::lease::{Lease, release_unshared};
+use crate::lease::Lease;
 use crate::memory;
 use crate::neighbor::TopK;
 use crate::quant::Codec;
@@ -96,7 +96,7 @@ impl Screened {
 
     /// Makes a version of what the inner index and the codes are now.
     fn show(&mut self, wanted: bool, held: RowSet, coded: RowSet, fresh: Option<&FreshCodes>) {
-        let epoch = self.versions.begin();
+        let epoch = self.versions.begin_after(&mut self.newest, |newest| &mut newest.lease);
         if let (Some(codes), Some(fresh)) = (&mut self.codes, fresh) {
             codes.write(fresh, epoch);
         }
@@ -113,10 +113,9 @@ impl Index for Screened {
 
     fn commit(&mut self, plan: Plan) {
         let Ok(plan) = plan.0.downcast::<ScreenedPlan>() else { return };
-        release_unshared(&mut self.newest, |newest| {
+        if let Some(newest) = Arc::get_mut(&mut self.newest) {
             newest.inner = Arc::clone(&self.nothing);
-            &mut newest.lease
-        });
+        }
         if let Some(inner) = plan.inner {
             self.inner.commit(inner);
         }

@@ -1,7 +1,7 @@
 //! Memory budgets: what a collection holds, and what was promised to writes
 //! that are on their way, against a limit for it and one for the engine.
 //!
-//! A worker says what its shard holds whenever readers are shown a new view.
+//! A worker says what its shard holds whenever that has changed.
 //! Between two such moments a write that was accepted counts as what its rows
 //! will take. Both are sums under one short lock a shard, which only writers
 //! take. So memory is counted before it is taken: see `design.md` for what may

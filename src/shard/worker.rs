@@ -70,6 +70,10 @@ struct Hosted {
     tolls: ShardTolls,
     /// Since when it waits for readers to let go of memory.
     held_up: Option<Instant>,
+    /// Whether the coordinator was told last that it does.
+    told: bool,
+    /// The job that is under way was begun without counting what it takes.
+    is_uncounted: bool,
     /// There was no memory.
     pause: Option<Pause>,
     /// Writes that are logged and not queued yet: there is room for them.
@@ -90,9 +94,7 @@ struct Hosted {
 impl Hosted {
     /// Tells the account what the shard holds.
     fn measured(&self, measure: &ShardMeasure) {
-        // While nobody else can look, what is changed again takes no more memory.
-        let is_changing = self.state.is_changing() && !self.state.is_alone_between();
-        self.meter.show(measure, is_changing);
+        self.meter.show(measure, self.state.is_changing() && !self.is_uncounted);
     }
 
     /// The state for readers, if there is one that can be shown: in the midst of a write that
@@ -109,20 +111,27 @@ impl Hosted {
     }
 
     /// Whether it may copy and change what it holds: it waits a while where that
-    /// would go beyond a budget.
+    /// would go beyond a budget. Readers cannot let go of the view before a write that
+    /// took rows out of the index, which shows these: without others there is nothing to
+    /// wait for, and blocks that were changed before are changed where they stand.
     fn may_change(&mut self) -> bool {
-        // Readers cannot let go of the view before a write that took rows out of the index,
-        // which shows these: without others there is nothing to wait for.
-        if !self.meter.is_bounded()
-            || self.state.is_alone_between()
-            || self.meter.may_change(&self.state.measure())
-        {
-            self.held_up = None;
+        if !self.meter.is_bounded() || self.meter.may_change(&self.state.measure()) {
+            (self.held_up, self.is_uncounted) = (None, self.is_uncounted && self.state.is_changing());
+            return true;
+        }
+        if self.state.is_alone_between() {
+            (self.held_up, self.is_uncounted) = (None, true);
             return true;
         }
         // The coordinator is told that it waits.
         self.changed |= self.held_up.is_none();
         self.held_up.get_or_insert_with(Instant::now).elapsed() >= HELD_UP_MOST
+    }
+
+    /// Whether it may apply writes. The end of a write shows what its unlinkings left, which
+    /// a job that was not counted must not find held.
+    fn may_step(&mut self) -> bool {
+        !(self.is_uncounted && self.state.is_changing()) && self.may_change()
     }
 
     /// Whether it may give back memory now. That takes some for a while, which a
@@ -436,6 +445,8 @@ impl Worker {
             meter,
             tolls,
             held_up: None,
+            told: false,
+            is_uncounted: false,
             pause: None,
             expected: 0,
             job: 0,
@@ -453,7 +464,7 @@ impl Worker {
     fn step_shards(&mut self, began: Instant, limit: Duration) -> bool {
         let mut busy = false;
         let can_step = |hosted: &mut Hosted| {
-            !hosted.is_paused() && !hosted.is_lost() && hosted.state.can_step() && hosted.may_change()
+            !hosted.is_paused() && !hosted.is_lost() && hosted.state.can_step() && hosted.may_step()
         };
         let mut due: Vec<CollectionId> =
             self.shards.iter_mut().filter_map(|(id, hosted)| can_step(hosted).then_some(*id)).collect();
@@ -514,7 +525,8 @@ impl Worker {
                 hosted.settled = false;
                 let view = hosted.show();
                 let waits_for_memory = hosted.held_up.is_some();
-                if view.is_some() || waits_for_memory {
+                if view.is_some() || waits_for_memory != hosted.told {
+                    hosted.told = waits_for_memory;
                     ports.send(Report::View { collection, shard, view, waits_for_memory });
                 }
                 while let Some(kept) = hosted.state.optimized() {

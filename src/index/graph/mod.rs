@@ -30,7 +30,7 @@ use super::{
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
-use crate::lease::{Lease, release_unshared};
+use crate::lease::Lease;
 use crate::memory;
 use crate::neighbor::TopK;
 use crate::quant::{Codec, EntryPoints};
@@ -181,8 +181,8 @@ impl QuantizedGraph {
     }
 
     fn commit_change(&mut self, plan: GraphPlan) {
+        let epoch = self.versions.begin_after(&mut self.newest, |newest| &mut newest.lease);
         let before = Arc::clone(&self.newest);
-        let epoch = self.versions.begin();
         let graph = self.links.apply(plan.change, &before.graph, epoch, &self.versions);
         if graph.held.len() == 0 {
             return self.begin_anew(before.options);
@@ -234,8 +234,8 @@ impl QuantizedGraph {
 
     fn commit_relaid(&mut self, relaid: Relaid) {
         self.leave();
+        let epoch = self.versions.begin_after(&mut self.newest, |newest| &mut newest.lease);
         let before = Arc::clone(&self.newest);
-        let epoch = self.versions.begin();
         let graph = self.links.replace(relaid.links, epoch, &self.versions);
         let mut codes = relaid.codes;
         let view = codes.publish(epoch, &self.versions);
@@ -258,7 +258,6 @@ impl Index for QuantizedGraph {
     }
 
     fn commit(&mut self, plan: Plan) {
-        release_unshared(&mut self.newest, |newest| &mut newest.lease);
         match plan.0.downcast::<GraphPlan>() {
             Ok(plan) => self.commit_change(*plan),
             Err(other) => {

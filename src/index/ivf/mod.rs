@@ -25,7 +25,7 @@ use super::{
 use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
-use crate::lease::{Lease, release_unshared};
+use crate::lease::Lease;
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::{ProductQuantizer, Signs};
 use crate::vector::Rounded;
@@ -296,8 +296,8 @@ impl Index for Ivf {
 
     fn commit(&mut self, plan: Plan) {
         let Ok(change) = plan.0.downcast::<Change>() else { return };
-        release_unshared(&mut self.newest, |newest| &mut newest.lease);
-        let (before, epoch) = (Arc::clone(&self.newest), self.versions.begin());
+        let epoch = self.versions.begin_after(&mut self.newest, |newest| &mut newest.lease);
+        let before = Arc::clone(&self.newest);
         let (held, filed, renewal) = match *change {
             Change::Set { absorb, forget } => (before.held.after(&forget, &absorb), None, None),
             Change::Filed { fresh, forget, step } => {

@@ -1,5 +1,6 @@
 //! The index that follows the number of rows.
 
+use super::churn::hold_some_versions_of;
 use super::fixture::{Fixture, METRICS, OPTIONS, Threads, clustered};
 use crate::codec::{Decoder, Encoder};
 use crate::id::Row;
@@ -209,4 +210,9 @@ fn the_same_rows_make_the_same_graph_and_it_is_read_back_as_it_was() {
             }
         }
     }
+}
+
+#[test]
+fn versions_keep_what_they_show_while_others_are_rewritten_unseen() {
+    both().into_iter().for_each(|grown| hold_some_versions_of(&mut fixture(grown, Metric::L2)));
 }

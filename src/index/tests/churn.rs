@@ -1,7 +1,8 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fixture::{Fixture, Kind, Threads, clustered, on_every_kind, on_lists};
-use crate::id::Row;
+use crate::id::{Row, mix};
 use crate::index::{Effort, Ends, IndexVersion, Points, Request, Scratch, Sequential};
 use crate::metric::Metric;
 use crate::neighbor::TopK;
@@ -271,6 +272,44 @@ fn replace(fixture: &mut Fixture, rows: std::ops::Range<Row>, vector: &dyn Fn(Ro
     }
 }
 
+/// Versions of which some are held, others are let go of by all but the index, and some
+/// batches make none: each shows to the end what it showed at first.
+pub(super) fn hold_some_versions_of(fixture: &mut Fixture) {
+    const ROWS: u32 = 1_200;
+    let mut held: Vec<(Arc<dyn IndexVersion>, u64)> = Vec::new();
+    fixture.fill(0, ROWS, 1, &Threads(2));
+    let mut random = 5;
+    for step in 0..60u32 {
+        random = mix(random);
+        match random % 6 {
+            0 => fixture.change(&[], &[], &Sequential),
+            1 => fixture.optimize(&Threads(2)),
+            _ => {
+                let gone: Vec<Row> = (0..ROWS).filter(|row| row % 13 == step % 13).collect();
+                fixture.change(&[], &gone, &Threads(2));
+                gone.iter().for_each(|row| {
+                    fixture.put(*row, &clustered(fixture.space.dim(), 20, 9, u64::from(*row + step)))
+                });
+                fixture.change(&gone, &[], &Threads(2));
+            }
+        }
+        if (random >> 8).is_multiple_of(3) {
+            let version = fixture.index.version();
+            let digest = version.digest();
+            held.push((version, digest));
+        }
+        if held.len() > 3 || (random >> 16).is_multiple_of(4) {
+            held.truncate(held.len().saturating_sub(1));
+        }
+        assert!(held.iter().all(|(version, digest)| version.digest() == *digest), "step {step}");
+    }
+    fixture.assert_whole();
+}
+
+fn versions_keep_what_they_show_while_others_are_rewritten_unseen(kind: Kind) {
+    hold_some_versions_of(&mut Fixture::of(kind, Metric::L2, 16));
+}
+
 on_every_kind!(
     the_graph_is_the_same_for_any_number_of_threads,
     digests_differ_when_the_graph_differs,
@@ -278,6 +317,7 @@ on_every_kind!(
     forgetting_and_absorbing_in_one_batch_keeps_the_graph_whole,
     forgetting_a_whole_region_keeps_the_rest_connected,
     an_old_version_answers_the_same_for_ever,
+    versions_keep_what_they_show_while_others_are_rewritten_unseen,
     versions_held_through_growth_and_orders_answer_as_before,
     searches_run_beside_commits,
     a_collection_that_becomes_another_one_is_found_as_well,
@@ -298,6 +338,7 @@ mod lists {
         forgetting_and_absorbing_in_one_batch_keeps_the_graph_whole,
         forgetting_a_whole_region_keeps_the_rest_connected,
         an_old_version_answers_the_same_for_ever,
+        versions_keep_what_they_show_while_others_are_rewritten_unseen,
         versions_held_through_growth_and_orders_answer_as_before,
         searches_run_beside_commits,
         a_collection_that_becomes_another_one_is_found_as_well,

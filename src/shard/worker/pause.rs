@@ -31,8 +31,9 @@ pub(super) struct Pause {
     /// When it tries again; none: it does so now.
     until: Option<Instant>,
     wait: Duration,
-    /// What was shown then: the newest write, and the rows that the index took in.
-    shown: (Seq, u64),
+    /// How far it was then: the newest write that was shown, and the rows that the index
+    /// took in, of a state that was lost those that were shown.
+    reached: (Seq, u64),
     shortage: Shortage,
 }
 
@@ -69,11 +70,15 @@ impl Hosted {
     }
 
     fn pause(&mut self, shortage: Shortage, is_lost: bool) -> Duration {
-        let shown = self.troubles.shown();
-        let in_vain = self.pause.as_ref().filter(|pause| pause.shown == shown);
+        let mut reached = self.troubles.shown();
+        if !is_lost && !self.is_lost() {
+            // In the midst of a write nothing is shown.
+            reached.1 = self.state.measure().absorbed;
+        }
+        let in_vain = self.pause.as_ref().filter(|pause| pause.reached == reached);
         let wait = in_vain.map_or(RETRY_FIRST, |pause| (2 * pause.wait).min(RETRY_MOST));
         let is_lost = is_lost || self.is_lost();
-        self.pause = Some(Pause { is_lost, until: Some(Instant::now() + wait), wait, shown, shortage });
+        self.pause = Some(Pause { is_lost, until: Some(Instant::now() + wait), wait, reached, shortage });
         if is_lost {
             self.job = 0;
         }
