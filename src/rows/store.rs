@@ -242,6 +242,11 @@ impl RowStore {
         })
     }
 
+    /// Whether all vectors stand in one chunk.
+    pub(crate) fn has_one_chunk(&self) -> bool {
+        self.vectors.chunk_of(self.high_water.saturating_sub(1) as Row) == 0
+    }
+
     /// Makes sure that no held view shares the place of a retired row: its
     /// chunks are copied if one may.
     fn make_private(&mut self, retired: Retired) -> Result<(), Allocation> {

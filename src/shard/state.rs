@@ -103,6 +103,14 @@ struct Entrant {
     ordinal: u64,
 }
 
+/// Rows that a batch let go.
+struct Retired {
+    batch: u64,
+    /// The write with which the last of them died.
+    died: Seq,
+    rows: RetiredRows,
+}
+
 /// What is under way on the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Running {
@@ -149,7 +157,7 @@ pub(crate) struct ShardState<T> {
     /// Dead rows that were sealed for the index and not let go since.
     dead_linked: Vec<Row>,
     /// Rows whose places become free a few batches later.
-    retired: VecDeque<(u64, RetiredRows)>,
+    retired: VecDeque<Retired>,
     /// Optimizations under way: done when the batch is committed.
     optimizing: VecDeque<(u64, Seq, T)>,
     /// Writes with a condition that were decided, and who waits for that.
@@ -526,13 +534,17 @@ impl<T> ShardState<T> {
     }
 
     fn free_retired(&mut self) {
-        while self
-            .retired
-            .front()
-            .is_some_and(|(batch, _)| batch + OUTSTANDING_BATCHES <= self.batches_sealed)
-        {
-            if let Some((_, rows)) = self.retired.pop_front() {
-                self.rows.reuse(rows);
+        // In the midst of the write with which rows died readers are shown the view before it:
+        // whoever takes their places copies the chunk first. One chunk is worth it, but not one
+        // after the other for one write.
+        let one_chunk = self.rows.has_one_chunk();
+        let is_free = |retired: &Retired| {
+            retired.batch + OUTSTANDING_BATCHES <= self.batches_sealed
+                && (one_chunk || retired.died <= self.applied)
+        };
+        while self.retired.front().is_some_and(is_free) {
+            if let Some(retired) = self.retired.pop_front() {
+                self.rows.reuse(retired.rows);
             }
         }
     }
@@ -615,10 +627,10 @@ impl<T> ShardState<T> {
         }
         let gone: Vec<Row> = collect(batch.dropped.iter().chain(&batch.forget).copied());
         if !gone.is_empty() {
-            let deaths = gone.iter().map(|row| self.rows.died(*row));
-            self.floor = deaths.fold(self.floor, Seq::max);
-            let retired = self.rows.retire(gone);
-            self.retired.push_back((batch.number, retired));
+            let died = gone.iter().map(|row| self.rows.died(*row)).fold(Seq(0), Seq::max);
+            self.floor = self.floor.max(died);
+            let rows = self.rows.retire(gone);
+            self.retired.push_back(Retired { batch: batch.number, died, rows });
         }
     }
 }
