@@ -26,7 +26,7 @@ use crate::rows::{
 use crate::vector::{Matrix, Space, VectorStorage};
 
 /// Sealed batches that may wait to be absorbed. Places of rows that a batch
-/// let go are used again this many batches later: late enough that the batch
+/// let go are used again this many batches later at the earliest: late enough that the batch
 /// is committed by then on every run, so that the places are the same on
 /// every run.
 const OUTSTANDING_BATCHES: u64 = 2;
@@ -156,8 +156,10 @@ pub(crate) struct ShardState<T> {
     upkeep_next: bool,
     /// Dead rows that were sealed for the index and not let go since.
     dead_linked: Vec<Row>,
-    /// Rows whose places become free a few batches later.
+    /// Rows whose places become free a few batches later at the earliest.
     retired: VecDeque<Retired>,
+    /// Batches that were sealed when places became free last.
+    freed_at: u64,
     /// Optimizations under way: done when the batch is committed.
     optimizing: VecDeque<(u64, Seq, T)>,
     /// Writes with a condition that were decided, and who waits for that.
@@ -198,6 +200,7 @@ impl<T> ShardState<T> {
             upkeep_next: false,
             dead_linked: Vec::new(),
             retired: VecDeque::new(),
+            freed_at: 0,
             optimizing: VecDeque::new(),
             decided: VecDeque::new(),
             batches_sealed: 0,
@@ -321,6 +324,7 @@ impl<T> ShardState<T> {
         // A write that is done again after a defect may be older.
         self.applied = self.applied.max(write.seq);
         self.live_applied = self.live;
+        self.free_retired();
         match write.work {
             Work::Mutations { all, keep, verdict, .. } => {
                 if let (Some(keep), Some(verdict)) = (keep, verdict) {
@@ -506,6 +510,7 @@ impl<T> ShardState<T> {
             codes: None,
             share,
         }));
+        self.freed_at = self.batches_sealed;
         self.free_retired();
     }
 
@@ -533,13 +538,15 @@ impl<T> ShardState<T> {
         }));
     }
 
+    /// Counts batches up to the last that was sealed with this question: those of which places
+    /// become free are committed then, whatever came since.
     fn free_retired(&mut self) {
         // In the midst of the write with which rows died readers are shown the view before it:
         // whoever takes their places copies the chunk first. One chunk is worth it, but not one
         // after the other for one write.
         let one_chunk = self.rows.has_one_chunk();
         let is_free = |retired: &Retired| {
-            retired.batch + OUTSTANDING_BATCHES <= self.batches_sealed
+            retired.batch + OUTSTANDING_BATCHES <= self.freed_at
                 && (one_chunk || retired.died <= self.applied)
         };
         while self.retired.front().is_some_and(is_free) {

@@ -116,13 +116,17 @@ impl Hosted {
     /// wait for, and blocks that were changed before are changed where they stand.
     fn may_change(&mut self) -> bool {
         if !self.meter.is_bounded() || self.meter.may_change(&self.state.measure()) {
-            (self.held_up, self.is_uncounted) = (None, self.is_uncounted && self.state.is_changing());
+            self.held_up = None;
+            self.is_uncounted &= self.state.is_changing();
             return true;
         }
+        // A job that is under way stays what it was begun as.
         if self.state.is_alone_between() {
-            (self.held_up, self.is_uncounted) = (None, true);
+            self.held_up = None;
+            self.is_uncounted |= !self.state.is_changing();
             return true;
         }
+        self.is_uncounted &= self.state.is_changing();
         // The coordinator is told that it waits.
         self.changed |= self.held_up.is_none();
         self.held_up.get_or_insert_with(Instant::now).elapsed() >= HELD_UP_MOST
@@ -519,7 +523,7 @@ impl Worker {
                 } else if hosted.may_settle() {
                     hosted.changed |= hosted.state.settle() == Settling::Stepped;
                 }
-                if !std::mem::take(&mut hosted.changed) {
+                if !std::mem::take(&mut hosted.changed) && hosted.told == hosted.held_up.is_some() {
                     return Ok(());
                 }
                 hosted.settled = false;

@@ -75,7 +75,9 @@ impl Hosted {
             // In the midst of a write nothing is shown.
             reached.1 = self.state.measure().absorbed;
         }
-        let in_vain = self.pause.as_ref().filter(|pause| pause.reached == reached);
+        let in_vain = self.pause.as_ref().filter(|pause| reached <= pause.reached);
+        // What was reached before and lost is no progress when it is reached again.
+        let reached = in_vain.map_or(reached, |pause| pause.reached);
         let wait = in_vain.map_or(RETRY_FIRST, |pause| (2 * pause.wait).min(RETRY_MOST));
         let is_lost = is_lost || self.is_lost();
         self.pause = Some(Pause { is_lost, until: Some(Instant::now() + wait), wait, reached, shortage });
