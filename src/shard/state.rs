@@ -538,8 +538,8 @@ impl<T> ShardState<T> {
         }));
     }
 
-    /// Counts batches up to the last that was sealed with this question: those of which places
-    /// become free are committed then, whatever came since.
+    /// Lets places be taken again. Batches are counted as of the last seal that came here, not of
+    /// an order to lay the index, which follows another batch at once: so what they let go is committed.
     fn free_retired(&mut self) {
         // In the midst of the write with which rows died readers are shown the view before it:
         // whoever takes their places copies the chunk first. One chunk is worth it, but not one
