@@ -49,43 +49,63 @@ fn words(view: &BlockView, key: u32) -> Vec<u32> {
 /// A published version that somebody holds.
 type Held = Arc<(BlockView, Lease)>;
 
+/// A way to commit blocks.
+type Commit = fn(&mut Store, &[(u32, Vec<u32>)]) -> Held;
+
+/// Commits at random, to keys below what `keys` says at a step, while versions are held and
+/// released at random: each keeps its contents, the newest too.
+fn commit_at_random(
+    (seed, stride): (u64, usize),
+    commit: Commit,
+    keys: fn(u32) -> u64,
+) -> (Store, HashMap<u32, Vec<u32>>) {
+    let mut store = Store::new(stride);
+    let mut model: HashMap<u32, Vec<u32>> = HashMap::new();
+    let mut held: Vec<(Held, HashMap<u32, Vec<u32>>)> = Vec::new();
+    let mut random = mix(seed);
+    let mut draw = |below: u64| {
+        random = mix(random);
+        random % below
+    };
+    for step in 0..400u32 {
+        let mut writes = BTreeMap::new();
+        for _ in 0..draw(40) {
+            let key = draw(keys(step)) as u32;
+            writes.insert(key, vec![step * 10_000 + key; stride]);
+        }
+        let writes: Vec<_> = writes.into_iter().collect();
+        model.extend(writes.iter().cloned());
+        let version = commit(&mut store, &writes);
+        if draw(3) == 0 {
+            held.push((version, model.clone()));
+        }
+        if held.len() > 6 || (draw(4) == 0 && !held.is_empty()) {
+            held.swap_remove(draw(held.len() as u64) as usize);
+        }
+        for (version, model) in &held {
+            assert!(model.iter().all(|(key, block)| words(&version.0, *key) == *block), "{seed} {step}");
+        }
+        assert!(model.iter().all(|(key, block)| words(&store.newest.0, *key) == *block));
+    }
+    (store, model)
+}
+
 #[test]
 fn every_version_keeps_its_contents_under_random_commits_and_releases() {
     for seed in 0..8u64 {
-        let stride = 1 + seed as usize % 5;
-        let mut store = Store::new(stride);
-        let mut model: HashMap<u32, Vec<u32>> = HashMap::new();
-        let mut held: Vec<(Held, HashMap<u32, Vec<u32>>)> = Vec::new();
-        let mut random = mix(seed);
-        let mut draw = |below: u64| {
-            random = mix(random);
-            random % below
-        };
-        for step in 0..400u32 {
-            let mut writes = BTreeMap::new();
-            for _ in 0..draw(40) {
-                let key = draw(if step < 100 { 50 } else { 9_000 }) as u32;
-                writes.insert(key, vec![step * 10_000 + key; stride]);
-            }
-            let writes: Vec<_> = writes.into_iter().collect();
-            model.extend(writes.iter().cloned());
-            let version = store.commit(&writes);
-            if draw(3) == 0 {
-                held.push((version, model.clone()));
-            }
-            if held.len() > 6 || (draw(4) == 0 && !held.is_empty()) {
-                held.swap_remove(draw(held.len() as u64) as usize);
-            }
-            for (version, model) in &held {
-                assert!(model.iter().all(|(key, block)| words(&version.0, *key) == *block));
-            }
-        }
-        assert!(model.iter().all(|(key, block)| words(&store.newest.0, *key) == *block));
-        drop(held);
+        let keys = |step| if step < 100 { 50 } else { 9_000 };
+        let (mut store, model) = commit_at_random((seed, 1 + seed as usize % 5), Store::commit, keys);
         store.commit(&[]);
         store.commit(&[]);
         assert_eq!(store.away(), 0);
         assert!(model.iter().all(|(key, block)| words(&store.newest.0, *key) == *block));
+    }
+}
+
+#[test]
+fn random_versions_keep_their_contents_while_others_are_rewritten_unseen() {
+    for seed in 0..8u64 {
+        _ = commit_at_random((seed, 3), Store::commit_unshared, |_| 60);
     }
 }
 
@@ -109,36 +129,6 @@ fn what_only_the_writer_has_takes_one_place_beside_what_an_older_version_reads()
         assert!((0..5_000).all(|key| words(&store.newest.0, key)[..2] == [7, key]));
         assert_eq!(taken[1..], [taken[1]; 7], "after {before}");
         assert!(taken[1] < 3 * before, "{} after {before}", taken[1]);
-    }
-}
-
-#[test]
-fn random_versions_keep_their_contents_while_others_are_rewritten_unseen() {
-    for seed in 0..8u64 {
-        let (mut store, mut model) = (Store::new(3), HashMap::<u32, Vec<u32>>::new());
-        let mut held: Vec<(Held, HashMap<u32, Vec<u32>>)> = Vec::new();
-        let mut random = mix(seed);
-        let mut draw = |below: u64| {
-            random = mix(random);
-            random % below
-        };
-        for step in 0..400u32 {
-            let drawn = draw(40);
-            let writes: BTreeMap<u32, Vec<u32>> =
-                (0..drawn).map(|at| (draw(60) as u32, vec![step, at as u32, 7])).collect();
-            model.extend(writes.clone());
-            let version = store.commit_unshared(&writes.into_iter().collect::<Vec<_>>());
-            if draw(4) == 0 {
-                held.push((version, model.clone()));
-            }
-            if held.len() > 3 || (draw(4) == 0 && !held.is_empty()) {
-                held.swap_remove(draw(held.len() as u64) as usize);
-            }
-            for (version, model) in &held {
-                assert!(model.iter().all(|(key, block)| words(&version.0, *key) == *block), "{seed} {step}");
-            }
-            assert!(model.iter().all(|(key, block)| words(&store.newest.0, *key) == *block));
-        }
     }
 }
 
