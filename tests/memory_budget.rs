@@ -244,6 +244,28 @@ fn records_replaced_in_bulk_near_the_limit_take_nothing_beyond_it() {
     }
 }
 
+/// What is trained anew in the midst of a write would lie beside what readers are shown until it ends
+/// and what the write has made of it by then.
+#[test]
+fn records_turned_over_by_whole_writes_near_the_limit_take_nothing_beyond_it() {
+    for spec in quick_specs(20) {
+        let engine = Engine::builder().pool_threads(1).workers(1).build().unwrap();
+        let (items, full) = filled(&engine, spec);
+        items.delete_batch((0..full).filter(|id| id % 5 > 1)).unwrap().wait().unwrap();
+        let patient = items.backpressure(Backpressure::WaitAtMost(Duration::from_secs(60)));
+        let most = most_used(&items, || {
+            for _ in 0..6 {
+                let left = (0..full).filter(|id| id % 5 <= 1);
+                patient.upsert_batch(left.map(record)).unwrap().wait().unwrap();
+            }
+            items.flush().unwrap();
+        });
+        eprintln!("{spec:?}: {:.3} of the limit", most as f64 / LIMIT as f64);
+        assert!(most <= LIMIT, "{spec:?}: {most} of {LIMIT}");
+        assert!(items.verify().unwrap().is_sound());
+    }
+}
+
 /// Vectors of many chunks: those of a view that is shown until the write ends are not
 /// copied one after the other.
 #[test]

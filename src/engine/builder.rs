@@ -174,10 +174,9 @@ impl EngineBuilder {
     /// Counted is the most that the records can take while they change: what
     /// lies in a full budget at rest is a third of it or more (of vectors of 64
     /// numbers 35 to 60 % with a graph or none; a fifth with lists of codes).
-    /// Deletes are always taken. Two things may go beyond the limit for a while: what
-    /// is copied of an index while a snapshot is held for more than two seconds, and
-    /// codes or lists that are trained anew in the midst of a write that replaces many
-    /// records. A folder that holds more is opened all the same. Default: no budget.
+    /// Deletes are always taken. One thing may go beyond the limit for a while: what
+    /// is copied of an index while a snapshot is held for more than two seconds. A
+    /// folder that holds more is opened all the same. Default: no budget.
     ///
     /// ```
     /// use vecino::{Backpressure, CollectionConfig, Engine, IndexSpec, Metric, Record, WriteError};

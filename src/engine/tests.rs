@@ -2,7 +2,7 @@
 
 mod budgets;
 mod crash;
-mod fuzz;
+mod renewals;
 mod rescue;
 mod shared_codes;
 mod sizes;

@@ -252,7 +252,7 @@ pub(super) fn change(
         let rows = held.len() + batch.absorb.len() - batch.forget.len();
         let is_due = copies.is_none_or(|copies| match copies.training {
             training if batch.optimize => training != Training { rows, since: 0 },
-            training => training.is_due(rows, SETTLED),
+            training => batch.renews && training.is_due(rows, SETTLED),
         });
         if is_due && rows >= LEAST_ROWS {
             let all: Vec<Row> = memory::collect(held.after(batch.forget, batch.absorb).iter());

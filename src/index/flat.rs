@@ -162,6 +162,7 @@ impl IndexVersion for FlatVersion {
             held: &after,
             count: self.held.len() + batch.absorb.len() - batch.forget.len(),
             optimize: batch.optimize,
+            renews: batch.renews,
         };
         let codes = sifted::change(self.sifted.as_ref(), points, &turn, executor);
         Plan(Box::new(Change {

@@ -42,7 +42,7 @@ mod training;
 pub(crate) use auto::{Auto, AutoOptions, Grown};
 pub(crate) use bulk::bulk_rows;
 pub(crate) use copies::Copying;
-#[cfg(feature = "internals")]
+#[cfg(any(test, feature = "internals"))]
 pub(crate) use cow::{BlockView, Blocks, Versions};
 pub(crate) use flat::Flat;
 pub(crate) use graph::{Coding, GraphOptions, QuantizedGraph};
@@ -111,6 +111,9 @@ pub(crate) struct Batch<'a> {
     /// True when the index should put itself in the best order it knows; such a
     /// batch absorbs and forgets nothing.
     pub(crate) optimize: bool,
+    /// False when nothing that was trained may be trained anew yet, however out of
+    /// date: what stands there is kept for readers already, and again as it was changed since.
+    pub(crate) renews: bool,
 }
 
 /// A computed change, private to the index that made it.

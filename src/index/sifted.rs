@@ -79,6 +79,8 @@ pub(super) struct Turn<'a> {
     pub(super) count: usize,
     /// Whether codes should fit the rows as well as they can.
     pub(super) optimize: bool,
+    /// Whether codes that are there may be trained anew.
+    pub(super) renews: bool,
 }
 
 /// Computes what a batch does to the codes of a version.
@@ -89,7 +91,8 @@ pub(super) fn change(
     executor: &dyn Executor,
 ) -> SiftedChange {
     let trained = sifted.map_or(0, |sifted| sifted.trained);
-    let has_grown = trained < SETTLED && turn.count >= trained.saturating_mul(GROWTH);
+    let may_be = turn.renews || sifted.is_none();
+    let has_grown = may_be && trained < SETTLED && turn.count >= trained.saturating_mul(GROWTH);
     let is_due = has_grown || (turn.optimize && trained != turn.count);
     if points.space.dim() >= LEAST_DIM && turn.count >= LEAST_ROWS && is_due {
         let held = (turn.held)();

@@ -122,13 +122,15 @@ impl BareIndex {
                 forget: &[],
                 dead: &|_| false,
                 optimize: false,
+                renews: true,
             };
             let points = Points { space: &space, vectors: matrix.view() };
             let plan = index.version().plan(points, &batch, &Scoped(threads));
             index.commit(plan);
             next = end;
         }
-        let order = Batch { absorb: &[], ordinals: &[], forget: &[], dead: &|_| false, optimize: true };
+        let order =
+            Batch { absorb: &[], ordinals: &[], forget: &[], dead: &|_| false, optimize: true, renews: true };
         let points = Points { space: &space, vectors: matrix.view() };
         let plan = index.version().plan(points, &order, &Scoped(threads));
         index.commit(plan);

@@ -87,6 +87,8 @@ pub(super) struct SealedBatch {
     pub(super) optimize: bool,
     /// By these codes, which another shard has.
     pub(super) codes: Option<Arc<[u8]>>,
+    /// False in the midst of a write of which the index let rows go already.
+    pub(super) renews: bool,
     /// What the index that is to take over has to do with it.
     pub(super) share: Option<Share>,
 }
@@ -142,6 +144,7 @@ impl AbsorbJob {
                 forget: &share.forget,
                 dead: &|row| sealed.dead.contains(row),
                 optimize: false,
+                renews: sealed.renews,
             };
             (successor.since, successor.version.plan(points, &batch, executor))
         });
@@ -154,6 +157,7 @@ impl AbsorbJob {
             forget: &batch.forget,
             dead: &|row| batch.dead.contains(row),
             optimize: batch.optimize,
+            renews: batch.renews,
         };
         Some(Plans { index: self.version.plan(points, &batch, executor), successor })
     }
@@ -168,6 +172,12 @@ impl AbsorbJob {
 
     pub(crate) fn is_bulk(&self) -> bool {
         self.batch.as_ref().is_some_and(|batch| batch.is_bulk())
+    }
+
+    /// Whether it may train anew what was trained.
+    #[cfg(test)]
+    pub(crate) fn renews(&self) -> bool {
+        self.batch.as_ref().is_none_or(|batch| batch.renews)
     }
 
     /// Rows that it takes in, for traces.

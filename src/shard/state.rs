@@ -176,6 +176,8 @@ pub(crate) struct ShardState<T> {
     applied: Seq,
     index_newest: Seq,
     floor: Seq,
+    /// The last write in whose midst a batch was sealed that lets go rows which died with it.
+    let_go: Seq,
 }
 
 impl<T> ShardState<T> {
@@ -212,6 +214,7 @@ impl<T> ShardState<T> {
             applied: Seq(0),
             index_newest: Seq(0),
             floor: Seq(0),
+            let_go: Seq(0),
         }
     }
 
@@ -468,18 +471,19 @@ impl<T> ShardState<T> {
     fn seal_if_due(&mut self, seq: Seq, coming: usize) {
         let rows = self.open.len() >= rows_due(self.linked, self.open.len(), coming);
         if rows || self.dead_linked.len() >= forget_due(self.linked) {
-            self.seal(seq, false);
+            self.seal_with(seq, false, Carry::No, coming == 0 || self.let_go != seq);
         }
     }
 
     /// Fixes the content of the next batch: all open rows, and the dead ones
     /// of the index when they are many or `forget_all` is set.
     fn seal(&mut self, cut: Seq, forget_all: bool) {
-        self.seal_with(cut, forget_all, Carry::No);
+        self.seal_with(cut, forget_all, Carry::No, true);
     }
 
-    /// The same, with rows for the index that is to take over.
-    fn seal_with(&mut self, cut: Seq, forget_all: bool, carry: Carry) {
+    /// The same, with rows for the index that is to take over, and with whether what was
+    /// trained may be trained anew.
+    fn seal_with(&mut self, cut: Seq, forget_all: bool, carry: Carry, renews: bool) {
         let forget_now = forget_all || self.dead_linked.len() >= forget_due(self.linked);
         let mut dead = RowSet::default();
         self.dead_linked.iter().for_each(|row| {
@@ -492,6 +496,10 @@ impl<T> ShardState<T> {
             push(if is_alive { &mut absorb } else { &mut dropped }, entrant);
         }
         self.open_rows.clear();
+        let mut gone = forget.iter().chain(dropped.iter().map(|entrant| &entrant.row));
+        if cut > self.applied && gone.any(|row| self.rows.died(*row) == cut) {
+            self.let_go = cut;
+        }
         self.batches_sealed += 1;
         self.linked = self.linked + absorb.len() - forget.len();
         let entrants: Vec<_> = collect(absorb.iter().map(|entrant| (entrant.row, entrant.ordinal)));
@@ -508,6 +516,7 @@ impl<T> ShardState<T> {
             dead,
             optimize: false,
             codes: None,
+            renews,
             share,
         }));
         self.freed_at = self.batches_sealed;
@@ -534,6 +543,7 @@ impl<T> ShardState<T> {
             dead,
             optimize: true,
             codes,
+            renews: true,
             share: None,
         }));
     }

@@ -66,7 +66,8 @@ pub(super) fn change(
     let row_of = |node: Row| layout.row(node);
     let mut fresh = memory::copied(&nodes.absorb);
     fresh.sort_unstable();
-    if let Some(codes) = version.codes.as_ref().filter(|codes| !is_due(version, codes, &nodes)) {
+    if let Some(codes) = version.codes.as_ref().filter(|codes| !is_due(version, codes, &nodes, batch.renews))
+    {
         let fresh = encode(&codes.codec, points, fresh, &row_of, executor);
         let mut bytes: Vec<u8> = memory::list(size_of_val(fresh.words.as_slice()));
         bytes.extend(fresh.words.iter().flat_map(|word| word.to_ne_bytes()));
@@ -93,11 +94,11 @@ pub(super) fn change(
 }
 
 /// Whether the batch leaves rows that the codes are out of date for. Those of a
-/// collection that was emptied always are.
-fn is_due(version: &GraphVersion, codes: &Codes, nodes: &NodeBatch) -> bool {
+/// collection that was emptied always are, and nothing stands beside their new ones.
+fn is_due(version: &GraphVersion, codes: &Codes, nodes: &NodeBatch, renews: bool) -> bool {
     let held = version.graph.held.len();
     let rows = held + nodes.absorb.len() - nodes.forget.len();
-    !nodes.absorb.is_empty() && (held == 0 || codes.training.is_due(rows, SETTLED))
+    !nodes.absorb.is_empty() && (held == 0 || renews && codes.training.is_due(rows, SETTLED))
 }
 
 /// Trains on the rows of `nodes`.
@@ -150,6 +151,7 @@ impl<S: CodeSource> ArchJob for Linking<'_, S> {
             forget: &nodes.forget,
             dead: &dead,
             optimize: false,
+            renews: batch.renews,
         };
         change_links(Job {
             options: &options,

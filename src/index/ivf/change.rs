@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::coarse::{Coarse, CoarseScratch, PIECE, Prepared, piece_of};
 use super::drift::Drift;
 use super::renewal::{self, Step, Work};
-use super::{Coder, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, MAX_LISTS, Trained};
+use super::{Coder, Filed, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, MAX_LISTS, Trained};
 use crate::id::Row;
 use crate::index::parallel::{parallel_map, parallel_waves};
 use crate::index::training::{Training, sample, train_product};
@@ -53,9 +53,10 @@ pub(super) fn change(
     let count = version.held.len() + absorb.len() - forget.len();
     let trains_now = match &version.filed {
         None => true,
-        Some(_) if version.renewal.is_some() => batch.optimize || count <= AT_ONCE,
+        Some(_) if version.renewal.is_some() => batch.optimize || batch.renews && count <= AT_ONCE,
         Some(filed) if batch.optimize => filed.drift.training != Training { rows: count, since: 0 },
-        Some(filed) => count <= AT_ONCE && filed.drift.is_due(count, filed.lists.counts()),
+        Some(_) if count > AT_ONCE => false,
+        Some(filed) => is_due(filed, count, batch),
     };
     if trains_now && count >= LEAST_ROWS {
         return train_now(&version.options, points, (version, absorb, forget), executor);
@@ -70,7 +71,7 @@ pub(super) fn change(
             let work = Work { points, held: &held, absorb: &absorb, forget: &forget, executor };
             let step = match &version.renewal {
                 Some(renewal) => renewal::go_on(version, renewal, work),
-                None if filed.drift.is_due(count, filed.lists.counts()) => {
+                None if is_due(filed, count, batch) => {
                     let since = filed.drift.training.since + absorb.len();
                     renewal::begin(&version.options, since, work)
                 }
@@ -80,6 +81,11 @@ pub(super) fn change(
             Change::Filed { fresh: Box::new(fresh), forget, step: Box::new(step) }
         }
     }
+}
+
+/// Whether lists are out of date for so many rows, and this is the time to train them anew.
+fn is_due(filed: &Filed, count: usize, batch: &Batch<'_>) -> bool {
+    batch.renews && filed.drift.is_due(count, filed.lists.counts())
 }
 
 /// All of a training at once: the first, of few rows, or one that was asked for.

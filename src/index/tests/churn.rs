@@ -65,6 +65,25 @@ fn twenty_turnovers_keep_the_graph_whole_good_and_small(kind: Kind) {
     assert!(old >= new - 0.01, "recall {old} after the turnovers, {new} of a fresh graph");
 }
 
+/// The numbers of a version of so many rows more, of which the last batch alone may train anew,
+/// all, or none.
+fn nothing_is_trained_anew_before_it_may_be_and_it_is_made_up_for(kind: Kind) {
+    const FEW: u32 = 1_100;
+    let digest = |before: bool, last: bool| {
+        let mut fixture = Fixture::of(kind, Metric::L2, 16);
+        fixture.fill(0, FEW, 1, &Threads(2));
+        fixture.renews = before;
+        fixture.fill(FEW, 4 * FEW, 1, &Threads(2));
+        fixture.renews = last;
+        fixture.fill(5 * FEW, 300, 1, &Threads(2));
+        fixture.assert_whole();
+        fixture.index.version().digest()
+    };
+    let (always, late, never) = (digest(true, true), digest(false, true), digest(false, false));
+    assert_eq!(always != never, kind.is_trained(), "what is trained is trained anew for so many more");
+    assert_eq!(late != never, kind.is_trained(), "what was put off is not forgotten");
+}
+
 fn forgetting_and_absorbing_in_one_batch_keeps_the_graph_whole(kind: Kind) {
     let mut fixture = Fixture::of(kind, Metric::Cosine, 16);
     fixture.fill(0, 1_000, 1, &Sequential);
@@ -314,6 +333,7 @@ on_every_kind!(
     the_graph_is_the_same_for_any_number_of_threads,
     digests_differ_when_the_graph_differs,
     twenty_turnovers_keep_the_graph_whole_good_and_small,
+    nothing_is_trained_anew_before_it_may_be_and_it_is_made_up_for,
     forgetting_and_absorbing_in_one_batch_keeps_the_graph_whole,
     forgetting_a_whole_region_keeps_the_rest_connected,
     an_old_version_answers_the_same_for_ever,
@@ -335,6 +355,7 @@ mod lists {
         the_graph_is_the_same_for_any_number_of_threads,
         digests_differ_when_the_graph_differs,
         twenty_turnovers_keep_the_graph_whole_good_and_small,
+        nothing_is_trained_anew_before_it_may_be_and_it_is_made_up_for,
         forgetting_and_absorbing_in_one_batch_keeps_the_graph_whole,
         forgetting_a_whole_region_keeps_the_rest_connected,
         an_old_version_answers_the_same_for_ever,

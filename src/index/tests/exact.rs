@@ -177,6 +177,22 @@ fn a_bound_from_elsewhere_loses_no_nearer_row() {
 }
 
 #[test]
+fn codes_are_not_trained_anew_before_they_may_be_and_then_they_are() {
+    let rows = mixed(10_000, 40, 1.0);
+    let digest = |before: bool, last: bool| {
+        let mut fixture = Fixture::flat(Metric::L2, 40);
+        take_in(&mut fixture, &rows[..2_100]);
+        fixture.renews = before;
+        take_in(&mut fixture, &rows[2_100..9_900]);
+        fixture.renews = last;
+        take_in(&mut fixture, &rows[9_900..]);
+        fixture.index.version().digest()
+    };
+    let (always, late, never) = (digest(true, true), digest(false, true), digest(false, false));
+    assert!(always != never && late != never, "{always} {late} {never}");
+}
+
+#[test]
 fn codes_do_not_depend_on_the_number_of_threads() {
     let digest = |threads: usize| {
         let mut fixture = Fixture::flat(Metric::Cosine, 40);

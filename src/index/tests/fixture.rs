@@ -127,6 +127,15 @@ impl Kind {
         }
     }
 
+    /// Whether anything in it is trained on rows.
+    pub(super) fn is_trained(self) -> bool {
+        match self {
+            Kind::Hnsw => false,
+            Kind::HnswOf(copies) => matches!(copies(1), Copying::Codes(_)),
+            Kind::Graph(_) | Kind::Lists(_) => true,
+        }
+    }
+
     /// A part of the bytes that may come and go: the last blocks of short lists
     /// are more or less full.
     pub(super) fn slack(self) -> usize {
@@ -251,6 +260,8 @@ pub(super) struct Fixture {
     pub(super) next_ordinal: u64,
     /// Rows that `fill` makes, and the queries of `recall`, are so many times as long.
     pub(super) scale: f32,
+    /// What was trained may be trained anew.
+    pub(super) renews: bool,
 }
 
 impl Fixture {
@@ -270,6 +281,7 @@ impl Fixture {
             held: BTreeSet::new(),
             next_ordinal: 0,
             scale: 1.0,
+            renews: true,
         }
     }
 
@@ -296,7 +308,8 @@ impl Fixture {
         self.next_ordinal += absorb.len() as u64;
         let gone: HashSet<Row> = forget.iter().copied().collect();
         let dead = |row: Row| gone.contains(&row) || dead(row);
-        let batch = Batch { absorb, ordinals: &ordinals, forget, dead: &dead, optimize: false };
+        let renews = self.renews;
+        let batch = Batch { absorb, ordinals: &ordinals, forget, dead: &dead, optimize: false, renews };
         let points = Points { space: &self.space, vectors: self.matrix.view() };
         let plan = self.index.version().plan(points, &batch, executor);
         self.index.commit(plan);
@@ -310,7 +323,8 @@ impl Fixture {
 
     /// Lets the index put itself in order.
     pub(super) fn optimize(&mut self, executor: &dyn Executor) {
-        let batch = Batch { absorb: &[], ordinals: &[], forget: &[], dead: &|_| false, optimize: true };
+        let batch =
+            Batch { absorb: &[], ordinals: &[], forget: &[], dead: &|_| false, optimize: true, renews: true };
         let points = Points { space: &self.space, vectors: self.matrix.view() };
         let plan = self.index.version().plan(points, &batch, executor);
         self.index.commit(plan);
