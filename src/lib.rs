@@ -111,7 +111,7 @@ mod shard;
 mod coordinator;
 mod engine;
 
-#[cfg(feature = "internals")]
+#[cfg(any(test, feature = "internals"))]
 #[doc(hidden)]
 pub mod internals;
 

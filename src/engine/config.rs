@@ -427,7 +427,7 @@ impl CollectionConfig {
         self.search
     }
 
-    pub(super) fn check(&self) -> Result<(), CollectionError> {
+    pub(crate) fn check(&self) -> Result<(), CollectionError> {
         bounded("dimension", self.dimension, 1, defaults::DIMENSION_MOST)?;
         if let IndexSpec::Auto(auto) = &self.index {
             auto.check()?;

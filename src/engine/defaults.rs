@@ -9,7 +9,7 @@ pub(super) const WORKERS: usize = 1;
 
 /// More shards than this make every search slower and no write faster on any
 /// machine known today.
-pub(super) const WORKERS_MOST: usize = 64;
+pub(super) const WORKERS_MOST: usize = crate::persist::checkpoint::SHARDS_MOST;
 
 /// Requests that may wait for one worker: milliseconds of work when they are
 /// single writes.

@@ -17,7 +17,7 @@ const TTL: u8 = 1;
 const BUDGET: u8 = 2;
 
 impl CollectionConfig {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::default();
         out.size(self.dimension());
         out.u8(match self.metric() {
@@ -47,7 +47,7 @@ impl CollectionConfig {
         out.into_bytes()
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<CollectionConfig, Malformed> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<CollectionConfig, Malformed> {
         let mut input = Decoder::new(bytes);
         let dimension = input.size()?;
         let metric = match input.u8()? {

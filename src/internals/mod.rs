@@ -3,6 +3,7 @@
 
 pub mod blocks;
 pub mod codes;
+pub mod decoders;
 pub mod entry_points;
 pub mod exact;
 pub mod index;

@@ -298,6 +298,24 @@ impl Filter {
     }
 }
 
+/// For any bytes: a filter is read as one that can be used, or refused.
+#[cfg(any(test, feature = "internals"))]
+pub fn fuzz_filter(input: &[u8]) {
+    let Ok(json) = serde_json::from_slice::<Json>(input) else { return };
+    if let Ok(filter) = Filter::from_json(&json) {
+        assert_eq!(filter.check(), Ok(()), "{json}");
+    }
+}
+
+/// A payload is read, written and read again as the same, or refused.
+#[cfg(any(test, feature = "internals"))]
+pub fn fuzz_payload(input: &[u8]) {
+    let Ok(json) = serde_json::from_slice::<Json>(input) else { return };
+    if let Ok(payload) = Payload::from_json(&json) {
+        assert_eq!(Payload::from_json(&payload.to_json()), Ok(payload), "{json}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,21 +374,6 @@ mod tests {
         assert_eq!(fault.to_string(), "at $.a.b.1: a value is expected, not an object");
         let large = Payload::from_json(&json!({"a": u64::MAX}));
         assert!(matches!(large, Err(PayloadError::Json { .. })), "{large:?}");
-    }
-
-    /// Handed any bytes: see [`fuzz`](crate::codec::fuzz).
-    fn fuzz_filter(input: &[u8]) {
-        let Ok(json) = serde_json::from_slice::<Json>(input) else { return };
-        if let Ok(filter) = Filter::from_json(&json) {
-            assert_eq!(filter.check(), Ok(()), "{json}");
-        }
-    }
-
-    fn fuzz_payload(input: &[u8]) {
-        let Ok(json) = serde_json::from_slice::<Json>(input) else { return };
-        if let Ok(payload) = Payload::from_json(&json) {
-            assert_eq!(Payload::from_json(&payload.to_json()), Ok(payload), "{json}");
-        }
     }
 
     #[test]

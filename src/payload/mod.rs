@@ -33,6 +33,8 @@ pub use document::Payload;
 pub use edit::PayloadUpdate;
 pub use exclusion::ExclusionSet;
 pub use filter::Filter;
+#[cfg(all(feature = "json", any(test, feature = "internals")))]
+pub use json::{fuzz_filter, fuzz_payload};
 pub use limits::{FilterError, PayloadError};
 pub use value::{Timestamp, Value};
 

@@ -7,6 +7,7 @@
 //! were durable. The checksum of a frame's head covers its place and its file,
 //! so that nothing that records contain can be taken for a frame.
 
+use super::checksum;
 use super::fault::{FileError, Operation, damaged, failed, short};
 use super::storage::{File, Storage};
 use crate::codec::{Decoder, Encoder};
@@ -57,10 +58,10 @@ impl FileHeader {
     pub(super) fn read(file: &dyn File, name: &str) -> Result<Option<FileHeader>, FileError> {
         let mut bytes = [0; FILE_HEADER];
         let whole = file.read_all_at(0, &mut bytes).map_err(|fault| failed(Operation::Read, name, &fault))?;
-        let crc = crc32fast::hash(&bytes[..FILE_HEADER - 4]);
+        let (summed, crc) = bytes.split_at(FILE_HEADER - 4);
+        let good = Decoder::new(crc).u32().is_ok_and(|crc| checksum::holds(crc32fast::hash(summed), crc));
         let mut input = Decoder::new(&bytes);
-        if !whole || input.raw(MAGIC.len()) != Ok(&MAGIC[..]) || bytes[FILE_HEADER - 4..] != crc.to_le_bytes()
-        {
+        if !whole || input.raw(MAGIC.len()) != Ok(&MAGIC[..]) || !good {
             return Ok(None);
         }
         let mut parse = || {
@@ -406,7 +407,7 @@ impl FrameFile<'_> {
         memory::resize(payload, head.payload as usize, 0);
         let whole = self.file.read_all_at(start, payload);
         let whole = whole.map_err(|fault| failed(Operation::Read, self.name, &fault))?;
-        Ok((whole && crc32fast::hash(payload) == head.crc).then_some(head))
+        Ok((whole && checksum::holds(crc32fast::hash(payload), head.crc)).then_some(head))
     }
 
     /// Behind `tail.length` stands something bad: what a crash leaves, or damage?
@@ -481,6 +482,6 @@ impl Head {
             ))
         };
         let (head, crc) = parse().ok()?;
-        (crc == head_crc(bytes.get(..FRAME_HEADER - 4)?, salt, offset)).then_some(head)
+        checksum::holds(head_crc(bytes.get(..FRAME_HEADER - 4)?, salt, offset), crc).then_some(head)
     }
 }

@@ -7,6 +7,7 @@
 //! workers and the keeper drive it.
 
 pub(crate) mod checkpoint;
+mod checksum;
 mod entry;
 mod fault;
 mod folder;
@@ -20,6 +21,8 @@ mod report;
 mod storage;
 
 pub(crate) use entry::{Asked, EntryHead};
+#[cfg(any(test, feature = "internals"))]
+pub(crate) use entry::{decode_mutations, encode_mutation};
 pub(crate) use fault::unless_short;
 pub(crate) use folder::{Folder, FolderOptions, Found, Opened, Refused, find};
 pub(crate) use log::{ClosedLog, Log, NotLogged};
@@ -29,4 +32,4 @@ pub use recover::{GiveUp, GivenUp};
 pub use report::{FileKind, FolderReport, StoredCheckpoint, StoredCollection, StoredFile};
 pub(crate) use storage::{Disk, Memory, Storage};
 #[cfg(test)]
-pub(crate) use {entry::decode_mutations, entry::encode_mutation, forge::forge, storage::simulator};
+pub(crate) use {forge::forge, storage::simulator};

@@ -16,8 +16,8 @@ use crate::persist::storage::Storage;
 use crate::rows::{Allocation, NewRow, RowStore};
 use crate::vector::{Matrix, Space, VectorStorage};
 
-/// Shards of a checkpoint at most: far more than engines have workers.
-const SHARDS_MOST: usize = 1 << 16;
+/// Shards of a checkpoint at most: no engine has more workers.
+pub(crate) const SHARDS_MOST: usize = 64;
 
 /// Rows, vectors, index.
 const SECTIONS_OF_SHARD: u32 = 3;

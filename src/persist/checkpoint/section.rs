@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::{END, FORMAT, MAGIC};
 use crate::codec::{Decoder, Encoder};
 use crate::memory;
+use crate::persist::checksum;
 use crate::persist::fault::{FileError, Operation, damaged, failed};
 use crate::persist::storage::{File, Storage};
 
@@ -166,8 +167,9 @@ impl Sections {
         let mut header = [0; FILE_HEADER];
         sections.read(&mut header)?;
         let mut input = Decoder::new(&header);
-        let crc = crc32fast::hash(&header[..FILE_HEADER - 4]);
-        if input.raw(MAGIC.len()) != Ok(&MAGIC[..]) || header[FILE_HEADER - 4..] != crc.to_le_bytes() {
+        let (summed, crc) = header.split_at(FILE_HEADER - CRC);
+        let whole = Decoder::new(crc).u32().is_ok_and(|crc| checksum::holds(crc32fast::hash(summed), crc));
+        if input.raw(MAGIC.len()) != Ok(&MAGIC[..]) || !whole {
             return Err(sections.damage(0, "the header is bad"));
         }
         let version = input.u32().map_err(|fault| damaged(name, 0, fault))?;
@@ -216,7 +218,7 @@ impl Sections {
         let mut input = Decoder::new(&head);
         let mut parse = || Ok((input.raw(4)?, input.u32()?, input.u64()?, input.u32()?));
         let (found, shard, bytes, crc) = parse().map_err(|fault| damaged(&self.name, at, fault))?;
-        if crc != head_crc(&head[..HEAD - CRC], at) {
+        if !checksum::holds(head_crc(&head[..HEAD - CRC], at), crc) {
             return Err(self.damage(at, "the head of a section is bad"));
         }
         if bytes > self.length.saturating_sub(self.offset + CRC as u64) {
@@ -264,7 +266,7 @@ impl Sections {
     fn check(&mut self, section: &Section, crc: u32) -> Result<(), FileError> {
         let mut stored = [0; CRC];
         self.read(&mut stored)?;
-        if stored == crc.to_le_bytes() {
+        if checksum::holds(crc, u32::from_le_bytes(stored)) {
             return Ok(());
         }
         Err(self.damage(section.start, "the content of a section is bad"))
