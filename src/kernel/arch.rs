@@ -38,6 +38,12 @@ pub(crate) trait Arch: Copy + Debug + Send + Sync + 'static {
     /// When tables and codes differ in length, or are not whole steps.
     fn scan(self, tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]);
 
+    /// `a * b + c`, rounded once where the instruction set does that in one step.
+    #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+
     /// A bit for each of the numbers of a group that is not above the bound; none
     /// for what is no number.
     #[inline(always)]

@@ -126,8 +126,8 @@ impl ArchJob for Meet<'_> {
         let (rows, alone) = self.rows.split_at(together * self.tiles.dim);
         let (least, least_alone) = self.least.split_at_mut(together);
         let (met, met_alone) = self.met.split_at_mut(together);
-        self.tiles.meet::<ROWS, 1>(rows, least, met);
-        self.tiles.meet::<1, TILES>(alone, least_alone, met_alone);
+        self.tiles.meet::<A, ROWS, 1>(rows, least, met);
+        self.tiles.meet::<A, 1, TILES>(alone, least_alone, met_alone);
     }
 }
 
@@ -135,7 +135,7 @@ impl Tiles {
     /// All of the rows meet some tiles before the next ones come, which therefore
     /// stay in the nearest cache.
     #[inline(always)]
-    fn meet<const R: usize, const T: usize>(
+    fn meet<A: Arch, const R: usize, const T: usize>(
         &self,
         rows: &[f32],
         least: &mut [[f32; TILE]],
@@ -144,7 +144,7 @@ impl Tiles {
         let halves = self.halves.as_chunks::<TILE>().0;
         for (at, tiles) in self.values.chunks_exact(T * TILE * self.dim).enumerate() {
             for (group, rows) in rows.chunks_exact(R * self.dim).enumerate() {
-                let sums = products::<R, T>(rows, tiles, self.dim);
+                let sums = products::<A, R, T>(rows, tiles, self.dim);
                 for row in 0..R {
                     for tile in 0..T {
                         let (least, met) = (&mut least[group * R + row], &mut met[group * R + row]);
@@ -174,7 +174,7 @@ fn lower(least: &mut [f32; TILE], met: &mut [u32; TILE], numbers: &[f32; TILE], 
 
 /// The products of some rows with the sixteen of each of some tiles.
 #[inline(always)]
-fn products<const R: usize, const T: usize>(
+fn products<A: Arch, const R: usize, const T: usize>(
     rows: &[f32],
     tiles: &[f32],
     dim: usize,
@@ -187,7 +187,8 @@ fn products<const R: usize, const T: usize>(
         for tile in 0..T {
             for row in 0..R {
                 for lane in 0..TILE {
-                    sums[row][tile][lane] += rows[row][axis] * tiles[tile][axis][lane];
+                    let sum = &mut sums[row][tile][lane];
+                    *sum = A::mul_add(rows[row][axis], tiles[tile][axis][lane], *sum);
                 }
             }
         }

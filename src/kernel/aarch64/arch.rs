@@ -27,6 +27,11 @@ impl Arch for Neon {
     }
 
     #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
     fn byte_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
         neon_codes::byte_dots(query, rows, out);
     }

@@ -41,6 +41,11 @@ impl Arch for Avx2 {
     }
 
     #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
     fn byte_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
         avx2_codes::byte_dots(query, rows, out);
     }
@@ -135,6 +140,11 @@ impl Arch for Avx512 {
         }
         // SAFETY: a value exists only where `new` found the instructions.
         unsafe { enabled(job, self) }
+    }
+
+    #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
     }
 
     #[inline(always)]
