@@ -97,7 +97,8 @@ fn train_now(
 ) -> Change {
     let rows: Vec<Row> = collect(version.held.after(&forget, &absorb).iter());
     let count = rows.len();
-    let trained = train(options, points, &rows, executor);
+    let from = version.filed.as_ref().filter(|filed| !filed.drift.is_due(count, filed.lists.counts()));
+    let trained = train(options, points, (&rows, from.map(|filed| &*filed.trained.coarse)), executor);
     let fresh = file(options, &trained, points, rows, executor);
     let lists = Lists::filled(options.storage, trained.coarse.lists(), &fresh);
     let drift = Drift::trained(count, fresh.errors, lists.counts());
@@ -110,10 +111,18 @@ pub(super) fn lists_for(options: &IvfOptions, rows: usize) -> usize {
     wanted.min(rows / ROWS_A_LIST).clamp(1, MAX_LISTS)
 }
 
-fn train(options: &IvfOptions, points: Points<'_>, rows: &[Row], executor: &dyn Executor) -> Trained {
-    let coarse = match lists_for(options, rows.len()) {
+/// Trains on rows, from the centres of lists that are not out of date if there are as many.
+fn train(
+    options: &IvfOptions,
+    points: Points<'_>,
+    (rows, from): (&[Row], Option<&Coarse>),
+    executor: &dyn Executor,
+) -> Trained {
+    let lists = lists_for(options, rows.len());
+    let coarse = match from.filter(|from| from.lists() == lists && lists > 1) {
         _ if options.is_exhaustive() => options.one_centre(points, rows),
-        lists => Coarse::train(points, rows, lists, options.seed, executor),
+        Some(from) => from.train_on(points, rows, executor),
+        None => Coarse::train(points, rows, lists, options.seed, executor),
     };
     let coder = match (options.untrained(), options.storage) {
         (None, ListStorage::Product(shape)) => {

@@ -34,6 +34,9 @@ const CODEC_ROWS: usize = 2_048;
 /// Rounds of Lloyd's algorithm, as in faiss.
 pub(super) const ROUNDS: usize = 10;
 
+/// Rounds from centres that were found for fewer rows, or for most of them.
+const ROUNDS_ON: usize = 5;
+
 /// Rows that one task takes in a piece.
 pub(super) const PIECE: usize = 64;
 
@@ -157,15 +160,39 @@ impl Coarse {
             points.space.prepare_row(points.vectors, coded[at], &mut prepared);
             memory::append(&mut centres, &prepared);
         }
-        let mut coarse = Coarse::around(dim, centres, Some(Arc::new(codec)));
-        for _ in 0..ROUNDS {
-            let nearest = match &coarse.tiles {
-                Some(_) => coarse.nearest_of(points, &rows, executor),
-                None => coarse.assign(&codes, executor),
+        Coarse::around(dim, centres, Some(Arc::new(codec))).rounds(ROUNDS, points, &rows, &codes, executor)
+    }
+
+    /// The same from centres that there are, for as many lists: they are near where they
+    /// should be, so fewer rounds do.
+    pub(super) fn train_on(&self, points: Points<'_>, rows: &[Row], executor: &dyn Executor) -> Coarse {
+        let rows = stepped(rows, self.lists() * ROWS_A_LIST);
+        let codes = match &self.codec {
+            Some(codec) if self.tiles.is_none() => encode_rows(codec, points, &rows, executor),
+            _ => Vec::new(),
+        };
+        let same = Coarse::around(self.dim, memory::copied(&self.centres), self.codec.clone());
+        same.rounds(ROUNDS_ON, points, &rows, &codes, executor)
+    }
+
+    /// After rounds of Lloyd's algorithm over `rows`, of which there are codes where
+    /// vectors are not short.
+    fn rounds(
+        mut self,
+        rounds: usize,
+        points: Points<'_>,
+        rows: &[Row],
+        codes: &[u8],
+        executor: &dyn Executor,
+    ) -> Coarse {
+        for _ in 0..rounds {
+            let nearest = match &self.tiles {
+                Some(_) => self.nearest_of(points, rows, executor),
+                None => self.assign(codes, executor),
             };
-            coarse = coarse.moved(points, &rows, &nearest, executor);
+            self = self.moved(points, rows, &nearest, executor);
         }
-        coarse
+        self
     }
 
     /// Centres that are some of `rows`, for a training that goes on from there in
