@@ -7,8 +7,9 @@
 //! sixteen centres together. Both are taken from the mean of all centres, or
 //! lengths would drown the differences of what lies far from the origin.
 //!
-//! Each product is added up alone, in the order of the dimensions, so that neither
-//! the instruction set nor what a row meets its centres together with changes a bit.
+//! Each product is added up alone, in the order of the dimensions, so that what a row
+//! meets its centres together with changes no bit. The instruction set may: where it has
+//! a step for product and sum, these are rounded once.
 
 use crate::kernel::{Arch, ArchJob, Level};
 use crate::memory;

@@ -282,6 +282,27 @@ on_lists!(
     rows_are_put_into_lists_once_there_are_enough_and_out_again_when_few_are_left,
 );
 
+#[test]
+fn lists_that_go_on_from_their_centres_are_as_good_as_those_of_all_rows_at_once() {
+    // They have a number of lists.
+    let kind = Kind::IVF_PQ_PLAIN;
+    let mut fixture = Fixture::of(kind, Metric::L2, DIM);
+    fixture.fill(0, 4_000, 1, &Threads(2));
+    let trained_on = |fixture: &Fixture| u64::from_le_bytes(saved(fixture)[1..9].try_into().unwrap());
+    assert!(trained_on(&fixture) < 1_100, "the lists are those of the first rows");
+    let (digest, before) = (fixture.index.version().digest(), fixture.recall(10, 2, None));
+    fixture.optimize(&Threads(2));
+    fixture.assert_whole();
+    assert_eq!(trained_on(&fixture), 4_000);
+    assert_ne!(fixture.index.version().digest(), digest, "centres have moved");
+    let after = fixture.recall(10, 2, None);
+    let mut new = Fixture::of(kind, Metric::L2, DIM);
+    new.matrix = fixture.matrix;
+    new.change(&(0..4_000).collect::<Vec<Row>>(), &[], &Threads(2));
+    let at_once = new.recall(10, 2, None);
+    assert!(after >= before.max(at_once) - 0.01, "{before} before, {after} after, {at_once} at once");
+}
+
 /// Rows of another kind: as those that were trained on, but far from them.
 fn drift(fixture: &mut Fixture, from: Row, count: Row) {
     let far = |row: Row| clustered(DIM, 20, 3, u64::from(row)).iter().map(|x| x + 6.0).collect::<Vec<f32>>();
