@@ -58,6 +58,9 @@ pub(crate) struct AutoOptions {
     pub(crate) reason: &'static str,
 }
 
+/// Beside the tag of a form in files: rows are still to be looked at.
+const POSTPONED: u8 = 4;
+
 /// Which of its indexes is used; the number is its tag in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
@@ -109,13 +112,16 @@ struct AutoVersion {
     options: AutoOptions,
     inner: Arc<dyn IndexVersion>,
     form: Form,
+    /// Rows came to where they are looked at, in the midst of a write: the next batch
+    /// that may put them into another graph looks.
+    is_postponed: bool,
     held: RowSet,
 }
 
 /// What a batch does.
 enum Change {
     /// The index stays what it is.
-    Inner { plan: Plan, absorb: Vec<Row>, forget: Vec<Row> },
+    Inner { plan: Plan, absorb: Vec<Row>, forget: Vec<Row>, is_postponed: bool },
     /// Another one takes its place.
     Other { inner: Box<dyn Index>, form: Form, held: RowSet },
 }
@@ -130,7 +136,7 @@ pub(crate) struct Auto {
 
 impl Auto {
     pub(crate) fn new(options: AutoOptions) -> Auto {
-        Auto::of(options, Box::new(Flat::default()), Form::Exact, RowSet::default())
+        Auto::of(options, Box::new(Flat::default()), (Form::Exact, false), RowSet::default())
     }
 
     pub(crate) fn load(
@@ -140,7 +146,8 @@ impl Auto {
         input: &mut Decoder<'_>,
     ) -> Result<Auto, Malformed> {
         let fault = input.fault("there is no such form of an index");
-        let form = match input.u8()? {
+        let tag = input.u8()?;
+        let form = match tag & !POSTPONED {
             0 => Form::Exact,
             1 => Form::Grown,
             2 => Form::ByVectors,
@@ -150,18 +157,28 @@ impl Auto {
             Some(graph) => graph.load(dim, saved, input)?,
             None => Box::new(Flat::load(saved)),
         };
-        Ok(Auto::of(options, inner, form, saved.held.clone()))
+        Ok(Auto::of(options, inner, (form, tag & POSTPONED != 0), saved.held.clone()))
     }
 
-    fn of(options: AutoOptions, inner: Box<dyn Index>, form: Form, held: RowSet) -> Auto {
-        let newest = Arc::new(AutoVersion { options, inner: inner.version(), form, held });
+    fn of(
+        options: AutoOptions,
+        inner: Box<dyn Index>,
+        (form, is_postponed): (Form, bool),
+        held: RowSet,
+    ) -> Auto {
+        let newest = Arc::new(AutoVersion { options, inner: inner.version(), form, is_postponed, held });
         Auto { inner, newest, nothing: Flat::default().version() }
     }
 
     /// Makes a version of what the inner index is now.
-    fn show(&mut self, form: Form, held: RowSet) {
+    fn show(&mut self, form: Form, is_postponed: bool, held: RowSet) {
         let (options, inner) = (self.newest.options, self.inner.version());
-        self.newest = Arc::new(AutoVersion { options, inner, form, held });
+        self.newest = Arc::new(AutoVersion { options, inner, form, is_postponed, held });
+    }
+
+    /// The same after the inner index has made a version that holds the same.
+    fn show_again(&mut self) {
+        self.show(self.newest.form, self.newest.is_postponed, self.newest.held.clone());
     }
 }
 
@@ -201,17 +218,17 @@ impl Index for Auto {
     fn commit(&mut self, plan: Plan) {
         let Ok(change) = plan.0.downcast::<Change>() else { return };
         match *change {
-            Change::Inner { plan, absorb, forget } => {
+            Change::Inner { plan, absorb, forget, is_postponed } => {
                 if let Some(newest) = Arc::get_mut(&mut self.newest) {
                     newest.inner = Arc::clone(&self.nothing);
                 }
                 self.inner.commit(plan);
                 let held = self.newest.held.after(&forget, &absorb);
-                self.show(self.newest.form, held);
+                self.show(self.newest.form, is_postponed, held);
             }
             Change::Other { inner, form, held } => {
                 self.inner = inner;
-                self.show(form, held);
+                self.show(form, false, held);
             }
         }
     }
@@ -219,7 +236,7 @@ impl Index for Auto {
     fn settle(&mut self) -> Settling {
         let settling = self.inner.settle();
         if settling == Settling::Stepped {
-            self.show(self.newest.form, self.newest.held.clone());
+            self.show_again();
         }
         settling
     }
@@ -227,7 +244,7 @@ impl Index for Auto {
     fn want_exact(&mut self) -> bool {
         let is_news = self.inner.want_exact();
         if is_news {
-            self.show(self.newest.form, self.newest.held.clone());
+            self.show_again();
         }
         is_news
     }
@@ -284,13 +301,25 @@ impl AutoVersion {
             let held = self.held.after(batch.forget, batch.absorb);
             return other(Form::Exact, put(Form::Exact, &held), held);
         }
-        if !batch.optimize && !comes_to_power(self.held.len(), count) {
+        if !(batch.optimize || batch.renews && self.comes_to_be_looked_at(batch)) {
             return None;
         }
         let held = self.held.after(batch.forget, batch.absorb);
         let is_fine = self.is_fine(&*self.inner, points, &held, executor);
         let form = if is_fine { Form::Grown } else { Form::ByVectors };
         if form == self.form { None } else { other(form, put(form, &held), held) }
+    }
+
+    /// A change of the inner index that takes no rows in or out.
+    fn changed(&self, plan: Plan) -> Change {
+        let is_postponed = self.is_postponed;
+        Change::Inner { plan, absorb: Vec::new(), forget: Vec::new(), is_postponed }
+    }
+
+    /// Whether rows are to be looked at once the batch is there.
+    fn comes_to_be_looked_at(&self, batch: &Batch<'_>) -> bool {
+        let count = self.held.len() + batch.absorb.len() - batch.forget.len();
+        self.is_postponed || self.form != Form::Exact && comes_to_power(self.held.len(), count)
     }
 
     /// Whether codes tell the rows of `held` apart: those that a graph has, or
@@ -307,7 +336,9 @@ impl AutoVersion {
         let before = if self.form == Form::ByVectors { Before::Coarse } else { Before::Fine };
         let is_fine =
             |codec: &Codec| resolution::is_fine(codec, (options.coding, before), points, &rows, executor);
-        graph.codec().is_some_and(is_fine) || is_fine(&train(&options, points, &rows, None))
+        // While that had to wait, training codes anew had to wait as well: those that there are will go.
+        let stays = !self.is_postponed;
+        stays && graph.codec().is_some_and(is_fine) || is_fine(&train(&options, points, &rows, None))
     }
 }
 
@@ -366,6 +397,7 @@ impl IndexVersion for AutoVersion {
                     plan,
                     absorb: memory::copied(batch.absorb),
                     forget: memory::copied(batch.forget),
+                    is_postponed: !batch.renews && !batch.optimize && self.comes_to_be_looked_at(batch),
                 }
             }
         }))
@@ -377,7 +409,7 @@ impl IndexVersion for AutoVersion {
 
     fn adopt(&self, points: Points<'_>, codec: Codec, executor: &dyn Executor) -> Option<Plan> {
         let plan = self.inner.adopt(points, codec, executor)?;
-        Some(Plan(Box::new(Change::Inner { plan, absorb: Vec::new(), forget: Vec::new() })))
+        Some(Plan(Box::new(self.changed(plan))))
     }
 
     fn needs_upkeep(&self, dim: usize) -> bool {
@@ -386,7 +418,7 @@ impl IndexVersion for AutoVersion {
 
     fn upkeep(&self, points: Points<'_>, executor: &dyn Executor) -> Option<Plan> {
         let plan = self.inner.upkeep(points, executor)?;
-        Some(Plan(Box::new(Change::Inner { plan, absorb: Vec::new(), forget: Vec::new() })))
+        Some(Plan(Box::new(self.changed(plan))))
     }
 
     fn audit(&self, expected: &mut dyn Iterator<Item = Row>) -> Vec<Defect> {
@@ -397,7 +429,7 @@ impl IndexVersion for AutoVersion {
     }
 
     fn save(&self, out: &mut Encoder) -> Option<RowSet> {
-        out.u8(self.form as u8);
+        out.u8(self.form as u8 | if self.is_postponed { POSTPONED } else { 0 });
         self.inner.save(out)
     }
 

@@ -498,7 +498,8 @@ impl<T> ShardState<T> {
         }
         let version = self.index.version();
         let may_keep_up = self.upkeep_next || self.sealed.is_empty();
-        let (running, batch) = if may_keep_up && version.needs_upkeep(self.space.dim()) {
+        let (running, batch) = if may_keep_up && !self.is_between() && version.needs_upkeep(self.space.dim())
+        {
             (Running::Upkeep, None)
         } else {
             (Running::Batch, Some(Arc::clone(self.sealed.front()?)))

@@ -12,7 +12,7 @@ use crate::index::training::{Training, sample, train_product};
 use crate::index::{Batch, Executor, Points};
 use crate::memory::{collect, copied, lengthen, list, push, reserve, resize};
 use crate::metric::Metric;
-use crate::quant::{ProductQuantizer, ProductShape, SignFactors, Turned};
+use crate::quant::{MAX_TRAINED, ProductQuantizer, ProductShape, SignFactors, Turned};
 
 /// Rows from which on lists pay: fewer are scanned in the time that a query
 /// takes to find its lists.
@@ -88,6 +88,13 @@ fn is_due(filed: &Filed, count: usize, batch: &Batch<'_>) -> bool {
     batch.renews && filed.drift.is_due(count, filed.lists.counts())
 }
 
+/// Whether centres are good enough to begin from. Only once there are twice as many rows:
+/// lists that are put in order again and again while rows change are made of nothing else
+/// each time, and never grow old.
+fn go_on_from(filed: &Filed, count: usize) -> bool {
+    count >= 2 * filed.drift.training.rows && !filed.drift.is_due(count, filed.lists.counts())
+}
+
 /// All of a training at once: the first, of few rows, or one that was asked for.
 fn train_now(
     options: &IvfOptions,
@@ -97,7 +104,7 @@ fn train_now(
 ) -> Change {
     let rows: Vec<Row> = collect(version.held.after(&forget, &absorb).iter());
     let count = rows.len();
-    let from = version.filed.as_ref().filter(|filed| !filed.drift.is_due(count, filed.lists.counts()));
+    let from = version.filed.as_ref().filter(|filed| go_on_from(filed, count));
     let trained = train(options, points, (&rows, from.map(|filed| &*filed.trained.coarse)), executor);
     let fresh = file(options, &trained, points, rows, executor);
     let lists = Lists::filled(options.storage, trained.coarse.lists(), &fresh);
@@ -119,11 +126,12 @@ fn train(
     executor: &dyn Executor,
 ) -> Trained {
     let lists = lists_for(options, rows.len());
-    let coarse = match from.filter(|from| from.lists() == lists && lists > 1) {
-        _ if options.is_exhaustive() => options.one_centre(points, rows),
-        Some(from) => from.train_on(points, rows, executor),
-        None => Coarse::train(points, rows, lists, options.seed, executor),
-    };
+    let coarse =
+        match from.filter(|from| from.lists() == lists && lists > 1 && points.space.dim() <= MAX_TRAINED) {
+            _ if options.is_exhaustive() => options.one_centre(points, rows),
+            Some(from) => from.train_on(points, rows, options.seed, executor),
+            None => Coarse::train(points, rows, lists, options.seed, executor),
+        };
     let coder = match (options.untrained(), options.storage) {
         (None, ListStorage::Product(shape)) => {
             let samples = product_samples(options, shape, &coarse, points, rows, executor);

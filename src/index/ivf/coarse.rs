@@ -163,15 +163,22 @@ impl Coarse {
         Coarse::around(dim, centres, Some(Arc::new(codec))).rounds(ROUNDS, points, &rows, &codes, executor)
     }
 
-    /// The same from centres that there are, for as many lists: they are near where they
-    /// should be, so fewer rounds do.
-    pub(super) fn train_on(&self, points: Points<'_>, rows: &[Row], executor: &dyn Executor) -> Coarse {
+    /// The same from the centres of several lists that there are, for as many: they are
+    /// near where they should be, so fewer rounds do.
+    pub(super) fn train_on(
+        &self,
+        points: Points<'_>,
+        rows: &[Row],
+        seed: u64,
+        executor: &dyn Executor,
+    ) -> Coarse {
+        let codec = train_codec(points, rows, seed);
         let rows = stepped(rows, self.lists() * ROWS_A_LIST);
-        let codes = match &self.codec {
-            Some(codec) if self.tiles.is_none() => encode_rows(codec, points, &rows, executor),
-            _ => Vec::new(),
+        let codes = match &self.tiles {
+            Some(_) => Vec::new(),
+            None => encode_rows(&codec, points, &rows, executor),
         };
-        let same = Coarse::around(self.dim, memory::copied(&self.centres), self.codec.clone());
+        let same = Coarse::around(self.dim, memory::copied(&self.centres), Some(Arc::new(codec)));
         same.rounds(ROUNDS_ON, points, &rows, &codes, executor)
     }
 

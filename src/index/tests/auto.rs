@@ -3,7 +3,7 @@
 use super::churn::hold_some_versions_of;
 use super::fixture::{Fixture, METRICS, OPTIONS, Threads, clustered};
 use crate::codec::{Decoder, Encoder};
-use crate::id::Row;
+use crate::id::{Row, mix};
 use crate::index::auto::{Auto, AutoOptions, Grown};
 use crate::index::graph::{Coding, GraphOptions};
 use crate::index::{Index, Saved};
@@ -93,9 +93,14 @@ fn ball(row: Row) -> Vec<f32> {
 
 /// Takes in rows of balls in batches.
 fn put_balls(fixture: &mut Fixture, range: std::ops::Range<Row>) {
+    put(fixture, range, &ball);
+}
+
+/// The same of rows of any kind.
+fn put(fixture: &mut Fixture, range: std::ops::Range<Row>, vector: &dyn Fn(Row) -> Vec<f32>) {
     for from in range.clone().step_by(100) {
         let new = rows(from..range.end.min(from + 100));
-        new.iter().for_each(|row| fixture.put(*row, &ball(*row)));
+        new.iter().for_each(|row| fixture.put(*row, &vector(*row)));
         fixture.change(&new, &[], &Threads(2));
     }
 }
@@ -132,6 +137,33 @@ fn rows_that_codes_cannot_tell_apart_are_put_into_a_graph_that_compares_vectors(
     // Few of them are searched exactly again.
     fixture.change(&[], &rows(0..1_400), &Threads(2));
     assert_eq!(fixture.index.kind(), "flat");
+}
+
+#[test]
+fn rows_that_could_not_be_looked_at_yet_are_later_also_by_an_index_that_was_read_back() {
+    // Of any one of so many some are in each ball.
+    let far = |row: Row| -> Vec<f32> {
+        let far = if mix(u64::from(row)) % 2 == 0 { 1e4 } else { -1e4 };
+        clustered(DIM, 1, 3, u64::from(row)).into_iter().map(|x| x + far).collect()
+    };
+    let mut fixture = fixture(both()[0], Metric::L2);
+    fixture.fill(10_000, 1_000, 1, &Threads(2));
+    put(&mut fixture, 0..2_000, &far);
+    fixture.change(&[], &rows(10_000..11_000), &Threads(2));
+    fixture.renews = false;
+    put(&mut fixture, 2_000..4_200, &far);
+    assert_eq!(fixture.index.kind(), "graph");
+    let mut out = Encoder::default();
+    let held = fixture.index.version().save(&mut out).unwrap();
+    let bytes = out.into_bytes();
+    let saved = Saved { held: &held, limit: 20_000 };
+    fixture.index = Box::new(Auto::load(options(both()[0]), DIM, &saved, &mut Decoder::new(&bytes)).unwrap());
+    put(&mut fixture, 4_200..4_300, &far);
+    assert_eq!(fixture.index.kind(), "graph");
+    fixture.renews = true;
+    put(&mut fixture, 4_300..4_400, &far);
+    assert_eq!(fixture.index.kind(), "hnsw");
+    fixture.assert_whole();
 }
 
 #[test]

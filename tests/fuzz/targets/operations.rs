@@ -76,6 +76,15 @@ fn operate(items: &Collection, model: &mut Model, input: &mut Input<'_>) {
             items.delete(id).unwrap().wait().unwrap();
             model.remove(&id);
         }
+        5 if input.byte() > 200 => {
+            // So many that lists and codes are trained, and perhaps none of them again.
+            let bulk = (100..100 + 16 * u64::from(input.byte())).map(|id| {
+                Record::new(id, [(id % 37) as f32, (id % 11) as f32 + 1.0, (id / 100) as f32])
+            });
+            let bulk: Vec<Record> = bulk.collect();
+            items.upsert_batch(bulk.clone()).unwrap().wait().unwrap();
+            model.extend(bulk.into_iter().map(|record| (number(&record), record)));
+        }
         5 => {
             let kind = i64::from(input.byte() % 4);
             items.delete_where(&Filter::eq("kind", kind)).unwrap().wait().unwrap();
