@@ -143,7 +143,7 @@ fn rows_that_codes_cannot_tell_apart_are_put_into_a_graph_that_compares_vectors(
 fn rows_that_could_not_be_looked_at_yet_are_later_also_by_an_index_that_was_read_back() {
     // Of any one of so many some are in each ball.
     let far = |row: Row| -> Vec<f32> {
-        let far = if mix(u64::from(row)) % 2 == 0 { 1e4 } else { -1e4 };
+        let far = if mix(u64::from(row)).is_multiple_of(2) { 1e4 } else { -1e4 };
         clustered(DIM, 1, 3, u64::from(row)).into_iter().map(|x| x + far).collect()
     };
     let mut fixture = fixture(both()[0], Metric::L2);
