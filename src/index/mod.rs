@@ -42,7 +42,7 @@ mod training;
 pub(crate) use auto::{Auto, AutoOptions, Grown};
 pub(crate) use bulk::bulk_rows;
 pub(crate) use copies::Copying;
-#[cfg(any(test, feature = "internals"))]
+#[cfg(any(feature = "internals", all(test, not(vecino_loom))))]
 pub(crate) use cow::{BlockView, Blocks, Versions};
 pub(crate) use flat::Flat;
 pub(crate) use graph::{Coding, GraphOptions, QuantizedGraph};

@@ -1,6 +1,7 @@
 //! Inner floors for the benches of this crate. No part of the interface: may
 //! change in any version.
 
+#[cfg(not(vecino_loom))]
 pub mod blocks;
 pub mod codes;
 pub mod decoders;
