@@ -195,14 +195,7 @@ fn filled(
     while next < rows.len() && !executor.cancelled() {
         let absorb = &rows[next..rows.len().min(next + bulk_rows(next))];
         let ordinals: Vec<u64> = memory::collect(absorb.iter().copied().map(u64::from));
-        let piece = Batch {
-            absorb,
-            ordinals: &ordinals,
-            forget: &[],
-            dead: batch.dead,
-            optimize: false,
-            renews: true,
-        };
+        let piece = Batch { dead: batch.dead, ..Batch::of(absorb, &ordinals) };
         let plan = index.version().plan(points, &piece, executor);
         index.commit(plan);
         next += absorb.len();

@@ -111,9 +111,16 @@ pub(crate) struct Batch<'a> {
     /// True when the index should put itself in the best order it knows; such a
     /// batch absorbs and forgets nothing.
     pub(crate) optimize: bool,
-    /// False when nothing that was trained may be trained anew yet, however out of
-    /// date: what stands there is kept for readers already, and again as it was changed since.
+    /// False when nothing may begin to be trained anew yet, however out of date: what
+    /// stands there is kept for readers already, and again as it was changed since.
     pub(crate) renews: bool,
+}
+
+impl<'a> Batch<'a> {
+    /// Takes rows in and does nothing else; none of them is dead.
+    pub(crate) fn of(absorb: &'a [Row], ordinals: &'a [u64]) -> Batch<'a> {
+        Batch { absorb, ordinals, forget: &[], dead: &|_| false, optimize: false, renews: true }
+    }
 }
 
 /// A computed change, private to the index that made it.

@@ -38,16 +38,8 @@ impl ExactIndex {
         let absorb: Vec<Row> = (0..count).collect();
         let ordinals: Vec<u64> = (0..u64::from(count)).collect();
         let mut index = Flat::default();
-        let batch = Batch {
-            absorb: &absorb,
-            ordinals: &ordinals,
-            forget: &[],
-            dead: &|_| false,
-            optimize: false,
-            renews: true,
-        };
         let points = Points { space: &space, vectors: matrix.view() };
-        let plan = index.version().plan(points, &batch, &Scoped(threads));
+        let plan = index.version().plan(points, &Batch::of(&absorb, &ordinals), &Scoped(threads));
         index.commit(plan);
         Some(ExactIndex {
             space,

@@ -116,21 +116,12 @@ impl BareIndex {
             let end = count.min(next + size);
             let absorb: Vec<Row> = (next as Row..end as Row).collect();
             let ordinals: Vec<u64> = (next as u64..end as u64).collect();
-            let batch = Batch {
-                absorb: &absorb,
-                ordinals: &ordinals,
-                forget: &[],
-                dead: &|_| false,
-                optimize: false,
-                renews: true,
-            };
             let points = Points { space: &space, vectors: matrix.view() };
-            let plan = index.version().plan(points, &batch, &Scoped(threads));
+            let plan = index.version().plan(points, &Batch::of(&absorb, &ordinals), &Scoped(threads));
             index.commit(plan);
             next = end;
         }
-        let order =
-            Batch { absorb: &[], ordinals: &[], forget: &[], dead: &|_| false, optimize: true, renews: true };
+        let order = Batch { optimize: true, ..Batch::of(&[], &[]) };
         let points = Points { space: &space, vectors: matrix.view() };
         let plan = index.version().plan(points, &order, &Scoped(threads));
         index.commit(plan);

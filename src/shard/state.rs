@@ -497,9 +497,9 @@ impl<T> ShardState<T> {
             self.finish_batch();
         }
         let version = self.index.version();
-        let may_keep_up = self.upkeep_next || self.sealed.is_empty();
-        let (running, batch) = if may_keep_up && !self.is_between() && version.needs_upkeep(self.space.dim())
-        {
+        // What upkeep trains would lie beside what the write under way has changed: it can wait.
+        let may_keep_up = !self.is_between() && (self.upkeep_next || self.sealed.is_empty());
+        let (running, batch) = if may_keep_up && version.needs_upkeep(self.space.dim()) {
             (Running::Upkeep, None)
         } else {
             (Running::Batch, Some(Arc::clone(self.sealed.front()?)))

@@ -323,8 +323,7 @@ impl Fixture {
 
     /// Lets the index put itself in order.
     pub(super) fn optimize(&mut self, executor: &dyn Executor) {
-        let batch =
-            Batch { absorb: &[], ordinals: &[], forget: &[], dead: &|_| false, optimize: true, renews: true };
+        let batch = Batch { optimize: true, ..Batch::of(&[], &[]) };
         let points = Points { space: &self.space, vectors: self.matrix.view() };
         let plan = self.index.version().plan(points, &batch, executor);
         self.index.commit(plan);

@@ -27,7 +27,7 @@ impl<T> ShardState<T> {
             self.successor = made.map(|(index, switched)| Successor::new(index, switched, since, limit));
         }
         if self.successor.is_some() {
-            self.seal_with(seq, true, carry, true);
+            self.seal(seq, 0, true, carry);
             self.ending.extend(self.successor.take_if(|successor| successor.ends_at.is_some()));
         }
     }

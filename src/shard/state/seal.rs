@@ -13,19 +13,15 @@ impl<T> ShardState<T> {
     pub(super) fn seal_if_due(&mut self, seq: Seq, coming: usize) {
         let rows = self.open.len() >= rows_due(self.linked, self.open.len(), coming);
         if rows || self.dead_linked.len() >= forget_due(self.linked) {
-            self.seal_with(seq, false, Carry::No, coming == 0 || self.let_go != seq);
+            self.seal(seq, coming, false, Carry::No);
         }
     }
 
-    /// Fixes the content of the next batch: all open rows, and the dead ones
-    /// of the index when they are many or `forget_all` is set.
-    pub(super) fn seal(&mut self, cut: Seq, forget_all: bool) {
-        self.seal_with(cut, forget_all, Carry::No, true);
-    }
-
-    /// The same, with rows for the index that is to take over, and with whether what was
-    /// trained may be trained anew.
-    pub(super) fn seal_with(&mut self, cut: Seq, forget_all: bool, carry: Carry, renews: bool) {
+    /// Fixes the content of the next batch, after which `coming` more mutations of the same
+    /// write follow: all open rows, the dead ones of the index when they are many or
+    /// `forget_all` is set, and rows for the index that is to take over.
+    pub(super) fn seal(&mut self, cut: Seq, coming: usize, forget_all: bool, carry: Carry) {
+        let renews = coming == 0 || self.let_go != cut;
         let forget_now = forget_all || self.dead_linked.len() >= forget_due(self.linked);
         let mut dead = RowSet::default();
         self.dead_linked.iter().for_each(|row| {
@@ -69,7 +65,7 @@ impl<T> ShardState<T> {
     /// order, by the codes of another shard if there are any. It follows the other
     /// at once, which may not be committed yet: places become free with the next batch.
     pub(super) fn put_in_order(&mut self, cut: Seq, codes: Option<Arc<[u8]>>) {
-        self.seal(cut, true);
+        self.seal(cut, 0, true, Carry::No);
         let dead = self.dead_linked.iter().fold(RowSet::default(), |mut dead, row| {
             dead.insert(*row);
             dead

@@ -7,7 +7,9 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use libfuzzer_sys::fuzz_target;
-use vecino::{Collection, CollectionConfig, Engine, Filter, IndexSpec, Metric, Payload, Query, Record, SearchParams};
+use vecino::{
+    Collection, CollectionConfig, Engine, Filter, IndexSpec, Metric, Payload, Query, Record, SearchParams,
+};
 
 const DIM: usize = 3;
 /// Beside the default and the graph.
@@ -78,9 +80,8 @@ fn operate(items: &Collection, model: &mut Model, input: &mut Input<'_>) {
         }
         5 if input.byte() > 200 => {
             // So many that lists and codes are trained, and perhaps none of them again.
-            let bulk = (100..100 + 16 * u64::from(input.byte())).map(|id| {
-                Record::new(id, [(id % 37) as f32, (id % 11) as f32 + 1.0, (id / 100) as f32])
-            });
+            let bulk = (100..100 + 16 * u64::from(input.byte()))
+                .map(|id| Record::new(id, [(id % 37) as f32, (id % 11) as f32 + 1.0, (id / 100) as f32]));
             let bulk: Vec<Record> = bulk.collect();
             items.upsert_batch(bulk.clone()).unwrap().wait().unwrap();
             model.extend(bulk.into_iter().map(|record| (number(&record), record)));
@@ -104,9 +105,9 @@ fn search(items: &Collection, model: &Model, input: &mut Input<'_>) {
     let (k, ef, kind) = (usize::from(input.byte()), usize::from(input.byte()), input.byte());
     let vector = input.vector();
     let filter = (kind < 4).then(|| Filter::eq("kind", i64::from(kind)));
-    let there = model.values().filter(|record| {
-        kind >= 4 || record.payload().get("kind") == Some(&i64::from(kind).into())
-    });
+    let there = model
+        .values()
+        .filter(|record| kind >= 4 || record.payload().get("kind") == Some(&i64::from(kind).into()));
     let most = there.count().min(k);
     let params = SearchParams::ef_search(ef);
     for is_exact in [false, true] {
@@ -114,7 +115,9 @@ fn search(items: &Collection, model: &Model, input: &mut Input<'_>) {
         if let Some(filter) = &filter {
             query = query.filter(filter.clone());
         }
-        let Ok(answer) = items.snapshot().search(&if is_exact { query.exact() } else { query }) else { continue };
+        let Ok(answer) = items.snapshot().search(&if is_exact { query.exact() } else { query }) else {
+            continue;
+        };
         let hits = answer.hits();
         assert_eq!(hits.len(), most, "{k} of {}, exact: {is_exact}", model.len());
         assert!(hits.is_sorted_by(|a, b| a.distance <= b.distance));
