@@ -1,9 +1,11 @@
 //! Centres of points: k-means++ (Arthur, Vassilvitskii, 2007) and Lloyd's rounds.
 //!
 //! For the many small problems of product quantization. Centres stand
-//! transposed, sixteen together, so that a point meets sixteen at a time; the
+//! transposed, sixteen together, so that a point meets sixteen at a time. Where there are many points
+//! it is these that stand so, and each centre meets sixteen of them: which centre
+//! is nearest is then known of each lane alone. The
 //! terms of a distance are added in the order of the dimensions, so that every
-//! instruction set gives the same bits.
+//! instruction set, and either way, gives the same bits.
 
 use crate::id::mix;
 use crate::kernel::{Arch, ArchJob, Level};
@@ -55,31 +57,43 @@ impl Tiles {
     /// The nearest centre to a point, the first of several, and its squared distance.
     #[inline(always)]
     pub(super) fn nearest(&self, point: &[f32]) -> (usize, f32) {
-        let (mut least, mut tiles) = ([f32::INFINITY; TILE], [0u32; TILE]);
-        let mut lower = |tile: u32, sums: &[f32; TILE]| {
-            for lane in 0..TILE {
-                if sums[lane] < least[lane] {
-                    (least[lane], tiles[lane]) = (sums[lane], tile);
-                }
-            }
-        };
+        let (mut least, mut tiles) = ([f32::INFINITY; TILE], [0; TILE]);
         let several = self.values.chunks_exact(TOGETHER * TILE * self.dim);
-        let first = (several.len() * TOGETHER) as u32;
-        let one = several.remainder().chunks_exact(TILE * self.dim);
-        for (values, tile) in several.zip((0..).step_by(TOGETHER)) {
-            let sums = squares::<TOGETHER>(point, values);
-            sums.iter().zip(tile..).for_each(|(sums, tile)| lower(tile, sums));
+        let (mut tile, one) = (0, several.remainder().chunks_exact(TILE * self.dim));
+        for values in several {
+            for sums in squares::<TOGETHER>(point, values) {
+                lower(&mut least, &mut tiles, (&sums, tile));
+                tile += 1;
+            }
         }
-        for (values, tile) in one.zip(first..) {
-            lower(tile, &squares::<1>(point, values)[0]);
+        for values in one {
+            lower(&mut least, &mut tiles, (&squares::<1>(point, values)[0], tile));
+            tile += 1;
         }
-        let all = least.into_iter().zip(tiles).zip(0..);
-        let all = all.map(|((sum, tile), lane)| (tile as usize * TILE + lane, sum));
-        let nearer = |best: (usize, f32), next: (usize, f32)| {
-            let is_nearer = next.1 < best.1 || (next.1 == best.1 && next.0 < best.0);
-            if is_nearer { next } else { best }
-        };
-        all.reduce(nearer).filter(|best| best.1 < f32::INFINITY).unwrap_or((0, f32::INFINITY))
+        first(&least, &tiles)
+    }
+
+    /// The nearest centre to each of sixteen points, which stand as a tile, and its squared distance:
+    /// as [`Tiles::nearest`].
+    #[inline(always)]
+    pub(super) fn nearest_of_tile(&self, points: &[f32]) -> ([u32; TILE], [f32; TILE]) {
+        let points = &points.as_chunks::<TILE>().0[..self.dim];
+        let (mut least, mut nearest, mut number) = ([f32::INFINITY; TILE], [0; TILE], 0);
+        for centres in self.values.chunks_exact(TILE * self.dim) {
+            let centres = &centres.as_chunks::<TILE>().0[..self.dim];
+            for lane in 0..TILE {
+                let mut sums = [0f32; TILE];
+                for (points, centres) in points.iter().zip(centres) {
+                    for point in 0..TILE {
+                        let difference = points[point] - centres[lane];
+                        sums[point] += difference * difference;
+                    }
+                }
+                lower(&mut least, &mut nearest, (&sums, number));
+                number += 1;
+            }
+        }
+        (nearest, least)
     }
 
     /// The inner products of a point with all centres, whole tiles of them.
@@ -98,16 +112,52 @@ impl Tiles {
     }
 }
 
+/// Notes in each lane the least sum so far, and what it is of.
+#[inline(always)]
+fn lower(least: &mut [f32; TILE], of: &mut [u32; TILE], (sums, this): (&[f32; TILE], u32)) {
+    for lane in 0..TILE {
+        let is_less = sums[lane] < least[lane];
+        least[lane] = if is_less { sums[lane] } else { least[lane] };
+        of[lane] = if is_less { this } else { of[lane] };
+    }
+}
+
+/// The place of the least of all, the first of several. Lanes are compared by halves: a few
+/// vector instructions.
+#[inline(always)]
+fn first(least: &[f32; TILE], tiles: &[u32; TILE]) -> (usize, f32) {
+    let mut lowest = *least;
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            let other = lowest[lane + half];
+            lowest[lane] = if other < lowest[lane] { other } else { lowest[lane] };
+        }
+    }
+    let mut places = [u32::MAX; TILE];
+    for lane in 0..TILE {
+        let place = tiles[lane] * TILE as u32 + lane as u32;
+        places[lane] = if least[lane] == lowest[0] { place } else { u32::MAX };
+    }
+    for half in [8, 4, 2, 1] {
+        for lane in 0..half {
+            let other = places[lane + half];
+            places[lane] = if other < places[lane] { other } else { places[lane] };
+        }
+    }
+    (places[0] as usize, lowest[0])
+}
+
 /// The squared distances of a point to the sixteen of each of some tiles.
 #[inline(always)]
 fn squares<const TILES: usize>(point: &[f32], tiles: &[f32]) -> [[f32; TILE]; TILES] {
     let (all, dim) = (tiles.as_chunks::<TILE>().0, point.len());
+    let all = &all[..TILES * dim];
     let mut sums = [[0f32; TILE]; TILES];
-    let tiles: [&[[f32; TILE]]; TILES] = std::array::from_fn(|tile| &all[tile * dim..][..dim]);
     for (axis, x) in point.iter().enumerate() {
         for tile in 0..TILES {
+            let centres = &all[tile * dim + axis];
             for lane in 0..TILE {
-                let difference = x - tiles[tile][axis][lane];
+                let difference = x - centres[lane];
                 sums[tile][lane] += difference * difference;
             }
         }
@@ -141,8 +191,9 @@ impl ArchJob for Lower<'_> {
 
 /// Finds the nearest centre of many points.
 struct Assign<'a> {
-    tiles: &'a Tiles,
-    points: &'a [f32],
+    centres: &'a Tiles,
+    /// As tiles.
+    points: &'a Tiles,
     nearest: &'a mut Vec<(usize, f32)>,
 }
 
@@ -151,10 +202,14 @@ impl ArchJob for Assign<'_> {
 
     #[inline(always)]
     fn run<A: Arch>(self, _arch: A) {
-        self.nearest.clear();
-        memory::reserve(self.nearest, self.points.len() / self.tiles.dim.max(1));
-        for point in self.points.chunks_exact(self.tiles.dim) {
-            self.nearest.push(self.tiles.nearest(point));
+        let Assign { centres, points, nearest } = self;
+        nearest.clear();
+        memory::reserve(nearest, points.count);
+        for tile in points.values.chunks_exact(TILE * points.dim) {
+            let (numbers, squares) = centres.nearest_of_tile(tile);
+            let left = points.count - nearest.len();
+            let found = numbers.into_iter().map(|number| number as usize).zip(squares);
+            nearest.extend(found.take(left));
         }
     }
 }
@@ -175,12 +230,13 @@ pub(super) struct Search {
 /// A centre without points takes the point that is farthest from its own. The
 /// same points and seed give the same centres. No points give centres of zeros.
 pub(super) fn centres(points: &[f32], dim: usize, search: Search) -> Tiles {
-    let mut centres = seeds(points, dim, search);
+    let tiles = Tiles::new(points, dim);
+    let mut centres = seeds(points, &tiles, search);
     let mut nearest = Vec::new();
     let mut before: Vec<usize> = Vec::new();
     for _ in 0..search.rounds {
-        let tiles = Tiles::new(&centres, dim);
-        search.level.run(Assign { tiles: &tiles, points, nearest: &mut nearest });
+        let assign = Assign { centres: &Tiles::new(&centres, dim), points: &tiles, nearest: &mut nearest };
+        search.level.run(assign);
         let same =
             before.len() == nearest.len() && before.iter().zip(&nearest).all(|(old, new)| *old == new.0);
         if same {
@@ -195,14 +251,13 @@ pub(super) fn centres(points: &[f32], dim: usize, search: Search) -> Tiles {
 }
 
 /// The first centres: each a point, drawn with the square of its distance to
-/// the centres before it as its weight.
-fn seeds(points: &[f32], dim: usize, search: Search) -> Vec<f32> {
-    let count = points.len() / dim;
+/// the centres before it as its weight. `tiles` are the same points.
+fn seeds(points: &[f32], tiles: &Tiles, search: Search) -> Vec<f32> {
+    let Tiles { dim, count, .. } = *tiles;
     let mut centres = memory::filled(0.0, search.count * dim);
     if count == 0 {
         return centres;
     }
-    let tiles = Tiles::new(points, dim);
     let mut weights = memory::filled(f32::INFINITY, count.next_multiple_of(TILE));
     let mut chosen = (mix(search.seed) % count as u64) as usize;
     for (number, centre) in centres.chunks_exact_mut(dim).enumerate() {
@@ -210,7 +265,7 @@ fn seeds(points: &[f32], dim: usize, search: Search) -> Vec<f32> {
             chosen = draw(&weights[..count], mix(search.seed ^ (number as u64) << 32));
         }
         centre.copy_from_slice(&points[chosen * dim..][..dim]);
-        search.level.run(Lower { points: &tiles, centre, weights: &mut weights });
+        search.level.run(Lower { points: tiles, centre, weights: &mut weights });
     }
     centres
 }
@@ -289,9 +344,12 @@ mod tests {
             let plain = centres(&points, dim, search(count, Level::Portable(Portable)));
             assert_eq!(centres(&points, dim, search(count, kernels().level)), plain);
             let mut nearest = Vec::new();
-            kernels().level.run(Assign { tiles: &plain, points: &points, nearest: &mut nearest });
+            let tiles = Tiles::new(&points, dim);
+            kernels().level.run(Assign { centres: &plain, points: &tiles, nearest: &mut nearest });
+            assert_eq!(nearest.len(), 500);
             for (point, near) in points.chunks_exact(dim).zip(nearest) {
                 assert_eq!(near, nearest_plain(&plain, point));
+                assert_eq!(plain.nearest(point), near);
             }
         }
     }
@@ -313,7 +371,7 @@ mod tests {
                 *weight = weight.min(terms.fold(0.0, |sum, term| sum + term));
             }
         }
-        assert_eq!(seeds(&points, dim, search), expected);
+        assert_eq!(seeds(&points, &Tiles::new(&points, dim), search), expected);
     }
 
     #[test]

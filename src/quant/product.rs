@@ -146,6 +146,48 @@ impl ProductQuantizer {
         kernels().level.run(Encode(self, vector, codes));
     }
 
+    /// The codes of vectors that stand one after the other, and of each how far what they stand for
+    /// is from it, squared: as [`ProductQuantizer::encode`], sixteen at once.
+    pub(crate) fn encode_many(&self, vectors: &[f32], codes: &mut [u8], errors: &mut [f32]) {
+        struct Encode<'a>(&'a ProductQuantizer, &'a [f32], &'a mut [u8], &'a mut [f32]);
+        impl ArchJob for Encode<'_> {
+            type Output = ();
+
+            #[inline(always)]
+            fn run<A: Arch>(self, _arch: A) {
+                let Encode(quantizer, vectors, codes, errors) = self;
+                let (dim, parts) = (quantizer.dim, quantizer.parts.len());
+                let mut tile = memory::filled(0.0, quantizer.widest_part() * TILE);
+                let sixteen = vectors.chunks(TILE * dim).zip(codes.chunks_mut(TILE * parts));
+                for ((vectors, codes), errors) in sixteen.zip(errors.chunks_mut(TILE)) {
+                    errors.fill(0.0);
+                    let mut start = 0;
+                    for (part, tiles) in quantizer.parts.iter().enumerate() {
+                        for (at, vector) in vectors.chunks_exact(dim).enumerate() {
+                            let numbers = vector[start..][..tiles.dim()].iter();
+                            tile.chunks_exact_mut(TILE).zip(numbers).for_each(|(axis, x)| axis[at] = *x);
+                        }
+                        let (nearest, squares) = tiles.nearest_of_tile(&tile);
+                        let found = nearest.into_iter().zip(squares);
+                        for ((codes, error), near) in
+                            codes.chunks_exact_mut(parts).zip(&mut *errors).zip(found)
+                        {
+                            codes[part] = near.0 as u8;
+                            *error += near.1;
+                        }
+                        start += tiles.dim();
+                    }
+                }
+            }
+        }
+        kernels().level.run(Encode(self, vectors, codes, errors));
+    }
+
+    /// Numbers of the longest part.
+    fn widest_part(&self) -> usize {
+        self.parts.iter().map(Tiles::dim).max().unwrap_or(0)
+    }
+
     /// What codes stand for.
     pub(crate) fn decode(&self, codes: &[u8], vector: &mut Vec<f32>) {
         vector.clear();
@@ -343,6 +385,27 @@ mod tests {
         };
         let (four, eight) = (error(4), error(8));
         assert!(eight < four / 3.0 && four < 0.4, "{four} {eight}");
+    }
+
+    #[test]
+    fn vectors_together_get_the_codes_that_each_gets_alone() {
+        for (dim, shape) in SHAPES {
+            let quantizer = trained(&vectors(600, dim, 2), dim, shape);
+            let parts = shape.num_subquantizers;
+            for count in [0, 1, 15, 16, 37] {
+                let rows = vectors(count, dim, 7);
+                let (mut codes, mut errors) = (vec![77; count * parts], vec![f32::NAN; count]);
+                quantizer.encode_many(&rows, &mut codes, &mut errors);
+                let (mut alone, mut decoded) = (vec![0; parts], Vec::new());
+                for (at, row) in rows.chunks_exact(dim).enumerate() {
+                    quantizer.encode(row, &mut alone);
+                    assert_eq!(codes[at * parts..][..parts], alone);
+                    quantizer.decode(&alone, &mut decoded);
+                    let error = squared(row, &decoded);
+                    assert!((errors[at] - error).abs() <= error * 1e-5, "{} {error}", errors[at]);
+                }
+            }
+        }
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn train_now(
     let rows: Vec<Row> = collect(version.held.after(&forget, &absorb).iter());
     let count = rows.len();
     let from = version.filed.as_ref().filter(|filed| go_on_from(filed, count));
-    let trained = train(options, points, (&rows, from.map(|filed| &*filed.trained.coarse)), executor);
+    let trained = train(options, points, (&rows, from), executor);
     let fresh = file(options, &trained, points, rows, executor);
     let lists = Lists::filled(options.storage, trained.coarse.lists(), &fresh);
     let drift = Drift::trained(count, fresh.errors, lists.counts());
@@ -119,23 +119,28 @@ pub(super) fn lists_for(options: &IvfOptions, rows: usize) -> usize {
 }
 
 /// Trains on rows, from the centres of lists that are not out of date if there are as many.
+/// Product codes of such lists stay if they were trained on as many rows as training looks at.
 fn train(
     options: &IvfOptions,
     points: Points<'_>,
-    (rows, from): (&[Row], Option<&Coarse>),
+    (rows, from): (&[Row], Option<&Filed>),
     executor: &dyn Executor,
 ) -> Trained {
     let lists = lists_for(options, rows.len());
-    let coarse =
-        match from.filter(|from| from.lists() == lists && lists > 1 && points.space.dim() <= MAX_TRAINED) {
-            _ if options.is_exhaustive() => options.one_centre(points, rows),
-            Some(from) => from.train_on(points, rows, options.seed, executor),
-            None => Coarse::train(points, rows, lists, options.seed, executor),
-        };
+    let from = from.filter(|from| from.trained.coarse.lists() == lists);
+    let coarse = match from.filter(|_| lists > 1 && points.space.dim() <= MAX_TRAINED) {
+        _ if options.is_exhaustive() => options.one_centre(points, rows),
+        Some(from) => from.trained.coarse.train_on(points, rows, options.seed, executor),
+        None => Coarse::train(points, rows, lists, options.seed, executor),
+    };
     let coder = match (options.untrained(), options.storage) {
         (None, ListStorage::Product(shape)) => {
-            let samples = product_samples(options, shape, &coarse, points, rows, executor);
-            Coder::Product(train_product(&samples, points.space.dim(), shape, options.seed, executor))
+            let kept = from.filter(|from| from.drift.training.rows >= shape.samples());
+            let kept = kept.and_then(|from| from.trained.coder.product().cloned());
+            Coder::Product(kept.unwrap_or_else(|| {
+                let samples = product_samples(options, shape, &coarse, points, rows, executor);
+                train_product(&samples, points.space.dim(), shape, options.seed, executor)
+            }))
         }
         (coder, _) => coder.unwrap_or(Coder::None),
     };
@@ -178,6 +183,7 @@ fn subtract(vector: &mut [f32], other: &[f32]) {
 struct Clerk {
     prepared: Prepared,
     decoded: Vec<f32>,
+    errors: Vec<f32>,
     turned: Turned,
 }
 
@@ -203,8 +209,11 @@ pub(super) fn file(
     let work = |piece: usize, clerk: &mut Clerk| {
         let mut part = Fresh::default();
         trained.coarse.prepare(points, piece_of(&rows, piece), &mut clerk.prepared);
-        for at in 0..clerk.prepared.nearest.len() {
-            file_one(options, trained, points.space.metric(), at, clerk, &mut part);
+        let metric = points.space.metric();
+        match &trained.coder {
+            Coder::Product(product) => file_products(options, trained, (product, metric), clerk, &mut part),
+            _ => (0..clerk.prepared.nearest.len())
+                .for_each(|at| file_one(options, trained, metric, at, clerk, &mut part)),
         }
         part
     };
@@ -212,7 +221,7 @@ pub(super) fn file(
     Fresh { rows, ..fresh }
 }
 
-/// Files one of the rows that were prepared.
+/// Files one of the rows that were prepared; those with product codes come together.
 fn file_one(
     options: &IvfOptions,
     trained: &Trained,
@@ -221,14 +230,14 @@ fn file_one(
     clerk: &mut Clerk,
     part: &mut Fresh,
 ) {
-    let Clerk { prepared, decoded, turned } = clerk;
+    let Clerk { prepared, turned, .. } = clerk;
     let (list, distance) = prepared.nearest[at];
     push(&mut part.lists, list);
     let centre = trained.coarse.centre(list as usize);
     let prepared = &mut prepared.rows[at * centre.len()..][..centre.len()];
     let first = part.codes.len();
     match &trained.coder {
-        Coder::None => part.errors += f64::from(distance),
+        Coder::None | Coder::Product(_) => part.errors += f64::from(distance),
         Coder::Rounded(rounded) => {
             reserve(&mut part.codes, options.storage.codes());
             part.codes.extend(rounded.encode(prepared).iter().flat_map(|word| word.to_ne_bytes()));
@@ -242,39 +251,46 @@ fn file_one(
             part.factors.push(factor);
             part.errors += f64::from(distance);
         }
-        Coder::Product(product) => {
-            resize(&mut part.codes, first + options.storage.codes(), 0);
-            let work = (prepared, decoded);
-            let (bias, error) =
-                file_product(options, product, (centre, metric), work, &mut part.codes[first..]);
-            part.biases.push(bias);
-            part.errors += f64::from(error);
-        }
     }
 }
 
-/// The product codes of a prepared row; gives what it adds to its
-/// estimate, and how far what they stand for is from it, squared.
-fn file_product(
+/// Files the rows that were prepared, with their product codes.
+fn file_products(
     options: &IvfOptions,
-    product: &ProductQuantizer,
-    (centre, metric): (&[f32], Metric),
-    (prepared, decoded): (&mut [f32], &mut Vec<f32>),
-    codes: &mut [u8],
-) -> (f32, f32) {
+    trained: &Trained,
+    (product, metric): (&ProductQuantizer, Metric),
+    clerk: &mut Clerk,
+    part: &mut Fresh,
+) {
+    let Clerk { prepared: Prepared { rows, nearest, .. }, decoded, errors, .. } = clerk;
+    let (count, size, first) = (nearest.len(), options.storage.codes(), part.codes.len());
+    let centre = |at: usize| trained.coarse.centre(nearest[at].0 as usize);
     if options.is_residual() {
-        subtract(prepared, centre);
+        let dim = rows.len() / count.max(1);
+        rows.chunks_exact_mut(dim.max(1)).enumerate().for_each(|(at, row)| subtract(row, centre(at)));
     }
-    product.encode(prepared, codes);
-    product.decode(codes, decoded);
-    let error = prepared.iter().zip(&*decoded).map(|(x, r)| (x - r) * (x - r)).sum();
-    // What stands for vectors themselves is known to the tables.
-    if metric == Metric::Dot || !options.is_residual() {
-        return (0.0, error);
+    resize(&mut part.codes, first + count * size, 0);
+    resize(errors, count, 0.0);
+    let codes = &mut part.codes[first..];
+    product.encode_many(rows, codes, &mut errors[..count]);
+    for at in 0..count {
+        push(&mut part.lists, nearest[at].0);
+        part.errors += f64::from(errors[at]);
+        // What stands for vectors themselves is known to the tables.
+        if metric == Metric::Dot || !options.is_residual() {
+            part.biases.push(0.0);
+            continue;
+        }
+        product.decode(&codes[at * size..][..size], decoded);
+        part.biases.push(bias(decoded, centre(at)));
     }
+}
+
+/// What the codes of a row add to its estimate.
+fn bias(decoded: &[f32], centre: &[f32]) -> f32 {
     let squared: f32 = decoded.iter().map(|r| r * r).sum();
     let twice: f32 = decoded.iter().zip(centre).map(|(r, c)| 2.0 * r * c).sum();
-    (squared + twice, error)
+    squared + twice
 }
 
 #[cfg(test)]

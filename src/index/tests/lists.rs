@@ -303,6 +303,35 @@ fn lists_that_go_on_from_their_centres_are_as_good_as_those_of_all_rows_at_once(
     assert!(after >= before.max(at_once) - 0.01, "{before} before, {after} after, {at_once} at once");
 }
 
+/// The longest part that stands in the same place in both.
+fn longest_in_common(a: &[u8], b: &[u8]) -> usize {
+    let same = a.iter().zip(b).map(|(a, b)| a == b);
+    let runs = same.scan(0, |run, same| {
+        *run = if same { *run + 1 } else { 0 };
+        Some(*run)
+    });
+    runs.max().unwrap_or(0)
+}
+
+#[test]
+fn product_codes_stay_when_lists_go_on_and_were_trained_on_as_many_rows_as_would_be_looked_at() {
+    let codes = 16 * DIM * size_of::<f32>();
+    for (first, rows, stay) in [(2_000, 4_100, false), (4_200, 9_000, true)] {
+        let mut fixture = Fixture::of(Kind::IVF_PQ_PLAIN, Metric::L2, DIM);
+        // At once, so that all of the first are what is trained on.
+        for some in [0..first, first..rows] {
+            some.clone().for_each(|row| fixture.put(row, &clustered(DIM, 20, 3, u64::from(row))));
+            fixture.change(&some.collect::<Vec<Row>>(), &[], &Threads(2));
+        }
+        let (before, recall) = (saved(&fixture), fixture.recall(10, 2, None));
+        fixture.optimize(&Threads(2));
+        fixture.assert_whole();
+        let common = longest_in_common(&before, &saved(&fixture));
+        assert_eq!(common >= codes, stay, "{rows} rows: {common} of {codes} bytes");
+        assert!(fixture.recall(10, 2, None) >= recall - 0.01);
+    }
+}
+
 /// Rows of another kind: as those that were trained on, but far from them.
 fn drift(fixture: &mut Fixture, from: Row, count: Row) {
     let far = |row: Row| clustered(DIM, 20, 3, u64::from(row)).iter().map(|x| x + 6.0).collect::<Vec<f32>>();
