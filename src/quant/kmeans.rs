@@ -355,6 +355,27 @@ mod tests {
     }
 
     #[test]
+    fn of_centres_that_are_equally_near_the_first_is_taken_and_none_is_near_to_what_is_beyond_numbers() {
+        // The same numbers again in other lanes and other tiles, and points between two of them.
+        for count in [40, 100] {
+            let centres: Vec<f32> = (0..count).flat_map(|at| [(at * 7 % 10) as f32, 0.0]).collect();
+            let tiles = Tiles::new(&centres, 2);
+            let xs = (0..20).map(|x| x as f32 / 2.0).chain([3e38, -3e38]);
+            let points: Vec<f32> = xs.flat_map(|x| [x, 1.0]).collect();
+            for level in [Level::Portable(Portable), kernels().level] {
+                let mut nearest = Vec::new();
+                let points = &Tiles::new(&points, 2);
+                level.run(Assign { centres: &tiles, points, nearest: &mut nearest });
+                for (at, near) in nearest.into_iter().enumerate() {
+                    let point: Vec<f32> = points.centre(at).collect();
+                    assert_eq!(near, nearest_plain(&tiles, &point), "{point:?} and {count} centres");
+                    assert_eq!(near, tiles.nearest(&point), "{point:?} and {count} centres");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_first_centres_are_drawn_by_plain_distances() {
         let (dim, count) = (5, 333);
         let points = points(count, dim, 2);

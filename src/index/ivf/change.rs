@@ -105,7 +105,7 @@ fn train_now(
     let rows: Vec<Row> = collect(version.held.after(&forget, &absorb).iter());
     let count = rows.len();
     let from = version.filed.as_ref().filter(|filed| go_on_from(filed, count));
-    let trained = train(options, points, (&rows, from), executor);
+    let trained = train(options, points, (&rows, from.map(|filed| &*filed.trained.coarse)), executor);
     let fresh = file(options, &trained, points, rows, executor);
     let lists = Lists::filled(options.storage, trained.coarse.lists(), &fresh);
     let drift = Drift::trained(count, fresh.errors, lists.counts());
@@ -119,28 +119,23 @@ pub(super) fn lists_for(options: &IvfOptions, rows: usize) -> usize {
 }
 
 /// Trains on rows, from the centres of lists that are not out of date if there are as many.
-/// Product codes of such lists stay if they were trained on as many rows as training looks at.
 fn train(
     options: &IvfOptions,
     points: Points<'_>,
-    (rows, from): (&[Row], Option<&Filed>),
+    (rows, from): (&[Row], Option<&Coarse>),
     executor: &dyn Executor,
 ) -> Trained {
     let lists = lists_for(options, rows.len());
-    let from = from.filter(|from| from.trained.coarse.lists() == lists);
-    let coarse = match from.filter(|_| lists > 1 && points.space.dim() <= MAX_TRAINED) {
-        _ if options.is_exhaustive() => options.one_centre(points, rows),
-        Some(from) => from.trained.coarse.train_on(points, rows, options.seed, executor),
-        None => Coarse::train(points, rows, lists, options.seed, executor),
-    };
+    let coarse =
+        match from.filter(|from| from.lists() == lists && lists > 1 && points.space.dim() <= MAX_TRAINED) {
+            _ if options.is_exhaustive() => options.one_centre(points, rows),
+            Some(from) => from.train_on(points, rows, options.seed, executor),
+            None => Coarse::train(points, rows, lists, options.seed, executor),
+        };
     let coder = match (options.untrained(), options.storage) {
         (None, ListStorage::Product(shape)) => {
-            let kept = from.filter(|from| from.drift.training.rows >= shape.samples());
-            let kept = kept.and_then(|from| from.trained.coder.product().cloned());
-            Coder::Product(kept.unwrap_or_else(|| {
-                let samples = product_samples(options, shape, &coarse, points, rows, executor);
-                train_product(&samples, points.space.dim(), shape, options.seed, executor)
-            }))
+            let samples = product_samples(options, shape, &coarse, points, rows, executor);
+            Coder::Product(train_product(&samples, points.space.dim(), shape, options.seed, executor))
         }
         (coder, _) => coder.unwrap_or(Coder::None),
     };
@@ -237,7 +232,8 @@ fn file_one(
     let prepared = &mut prepared.rows[at * centre.len()..][..centre.len()];
     let first = part.codes.len();
     match &trained.coder {
-        Coder::None | Coder::Product(_) => part.errors += f64::from(distance),
+        Coder::None => part.errors += f64::from(distance),
+        Coder::Product(_) => debug_assert!(false, "these come together"),
         Coder::Rounded(rounded) => {
             reserve(&mut part.codes, options.storage.codes());
             part.codes.extend(rounded.encode(prepared).iter().flat_map(|word| word.to_ne_bytes()));

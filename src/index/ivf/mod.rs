@@ -113,13 +113,6 @@ enum Coder {
 }
 
 impl Coder {
-    fn product(&self) -> Option<&ProductQuantizer> {
-        match self {
-            Coder::Product(product) => Some(product),
-            _ => None,
-        }
-    }
-
     fn bytes(&self) -> usize {
         match self {
             Coder::None | Coder::Rounded(_) => 0,

@@ -303,30 +303,6 @@ fn lists_that_go_on_from_their_centres_are_as_good_as_those_of_all_rows_at_once(
     assert!(after >= before.max(at_once) - 0.01, "{before} before, {after} after, {at_once} at once");
 }
 
-/// The centres of the product codes of an index with one list, as it is saved: they stand behind a tag, what
-/// tells of drift, the number of lists, the one centre, that there are no codes for centres, and two numbers.
-fn product_centres(saved: &[u8]) -> &[u8] {
-    &saved[1 + 5 * 8 + 8 + DIM * 4 + 1 + 2 * 8..][..16 * DIM * 4]
-}
-
-#[test]
-fn product_codes_stay_when_lists_go_on_and_were_trained_on_as_many_rows_as_would_be_looked_at() {
-    for (first, rows, stay) in [(2_000, 4_100, false), (4_200, 8_300, false), (4_200, 9_000, true)] {
-        let mut fixture = Fixture::of(Kind::PQ, Metric::L2, DIM);
-        // At once, so that all of the first are what is trained on.
-        for some in [0..first, first..rows] {
-            some.clone().for_each(|row| fixture.put(row, &clustered(DIM, 20, 3, u64::from(row))));
-            fixture.change(&some.collect::<Vec<Row>>(), &[], &Threads(2));
-        }
-        let (before, recall) = (saved(&fixture), fixture.recall(10, 2, None));
-        fixture.optimize(&Threads(2));
-        fixture.assert_whole();
-        let after = saved(&fixture);
-        assert_eq!(product_centres(&before) == product_centres(&after), stay, "{first} of {rows} rows");
-        assert!(fixture.recall(10, 2, None) >= recall - 0.01);
-    }
-}
-
 /// Rows of another kind: as those that were trained on, but far from them.
 fn drift(fixture: &mut Fixture, from: Row, count: Row) {
     let far = |row: Row| clustered(DIM, 20, 3, u64::from(row)).iter().map(|x| x + 6.0).collect::<Vec<f32>>();
