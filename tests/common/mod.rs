@@ -160,8 +160,14 @@ pub(crate) struct Watchdog {
     _alive: Sender<()>,
 }
 
-/// Gives the calling test so many seconds.
+/// How many times longer everything may take: `VECINO_PATIENCE`, for sanitizers and simulators.
+pub(crate) fn patience() -> u32 {
+    setting("VECINO_PATIENCE", 1) as u32
+}
+
+/// Gives the calling test so many seconds, or as many times more as `VECINO_PATIENCE` says.
 pub(crate) fn watchdog(seconds: u64) -> Watchdog {
+    let seconds = seconds * u64::from(patience());
     let (alive, ended) = channel::<()>();
     let test = thread::current().name().unwrap_or("test").to_owned();
     let wait = move || {
@@ -244,7 +250,7 @@ pub(crate) fn poll_once<F: Future + ?Sized>(future: std::pin::Pin<&mut F>) -> Po
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
-        assert!(started.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
+        assert!(started.elapsed() < Duration::from_secs(10) * patience(), "not within 10 s: {what}");
         thread::yield_now();
     }
 }
