@@ -37,7 +37,7 @@ const IN_FLIGHT: usize = 10_000;
 /// Every call returns within this time after the end began.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// The same where all is slower.
+/// The same with [`patience`].
 fn limit() -> Duration {
     LIMIT * patience()
 }

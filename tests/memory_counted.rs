@@ -132,7 +132,7 @@ const BESIDE: usize = 2 << 20;
 const TRAINING: usize = 4_096 * (12 * DIM + 1_536);
 
 /// On a machine that does other work as well it may take so many times as long until enough is held.
-const PATIENCE: u32 = 20;
+const TIMES_AT_MOST: u32 = 20;
 
 /// Writes, replaces and deletes as much as it is let, in three threads, while
 /// `meanwhile` runs over and over, for some time and until `enough` is held; gives the most that was really held.
@@ -144,7 +144,7 @@ fn press(
 ) -> usize {
     let (most, started) = (AtomicUsize::new(0), Instant::now());
     let is_time = || {
-        let lacks = most.load(Ordering::Relaxed) < enough && started.elapsed() < PATIENCE * time;
+        let lacks = most.load(Ordering::Relaxed) < enough && started.elapsed() < TIMES_AT_MOST * time;
         lacks || started.elapsed() < time
     };
     thread::scope(|scope| {

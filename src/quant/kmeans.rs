@@ -7,12 +7,13 @@
 //! terms of a distance are added in the order of the dimensions, so that every
 //! instruction set, and either way, gives the same bits.
 
+use super::lanes::{LANES, Least};
 use crate::id::mix;
 use crate::kernel::{Arch, ArchJob, Level};
 use crate::memory;
 
 /// Centres that stand together.
-pub(super) const TILE: usize = 16;
+pub(super) const TILE: usize = LANES;
 
 /// Tiles that a point meets at once: sums do not wait for one another.
 const TOGETHER: usize = 4;
@@ -57,28 +58,29 @@ impl Tiles {
     /// The nearest centre to a point, the first of several, and its squared distance.
     #[inline(always)]
     pub(super) fn nearest(&self, point: &[f32]) -> (usize, f32) {
-        let (mut least, mut tiles) = ([f32::INFINITY; TILE], [0; TILE]);
         let several = self.values.chunks_exact(TOGETHER * TILE * self.dim);
-        let (mut tile, one) = (0, several.remainder().chunks_exact(TILE * self.dim));
+        let one = several.remainder().chunks_exact(TILE * self.dim);
+        let (mut least, mut tile) = (Least::NONE, 0);
         for values in several {
             for sums in squares::<TOGETHER>(point, values) {
-                lower(&mut least, &mut tiles, (&sums, tile));
+                least.lower(&sums, tile);
                 tile += 1;
             }
         }
         for values in one {
-            lower(&mut least, &mut tiles, (&squares::<1>(point, values)[0], tile));
+            least.lower(&squares::<1>(point, values)[0], tile);
             tile += 1;
         }
-        first(&least, &tiles)
+        let (centre, squared) = least.first();
+        (centre as usize, squared)
     }
 
-    /// The nearest centre to each of sixteen points, which stand as a tile, and its squared distance:
-    /// as [`Tiles::nearest`].
+    /// The nearest centre to each of sixteen points, which stand as a tile, and its squared distance,
+    /// in the lane of the point: as [`Tiles::nearest`].
     #[inline(always)]
-    pub(super) fn nearest_of_tile(&self, points: &[f32]) -> ([u32; TILE], [f32; TILE]) {
+    pub(super) fn nearest_of_tile(&self, points: &[f32]) -> Least {
         let points = &points.as_chunks::<TILE>().0[..self.dim];
-        let (mut least, mut nearest, mut number) = ([f32::INFINITY; TILE], [0; TILE], 0);
+        let (mut least, mut centre) = (Least::NONE, 0);
         for centres in self.values.chunks_exact(TILE * self.dim) {
             let centres = &centres.as_chunks::<TILE>().0[..self.dim];
             for lane in 0..TILE {
@@ -89,11 +91,11 @@ impl Tiles {
                         sums[point] += difference * difference;
                     }
                 }
-                lower(&mut least, &mut nearest, (&sums, number));
-                number += 1;
+                least.lower(&sums, centre);
+                centre += 1;
             }
         }
-        (nearest, least)
+        least
     }
 
     /// The inner products of a point with all centres, whole tiles of them.
@@ -110,41 +112,6 @@ impl Tiles {
             *out = sums;
         }
     }
-}
-
-/// Notes in each lane the least sum so far, and what it is of.
-#[inline(always)]
-fn lower(least: &mut [f32; TILE], of: &mut [u32; TILE], (sums, this): (&[f32; TILE], u32)) {
-    for lane in 0..TILE {
-        let is_less = sums[lane] < least[lane];
-        least[lane] = if is_less { sums[lane] } else { least[lane] };
-        of[lane] = if is_less { this } else { of[lane] };
-    }
-}
-
-/// The place of the least of all, the first of several. Lanes are compared by halves: a few
-/// vector instructions.
-#[inline(always)]
-fn first(least: &[f32; TILE], tiles: &[u32; TILE]) -> (usize, f32) {
-    let mut lowest = *least;
-    for half in [8, 4, 2, 1] {
-        for lane in 0..half {
-            let other = lowest[lane + half];
-            lowest[lane] = if other < lowest[lane] { other } else { lowest[lane] };
-        }
-    }
-    let mut places = [u32::MAX; TILE];
-    for lane in 0..TILE {
-        let place = tiles[lane] * TILE as u32 + lane as u32;
-        places[lane] = if least[lane] == lowest[0] { place } else { u32::MAX };
-    }
-    for half in [8, 4, 2, 1] {
-        for lane in 0..half {
-            let other = places[lane + half];
-            places[lane] = if other < places[lane] { other } else { places[lane] };
-        }
-    }
-    (places[0] as usize, lowest[0])
 }
 
 /// The squared distances of a point to the sixteen of each of some tiles.
@@ -206,10 +173,9 @@ impl ArchJob for Assign<'_> {
         nearest.clear();
         memory::reserve(nearest, points.count);
         for tile in points.values.chunks_exact(TILE * points.dim) {
-            let (numbers, squares) = centres.nearest_of_tile(tile);
+            let Least { numbers: squares, of } = centres.nearest_of_tile(tile);
             let left = points.count - nearest.len();
-            let found = numbers.into_iter().map(|number| number as usize).zip(squares);
-            nearest.extend(found.take(left));
+            nearest.extend(of.into_iter().map(|centre| centre as usize).zip(squares).take(left));
         }
     }
 }

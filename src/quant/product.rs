@@ -156,31 +156,37 @@ impl ProductQuantizer {
             #[inline(always)]
             fn run<A: Arch>(self, _arch: A) {
                 let Encode(quantizer, vectors, codes, errors) = self;
-                let (dim, parts) = (quantizer.dim, quantizer.parts.len());
                 let mut tile = memory::filled(0.0, quantizer.widest_part() * TILE);
-                let sixteen = vectors.chunks(TILE * dim).zip(codes.chunks_mut(TILE * parts));
-                for ((vectors, codes), errors) in sixteen.zip(errors.chunks_mut(TILE)) {
-                    errors.fill(0.0);
-                    let mut start = 0;
-                    for (part, tiles) in quantizer.parts.iter().enumerate() {
-                        for (at, vector) in vectors.chunks_exact(dim).enumerate() {
-                            let numbers = vector[start..][..tiles.dim()].iter();
-                            tile.chunks_exact_mut(TILE).zip(numbers).for_each(|(axis, x)| axis[at] = *x);
-                        }
-                        let (nearest, squares) = tiles.nearest_of_tile(&tile);
-                        let found = nearest.into_iter().zip(squares);
-                        for ((codes, error), near) in
-                            codes.chunks_exact_mut(parts).zip(&mut *errors).zip(found)
-                        {
-                            codes[part] = near.0 as u8;
-                            *error += near.1;
-                        }
-                        start += tiles.dim();
-                    }
+                let sixteen = vectors
+                    .chunks(TILE * quantizer.dim)
+                    .zip(codes.chunks_mut(TILE * quantizer.parts.len()))
+                    .zip(errors.chunks_mut(TILE));
+                for ((vectors, codes), errors) in sixteen {
+                    quantizer.encode_tile(vectors, codes, errors, &mut tile);
                 }
             }
         }
         kernels().level.run(Encode(self, vectors, codes, errors));
+    }
+
+    /// The same of sixteen vectors or fewer, which take turns in `tile`, a part after the other.
+    #[inline(always)]
+    fn encode_tile(&self, vectors: &[f32], codes: &mut [u8], errors: &mut [f32], tile: &mut [f32]) {
+        errors.fill(0.0);
+        let mut start = 0;
+        for (part, tiles) in self.parts.iter().enumerate() {
+            for (lane, vector) in vectors.chunks_exact(self.dim).enumerate() {
+                let numbers = &vector[start..][..tiles.dim()];
+                tile.chunks_exact_mut(TILE).zip(numbers).for_each(|(axis, x)| axis[lane] = *x);
+            }
+            let near = tiles.nearest_of_tile(tile);
+            let rows = codes.chunks_exact_mut(self.parts.len()).zip(&mut *errors);
+            for (lane, (codes, error)) in rows.take(TILE).enumerate() {
+                codes[part] = near.of[lane] as u8;
+                *error += near.numbers[lane];
+            }
+            start += tiles.dim();
+        }
     }
 
     /// Numbers of the longest part.

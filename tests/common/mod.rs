@@ -160,7 +160,7 @@ pub(crate) struct Watchdog {
     _alive: Sender<()>,
 }
 
-/// How many times longer everything may take: `VECINO_PATIENCE`, for sanitizers and simulators.
+/// How many times longer watchdogs and [`eventually`] wait: `VECINO_PATIENCE`, for sanitizers.
 pub(crate) fn patience() -> u32 {
     setting("VECINO_PATIENCE", 1) as u32
 }

@@ -10,9 +10,10 @@ use crate::id::Row;
 use crate::index::parallel::{parallel_map, parallel_waves};
 use crate::index::training::{Training, sample, train_product};
 use crate::index::{Batch, Executor, Points};
-use crate::memory::{collect, copied, lengthen, list, push, reserve, resize};
+use crate::memory::{collect, copied, extend, lengthen, list, push, resize};
 use crate::metric::Metric;
 use crate::quant::{MAX_TRAINED, ProductQuantizer, ProductShape, SignFactors, Turned};
+use crate::vector::Space;
 
 /// Rows from which on lists pay: fewer are scanned in the time that a query
 /// takes to find its lists.
@@ -202,83 +203,71 @@ pub(super) fn file(
         ..Fresh::default()
     };
     let work = |piece: usize, clerk: &mut Clerk| {
-        let mut part = Fresh::default();
         trained.coarse.prepare(points, piece_of(&rows, piece), &mut clerk.prepared);
-        let metric = points.space.metric();
-        match &trained.coder {
-            Coder::Product(product) => file_products(options, trained, (product, metric), clerk, &mut part),
-            _ => (0..clerk.prepared.nearest.len())
-                .for_each(|at| file_one(options, trained, metric, at, clerk, &mut part)),
-        }
-        part
+        file_piece(options, trained, points.space, clerk)
     };
     parallel_waves(executor, count.div_ceil(PIECE), &mut clerks, work, |part| fresh.append(part));
     Fresh { rows, ..fresh }
 }
 
-/// Files one of the rows that were prepared; those with product codes come together.
-fn file_one(
-    options: &IvfOptions,
-    trained: &Trained,
-    metric: Metric,
-    at: usize,
-    clerk: &mut Clerk,
-    part: &mut Fresh,
-) {
-    let Clerk { prepared, turned, .. } = clerk;
-    let (list, distance) = prepared.nearest[at];
-    push(&mut part.lists, list);
-    let centre = trained.coarse.centre(list as usize);
-    let prepared = &mut prepared.rows[at * centre.len()..][..centre.len()];
-    let first = part.codes.len();
+/// Files the rows that were prepared.
+fn file_piece(options: &IvfOptions, trained: &Trained, space: &Space, clerk: &mut Clerk) -> Fresh {
+    let Clerk { prepared: Prepared { rows, nearest, .. }, turned, .. } = clerk;
+    let mut part = Fresh::default();
+    extend(&mut part.lists, nearest.iter().map(|(list, _)| *list));
+    part.errors = nearest.iter().map(|(_, distance)| f64::from(*distance)).sum();
+    let size = options.storage.codes();
+    resize(&mut part.codes, nearest.len() * size, 0);
     match &trained.coder {
-        Coder::None => part.errors += f64::from(distance),
-        Coder::Product(_) => debug_assert!(false, "these come together"),
+        Coder::None => {}
         Coder::Rounded(rounded) => {
-            reserve(&mut part.codes, options.storage.codes());
-            part.codes.extend(rounded.encode(prepared).iter().flat_map(|word| word.to_ne_bytes()));
-            part.errors += f64::from(distance);
+            for (row, codes) in rows.chunks_exact(space.dim()).zip(part.codes.chunks_exact_mut(size)) {
+                let words = rounded.encode(row).into_iter();
+                codes.iter_mut().zip(words.flat_map(u32::to_ne_bytes)).for_each(|(code, byte)| *code = byte);
+            }
         }
         Coder::Signs(signs) => {
-            resize(&mut part.codes, first + options.storage.codes(), 0);
-            let codes = &mut part.codes[first..];
-            let SignFactors { bias, factor } = signs.encode(prepared, centre, turned, codes);
-            part.biases.push(if metric == Metric::Dot { 0.0 } else { bias });
-            part.factors.push(factor);
-            part.errors += f64::from(distance);
+            let rows = rows.chunks_exact(space.dim()).zip(&part.lists);
+            for ((row, list), codes) in rows.zip(part.codes.chunks_exact_mut(size)) {
+                let centre = trained.coarse.centre(*list as usize);
+                let SignFactors { bias, factor } = signs.encode(row, centre, turned, codes);
+                push(&mut part.biases, if space.metric() == Metric::Dot { 0.0 } else { bias });
+                push(&mut part.factors, factor);
+            }
+        }
+        Coder::Product(product) => {
+            file_products(options, (product, &trained.coarse), space, clerk, &mut part)
         }
     }
+    part
 }
 
-/// Files the rows that were prepared, with their product codes.
+/// Gives the rows of a part their product codes, and what these add to estimates.
 fn file_products(
     options: &IvfOptions,
-    trained: &Trained,
-    (product, metric): (&ProductQuantizer, Metric),
+    (product, coarse): (&ProductQuantizer, &Coarse),
+    space: &Space,
     clerk: &mut Clerk,
     part: &mut Fresh,
 ) {
-    let Clerk { prepared: Prepared { rows, nearest, .. }, decoded, errors, .. } = clerk;
-    let (count, size, first) = (nearest.len(), options.storage.codes(), part.codes.len());
-    let centre = |at: usize| trained.coarse.centre(nearest[at].0 as usize);
+    let Clerk { prepared: Prepared { rows, .. }, decoded, errors, .. } = clerk;
+    let Fresh { lists, codes, biases, .. } = part;
+    let centres = lists.iter().map(|list| coarse.centre(*list as usize));
     if options.is_residual() {
-        let dim = rows.len() / count.max(1);
-        rows.chunks_exact_mut(dim.max(1)).enumerate().for_each(|(at, row)| subtract(row, centre(at)));
+        rows.chunks_exact_mut(space.dim())
+            .zip(centres.clone())
+            .for_each(|(row, centre)| subtract(row, centre));
     }
-    resize(&mut part.codes, first + count * size, 0);
-    resize(errors, count, 0.0);
-    let codes = &mut part.codes[first..];
-    product.encode_many(rows, codes, &mut errors[..count]);
-    for at in 0..count {
-        push(&mut part.lists, nearest[at].0);
-        part.errors += f64::from(errors[at]);
-        // What stands for vectors themselves is known to the tables.
-        if metric == Metric::Dot || !options.is_residual() {
-            part.biases.push(0.0);
-            continue;
-        }
-        product.decode(&codes[at * size..][..size], decoded);
-        part.biases.push(bias(decoded, centre(at)));
+    resize(errors, lists.len(), 0.0);
+    product.encode_many(rows, codes, errors);
+    part.errors = errors.iter().map(|error| f64::from(*error)).sum();
+    // What stands for vectors themselves is known to the tables.
+    if space.metric() == Metric::Dot || !options.is_residual() {
+        return resize(biases, lists.len(), 0.0);
+    }
+    for (codes, centre) in codes.chunks_exact(options.storage.codes()).zip(centres) {
+        product.decode(codes, decoded);
+        push(biases, bias(decoded, centre));
     }
 }
 

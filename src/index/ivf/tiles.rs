@@ -13,9 +13,10 @@
 
 use crate::kernel::{Arch, ArchJob, Level};
 use crate::memory;
+use crate::quant::{LANES, Least};
 
 /// Centres that stand together.
-const TILE: usize = 16;
+const TILE: usize = LANES;
 
 /// Rows that meet a tile together, so that it is read once for all: of 1, 4, 6 and
 /// 8 the best, or next to it, with registers of 16 and of 8 numbers alike (more
@@ -42,8 +43,7 @@ pub(super) struct Tiles {
 pub(super) struct Meeting {
     rows: Vec<f32>,
     /// The least that each row has met in each lane, and in which tile.
-    least: Vec<[f32; TILE]>,
-    met: Vec<[u32; TILE]>,
+    least: Vec<Least>,
 }
 
 impl Tiles {
@@ -84,38 +84,24 @@ impl Tiles {
         meeting: &'a mut Meeting,
         level: Level,
     ) -> impl Iterator<Item = u32> + 'a {
-        let Meeting { rows: moved, least, met } = meeting;
+        let Meeting { rows: moved, least } = meeting;
         moved.clear();
         for row in rows.chunks_exact(self.dim) {
             memory::extend(moved, row.iter().zip(&self.origin).map(|(x, origin)| x - origin));
         }
         let count = rows.len() / self.dim;
         least.clear();
-        memory::resize(least, count, [f32::INFINITY; TILE]);
-        met.clear();
-        memory::resize(met, count, [0; TILE]);
-        level.run(Meet { tiles: self, rows: moved, least, met });
-        least.iter().zip(&*met).map(|(least, met)| first(least, met))
+        memory::resize(least, count, Least::NONE);
+        level.run(Meet { tiles: self, rows: moved, least });
+        least.iter().map(|least| least.first().0)
     }
-}
-
-/// The place of the least number of all, the first of several.
-fn first(least: &[f32; TILE], met: &[u32; TILE]) -> u32 {
-    let places = met.iter().zip(0..).map(|(tile, lane)| tile * TILE as u32 + lane);
-    let nearer = |best: (f32, u32), next: (f32, u32)| {
-        let is_nearer = next.0 < best.0 || (next.0 == best.0 && next.1 < best.1);
-        if is_nearer { next } else { best }
-    };
-    let best = least.iter().copied().zip(places).reduce(nearer);
-    best.filter(|best| best.0 < f32::INFINITY).map_or(0, |best| best.1)
 }
 
 /// Lets rows, which were moved to the origin, meet all centres.
 struct Meet<'a> {
     tiles: &'a Tiles,
     rows: &'a [f32],
-    least: &'a mut [[f32; TILE]],
-    met: &'a mut [[u32; TILE]],
+    least: &'a mut [Least],
 }
 
 impl ArchJob for Meet<'_> {
@@ -126,9 +112,8 @@ impl ArchJob for Meet<'_> {
         let together = self.least.len() / ROWS * ROWS;
         let (rows, alone) = self.rows.split_at(together * self.tiles.dim);
         let (least, least_alone) = self.least.split_at_mut(together);
-        let (met, met_alone) = self.met.split_at_mut(together);
-        self.tiles.meet::<A, ROWS, 1>(rows, least, met);
-        self.tiles.meet::<A, 1, TILES>(alone, least_alone, met_alone);
+        self.tiles.meet::<A, ROWS, 1>(rows, least);
+        self.tiles.meet::<A, 1, TILES>(alone, least_alone);
     }
 }
 
@@ -136,40 +121,22 @@ impl Tiles {
     /// All of the rows meet some tiles before the next ones come, which therefore
     /// stay in the nearest cache.
     #[inline(always)]
-    fn meet<A: Arch, const R: usize, const T: usize>(
-        &self,
-        rows: &[f32],
-        least: &mut [[f32; TILE]],
-        met: &mut [[u32; TILE]],
-    ) {
+    fn meet<A: Arch, const R: usize, const T: usize>(&self, rows: &[f32], least: &mut [Least]) {
         let halves = self.halves.as_chunks::<TILE>().0;
         for (at, tiles) in self.values.chunks_exact(T * TILE * self.dim).enumerate() {
             for (group, rows) in rows.chunks_exact(R * self.dim).enumerate() {
                 let sums = products::<A, R, T>(rows, tiles, self.dim);
                 for row in 0..R {
                     for tile in 0..T {
-                        let (least, met) = (&mut least[group * R + row], &mut met[group * R + row]);
                         let mut numbers = halves[at * T + tile];
                         for lane in 0..TILE {
                             numbers[lane] -= sums[row][tile][lane];
                         }
-                        lower(least, met, &numbers, (at * T + tile) as u32);
+                        least[group * R + row].lower(&numbers, (at * T + tile) as u32);
                     }
                 }
             }
         }
-    }
-}
-
-/// Takes the numbers that are less than those before. By masks: of choices compilers
-/// make a branch a lane, which took as long as all products.
-#[inline(always)]
-fn lower(least: &mut [f32; TILE], met: &mut [u32; TILE], numbers: &[f32; TILE], tile: u32) {
-    for lane in 0..TILE {
-        let mask = u32::from(numbers[lane] < least[lane]).wrapping_neg();
-        let bits = (numbers[lane].to_bits() & mask) | (least[lane].to_bits() & !mask);
-        least[lane] = f32::from_bits(bits);
-        met[lane] = (tile & mask) | (met[lane] & !mask);
     }
 }
 
