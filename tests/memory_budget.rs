@@ -423,8 +423,8 @@ fn many_writers_never_go_beyond_the_budget() {
         let engine = Engine::builder().pool_threads(1).workers(2).build().unwrap();
         let config = CollectionConfig::new(DIM, Metric::L2).index(spec).memory_budget(4 * BUDGET);
         let items = engine.create_collection("items", config).unwrap();
-        let (most_bytes, most_used, writing) =
-            (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(6));
+        let writing = AtomicUsize::new(6);
+        let (mut most_bytes, mut most_used) = (items.stats(), items.stats());
         thread::scope(|scope| {
             for writer in 0..6 {
                 let (items, writing) = (items.backpressure(Backpressure::Reject), &writing);
@@ -452,13 +452,23 @@ fn many_writers_never_go_beyond_the_budget() {
             }
             while writing.load(Ordering::Relaxed) > 0 {
                 let stats = items.stats();
-                most_bytes.fetch_max(stats.bytes.total(), Ordering::Relaxed);
-                most_used.fetch_max(stats.budget.used, Ordering::Relaxed);
+                if stats.budget.used > most_used.budget.used {
+                    most_used = stats.clone();
+                }
+                if stats.bytes.total() > most_bytes.bytes.total() {
+                    most_bytes = stats;
+                }
                 thread::sleep(Duration::from_micros(100));
             }
         });
         items.flush().unwrap();
-        let (bytes, used) = (most_bytes.into_inner(), most_used.into_inner());
+        let (bytes, used) = (most_bytes.bytes.total(), most_used.budget.used);
+        for at in [&most_bytes, &most_used] {
+            eprintln!(
+                "{} used, {} rows, tail {}, dead {}: {:?}",
+                at.budget.used, at.rows, at.tail, at.dead, at.bytes
+            );
+        }
         eprintln!("{spec:?}: {bytes} bytes, {used} used at most, {} rows", items.len());
         assert!(used > 3 * BUDGET && used <= 4 * BUDGET, "{spec:?}: {used} of {}", 4 * BUDGET);
         assert!(bytes <= used, "{spec:?}: {bytes} of {used}");

@@ -17,13 +17,16 @@ use super::calibrations::Desk;
 use crate::error::Gone;
 use crate::id::{Generation, Seq};
 use crate::rows::ShardView;
-use crate::shard::{Permit, Reply, SearchOrder};
+use crate::shard::{Account, Permit, Reply, SearchOrder};
 use crate::snapshot::{Context, Published, SnapshotCell};
 use crate::tuning::Calibration;
 
 /// Views of a shard that are kept while another shard lags; any of them will
 /// do that lies between the published and the newest.
 const VIEWS_KEPT: usize = 16;
+
+/// ...and where memory is short.
+const VIEWS_KEPT_SHORT: usize = 3;
 
 /// Somebody who waits for a write to become visible.
 pub(crate) enum Waiter {
@@ -38,6 +41,7 @@ pub(crate) struct Board {
     pub(crate) context: Arc<Context>,
     pub(crate) cell: Arc<SnapshotCell>,
     admission: Arc<Admission>,
+    account: Arc<Account>,
     /// None: nothing is swept up yet.
     pub(super) broom: Option<Broom>,
     /// For each shard: the published view, then newer ones.
@@ -53,7 +57,7 @@ pub(crate) struct Board {
 
 impl Board {
     /// A board that shows `first`, which must be published already.
-    pub(crate) fn new(cell: Arc<SnapshotCell>, admission: Arc<Admission>) -> Board {
+    pub(crate) fn new(cell: Arc<SnapshotCell>, admission: Arc<Admission>, account: Arc<Account>) -> Board {
         let first = cell.pin();
         Board {
             context: Arc::clone(&first.context),
@@ -61,6 +65,7 @@ impl Board {
             waits_for_memory: vec![false; first.shards.len()],
             cell,
             admission,
+            account,
             broom: None,
             waiters: BTreeMap::new(),
             desk: Desk::default(),
@@ -149,6 +154,7 @@ impl Board {
         for (views, at) in self.views.iter_mut().zip(&picks) {
             views.drain(..*at);
         }
+        self.look_after_who_waits();
         let shards: Box<[_]> = self.views.iter().filter_map(|views| views.front().cloned()).collect();
         let same_views = shards.iter().zip(&before.shards).all(|(new, old)| Arc::ptr_eq(new, old));
         let number = |table: &Option<Arc<Calibration>>| table.as_ref().map(|table| table.number);
@@ -167,6 +173,27 @@ impl Board {
         let later = self.waiters.split_off(&Seq(seq.0 + 1));
         let served = std::mem::replace(&mut self.waiters, later);
         Some((next, served.into_values().flatten().collect()))
+    }
+
+    /// Of a shard that waits for memory three views are kept, since others keep what was
+    /// changed between them: the published one, the newest, and the one that follows the published,
+    /// which is shown as soon as a shard that lags has come so far. It is told when it
+    /// waits for such a shard, which has writes to do, and not for readers.
+    fn look_after_who_waits(&mut self) {
+        if !self.waits_for_memory.contains(&true) {
+            return;
+        }
+        let last = self.admission.last();
+        let is_busy = |shard: usize| {
+            !self.waits_for_memory[shard] && self.coverage(shard, self.views[shard].len() - 1, last) < last
+        };
+        let is_behind = (0..self.views.len()).any(is_busy);
+        for (shard, views) in self.views.iter_mut().enumerate().filter(|(at, _)| self.waits_for_memory[*at]) {
+            self.account.set_ahead(shard, is_behind && views.len() > 1);
+            if views.len() > VIEWS_KEPT_SHORT {
+                views.drain(2..views.len() - 1);
+            }
+        }
     }
 
     /// Lets somebody wait for a write; gives the waiter back when it is

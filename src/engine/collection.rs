@@ -191,7 +191,8 @@ impl Collection {
     /// Tells the coordinator, then the workers.
     fn install(&self, states: Vec<ShardState<Keep>>) -> Result<(), Gone> {
         let shared = &self.shared;
-        let board = Board::new(Arc::clone(&shared.cell), Arc::clone(&shared.admission));
+        let CollectionShared { cell, admission, account, .. } = shared.as_ref();
+        let board = Board::new(Arc::clone(cell), Arc::clone(admission), Arc::clone(account));
         shared.request(Request::Register { collection: shared.id, board: Box::new(board) })?;
         let rebuilder: Arc<dyn Rebuilder> =
             Arc::new(FromView { id: shared.id, config: shared.config, context: Arc::clone(&shared.context) });

@@ -163,6 +163,8 @@ struct ShardAccount {
     charged: usize,
     /// Its worker has let go of it.
     closed: bool,
+    /// Its newest view is not shown yet, since another shard has writes to do.
+    ahead: bool,
 }
 
 impl ShardAccount {
@@ -263,6 +265,11 @@ impl Account {
     /// Whether anything is bounded.
     pub(crate) fn is_bounded(&self) -> bool {
         self.limit().is_some() || self.engine.limit().is_some()
+    }
+
+    /// Whether a shard keeps older views only until another one has done its writes.
+    pub(crate) fn set_ahead(&self, shard: usize, ahead: bool) {
+        self.lock(shard).into_iter().for_each(|mut shard| shard.ahead = ahead);
     }
 
     fn lock(&self, shard: usize) -> Option<MutexGuard<'_, ShardAccount>> {
@@ -568,6 +575,11 @@ impl Meter {
     /// about to let go of theirs.
     pub(crate) fn may_change(&self, measure: &ShardMeasure) -> bool {
         !self.is_bounded() || self.account.may_change(self.shard, measure)
+    }
+
+    /// Whether its newest view is not shown yet, since another shard has writes to do.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.account.lock(self.shard).is_some_and(|shard| shard.ahead)
     }
 
     /// Something happened that those who wait should know of.

@@ -119,6 +119,9 @@ pub(crate) enum WriteCommand {
     /// Defects on purpose: after so many mutations, so many times.
     #[cfg(test)]
     Fuse { collection: CollectionId, after: usize, times: u32 },
+    /// The worker does nothing until the other end is dropped.
+    #[cfg(test)]
+    Hold { until: std::sync::mpsc::Receiver<()> },
 }
 
 /// Sent by the coordinator: search one shard of a pinned snapshot.

@@ -7,6 +7,7 @@
 //! A defect (a panic) in the work on one shard fails that shard and no other;
 //! one for which there is no memory waits for it (`pause`).
 
+mod held_up;
 mod logging;
 mod pause;
 mod trouble;
@@ -36,6 +37,7 @@ use crate::index::{Executor, Settling};
 use crate::memory::shortage;
 use crate::rows::{ShardMeasure, ShardView};
 use crate::snapshot::search_one_shard;
+use held_up::{HeldUp, LOOK};
 use logging::{HeldBack, Taken};
 use pause::Pause;
 
@@ -54,22 +56,14 @@ const SETTLE_FIRST: Duration = Duration::from_millis(10);
 /// ...and how long it waits at most, while snapshots are held, to look again.
 const SETTLE_MOST: Duration = Duration::from_secs(1);
 
-/// How long a shard waits with what would go beyond a memory budget while
-/// readers of older versions may be about to let go of theirs. A snapshot that
-/// is held longer keeps memory beyond the budget, or writes would wait for it.
-const HELD_UP_MOST: Duration = Duration::from_secs(2);
-
-/// How often it looks meanwhile.
-const HELD_UP_LOOK: Duration = Duration::from_millis(1);
-
 /// A shard on this worker.
 struct Hosted {
     state: ShardState<Keep>,
     meter: Meter,
     /// They learn what its work takes.
     tolls: ShardTolls,
-    /// Since when it waits for readers to let go of memory.
-    held_up: Option<Instant>,
+    /// It waits for readers to let go of memory.
+    held_up: Option<HeldUp>,
     /// Whether the coordinator was told last that it does.
     told: bool,
     /// The job that is under way was begun without counting what it takes.
@@ -129,7 +123,8 @@ impl Hosted {
         self.is_uncounted &= self.state.is_changing();
         // The coordinator is told that it waits.
         self.changed |= self.held_up.is_none();
-        self.held_up.get_or_insert_with(Instant::now).elapsed() >= HELD_UP_MOST
+        let (now, for_us) = (Instant::now(), self.state.is_changing() || self.meter.is_ahead());
+        self.held_up.get_or_insert_with(|| HeldUp::since(now)).is_over(now, for_us)
     }
 
     /// Whether it may apply writes. The end of a write shows what its unlinkings left, which
@@ -226,7 +221,7 @@ impl Worker {
             }
             let held_up = worker.shards.values().any(|hosted| hosted.held_up.is_some());
             let limit = worker.shards.values().any(|hosted| !hosted.settled).then_some(patience);
-            let limit = if held_up { Some(HELD_UP_LOOK) } else { limit };
+            let limit = if held_up { Some(LOOK) } else { limit };
             let limit = limit.into_iter().chain(worker.next_try()).min();
             let WorkerPorts { writes, queries, signals, .. } = &worker.ports;
             if !wait_for_any(writes, queries, signals, limit) {
@@ -433,6 +428,8 @@ impl Worker {
             WriteCommand::Fuse { collection, after, times } => {
                 self.shards.get_mut(&collection).into_iter().for_each(|hosted| hosted.fuse = (after, times));
             }
+            #[cfg(test)]
+            WriteCommand::Hold { until } => _ = until.recv(),
         }
     }
 

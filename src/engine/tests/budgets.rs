@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine::{Collection, CollectionConfig, Engine};
 use crate::error::{BudgetScope, WriteError};
 use crate::id::mix;
 use crate::metric::Metric;
-use crate::shard::Backpressure;
+use crate::shard::{Background, Backpressure, Width, WriteCommand};
 use crate::snapshot::Record;
 
 const DIM: usize = 32;
@@ -139,5 +140,72 @@ fn a_budget_holds_while_lists_are_trained_anew_and_writes_are_taken_or_refused_a
         let most_used = most_used.into_inner();
         assert!(most_used <= BUDGET && most_used > BUDGET / 10 * 9, "{spec}: {most_used} of {BUDGET}");
         engine.close().unwrap();
+    }
+}
+
+/// Longer than it takes to come to the limit, and than a shard waits there for readers of older
+/// versions.
+const LONG: Duration = Duration::from_millis(4_500);
+
+/// A collection with room for some more records.
+fn nearly_full(engine: &Engine, spec: &str) -> (Collection, u64) {
+    let config = CollectionConfig::new(DIM, Metric::L2).index(spec.parse().unwrap());
+    let items = engine.create_collection("items", config.memory_budget(BUDGET)).unwrap();
+    let items = items.backpressure(Backpressure::Reject);
+    let mut full = 0;
+    while items.upsert_batch((full..full + 50).map(|id| Record::new(id, vector(id, 0)))).is_ok() {
+        full += 50;
+        items.flush().unwrap();
+    }
+    items.delete_batch(0..full / 3).unwrap().wait().unwrap();
+    items.optimize().unwrap();
+    (items, full)
+}
+
+/// Replaces records for a long time, those of all chunks in turn; gives what was used at most.
+fn replace_for_long(items: &Collection, full: u64) -> usize {
+    let (began, mut most_used, mut replaced) = (Instant::now(), 0, 0u64);
+    for at in 0.. {
+        if began.elapsed() >= LONG {
+            break;
+        }
+        let id = mix(at) % full;
+        replaced += u64::from(items.upsert(Record::new(id, vector(id, 1))).is_ok());
+        most_used = most_used.max(items.stats().budget.used);
+    }
+    assert!(replaced > 0 && most_used > BUDGET / 2, "{replaced} replaced, {most_used} used");
+    most_used
+}
+
+#[test]
+fn a_budget_holds_however_long_the_pool_has_something_else_to_do() {
+    for spec in ["IVF,PQ8x4fs", "HNSW16"] {
+        let engine = Engine::builder().workers(1).pool_threads(1).build().unwrap();
+        let (items, full) = nearly_full(&engine, spec);
+        let (release, held) = mpsc::channel::<()>();
+        let wait = move |_: &dyn crate::index::Executor| _ = held.recv();
+        engine.owner.core.pool.spawn(Width::All, Box::new(wait));
+        let most_used = replace_for_long(&items, full);
+        assert!(most_used <= BUDGET, "{spec}: {most_used} of {BUDGET}");
+        drop(release);
+        items.flush().unwrap();
+        assert!(items.verify().unwrap().is_sound());
+    }
+}
+
+#[test]
+fn a_budget_holds_however_far_one_shard_is_behind_another() {
+    for spec in ["IVF,PQ8x4fs", "HNSW16"] {
+        let engine = Engine::builder().workers(2).pool_threads(1).build().unwrap();
+        let (items, full) = nearly_full(&engine, spec);
+        let (release, until) = mpsc::channel::<()>();
+        let worker = &engine.owner.core.writes[1];
+        let permit = worker.acquire(Backpressure::Wait).unwrap();
+        worker.send(permit, WriteCommand::Hold { until }).unwrap();
+        let most_used = replace_for_long(&items, full);
+        assert!(most_used <= BUDGET, "{spec}: {most_used} of {BUDGET}");
+        drop(release);
+        items.flush().unwrap();
+        assert!(items.verify().unwrap().is_sound());
     }
 }

@@ -1,0 +1,72 @@
+//! How long a shard has waited for readers of older versions to let go of memory.
+
+use std::time::{Duration, Instant};
+
+/// How long a shard waits with what would go beyond a memory budget while
+/// readers of older versions may be about to let go of theirs. A snapshot that
+/// is held longer keeps memory beyond the budget, or writes would wait for it.
+const MOST: Duration = Duration::from_secs(2);
+
+/// How often it looks meanwhile.
+pub(super) const LOOK: Duration = Duration::from_millis(1);
+
+/// What counts of the time between two looks: where this thread gets no processor in
+/// time, neither do those who are to let go.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(4);
+
+/// A shard that waits.
+pub(super) struct HeldUp {
+    /// The time that counts.
+    waited: Duration,
+    looked: Instant,
+}
+
+impl HeldUp {
+    pub(super) fn since(now: Instant) -> HeldUp {
+        HeldUp { waited: Duration::ZERO, looked: now }
+    }
+
+    /// Looks again; true when it has waited long enough. No time counts while it waits `for_us`:
+    /// a batch that is being absorbed keeps the version that it began with, and a view that cannot be
+    /// shown before another shard has done its writes keeps the shown one. Both come to an end.
+    pub(super) fn is_over(&mut self, now: Instant, for_us: bool) -> bool {
+        let since = now.saturating_duration_since(self.looked).min(BETWEEN_LOOKS);
+        self.looked = now;
+        if !for_us {
+            self.waited += since;
+        }
+        self.waited >= MOST
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn it_waits_two_seconds_while_it_can_look() {
+        let began = Instant::now();
+        let mut held_up = HeldUp::since(began);
+        let over = (1..).find(|looks| held_up.is_over(began + START * *looks, false));
+        assert_eq!(over, Some(2_000));
+    }
+
+    #[test]
+    fn time_in_which_it_could_not_look_hardly_counts() {
+        let began = Instant::now();
+        let mut held_up = HeldUp::since(began);
+        let over = (1..).find(|looks| held_up.is_over(began + Duration::from_secs(*looks), false));
+        assert_eq!(over, Some(500));
+    }
+
+    #[test]
+    fn time_in_which_it_waits_for_ourselves_does_not_count() {
+        let began = Instant::now();
+        let mut held_up = HeldUp::since(began);
+        assert!((1..100_000).all(|looks| !held_up.is_over(began + START * looks, true)));
+        let over = (100_000..).find(|looks| held_up.is_over(began + START * *looks, false));
+        assert_eq!(over, Some(101_999));
+    }
+}
