@@ -123,8 +123,8 @@ impl Hosted {
         self.is_uncounted &= self.state.is_changing();
         // The coordinator is told that it waits.
         self.changed |= self.held_up.is_none();
-        let (now, for_us) = (Instant::now(), self.state.is_changing() || self.meter.is_ahead());
-        self.held_up.get_or_insert_with(|| HeldUp::since(now)).is_over(now, for_us)
+        let for_us = self.state.is_changing() || self.meter.is_ahead();
+        self.held_up.get_or_insert_with(HeldUp::begin).is_over(Instant::now(), for_us)
     }
 
     /// Whether it may apply writes. The end of a write shows what its unlinkings left, which
@@ -411,16 +411,15 @@ impl Worker {
                 }
             }
             WriteCommand::StartLog { journal, notes } => {
-                self.journal = *journal;
-                self.notes = Some(notes);
+                (self.journal, self.notes) = (*journal, Some(notes));
             }
             WriteCommand::Drop { collection } => {
                 self.held_back.forget(collection);
                 drop(self.shards.remove(&collection));
             }
             #[cfg(test)]
-            WriteCommand::Panic { collection: Some(collection) } => {
-                self.guarded(collection, |_| panic!("a defect on purpose"));
+            WriteCommand::Panic { collection: Some(at) } => {
+                self.guarded(at, |_| panic!("a defect on purpose"));
             }
             #[cfg(test)]
             WriteCommand::Panic { collection: None } => panic!("a defect on purpose"),

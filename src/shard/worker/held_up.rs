@@ -22,8 +22,8 @@ pub(super) struct HeldUp {
 }
 
 impl HeldUp {
-    pub(super) fn since(now: Instant) -> HeldUp {
-        HeldUp { waited: Duration::ZERO, looked: now }
+    pub(super) fn begin() -> HeldUp {
+        HeldUp { waited: Duration::ZERO, looked: Instant::now() }
     }
 
     /// Looks again; true when it has waited long enough. No time counts while it waits `for_us`:
@@ -47,24 +47,24 @@ mod tests {
 
     #[test]
     fn it_waits_two_seconds_while_it_can_look() {
-        let began = Instant::now();
-        let mut held_up = HeldUp::since(began);
+        let mut held_up = HeldUp::begin();
+        let began = held_up.looked;
         let over = (1..).find(|looks| held_up.is_over(began + START * *looks, false));
         assert_eq!(over, Some(2_000));
     }
 
     #[test]
     fn time_in_which_it_could_not_look_hardly_counts() {
-        let began = Instant::now();
-        let mut held_up = HeldUp::since(began);
+        let mut held_up = HeldUp::begin();
+        let began = held_up.looked;
         let over = (1..).find(|looks| held_up.is_over(began + Duration::from_secs(*looks), false));
         assert_eq!(over, Some(500));
     }
 
     #[test]
     fn time_in_which_it_waits_for_ourselves_does_not_count() {
-        let began = Instant::now();
-        let mut held_up = HeldUp::since(began);
+        let mut held_up = HeldUp::begin();
+        let began = held_up.looked;
         assert!((1..100_000).all(|looks| !held_up.is_over(began + START * looks, true)));
         let over = (100_000..).find(|looks| held_up.is_over(began + START * *looks, false));
         assert_eq!(over, Some(101_999));
