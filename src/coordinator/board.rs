@@ -52,6 +52,8 @@ pub(crate) struct Board {
     pub(super) desk: Desk,
     /// There are views that are not published.
     pub(crate) changed: bool,
+    /// A shard, or the log, has failed, or had no memory.
+    is_lost: bool,
     pub(crate) published_at: Option<Instant>,
 }
 
@@ -70,6 +72,7 @@ impl Board {
             waiters: BTreeMap::new(),
             desk: Desk::default(),
             changed: false,
+            is_lost: false,
             published_at: None,
         }
     }
@@ -178,22 +181,31 @@ impl Board {
     /// Of a shard that waits for memory three views are kept, since others keep what was
     /// changed between them: the published one, the newest, and the one that follows the published,
     /// which is shown as soon as a shard that lags has come so far. It is told when it
-    /// waits for such a shard, which has writes to do, and not for readers.
+    /// waits for such a shard, and not for readers.
     fn look_after_who_waits(&mut self) {
-        if !self.waits_for_memory.contains(&true) {
-            return;
-        }
-        let last = self.admission.last();
-        let is_busy = |shard: usize| {
-            !self.waits_for_memory[shard] && self.coverage(shard, self.views[shard].len() - 1, last) < last
-        };
-        let is_behind = (0..self.views.len()).any(is_busy);
-        for (shard, views) in self.views.iter_mut().enumerate().filter(|(at, _)| self.waits_for_memory[*at]) {
-            self.account.set_ahead(shard, is_behind && views.len() > 1);
+        for shard in 0..self.views.len() {
+            if !self.waits_for_memory[shard] {
+                continue;
+            }
+            self.account.set_ahead(shard, self.waits_for_another(shard));
+            let views = &mut self.views[shard];
             if views.len() > VIEWS_KEPT_SHORT {
                 views.drain(2..views.len() - 1);
             }
         }
+    }
+
+    /// Whether the newest view of a shard cannot be shown before another one, which does not wait
+    /// for memory itself, has done writes that it was sent. While a log is replayed it was not sent them
+    /// all, and where something was lost it may never do them: nobody waits for it then.
+    fn waits_for_another(&self, shard: usize) -> bool {
+        if self.is_lost || !self.is_swept() || self.views[shard].len() < 2 {
+            return false;
+        }
+        let needed = self.views[shard].back().map_or(Seq(0), |view| view.floor());
+        let last = self.admission.last();
+        let lags = |other: usize| self.coverage(other, self.views[other].len() - 1, last) < needed;
+        (0..self.views.len()).any(|other| other != shard && !self.waits_for_memory[other] && lags(other))
     }
 
     /// Lets somebody wait for a write; gives the waiter back when it is
@@ -217,9 +229,17 @@ impl Board {
         });
     }
 
-    /// Takes out all who wait.
-    pub(crate) fn take_waiters(&mut self) -> Vec<Waiter> {
+    /// A shard, or the log, has failed, or had no memory. Takes out all who wait.
+    pub(crate) fn lose(&mut self) -> Vec<Waiter> {
+        (self.is_lost, self.changed) = (true, true);
         std::mem::take(&mut self.waiters).into_values().flatten().collect()
+    }
+}
+
+/// Nobody is left to tell who waits for whom.
+impl Drop for Board {
+    fn drop(&mut self) {
+        (0..self.views.len()).for_each(|shard| self.account.set_ahead(shard, false));
     }
 }
 

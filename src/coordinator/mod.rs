@@ -394,7 +394,7 @@ impl Coordinator {
     /// Tells all who wait that their writes will not be visible, or not soon.
     fn turn_away(&mut self, collection: CollectionId, gone: &Gone) {
         let Some(board) = self.boards.get_mut(&collection) else { return };
-        let (published, waiters) = (board.cell.pin(), board.take_waiters());
+        let (published, waiters) = (board.cell.pin(), board.lose());
         waiters.into_iter().for_each(|waiter| self.refuse(waiter, &published, gone.clone()));
     }
 

@@ -159,6 +159,8 @@ fn nearly_full(engine: &Engine, spec: &str) -> (Collection, u64) {
     }
     items.delete_batch(0..full / 3).unwrap().wait().unwrap();
     items.optimize().unwrap();
+    // So no shard waits for memory.
+    items.upsert_batch((full - 50..full).map(|id| Record::new(id, vector(id, 0)))).unwrap().wait().unwrap();
     (items, full)
 }
 
