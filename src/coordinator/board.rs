@@ -77,7 +77,7 @@ impl Board {
         }
     }
 
-    /// Whether what has expired is to be taken out.
+    /// Whether what has expired is to be taken out: once the log was replayed.
     pub(super) fn is_swept(&self) -> bool {
         self.broom.is_some()
     }

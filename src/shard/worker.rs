@@ -418,8 +418,8 @@ impl Worker {
                 drop(self.shards.remove(&collection));
             }
             #[cfg(test)]
-            WriteCommand::Panic { collection: Some(at) } => {
-                self.guarded(at, |_| panic!("a defect on purpose"));
+            WriteCommand::Panic { collection: Some(collection) } => {
+                self.guarded(collection, |_| panic!("a defect on purpose"));
             }
             #[cfg(test)]
             WriteCommand::Panic { collection: None } => panic!("a defect on purpose"),

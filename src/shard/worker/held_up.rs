@@ -43,13 +43,11 @@ impl HeldUp {
 mod tests {
     use super::*;
 
-    const START: Duration = Duration::from_millis(1);
-
     #[test]
     fn it_waits_two_seconds_while_it_can_look() {
         let mut held_up = HeldUp::begin();
         let began = held_up.looked;
-        let over = (1..).find(|looks| held_up.is_over(began + START * *looks, false));
+        let over = (1..).find(|looks| held_up.is_over(began + LOOK * *looks, false));
         assert_eq!(over, Some(2_000));
     }
 
@@ -65,8 +63,8 @@ mod tests {
     fn time_in_which_it_waits_for_ourselves_does_not_count() {
         let mut held_up = HeldUp::begin();
         let began = held_up.looked;
-        assert!((1..100_000).all(|looks| !held_up.is_over(began + START * looks, true)));
-        let over = (100_000..).find(|looks| held_up.is_over(began + START * *looks, false));
+        assert!((1..100_000).all(|looks| !held_up.is_over(began + LOOK * looks, true)));
+        let over = (100_000..).find(|looks| held_up.is_over(began + LOOK * *looks, false));
         assert_eq!(over, Some(101_999));
     }
 }
