@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::index::{Scoped, filled};
 use crate::id::Row;
 use crate::index::{Batch, Ends, Flat, Index, IndexVersion, Points, Request, Scratch};
+use crate::memory::Lined;
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 use crate::vector::{BLOCK, Matrix, Space};
@@ -18,7 +19,7 @@ pub struct ExactIndex {
     rows: u32,
     scratch: Scratch,
     found: TopK,
-    query: Vec<f32>,
+    query: Lined<f32>,
 }
 
 impl std::fmt::Debug for ExactIndex {
@@ -49,7 +50,7 @@ impl ExactIndex {
             rows: count,
             scratch: Scratch::default(),
             found: TopK::default(),
-            query: Vec::new(),
+            query: Lined::default(),
         })
     }
 

@@ -8,6 +8,7 @@ use crate::index::{
     Batch, Coding, Effort, Ends, Executor, GraphOptions, Hnsw, HnswOptions, Index, IndexVersion, Points,
     QuantizedGraph, Request, Scratch, Task,
 };
+use crate::memory::Lined;
 use crate::metric::Metric;
 use crate::neighbor::TopK;
 use crate::quant::{Bits, Shape};
@@ -49,7 +50,7 @@ pub struct BareIndex {
     bytes: usize,
     scratch: Scratch,
     found: TopK,
-    query: Vec<f32>,
+    query: Lined<f32>,
     work: Effort,
 }
 
@@ -132,7 +133,7 @@ impl BareIndex {
             bytes: index.bytes(),
             scratch: Scratch::default(),
             found: TopK::default(),
-            query: Vec::new(),
+            query: Lined::default(),
             work: Effort::default(),
         })
     }

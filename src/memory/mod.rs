@@ -11,6 +11,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
 mod growth;
+mod lined;
 #[cfg(target_os = "linux")]
 mod mapping;
 mod pages;
@@ -18,6 +19,7 @@ mod shortage;
 mod words;
 
 pub(crate) use growth::room;
+pub(crate) use lined::Lined;
 pub(crate) use pages::Pages;
 pub(crate) use shortage::{
     Shortage, append, boxed_text, collect, copied, extend, filled, joined, lengthen, list, push, push_back,

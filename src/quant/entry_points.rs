@@ -11,7 +11,7 @@ use super::codec::Codec;
 use super::query::CodeQuery;
 use super::shape::{Bits, Shape};
 use crate::kernel::{Arch, SCAN_POSITION, SCAN_ROWS, SCAN_STEP};
-use crate::memory;
+use crate::memory::{self, Lined};
 
 /// Signs in one code of four bits.
 const SIGNS: usize = 4;
@@ -33,7 +33,7 @@ pub(crate) struct EntryPoints {
     rows: Vec<u32>,
     /// Bytes of a group: [`SCAN_POSITION`] for each position.
     stride: usize,
-    signs: Vec<u8>,
+    signs: Lined<u8>,
     /// Squared lengths, and twice what the product of signs and query is multiplied
     /// with; filled up to whole groups with rows that are infinitely far.
     lengths: Vec<f32>,
@@ -98,7 +98,7 @@ impl EntryPoints {
     /// With no signs yet, and infinitely far.
     fn blank(stride: usize, rows: Vec<u32>) -> EntryPoints {
         let groups = rows.len().div_ceil(SCAN_ROWS);
-        let signs = memory::filled(0u8, groups * stride);
+        let signs = Lined::filled(0u8, groups * stride);
         let lengths = memory::filled(f32::INFINITY, groups * SCAN_ROWS);
         let factors = memory::filled(0.0, groups * SCAN_ROWS);
         EntryPoints { rows, stride, signs, lengths, factors }
@@ -148,7 +148,7 @@ impl EntryPoints {
 
     pub(crate) fn bytes(&self) -> usize {
         let floats = self.lengths.capacity() + self.factors.capacity();
-        self.signs.capacity() + (floats + self.rows.capacity()) * size_of::<f32>()
+        self.signs.bytes() + (floats + self.rows.capacity()) * size_of::<f32>()
     }
 
     /// Shows the rows that are nearest by estimate, [`NEAREST`] at most. O(rows).

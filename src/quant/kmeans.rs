@@ -10,7 +10,7 @@
 use super::lanes::{LANES, Least};
 use crate::id::mix;
 use crate::kernel::{Arch, ArchJob, Level};
-use crate::memory;
+use crate::memory::{self, Lined};
 
 /// Centres that stand together.
 pub(super) const TILE: usize = LANES;
@@ -24,14 +24,14 @@ const TOGETHER: usize = 4;
 pub(super) struct Tiles {
     dim: usize,
     count: usize,
-    values: Vec<f32>,
+    values: Lined<f32>,
 }
 
 impl Tiles {
     /// From centres one after the other.
     pub(super) fn new(centres: &[f32], dim: usize) -> Tiles {
         let count = centres.len() / dim;
-        let mut values = memory::filled(f32::INFINITY, count.div_ceil(TILE) * TILE * dim);
+        let mut values = Lined::filled(f32::INFINITY, count.div_ceil(TILE) * TILE * dim);
         for (at, centre) in centres.chunks_exact(dim).enumerate() {
             let tile = &mut values[at / TILE * TILE * dim..];
             for (axis, value) in centre.iter().enumerate() {
@@ -46,7 +46,7 @@ impl Tiles {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(self.values.as_slice())
+        self.values.bytes()
     }
 
     /// The coordinates of a centre.

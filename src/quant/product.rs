@@ -13,7 +13,7 @@ use super::kmeans::{Search, TILE, Tiles, centres};
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::mix;
 use crate::kernel::{Arch, ArchJob, Level, SCAN_POSITION, SCAN_STEP, kernels};
-use crate::memory;
+use crate::memory::{self, Lined};
 
 /// Points for each centre that a part is trained on: faiss takes up to 256.
 const POINTS_A_CENTRE: usize = 256;
@@ -87,7 +87,7 @@ pub(crate) struct ProductQuery {
     /// Of each part what its centres add: see [`Sums`].
     pub(crate) products: Vec<f32>,
     /// The same above the least of the part, in steps, as bytes: 16 a position.
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Lined<u8>,
     /// A sum of bytes stands for `least + step * sum`.
     pub(crate) least: f32,
     pub(crate) step: f32,
@@ -156,7 +156,7 @@ impl ProductQuantizer {
             #[inline(always)]
             fn run<A: Arch>(self, _arch: A) {
                 let Encode(quantizer, vectors, codes, errors) = self;
-                let mut tile = memory::filled(0.0, quantizer.widest_part() * TILE);
+                let mut tile = Lined::filled(0.0, quantizer.widest_part() * TILE);
                 let sixteen = vectors
                     .chunks(TILE * quantizer.dim)
                     .zip(codes.chunks_mut(TILE * quantizer.parts.len()))
@@ -314,8 +314,7 @@ impl ProductQuery {
         let parts = shape.num_subquantizers;
         let mut lows = [0f32; TILE];
         let (mut widest, mut least) = (0f32, 0f32);
-        self.bytes.clear();
-        memory::resize(&mut self.bytes, shape.positions() * SCAN_POSITION, 0);
+        self.bytes.fill_anew(0, shape.positions() * SCAN_POSITION);
         // By halves: a few vector instructions a table.
         let range = |products: &[f32; TILE]| {
             let (mut lows, mut highs) = (*products, *products);

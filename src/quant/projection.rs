@@ -11,7 +11,7 @@ use super::shape::Bits;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::mix;
 use crate::kernel::{Kernels, LINE};
-use crate::memory;
+use crate::memory::{self, Lined};
 
 /// The largest weight of a rounded vector.
 pub(super) const WEIGHT: f32 = 127.0;
@@ -26,7 +26,7 @@ const ROTATION: u64 = 0x0005_ca1e;
 pub(super) struct Projection {
     mean: Vec<f32>,
     /// Rows of codes, each filled up with zeros to whole lines.
-    codes: Vec<u8>,
+    codes: Lined<u8>,
     scales: Vec<f32>,
     stride: usize,
     kernels: Kernels,
@@ -40,7 +40,7 @@ pub(super) struct Projected {
     /// The squared length of the centred vector.
     pub(super) squared_length: f32,
     centred: Vec<f32>,
-    weights: Vec<i8>,
+    weights: Lined<i8>,
     /// What a product of the kernel exceeds that of the numbers meant.
     surplus: i32,
 }
@@ -69,7 +69,7 @@ impl Projection {
     fn rounded(mean: Vec<f32>, matrix: &[f32], kernels: Kernels) -> Projection {
         let dim = mean.len();
         let stride = dim.next_multiple_of(LINE);
-        let mut codes = memory::filled(0, matrix.len() / dim * stride);
+        let mut codes = Lined::filled(0, matrix.len() / dim * stride);
         let mut scales = memory::list(matrix.len() / dim);
         let (reach, offset) = (Bits::Seven.reach(), Bits::Seven.offset());
         for (row, codes) in matrix.chunks_exact(dim).zip(codes.chunks_exact_mut(stride)) {
@@ -118,8 +118,7 @@ impl Projection {
         centred.clear();
         memory::extend(centred, vector.iter().zip(&self.mean).map(|(value, mean)| value - mean));
         *squared_length = (self.kernels.dot)(centred, centred);
-        weights.clear();
-        memory::resize(weights, self.stride, 0);
+        weights.fill_anew(0, self.stride);
         let scale = round_to_weights(centred, weights);
         let sum: i32 = weights.iter().map(|weight| i32::from(*weight)).sum();
         *surplus = sum * Bits::Seven.twice_offset() / 2;
@@ -162,7 +161,7 @@ impl Projection {
         let (mean, scales) = (input.floats(dim)?, input.floats(rank)?);
         let stride = dim.next_multiple_of(LINE);
         let bytes = rank.checked_mul(stride).ok_or_else(|| input.fault("a projection is too large"))?;
-        Ok(Projection { mean, codes: memory::copied(input.raw(bytes)?), scales, stride, kernels })
+        Ok(Projection { mean, codes: Lined::copied(input.raw(bytes)?), scales, stride, kernels })
     }
 
     /// Dimensions of the vectors.
@@ -172,7 +171,7 @@ impl Projection {
 
     /// Bytes that it holds.
     pub(super) fn bytes(&self) -> usize {
-        self.codes.capacity() + (self.mean.capacity() + self.scales.capacity()) * size_of::<f32>()
+        self.codes.bytes() + (self.mean.capacity() + self.scales.capacity()) * size_of::<f32>()
     }
 
     /// A number that names its content.

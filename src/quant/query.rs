@@ -3,7 +3,7 @@
 use super::block::Header;
 use super::projection::{Projected, round_to_weights};
 use super::shape::{Bits, Shape};
-use crate::memory;
+use crate::memory::{self, Lined};
 
 /// What is estimated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) struct CodeQuery {
     pub(super) projected: Projected,
     rounded: Vec<i8>,
     /// A weight for each place of a code in a block, 0 under the header.
-    pub(super) weights: Vec<i8>,
+    pub(super) weights: Lined<i8>,
     /// What the kernel's products, taken twice, exceed those of the numbers
     /// that the codes stand for.
     pub(super) surplus: i32,
@@ -81,8 +81,7 @@ impl CodeQuery {
 
     /// Puts the rounded numbers where the kernel looks for them.
     fn place(&mut self, shape: Shape) {
-        self.weights.clear();
-        memory::resize(&mut self.weights, shape.places(), 0);
+        self.weights.fill_anew(0, shape.places());
         let (first, second) = self.rounded.split_at(self.rounded.len().min(shape.codes()));
         for (part, start) in [(first, shape.place(0)), (second, shape.place(first.len()))] {
             if !part.is_empty() {

@@ -4,6 +4,7 @@
 
 use super::state::ShardState;
 use crate::id::{RecordId, Row};
+use crate::memory::Lined;
 use crate::payload::Timestamp;
 use crate::rows::{Condition, NewRow, Verdict};
 use crate::vector::BLOCK;
@@ -30,7 +31,7 @@ impl<T> ShardState<T> {
     /// on that.
     fn nearest_within(&self, new: &NewRow, distance: f32, now: Timestamp) -> Option<(RecordId, f32)> {
         let (space, rows) = (self.space(), self.rows());
-        let mut prepared = Vec::new();
+        let mut prepared = Lined::default();
         space.prepare(&new.vector, new.scale, &mut prepared);
         let own = self.live_row(&new.id);
         let all: Vec<Row> = (0..rows.high_water() as Row).collect();

@@ -10,7 +10,7 @@ use super::wishes::{candidates, diversify, diversify_hits, hidden, vector_of_exa
 use crate::error::SearchError;
 use crate::id::Row;
 use crate::index::{Effort, Ends};
-use crate::memory;
+use crate::memory::{self, Lined};
 use crate::neighbor::Neighbor;
 use crate::payload::{ExclusionSet, Filter, Payload, Timestamp};
 use crate::query::{Answer, Completeness, FilterStats, Hit, Query, Scoring, SearchParams, SearchStats};
@@ -60,7 +60,7 @@ impl Candidate {
 /// Working memory of a search over shards.
 #[derive(Default)]
 pub(crate) struct SearchScratch {
-    prepared: Vec<f32>,
+    prepared: Lined<f32>,
     shard: ShardScratch,
     merged: Vec<Candidate>,
     filtered: Option<FilterStats>,
@@ -138,7 +138,7 @@ fn search_with(
         diversify(published, query, &mut scratch.merged);
         scratch.merged.truncate(query.k());
     }
-    let prepared = plan.scored.map(|_| scratch.prepared.as_slice());
+    let prepared = plan.scored.map(|_| &*scratch.prepared);
     let found = Found { merged: &scratch.merged, effort, filter: scratch.filtered, prepared };
     let mut answer = found.answer(published, query, plan.ef);
     answer.completeness = completeness(published, query, cut_of(stop), &answer);
@@ -202,7 +202,7 @@ const GROUP_SIZE: usize = 8;
 /// Working memory of searches that take turns.
 #[derive(Default)]
 struct GroupScratch {
-    prepared: Vec<Vec<f32>>,
+    prepared: Vec<Lined<f32>>,
     shards: Vec<ShardScratch>,
     merged: Vec<Vec<Candidate>>,
     efforts: Vec<Effort>,
@@ -427,7 +427,7 @@ fn completeness(published: Sight<'_>, query: &Query<'_>, cut: Option<Cut>, answe
     Completeness::of(cut.or(lacks), answer.len(), query.k())
 }
 
-fn prepare(published: Sight<'_>, query: &Query<'_>, prepared: &mut Vec<f32>) -> Result<(), SearchError> {
+fn prepare(published: Sight<'_>, query: &Query<'_>, prepared: &mut Lined<f32>) -> Result<(), SearchError> {
     let space = &published.context.space;
     let of_examples = vector_of_examples(published, query)?;
     let vector = of_examples.as_deref().unwrap_or(query.vector());
@@ -553,7 +553,7 @@ pub(crate) fn search_one_shard(
             leave_out(&hidden, &mut scratch.merged);
         }
         published.context.distances.add(effort.distances);
-        let prepared = plan.scored.map(|_| scratch.prepared.as_slice());
+        let prepared = plan.scored.map(|_| &*scratch.prepared);
         let found = Found { merged: &scratch.merged, effort, filter: scratch.filtered, prepared };
         let mut answer = found.answer(published, query, plan.ef);
         answer.completeness = completeness(published, query, cut_of(stop), &answer);

@@ -4,7 +4,7 @@ use super::format::{Format, Stored};
 use super::matrix::MatrixView;
 use crate::id::Row;
 use crate::kernel::{Kernels, kernels};
-use crate::memory;
+use crate::memory::Lined;
 use crate::metric::Metric;
 
 /// Rows whose distances are computed in one call: a graph node's neighbours.
@@ -134,11 +134,11 @@ impl Space {
 
     /// Writes the form of a checked query that the distance functions take:
     /// normalised under cosine, else as it is.
-    pub(crate) fn prepare(&self, vector: &[f32], scale: f32, prepared: &mut Vec<f32>) {
-        prepared.clear();
-        match self.metric {
-            Metric::Cosine => memory::extend(prepared, vector.iter().map(|x| x * scale)),
-            Metric::L2 | Metric::Dot => memory::append(prepared, vector),
+    pub(crate) fn prepare(&self, vector: &[f32], scale: f32, prepared: &mut Lined<f32>) {
+        prepared.fill_anew(0.0, vector.len());
+        prepared.copy_from_slice(vector);
+        if self.metric == Metric::Cosine {
+            prepared.iter_mut().for_each(|x| *x *= scale);
         }
     }
 
@@ -261,7 +261,7 @@ mod tests {
     fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
         let space = Space::new(metric, a.len());
         let matrix = stored(&space, &[b]);
-        let mut query = Vec::new();
+        let mut query = Lined::default();
         space.prepare(a, space.check(a).unwrap(), &mut query);
         let one = space.distance(&query, matrix.view(), 0);
         let mut many = [0.0];

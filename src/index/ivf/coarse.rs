@@ -15,7 +15,7 @@ use crate::index::Executor;
 use crate::index::parallel::{parallel_map, parallel_waves};
 use crate::index::training::mean;
 use crate::kernel::{Kernels, kernels};
-use crate::memory;
+use crate::memory::{self, Lined};
 use crate::metric::Metric;
 use crate::neighbor::Neighbor;
 use crate::quant::{self, Bits, CodeQuery, Codec, MAX_TRAINED, Measure, Shape, draw};
@@ -66,7 +66,7 @@ pub(super) struct Coarse {
     /// None where there is but one list, and for vectors of very many dimensions.
     codec: Option<Arc<Codec>>,
     /// Their codes, one after the other.
-    codes: Vec<u8>,
+    codes: Lined<u8>,
     /// Several centres of short vectors.
     tiles: Option<Tiles>,
     kernels: Kernels,
@@ -224,7 +224,7 @@ impl Coarse {
 
     fn around(dim: usize, centres: Vec<f32>, codec: Option<Arc<Codec>>) -> Coarse {
         let tiles = (dim <= SHORT_DIM && centres.len() > dim).then(|| Tiles::new(&centres, dim));
-        let mut coarse = Coarse { dim, centres, codec, codes: Vec::new(), tiles, kernels: kernels() };
+        let mut coarse = Coarse { dim, centres, codec, codes: Lined::default(), tiles, kernels: kernels() };
         coarse.encode_centres();
         coarse
     }
@@ -293,10 +293,14 @@ impl Coarse {
     fn encode_centres(&mut self) {
         let Some(codec) = &self.codec else { return };
         let (mut encoder, mut words) = (quant::Encoder::default(), memory::filled(0, codec.shape().words()));
-        self.codes.clear();
-        for (list, centre) in self.centres.chunks_exact(self.dim).enumerate() {
+        let size = size_of_val(words.as_slice());
+        self.codes.fill_anew(0, self.centres.len() / self.dim * size);
+        let blocks = self.codes.chunks_exact_mut(size);
+        for (list, (centre, block)) in self.centres.chunks_exact(self.dim).zip(blocks).enumerate() {
             codec.encode(centre, list as u32, &mut encoder, &mut words);
-            append(&mut self.codes, &words);
+            block.chunks_exact_mut(size_of::<u32>()).zip(&words).for_each(|(bytes, word)| {
+                bytes.copy_from_slice(&word.to_ne_bytes());
+            });
         }
     }
 
@@ -426,7 +430,7 @@ impl Coarse {
     pub(super) fn bytes(&self) -> usize {
         let codec = self.codec.as_ref().map_or(0, |codec| codec.bytes());
         let tiles = self.tiles.as_ref().map_or(0, Tiles::bytes);
-        size_of::<Coarse>() + size_of_val(&*self.centres) + self.codes.len() + codec + tiles
+        size_of::<Coarse>() + size_of_val(&*self.centres) + self.codes.bytes() + codec + tiles
     }
 
     pub(super) fn digest(&self) -> u64 {
@@ -504,11 +508,12 @@ fn encode_rows(codec: &Codec, points: Points<'_>, rows: &[Row], executor: &dyn E
 fn seeds(codec: &Codec, codes: &[u8], lists: usize, seed: u64) -> Vec<usize> {
     let size = codec.shape().words() * size_of::<u32>();
     let step = (codes.len() / size).div_ceil(lists * SEEDS_A_LIST).max(1);
-    let mut some = Vec::new();
-    for code in codes.chunks_exact(size).step_by(step) {
-        memory::append(&mut some, code);
+    let count = (codes.len() / size).div_ceil(step);
+    let mut some = Lined::filled(0, count * size);
+    for (one, code) in some.chunks_exact_mut(size).zip(codes.chunks_exact(size).step_by(step)) {
+        one.copy_from_slice(code);
     }
-    let (codes, count) = (&some, some.len() / size);
+    let codes = &some;
     let (mut weights, mut estimates) = (memory::filled(f32::INFINITY, count), Vec::new());
     let (mut query, mut chosen) = (CodeQuery::default(), memory::list(lists));
     let mut next = (mix(seed) % count.max(1) as u64) as usize;

@@ -12,7 +12,7 @@
 //! a step for product and sum, these are rounded once.
 
 use crate::kernel::{Arch, ArchJob, Level};
-use crate::memory;
+use crate::memory::{self, Lined};
 use crate::quant::{LANES, Least};
 
 /// Centres that stand together.
@@ -33,7 +33,7 @@ pub(super) struct Tiles {
     dim: usize,
     /// The mean of the centres.
     origin: Vec<f32>,
-    values: Vec<f32>,
+    values: Lined<f32>,
     /// Half of the squared length of each centre; infinite where there is none.
     halves: Vec<f32>,
 }
@@ -56,7 +56,7 @@ impl Tiles {
             origin.iter_mut().zip(centre).for_each(|(sum, x)| *sum += x * share);
         }
         let places = count.next_multiple_of(TILE * TILES);
-        let mut values = memory::filled(0.0, places * dim);
+        let mut values = Lined::filled(0.0, places * dim);
         let mut halves = memory::filled(f32::INFINITY, places);
         for (at, centre) in centres.chunks_exact(dim).enumerate() {
             let tile = &mut values[at / TILE * TILE * dim..];

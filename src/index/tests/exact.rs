@@ -3,6 +3,7 @@
 use super::fixture::{Fixture, Threads, clustered};
 use crate::id::{Row, mix};
 use crate::index::{Ends, Request, Sequential};
+use crate::memory::Lined;
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 
@@ -32,7 +33,7 @@ fn assert_same(fixture: &Fixture, queries: &[Vec<f32>], what: &str) -> f64 {
     let (mut measured, mut asked) = (0, 0);
     for query in queries {
         let Ok(scale) = fixture.space.check(query) else { continue };
-        let mut prepared = Vec::new();
+        let mut prepared = Lined::default();
         fixture.space.prepare(query, scale, &mut prepared);
         for k in [1, 10, 100, fixture.held.len()] {
             for admit in [None, Some(&some as &dyn Fn(Row) -> bool), Some(&few)] {

@@ -10,6 +10,7 @@ use crate::index::ivf::{Ivf, IvfOptions, ListStorage};
 use crate::index::{
     Batch, Copying, Effort, Ends, Executor, Index, IndexVersion, Points, Request, Scratch, Task,
 };
+use crate::memory::Lined;
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::{Bits, ProductShape, Shape, SingleShape};
@@ -347,8 +348,8 @@ impl Fixture {
         }
     }
 
-    pub(super) fn prepared(&self, query: &[f32]) -> Vec<f32> {
-        let mut prepared = Vec::new();
+    pub(super) fn prepared(&self, query: &[f32]) -> Lined<f32> {
+        let mut prepared = Lined::default();
         self.space.prepare(query, self.space.check(query).unwrap(), &mut prepared);
         prepared
     }

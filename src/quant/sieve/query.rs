@@ -3,7 +3,7 @@
 use super::code::{Dust, Screen, inverse, rounded_up, scale, weight};
 use super::{ARITHMETIC, HEADER, OFFSET, ROUNDING, Sieve};
 use crate::kernel::LINE;
-use crate::memory;
+use crate::memory::{self, Lined};
 use crate::quant::projection::WEIGHT;
 
 /// Blocks that are looked at in one call.
@@ -35,7 +35,7 @@ pub(crate) struct Grain {
 #[derive(Clone, Debug, Default)]
 struct LevelQuery {
     /// A weight for each byte of a block, 0 under the header.
-    weights: Vec<i8>,
+    weights: Lined<i8>,
     /// What the kernel's products exceed those of the numbers.
     surplus: i32,
     dust: Dust,
@@ -59,8 +59,7 @@ impl Sieve {
             self.project(level, &work.centred, &mut work.coordinates);
             let scale = scale(&work.coordinates, WEIGHT);
             let inverse = inverse(scale);
-            own.weights.clear();
-            memory::resize(&mut own.weights, level.lines * LINE, 0);
+            own.weights.fill_anew(0, level.lines * LINE);
             let weights = &mut own.weights[HEADER..][..level.count];
             for (weight_of, value) in weights.iter_mut().zip(&work.coordinates) {
                 *weight_of = weight(value * inverse);
