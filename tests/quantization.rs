@@ -15,7 +15,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use common::{METRICS, clustered, distance, eventually, watchdog};
-use vecino::{Collection, CollectionConfig, Durability, Engine, IndexSpec, Metric, Query, Record, RecordId};
+use vecino::{
+    Collection, CollectionConfig, Durability, Engine, GraphConfig, IndexSpec, Metric, Query, Record, RecordId,
+};
 
 const DIM: usize = 48;
 const ROWS: usize = 2_600;
@@ -194,4 +196,38 @@ fn filters_and_exact_searches_are_as_without_codes() {
 
 fn ids(items: &Collection, query: &Query<'_>) -> Vec<RecordId> {
     items.search(query).unwrap().hits().iter().map(|hit| hit.id.clone()).collect()
+}
+
+#[test]
+fn the_lean_preset_finds_what_is_nearest_and_takes_less_than_a_graph_would_for_short_vectors() {
+    let _watchdog = watchdog(300);
+    for (dim, metric) in [2, 20, 48, 130, 256].into_iter().flat_map(|dim| METRICS.map(|metric| (dim, metric)))
+    {
+        let mut rows = clustered(dim as u64, ROWS + 40, dim, 30);
+        let queries = rows.split_off(ROWS);
+        let engine = Engine::builder().build().unwrap();
+        let lean = CollectionConfig::new(dim, metric).lean();
+        let graph = lean.index(IndexSpec::Graph(GraphConfig::default().degree(32)));
+        let [items, others] = [("lean", lean), ("graph", graph)].map(|(name, config)| {
+            let items = engine.create_collection(name, config).unwrap();
+            let record = |(id, vector): (u64, &Vec<f32>)| Record::new(id, vector.clone());
+            items.upsert_batch((0..).zip(&rows).map(record)).unwrap();
+            items.optimize().unwrap();
+            items
+        });
+        let mut found = 0;
+        for vector in &queries {
+            let answer = items.search(&Query::new(vector).top(10)).unwrap();
+            let exact = items.search(&Query::new(vector).top(10).exact()).unwrap();
+            let farthest = exact.hits()[9].distance;
+            found += answer.hits().iter().filter(|hit| hit.distance <= farthest).count();
+        }
+        assert!(found * 100 >= queries.len() * 10 * 95, "{dim} numbers, {metric}: {found}");
+        let is_graph = dim == 256 || metric == Metric::Dot;
+        // What older versions keep is given back in a quiet moment.
+        eventually("the lean preset takes what it should", || {
+            let [bytes, of_graph] = [&items, &others].map(|items| items.stats().bytes.total());
+            if is_graph { bytes.abs_diff(of_graph) * 50 < of_graph } else { bytes < of_graph }
+        });
+    }
 }

@@ -23,7 +23,7 @@ Options of ann_benchmark:
   --code-bits B        bits of a coordinate in the codes, for graph  [measured]
   --code-bytes B       bytes of a record's code, for graph           [measured]
   --vectors lossless|half|byte|full  how vectors are stored          [lossless]
-  --lean               the preset for least memory; for graph only
+  --lean               the preset for least memory, instead of --index
   --oversample N       rows measured for each hit, for IVF with PQ   [10]
   --ef LIST            search breadths (nprobe of IVF), such as 16,64,256
   --shards S           shards, one worker each                       [1]
@@ -179,18 +179,18 @@ impl Arguments {
     /// The name under which the results stand beside those of other libraries.
     pub(super) fn name(&self) -> String {
         let index = match self.index {
+            _ if self.lean => "lean".to_owned(),
             Index::Flat => "flat".to_owned(),
             Index::Hnsw => format!("hnsw-M{}", self.m),
             Index::Graph => "graph".to_owned(),
             Index::Named(_) => self.index_name.clone(),
         };
-        let lean = if self.lean { "-lean" } else { "" };
         let vectors = match self.vectors {
             Some(storage) => format!("-{storage:?}").to_lowercase(),
             None => String::new(),
         };
         let shards = if self.shards == 1 { String::new() } else { format!("-s{}", self.shards) };
-        format!("vecino-{index}{lean}{vectors}{shards}")
+        format!("vecino-{index}{vectors}{shards}")
     }
 }
 

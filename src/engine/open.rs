@@ -222,7 +222,7 @@ impl Source<'_> {
             loaded.become_alike(&mut all);
             states.push(self.state(loaded, config, space, Arc::clone(&directory), seq, give_up)?);
             // Last: what cannot be read to its end leaves nothing behind.
-            ids.into_iter().for_each(|(id, row)| directory.push(id, row));
+            ids.into_iter().for_each(|(id, row)| directory.push(&id, row));
         }
         match checkpoint.end() {
             Err(fault) if self.repair => give_up(GivenUp::of(fault)?),

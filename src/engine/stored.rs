@@ -291,6 +291,7 @@ mod tests {
             base.index(IndexSpec::QuantizedFlat(FlatConfig::default().oversample(3).seed(1))),
             base.index(IndexSpec::flat(Quantization::Pq { num_subquantizers: 8, bits_per_code: 4 })),
             base.vectors(VectorStorage::Half),
+            CollectionConfig::new(20, Metric::Cosine).lean(),
             base.lean().ttl(Duration::from_micros(1_500)),
             base.ttl(Duration::from_secs(9)).memory_budget(1 << 30),
             CollectionConfig::new(3, Metric::Dot).search(SearchParams::p99(Duration::from_micros(70))),

@@ -4,18 +4,16 @@ use crate::id::{RecordId, Row};
 
 /// Maps ids to the rows that hold, or held, them.
 ///
-/// The rows of an id are listed newest first and stay listed for as long as a
+/// Rows of other ids, also of other shards, may be listed with them: whoever asks compares the id
+/// that stands beside the row. The rows of an id are listed newest first and stay listed for as long as a
 /// view could show them. Readers check every row against their own view, so a
 /// row that is listed too early or too late is harmless.
 pub(crate) trait Directory: Send + Sync {
-    /// The newest row of an id, dead or alive.
-    fn newest(&self, id: &RecordId) -> Option<Row>;
-
-    /// The first row of an id, newest first, that `accept` takes.
+    /// The first row of an id, newest first, that `accept` takes; it is asked about rows of other ids too.
     fn find(&self, id: &RecordId, accept: &mut dyn FnMut(Row) -> bool) -> Option<Row>;
 
     /// Lists a new row for an id, before the others.
-    fn push(&self, id: RecordId, row: Row);
+    fn push(&self, id: &RecordId, row: Row);
 
     /// Unlists the oldest entry of this row under this id.
     fn prune(&self, id: &RecordId, row: Row);

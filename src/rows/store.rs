@@ -520,13 +520,10 @@ mod tests {
     struct Nothing;
 
     impl Directory for Nothing {
-        fn newest(&self, _: &RecordId) -> Option<Row> {
-            None
-        }
         fn find(&self, _: &RecordId, _: &mut dyn FnMut(Row) -> bool) -> Option<Row> {
             None
         }
-        fn push(&self, _: RecordId, _: Row) {}
+        fn push(&self, _: &RecordId, _: Row) {}
         fn prune(&self, _: &RecordId, _: Row) {}
         fn shrink(&self) {}
         fn bytes(&self) -> usize {

@@ -167,7 +167,7 @@ impl RowSizes {
     }
 
     fn cells(&self, of: &Contents) -> usize {
-        // Ids stand beside their rows and in the directory.
+        // Ids stand beside their rows, and once more where these died and are still listed.
         of.cells.max(roomy(of.rows).saturating_mul(self.cell) + 2 * of.texts)
     }
 

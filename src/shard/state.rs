@@ -451,7 +451,7 @@ impl<T> ShardState<T> {
             Some(before) => self.kill(before, seq),
             None => self.live += 1,
         }
-        self.directory.push(new.id.copy(), row);
+        self.directory.push(&new.id, row);
         push(&mut self.open, Entrant { row, ordinal: self.next_ordinal });
         self.open_rows.insert(row);
         self.next_ordinal += 1;
@@ -459,7 +459,7 @@ impl<T> ShardState<T> {
     }
 
     pub(super) fn live_row(&self, id: &RecordId) -> Option<Row> {
-        self.directory.newest(id).filter(|row| self.rows.holds(*row, id))
+        self.directory.find(id, &mut |row| self.rows.holds(row, id))
     }
 
     fn kill(&mut self, row: Row, seq: Seq) {

@@ -72,6 +72,13 @@ impl Default for IvfConfig {
 }
 
 impl IvfConfig {
+    /// Lists of short vectors that take the least memory.
+    pub(super) fn lean(dimension: usize) -> IvfConfig {
+        let codes = IvfStorage::Pq { num_subquantizers: dimension / 2, bits_per_code: 4 };
+        let storage = if dimension < defaults::LEAN_CODES_FROM { IvfStorage::Flat } else { codes };
+        IvfConfig::default().storage(storage).nprobe(defaults::NPROBE_LEAN)
+    }
+
     /// Lists of a shard: 2 to 65,536, fewer while there are not 32 records for
     /// each. Default: four times the root of the number of records at the time
     /// of the training.
