@@ -16,7 +16,8 @@ use std::path::PathBuf;
 
 use common::{METRICS, clustered, distance, eventually, watchdog};
 use vecino::{
-    Collection, CollectionConfig, Durability, Engine, GraphConfig, IndexSpec, Metric, Query, Record, RecordId,
+    Collection, CollectionConfig, Durability, Engine, GraphConfig, IndexSpec, IvfConfig, IvfStorage, Metric,
+    Query, Record, RecordId,
 };
 
 const DIM: usize = 48;
@@ -201,7 +202,11 @@ fn ids(items: &Collection, query: &Query<'_>) -> Vec<RecordId> {
 #[test]
 fn the_lean_preset_finds_what_is_nearest_and_takes_less_than_a_graph_would_for_short_vectors() {
     let _watchdog = watchdog(300);
-    for (dim, metric) in [2, 20, 48, 130, 256].into_iter().flat_map(|dim| METRICS.map(|metric| (dim, metric)))
+    let codes = IvfStorage::Pq { num_subquantizers: 64, bits_per_code: 4 };
+    let lists = IndexSpec::Ivf(IvfConfig::default().nprobe(64).storage(codes));
+    assert_eq!(CollectionConfig::new(128, Metric::L2).lean().index_spec(), lists);
+    for (dim, metric) in
+        [2, 20, 33, 48, 130, 255, 256].into_iter().flat_map(|dim| METRICS.map(|metric| (dim, metric)))
     {
         let mut rows = clustered(dim as u64, ROWS + 40, dim, 30);
         let queries = rows.split_off(ROWS);

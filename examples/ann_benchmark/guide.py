@@ -34,7 +34,9 @@ def kinds(dim):
     parts = f"PQ{dim // 4}x4fs"
     named = ["HNSW", "HNSW_SQ8", f"HNSW_{parts}", "HNSW_RaBitQ", "IVF,Flat", "IVF,SQ8", f"IVF,{parts}r", "IVF,RaBitQ"]
     named += ["SQ8", parts, "RaBitQ"]
-    kinds = {"Graph": ["--index", "graph"], "Graph, lean": ["--index", "graph", "--lean"]}
+    kinds = {"Graph": ["--index", "graph"]}
+    # Of shorter vectors the lean preset is no graph.
+    kinds["Graph, lean" if dim >= 256 else "lean"] = ["--lean"]
     return kinds | {name: ["--index", name] for name in named} | {"Flat": ["--index", "flat"]}
 
 

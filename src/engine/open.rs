@@ -152,7 +152,8 @@ fn restore_all(core: &Arc<Core>, found: &mut Found) -> Result<BTreeMap<u64, Coll
         if let Some(at) = entry.checkpoint {
             let file = checkpoint::name(id, at.number);
             let storage = Arc::clone(found.storage());
-            let source = Source { storage: storage.as_ref(), file: &file, repair: found.repairs() };
+            let source =
+                Source { storage: storage.as_ref(), file: &file, repair: found.repairs(), is_listed: false };
             let (restored, seq) = source.restored(&mut blueprint, &mut |part| found.give_up(part))?;
             if seq != at.seq {
                 let what = "the checkpoint is of another state";
@@ -172,6 +173,8 @@ pub(super) struct Source<'a> {
     pub(super) storage: &'a dyn Storage,
     pub(super) file: &'a str,
     pub(super) repair: bool,
+    /// Whether the directory lists its rows already.
+    pub(super) is_listed: bool,
 }
 
 type States = Vec<ShardState<crate::shard::Keep>>;
@@ -222,7 +225,8 @@ impl Source<'_> {
             loaded.become_alike(&mut all);
             states.push(self.state(loaded, config, space, Arc::clone(&directory), seq, give_up)?);
             // Last: what cannot be read to its end leaves nothing behind.
-            ids.into_iter().for_each(|(id, row)| directory.push(&id, row));
+            let listed = if self.is_listed { Vec::new() } else { ids };
+            listed.into_iter().for_each(|(id, row)| directory.push(&id, row));
         }
         match checkpoint.end() {
             Err(fault) if self.repair => give_up(GivenUp::of(fault)?),

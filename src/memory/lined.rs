@@ -32,6 +32,8 @@ impl<T: Copy + Default> Lined<T> {
     pub(crate) fn fill_anew(&mut self, value: T, count: usize) {
         let spare = LINE / size_of::<T>() - 1;
         self.values.clear();
+        // Until there is room: what has no memory unwinds.
+        self.start = 0;
         reserve(&mut self.values, count + spare);
         self.start = self.values.as_ptr().align_offset(LINE).min(spare);
         resize(&mut self.values, self.start + count, value);

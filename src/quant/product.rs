@@ -269,8 +269,8 @@ impl ProductQuantizer {
 
     /// Bytes that it holds.
     pub(crate) fn bytes(&self) -> usize {
-        let numbers = self.dim * self.shape.centres() + self.halves.len();
-        size_of::<ProductQuantizer>() + numbers * size_of::<f32>()
+        let parts: usize = self.parts.iter().map(|tiles| size_of::<Tiles>() + tiles.bytes()).sum();
+        size_of::<ProductQuantizer>() + parts + self.halves.len() * size_of::<f32>()
     }
 }
 

@@ -7,9 +7,11 @@ use crate::id::{RecordId, Row};
 /// Rows of other ids, also of other shards, may be listed with them: whoever asks compares the id
 /// that stands beside the row. The rows of an id are listed newest first and stay listed for as long as a
 /// view could show them. Readers check every row against their own view, so a
-/// row that is listed too early or too late is harmless.
+/// row that is listed too early or too late, or is another shard's, is harmless: whether a row is visible
+/// is asked first, and only then what its id is.
 pub(crate) trait Directory: Send + Sync {
-    /// The first row of an id, newest first, that `accept` takes; it is asked about rows of other ids too.
+    /// The first row of an id, newest first, that `accept` takes; it is asked about rows of other ids too, first whether they
+    /// are visible and then for their id.
     fn find(&self, id: &RecordId, accept: &mut dyn FnMut(Row) -> bool) -> Option<Row>;
 
     /// Lists a new row for an id, before the others.

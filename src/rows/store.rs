@@ -144,7 +144,9 @@ impl RowStore {
         // SAFETY: the row is either new (no view reaches beyond its own high
         // water mark and no index or tail names it), or retired: no view from
         // `unseen_from` on can reach it, and `make_private` made sure that
-        // older views are gone or have other copies of its chunks.
+        // older views are gone or have other copies of its chunks. The directory may
+        // name any row, for ids of other shards too: who goes by it asks first whether the
+        // row is visible, which it is to no view that is held.
         unsafe {
             if self.vectors.write(row, &new.vector, new.scale)? {
                 // Wider now: all views so far have the chunk as it was before.

@@ -163,7 +163,9 @@ fn trained_bytes(dim: usize, options: &IvfOptions) -> usize {
         ListStorage::Vectors | ListStorage::Rounded(_) => 0,
         ListStorage::Signs { dim } => dim * size_of::<f32>(),
         ListStorage::Product(shape) => {
-            ((shape.num_subquantizers + dim) * size_of::<f32>()) << shape.bits_per_code
+            // Each part starts at a line, and says where.
+            let lines = 2 * defaults::CODE_LINE * shape.num_subquantizers;
+            lines + (((shape.num_subquantizers + dim) * size_of::<f32>()) << shape.bits_per_code)
         }
     };
     centres + again + codes + BESIDE

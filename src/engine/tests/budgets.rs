@@ -147,6 +147,10 @@ fn a_budget_holds_while_lists_are_trained_anew_and_writes_are_taken_or_refused_a
 /// versions.
 const LONG: Duration = Duration::from_millis(4_500);
 
+/// What does not end within it never ends: what the tests wait for takes some seconds, on a machine
+/// that has other work as well a minute.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// A collection with room for some more records.
 fn nearly_full(engine: &Engine, spec: &str) -> (Collection, u64) {
     let config = CollectionConfig::new(DIM, Metric::L2).index(spec.parse().unwrap());
@@ -192,15 +196,69 @@ fn a_budget_holds_however_long_the_pool_has_something_else_to_do() {
     }
 }
 
+/// Holds the second worker up until the sender is dropped.
+fn hold(engine: &Engine) -> mpsc::Sender<()> {
+    let (release, until) = mpsc::channel();
+    let worker = &engine.owner.core.writes[1];
+    let permit = worker.acquire(Backpressure::Wait).unwrap();
+    worker.send(permit, WriteCommand::Hold { until }).unwrap();
+    release
+}
+
+/// Gives what `work` gives, which may not wait without end.
+fn ends<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, is_done) = mpsc::channel();
+    let thread = thread::Builder::new().spawn(move || done.send(work())).unwrap();
+    let outcome = is_done.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{what} waits without end"));
+    thread.join().unwrap().unwrap();
+    outcome
+}
+
 #[test]
 fn a_budget_holds_however_far_one_shard_is_behind_another() {
     for spec in ["IVF,PQ8x4fs", "HNSW16"] {
         let engine = Engine::builder().workers(2).pool_threads(1).build().unwrap();
         let (items, full) = nearly_full(&engine, spec);
-        let (release, until) = mpsc::channel::<()>();
-        let worker = &engine.owner.core.writes[1];
-        let permit = worker.acquire(Backpressure::Wait).unwrap();
-        worker.send(permit, WriteCommand::Hold { until }).unwrap();
+        let release = hold(&engine);
         replace_for_long(&items, full, release);
     }
+}
+
+#[test]
+fn a_shard_that_waits_for_another_ends_when_the_collection_is_dropped() {
+    let engine = Engine::builder().workers(2).pool_threads(1).build().unwrap();
+    let (items, full) = nearly_full(&engine, "HNSW16");
+    let release = hold(&engine);
+    let began = Instant::now();
+    for at in (0..).take_while(|_| began.elapsed() < LONG / 2) {
+        let id = mix(at) % full;
+        let _ = items.upsert(Record::new(id, vector(id, 1)));
+    }
+    engine.drop_collection("items").unwrap();
+    drop((items, release));
+    ends("an engine", move || engine.close().unwrap());
+}
+
+#[test]
+fn a_log_that_brings_all_shards_to_their_limit_is_replayed() {
+    let folder = std::env::temp_dir().join(format!("vecino-budgets-{}", std::process::id()));
+    let builder = || Engine::builder().workers(2).pool_threads(1);
+    let engine = builder().open(&folder).unwrap();
+    let (items, full) = nearly_full(&engine, "HNSW16");
+    for version in 1..4 {
+        for id in 0..full {
+            let _ = items.upsert(Record::new(id, vector(id, version)));
+        }
+    }
+    items.flush().unwrap();
+    let held = items.len();
+    drop(items);
+    ends("an engine", move || engine.close().unwrap());
+    let again = folder.clone();
+    let engine = ends("opening", move || builder().open(&again).unwrap());
+    let items = engine.collection("items").unwrap();
+    assert!(items.len() == held && items.verify().unwrap().is_sound());
+    drop(items);
+    engine.close().unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -72,8 +72,8 @@ impl Tiles {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let floats = self.origin.len() + self.values.len() + self.halves.len();
-        floats * size_of::<f32>()
+        let floats = self.origin.len() + self.halves.len();
+        self.values.bytes() + floats * size_of::<f32>()
     }
 
     /// The nearest centre of each of some rows, one after the other: the first of
