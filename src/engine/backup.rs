@@ -64,7 +64,7 @@ impl Snapshot {
         let (disk, file) = around(path.as_ref())?;
         let meta = Checkpoint::open(&disk, &file)?.meta;
         let mut blueprint = blueprint(CollectionId(0), &meta.name, &meta, &file)?;
-        let source = Source { storage: &disk, file: &file, repair: false, is_listed: false };
+        let source = Source { storage: &disk, file: &file, repair: false };
         (blueprint.states, blueprint.seq) = source.restored(&mut blueprint, &mut |_| {})?;
         let published = blueprint.publish(
             Arc::new(SystemClock::default()),
@@ -150,7 +150,7 @@ impl Engine {
             };
         }
         let mut blueprint = blueprint(core.next_collection(), name, &checkpoint.meta, &file)?;
-        let source = Source { storage: &disk, file: &file, repair: false, is_listed: false };
+        let source = Source { storage: &disk, file: &file, repair: false };
         (blueprint.states, blueprint.seq) = source.restored(&mut blueprint, &mut |_| {})?;
         blueprint.last = blueprint.seq;
         Ok(self.adopt(blueprint)?)

@@ -15,7 +15,7 @@ use super::{Engine, EngineBuilder, defaults};
 use crate::coordinator::give_way;
 use crate::durability::Durability;
 use crate::error::{FileError, Gone, OpenError, Operation, WaitError};
-use crate::id::Seq;
+use crate::id::{RecordId, Row, Seq};
 use crate::index::Saved;
 use crate::persist::checkpoint::{Checkpoint, LoadedShard};
 use crate::persist::{
@@ -152,8 +152,7 @@ fn restore_all(core: &Arc<Core>, found: &mut Found) -> Result<BTreeMap<u64, Coll
         if let Some(at) = entry.checkpoint {
             let file = checkpoint::name(id, at.number);
             let storage = Arc::clone(found.storage());
-            let source =
-                Source { storage: storage.as_ref(), file: &file, repair: found.repairs(), is_listed: false };
+            let source = Source { storage: storage.as_ref(), file: &file, repair: found.repairs() };
             let (restored, seq) = source.restored(&mut blueprint, &mut |part| found.give_up(part))?;
             if seq != at.seq {
                 let what = "the checkpoint is of another state";
@@ -168,13 +167,28 @@ fn restore_all(core: &Arc<Core>, found: &mut Found) -> Result<BTreeMap<u64, Coll
     Ok(collections)
 }
 
+/// Lists rows. Where there is no memory for all it leaves none behind: a shard that is made anew
+/// tries again and again.
+fn list(directory: &dyn Directory, ids: &[(RecordId, Row)]) {
+    struct Unlist<'a>(&'a dyn Directory, &'a [(RecordId, Row)]);
+    impl Drop for Unlist<'_> {
+        fn drop(&mut self) {
+            self.1.iter().for_each(|(id, row)| self.0.prune(id, *row));
+        }
+    }
+    let mut listed = Unlist(directory, &[]);
+    for (at, (id, row)) in ids.iter().enumerate() {
+        directory.push(id, *row);
+        listed.1 = &ids[..=at];
+    }
+    listed.1 = &[];
+}
+
 /// A checkpoint that shards come from.
 pub(super) struct Source<'a> {
     pub(super) storage: &'a dyn Storage,
     pub(super) file: &'a str,
     pub(super) repair: bool,
-    /// Whether the directory lists its rows already.
-    pub(super) is_listed: bool,
 }
 
 type States = Vec<ShardState<crate::shard::Keep>>;
@@ -225,8 +239,7 @@ impl Source<'_> {
             loaded.become_alike(&mut all);
             states.push(self.state(loaded, config, space, Arc::clone(&directory), seq, give_up)?);
             // Last: what cannot be read to its end leaves nothing behind.
-            let listed = if self.is_listed { Vec::new() } else { ids };
-            listed.into_iter().for_each(|(id, row)| directory.push(&id, row));
+            list(&*directory, &ids);
         }
         match checkpoint.end() {
             Err(fault) if self.repair => give_up(GivenUp::of(fault)?),

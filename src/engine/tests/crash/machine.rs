@@ -91,12 +91,7 @@ impl Machine {
             blueprint.seq = entry.checkpointed();
             if let Some(at) = entry.checkpoint {
                 let file = checkpoint::name(id, at.number);
-                let source = Source {
-                    storage: &folder.clone(),
-                    file: &file,
-                    repair: options.repair,
-                    is_listed: false,
-                };
+                let source = Source { storage: &folder.clone(), file: &file, repair: options.repair };
                 let (states, seq) = source.restore(&mut blueprint, &mut |part| found.give_up(part))?;
                 if seq != at.seq {
                     let what = "the checkpoint is of another state";
