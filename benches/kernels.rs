@@ -158,6 +158,29 @@ fn codes(budget: Duration) {
     }
 }
 
+/// A matrix that projects 784 numbers, row after row: at the start of a cache line, where the engine puts
+/// it, and where an allocator may put it.
+fn projection(budget: Duration) {
+    const ROWS: usize = 232;
+    const STRIDE: usize = 832;
+    let mut random = Random(4);
+    let memory: Vec<u8> = (0..ROWS * STRIDE + 128).map(|_| (random.next() % 128) as u8).collect();
+    let query: Vec<i8> =
+        (0..STRIDE + 128).map(|_| (random.next() % 255) as i8).map(|x| x.max(-127)).collect();
+    let (line, query_line) = (memory.as_ptr().align_offset(64), query.as_ptr().align_offset(64));
+    println!("{:<8} {:<7} {:>12} {:>12}", "matrix", "isa", "at a line", "16 beyond");
+    for isa in isas() {
+        let Some(with) = functions(isa) else { continue };
+        let [at_line, beyond] = [0, 16].map(|at| {
+            let rows: Vec<&[u8]> = memory[line + at..].chunks_exact(STRIDE).take(ROWS).collect();
+            let calls: Vec<Vec<&[u8]>> = rows.chunks(ROWS_PER_CALL).map(<[_]>::to_vec).collect();
+            code_nanos(with.byte_dots, &query[query_line + at..][..STRIDE], &calls, budget) * ROWS as f64
+                / 1e3
+        });
+        println!("us       {isa:<7} {at_line:>12.2} {beyond:>12.2}");
+    }
+}
+
 /// Nanoseconds per row of codes: the fastest of some trials.
 fn code_nanos(dots: CodeDots, query: &[i8], calls: &[Vec<&[u8]>], budget: Duration) -> f64 {
     let mut out = [0; ROWS_PER_CALL];
@@ -167,7 +190,7 @@ fn code_nanos(dots: CodeDots, query: &[i8], calls: &[Vec<&[u8]>], budget: Durati
         let (start, mut count) = (Instant::now(), 0);
         while count == 0 || start.elapsed() < budget / TRIALS as u32 {
             for call in calls.by_ref().take(64) {
-                dots(query, call, &mut out);
+                dots(query, call, &mut out[..call.len()]);
                 black_box(&out);
                 count += call.len();
             }
@@ -267,6 +290,7 @@ fn main() -> std::io::Result<()> {
         None => {
             synthetic(budget);
             codes(budget);
+            projection(budget);
             Ok(())
         }
     }

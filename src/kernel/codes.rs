@@ -38,6 +38,10 @@ pub(super) fn check(packing: Packing, query: &[i8], rows: &[&[u8]], out: &[i32])
     len
 }
 
+/// Bytes of a row of two lines, which most codes are.
+#[cfg(target_arch = "x86_64")]
+pub(super) const TWO_LINES: usize = 2 * LINE;
+
 /// Rows that are taken together, so that their sums are folded together.
 #[cfg(target_arch = "x86_64")]
 pub(super) const GROUP: usize = 4;
