@@ -29,14 +29,14 @@ COLORS += ["#5f3dc4", "#9775fa", "#c2255c", "#495057"]
 GAP = 60
 
 
-def kinds(dim):
+def kinds(dim, metric):
     """Names, as the table has them, with the options of `ann_benchmark`."""
     parts = f"PQ{dim // 4}x4fs"
     named = ["HNSW", "HNSW_SQ8", f"HNSW_{parts}", "HNSW_RaBitQ", "IVF,Flat", "IVF,SQ8", f"IVF,{parts}r", "IVF,RaBitQ"]
     named += ["SQ8", parts, "RaBitQ"]
     kinds = {"Graph": ["--index", "graph"]}
-    # Of shorter vectors the lean preset is no graph.
-    kinds["Graph, lean" if dim >= 256 else "lean"] = ["--lean"]
+    # Of shorter vectors the lean preset has lists.
+    kinds["IVF, lean" if dim < 256 and metric != "ip" else "Graph, lean"] = ["--lean"]
     return kinds | {name: ["--index", name] for name in named} | {"Flat": ["--index", "flat"]}
 
 
@@ -47,7 +47,9 @@ def dimension(folder):
 
 def measure(folder, results):
     """Appends the lines of every kind to the results, each under its name."""
-    for name, options in kinds(dimension(folder)).items():
+    with open(os.path.join(folder, "metric")) as file:
+        metric = file.read().strip()
+    for name, options in kinds(dimension(folder), metric).items():
         print(f"{os.path.basename(folder.rstrip('/'))}: {name}", file=sys.stderr)
         command = ["cargo", "run", "--release", "--quiet", "--example", "ann_benchmark", "--", "--data", folder, "--k", "10"]
         out = subprocess.run(command + options, check=True, capture_output=True, text=True).stdout

@@ -18,8 +18,8 @@ use crate::rows::Directory;
 /// What rows are listed by. Of n ids one in 2^32 / n shares its key with another.
 type Key = u32;
 
-/// The bits of keys in unit tests.
-const FEW_BITS: Key = (1 << 10) - 1;
+/// The bits of a hash that keys have in unit tests: few, so that ids share keys.
+const FEW_KEYS: Key = (1 << 10) - 1;
 
 /// In the place of the only row of a key: there are several, in the other map. No row has this number.
 const SEVERAL: Row = Row::MAX;
@@ -27,8 +27,8 @@ const SEVERAL: Row = Row::MAX;
 /// A map shrinks when it holds less than one in so many of what it once held.
 const SPARSE: usize = 4;
 
-/// A map is measured again when its entries have changed by one in so many, or by so many:
-/// that locks each of its stripes for a moment.
+/// A map is measured again when its entries have changed by more than one in so many, and by more than so
+/// many: that locks each of its stripes for a moment.
 const MEASURE_DIVISOR: usize = 64;
 const MEASURE_LEAST: usize = 64;
 
@@ -39,8 +39,8 @@ const GROWN_ENTRIES: usize = 7;
 /// Rows that a list has room for at first: a queue makes room for no fewer.
 const FIRST_ROOM: usize = 4;
 
-/// Bytes at most for each row of a record that is listed. Of rows that are listed alone these are but those of
-/// a bucket; each further one of an id may be the second, which makes a list.
+/// Bytes at most for each row that is listed. A row that is listed alone takes no more than a bucket; each
+/// further one of a key may be the second, which makes a list.
 pub(crate) const ENTRY_BYTES_MOST: usize = bucket_bytes::<Rows>() * GROWN / GROWN_ENTRIES
     + size_of::<VecDeque<Row>>()
     + FIRST_ROOM * size_of::<Row>();
@@ -137,8 +137,9 @@ impl<V> Stripes<V> {
 
     fn bytes(&self) -> usize {
         let entries = self.entries.load(Ordering::Relaxed);
-        let changed = entries.abs_diff(self.measured_entries.load(Ordering::Relaxed));
-        if changed > MEASURE_LEAST.max(entries / MEASURE_DIVISOR) {
+        let measured = self.measured_entries.load(Ordering::Relaxed);
+        let is_first = measured == 0 && entries > 0;
+        if is_first || entries.abs_diff(measured) > MEASURE_LEAST.max(entries / MEASURE_DIVISOR) {
             self.measure(entries);
         }
         self.measured_bytes.load(Ordering::Relaxed)
@@ -215,8 +216,7 @@ impl Directory for IdDirectory {
 
 impl Default for IdDirectory {
     fn default() -> IdDirectory {
-        // In unit tests few keys, so that most ids of an engine share theirs with others.
-        IdDirectory::of_bits(if cfg!(test) { FEW_BITS } else { Key::MAX })
+        IdDirectory::masked(if cfg!(test) { FEW_KEYS } else { Key::MAX })
     }
 }
 
@@ -225,7 +225,7 @@ fn heap_bytes(rows: &Rows) -> usize {
 }
 
 impl IdDirectory {
-    fn of_bits(mask: Key) -> IdDirectory {
+    fn masked(mask: Key) -> IdDirectory {
         let hasher = RandomState::new();
         IdDirectory {
             hasher,
@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_record_takes_a_third_of_what_its_id_would() {
-        let directory = IdDirectory::of_bits(Key::MAX);
+        let directory = IdDirectory::masked(Key::MAX);
         (0..100_000).for_each(|row| directory.push(&RecordId::Num(u64::from(row)), row));
         let bytes = directory.bytes() / 100_000;
         assert!((9..=22).contains(&bytes), "{bytes}");

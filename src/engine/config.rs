@@ -314,15 +314,15 @@ impl CollectionConfig {
     }
 
     /// The preset for least memory: vectors of a byte a number
-    /// ([`VectorStorage::Byte`]: rounded, also for `get`), and an index that takes
-    /// no more than they do.
+    /// ([`VectorStorage::Byte`]: rounded, also for `get`), and the index that takes
+    /// the least beside them at a good recall.
     ///
     /// From 256 dimensions on, and under [`Metric::Dot`], it is a graph with half
     /// the links: about a third of the raw vectors for 784 dimensions, and for
     /// most data recalls up to 0.99 at some cost of speed. Links and codes of shorter
     /// vectors would take more than the vectors, so these are in lists
     /// ([`IndexSpec::Ivf`]) with product codes of two bits a number, or none below
-    /// 32 dimensions: 0.6 of the raw vectors for a million records of 128 dimensions (a graph 0.95), and for
+    /// 32 dimensions: 0.6 of the raw vectors for a million records of 128 dimensions (a graph 0.9), and for
     /// GloVe's word vectors of 50 a third of a graph's speed at recall 0.98. A search looks through 64 lists when it says nothing.
     ///
     /// The default is the preset for speed. It replaces what was said of index and vectors before.

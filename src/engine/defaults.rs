@@ -135,7 +135,7 @@ pub(super) const EF_SEARCH_MOST: usize = 1 << 20;
 /// of four times the root of the number of rows.
 pub(super) const NPROBE: usize = 16;
 
-/// Lists that a search in the lean preset looks through: as good a recall as that of a
+/// Lists that a search in the lean preset looks through: nearly as good a recall as that of a
 /// graph at its usual breadth (GloVe, 50 numbers: 0.979, the graph 0.986).
 pub(super) const NPROBE_LEAN: usize = 64;
 

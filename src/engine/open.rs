@@ -167,8 +167,8 @@ fn restore_all(core: &Arc<Core>, found: &mut Found) -> Result<BTreeMap<u64, Coll
     Ok(collections)
 }
 
-/// Lists rows. Where there is no memory for all it leaves none behind: a shard that is made anew
-/// tries again and again.
+/// Lists rows; none of them where there is no memory for all: a shard that is made anew tries it
+/// again and again.
 fn list(directory: &dyn Directory, ids: &[(RecordId, Row)]) {
     struct Unlist<'a>(&'a dyn Directory, &'a [(RecordId, Row)]);
     impl Drop for Unlist<'_> {

@@ -10,8 +10,8 @@ use crate::id::{RecordId, Row};
 /// row that is listed too early or too late, or is another shard's, is harmless: whether a row is visible
 /// is asked first, and only then what its id is.
 pub(crate) trait Directory: Send + Sync {
-    /// The first row of an id, newest first, that `accept` takes; it is asked about rows of other ids too, first whether they
-    /// are visible and then for their id.
+    /// The first row of an id, newest first, that `accept` takes; it is asked about rows of other ids too, and
+    /// looks first whether a row is visible, and only then at its id.
     fn find(&self, id: &RecordId, accept: &mut dyn FnMut(Row) -> bool) -> Option<Row>;
 
     /// Lists a new row for an id, before the others.

@@ -205,13 +205,17 @@ fn hold(engine: &Engine) -> mpsc::Sender<()> {
     release
 }
 
+/// Replacements, more than a shard at its limit takes while another one lags.
+const WRITES: usize = 8_000;
+
 /// Gives what `work` gives, which may not wait without end.
 fn ends<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, is_done) = mpsc::channel();
     let thread = thread::Builder::new().spawn(move || done.send(work())).unwrap();
-    let outcome = is_done.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{what} waits without end"));
+    let outcome = is_done.recv_timeout(PATIENCE);
+    assert!(!matches!(outcome, Err(mpsc::RecvTimeoutError::Timeout)), "{what} waits without end");
     thread.join().unwrap().unwrap();
-    outcome
+    outcome.unwrap()
 }
 
 #[test]
@@ -226,15 +230,20 @@ fn a_budget_holds_however_far_one_shard_is_behind_another() {
 
 #[test]
 fn a_shard_that_waits_for_another_ends_when_the_collection_is_dropped() {
-    let engine = Engine::builder().workers(2).pool_threads(1).build().unwrap();
+    // The mailbox of the worker that is held up must have a place for the end of the collection.
+    let builder = Engine::builder().workers(2).pool_threads(1).mailbox_work(PATIENCE);
+    let engine = builder.mailbox_capacity(2 * WRITES).build().unwrap();
     let (items, full) = nearly_full(&engine, "HNSW16");
     let release = hold(&engine);
     let began = Instant::now();
-    for at in (0..).take_while(|_| began.elapsed() < LONG / 2) {
+    for at in (0..WRITES as u64).take_while(|_| began.elapsed() < LONG / 2) {
         let id = mix(at) % full;
         let _ = items.upsert(Record::new(id, vector(id, 1)));
     }
-    engine.drop_collection("items").unwrap();
+    let engine = ends("dropping", move || {
+        engine.drop_collection("items").unwrap();
+        engine
+    });
     drop((items, release));
     ends("an engine", move || engine.close().unwrap());
 }
@@ -243,6 +252,7 @@ fn a_shard_that_waits_for_another_ends_when_the_collection_is_dropped() {
 fn a_log_that_brings_all_shards_to_their_limit_is_replayed() {
     let folder = std::env::temp_dir().join(format!("vecino-budgets-{}", std::process::id()));
     let builder = || Engine::builder().workers(2).pool_threads(1);
+    let _ = std::fs::remove_dir_all(&folder);
     let engine = builder().open(&folder).unwrap();
     let (items, full) = nearly_full(&engine, "HNSW16");
     for version in 1..4 {
@@ -250,7 +260,10 @@ fn a_log_that_brings_all_shards_to_their_limit_is_replayed() {
             let _ = items.upsert(Record::new(id, vector(id, version)));
         }
     }
-    items.flush().unwrap();
+    let items = ends("a flush", move || {
+        items.flush().unwrap();
+        items
+    });
     let held = items.len();
     drop(items);
     ends("an engine", move || engine.close().unwrap());

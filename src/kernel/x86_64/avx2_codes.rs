@@ -42,13 +42,13 @@ pub(super) fn nibble_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
 #[target_feature(enable = "avx2")]
 unsafe fn bytes(query: &[i8], len: usize, rows: &[&[u8]], out: &mut [i32]) {
     let query = query.as_ptr().cast::<u8>();
-    // A length that the compiler knows is unrolled, and the query stays in registers; one choice for
-    // all rows, or a group of four rows is a call (64 bytes of nibbles: 4 to 9 ns a row instead of 2).
+    // A length that the compiler knows is unrolled, and the query stays in registers. One choice for all rows, as in
+    // `avx512_codes`.
     match len {
-        // SAFETY: the caller's.
+        // SAFETY: the caller's; `len` is that of the arm.
         LINE => by_fours(rows, out, |rows| unsafe { four_of_bytes(query, LINE, rows) }),
         TWO_LINES => {
-            // SAFETY: the caller's.
+            // SAFETY: the caller's; `len` is that of the arm.
             by_fours(rows, out, |rows| unsafe { four_of_bytes(query, TWO_LINES, rows) });
         }
         // SAFETY: the caller's.
@@ -64,10 +64,10 @@ unsafe fn bytes(query: &[i8], len: usize, rows: &[&[u8]], out: &mut [i32]) {
 unsafe fn nibbles(query: &[i8], len: usize, rows: &[&[u8]], out: &mut [i32]) {
     let query = query.as_ptr().cast::<u8>();
     match len {
-        // SAFETY: the caller's.
+        // SAFETY: the caller's; `len` is that of the arm.
         LINE => by_fours(rows, out, |rows| unsafe { four_of_nibbles(query, LINE, rows) }),
         TWO_LINES => {
-            // SAFETY: the caller's.
+            // SAFETY: the caller's; `len` is that of the arm.
             by_fours(rows, out, |rows| unsafe { four_of_nibbles(query, TWO_LINES, rows) });
         }
         // SAFETY: the caller's.

@@ -41,13 +41,13 @@ pub(super) fn nibble_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn bytes(query: *const u8, len: usize, rows: &[&[u8]], out: &mut [i32]) {
-    // A length that the compiler knows is unrolled, and the query stays in registers; one choice for
-    // all rows, or a group of four rows is a call (64 bytes of nibbles: 4 to 9 ns a row instead of 2).
+    // A length that the compiler knows is unrolled, and the query stays in registers. The choice is made once for
+    // all rows: within `by_fours` it makes a call of each group (64 bytes of nibbles: 4 to 9 ns a row instead of 2).
     match len {
-        // SAFETY: the caller's.
+        // SAFETY: the caller's; `len` is that of the arm.
         LINE => by_fours(rows, out, |rows| unsafe { four_of_bytes(query, LINE, rows) }),
         TWO_LINES => {
-            // SAFETY: the caller's.
+            // SAFETY: the caller's; `len` is that of the arm.
             by_fours(rows, out, |rows| unsafe { four_of_bytes(query, TWO_LINES, rows) });
         }
         // SAFETY: the caller's.
@@ -62,10 +62,10 @@ unsafe fn bytes(query: *const u8, len: usize, rows: &[&[u8]], out: &mut [i32]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn nibbles(query: *const u8, len: usize, rows: &[&[u8]], out: &mut [i32]) {
     match len {
-        // SAFETY: the caller's.
+        // SAFETY: the caller's; `len` is that of the arm.
         LINE => by_fours(rows, out, |rows| unsafe { four_of_nibbles(query, LINE, rows) }),
         TWO_LINES => {
-            // SAFETY: the caller's.
+            // SAFETY: the caller's; `len` is that of the arm.
             by_fours(rows, out, |rows| unsafe { four_of_nibbles(query, TWO_LINES, rows) });
         }
         // SAFETY: the caller's.
