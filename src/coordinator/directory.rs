@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use crate::id::{RecordId, Row};
+use crate::id::{RecordId, Row, mix};
 use crate::memory::{reserve_back, unwind};
 use crate::rows::Directory;
 
@@ -77,8 +77,7 @@ impl Hasher for Spread {
     }
 
     fn write_u32(&mut self, key: u32) {
-        // Fibonacci hashing (Knuth): 2^64 over the golden ratio.
-        self.0 = (self.0 ^ u64::from(key)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mix(self.0 ^ u64::from(key));
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use super::{LINE, reserve, resize};
+use super::{LINE, append, reserve, resize};
 
 /// So many numbers, which start at a cache line.
 #[derive(Debug)]
@@ -23,20 +23,32 @@ impl<T: Copy + Default> Lined<T> {
 
     /// Copies of others.
     pub(crate) fn copied(values: &[T]) -> Lined<T> {
-        let mut lines = Lined::filled(T::default(), values.len());
-        lines.copy_from_slice(values);
+        let mut lines = Lined::default();
+        lines.copy_anew(values);
         lines
     }
 
     /// Makes them so many, all alike, in the memory that there is if it is enough.
     pub(crate) fn fill_anew(&mut self, value: T, count: usize) {
+        self.begin(count);
+        resize(&mut self.values, self.start + count, value);
+    }
+
+    /// Makes them copies of others, likewise.
+    pub(crate) fn copy_anew(&mut self, values: &[T]) {
+        self.begin(values.len());
+        append(&mut self.values, values);
+    }
+
+    /// Empties the list and gives it room for so many.
+    fn begin(&mut self, count: usize) {
         let spare = LINE / size_of::<T>() - 1;
         self.values.clear();
         // Until there is room: what has no memory unwinds.
         self.start = 0;
         reserve(&mut self.values, count + spare);
         self.start = self.values.as_ptr().align_offset(LINE).min(spare);
-        resize(&mut self.values, self.start + count, value);
+        resize(&mut self.values, self.start, T::default());
     }
 
     /// Bytes that are allocated.

@@ -135,8 +135,7 @@ impl Space {
     /// Writes the form of a checked query that the distance functions take:
     /// normalised under cosine, else as it is.
     pub(crate) fn prepare(&self, vector: &[f32], scale: f32, prepared: &mut Lined<f32>) {
-        prepared.fill_anew(0.0, vector.len());
-        prepared.copy_from_slice(vector);
+        prepared.copy_anew(vector);
         if self.metric == Metric::Cosine {
             prepared.iter_mut().for_each(|x| *x *= scale);
         }

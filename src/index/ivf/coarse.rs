@@ -293,15 +293,12 @@ impl Coarse {
     fn encode_centres(&mut self) {
         let Some(codec) = &self.codec else { return };
         let (mut encoder, mut words) = (quant::Encoder::default(), memory::filled(0, codec.shape().words()));
-        let size = size_of_val(words.as_slice());
-        self.codes.fill_anew(0, self.centres.len() / self.dim * size);
-        let blocks = self.codes.chunks_exact_mut(size);
-        for (list, (centre, block)) in self.centres.chunks_exact(self.dim).zip(blocks).enumerate() {
+        let mut codes = memory::list(self.lists() * size_of_val(words.as_slice()));
+        for (list, centre) in self.centres.chunks_exact(self.dim).enumerate() {
             codec.encode(centre, list as u32, &mut encoder, &mut words);
-            block.chunks_exact_mut(size_of::<u32>()).zip(&words).for_each(|(bytes, word)| {
-                bytes.copy_from_slice(&word.to_ne_bytes());
-            });
+            append(&mut codes, &words);
         }
+        self.codes = Lined::copied(&codes);
     }
 
     /// The list of each row of which there is a code, and how far its centre is.
@@ -508,12 +505,11 @@ fn encode_rows(codec: &Codec, points: Points<'_>, rows: &[Row], executor: &dyn E
 fn seeds(codec: &Codec, codes: &[u8], lists: usize, seed: u64) -> Vec<usize> {
     let size = codec.shape().words() * size_of::<u32>();
     let step = (codes.len() / size).div_ceil(lists * SEEDS_A_LIST).max(1);
-    let count = (codes.len() / size).div_ceil(step);
-    let mut some = Lined::filled(0, count * size);
-    for (one, code) in some.chunks_exact_mut(size).zip(codes.chunks_exact(size).step_by(step)) {
-        one.copy_from_slice(code);
+    let mut some = Vec::new();
+    for code in codes.chunks_exact(size).step_by(step) {
+        memory::append(&mut some, code);
     }
-    let codes = &some;
+    let (codes, count) = (&Lined::copied(&some), some.len() / size);
     let (mut weights, mut estimates) = (memory::filled(f32::INFINITY, count), Vec::new());
     let (mut query, mut chosen) = (CodeQuery::default(), memory::list(lists));
     let mut next = (mix(seed) % count.max(1) as u64) as usize;
