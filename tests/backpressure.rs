@@ -119,22 +119,31 @@ fn a_full_mailbox_refuses_makes_wait_for_a_while_or_until_there_is_a_place() {
 }
 
 fn check_reject(impatient: &Collection) {
-    let started = Instant::now();
+    let mut took = Vec::new();
     for id in 100..150 {
+        let started = Instant::now();
         assert_eq!(full(impatient.upsert(record(id))), (0, Duration::ZERO));
         assert_eq!(full(impatient.upsert_batch([record(id), record(id + 100)])).0, 0);
         assert_eq!(full(impatient.delete(STALL_IDS)).0, 0);
         assert_eq!(full(block_on(impatient.upsert_async(record(id)))).0, 0);
+        took.push(started.elapsed());
     }
-    assert!(started.elapsed() < AT_ONCE, "200 refusals took {:?}", started.elapsed());
+    took.sort();
+    assert!(took[25] < AT_ONCE / 50, "four refusals took {took:?}");
 }
 
 fn check_wait_at_most(items: &Collection) {
     let limit = Duration::from_millis(60);
-    let started = Instant::now();
-    let (_, waited) = full(items.backpressure(Backpressure::WaitAtMost(limit)).upsert(record(300)));
-    let took = started.elapsed();
-    assert!(waited >= limit && took >= waited && took < limit + AT_ONCE, "waited {waited:?}, took {took:?}");
+    let patient = items.backpressure(Backpressure::WaitAtMost(limit));
+    let wait = || {
+        let started = Instant::now();
+        let (_, waited) = full(patient.upsert(record(300)));
+        let took = started.elapsed();
+        assert!(waited >= limit && took >= waited, "waited {waited:?}, took {took:?}");
+        took
+    };
+    let took: Vec<Duration> = (0..3).map(|_| wait()).collect();
+    assert!(took.iter().any(|took| *took < limit + AT_ONCE), "waited for {limit:?}, took {took:?}");
 }
 
 /// What was accepted is there, what was refused is not.
@@ -161,17 +170,19 @@ fn another_collection_on_the_same_worker_goes_on_while_one_is_stalled() {
     let (slow, quick) = (slow_collection(&engine, "slow"), slow_collection(&engine, "quick"));
     slow.upsert(record(1)).unwrap().wait().unwrap();
     let stalled = stall(&slow, STALL_IDS..);
-    let mut longest = Duration::ZERO;
+    let mut took = Vec::new();
     for id in 0..100 {
         let started = Instant::now();
         quick.upsert(record(id)).unwrap().wait().unwrap();
         let answer = block_on(quick.search_async(Query::new(record(id).vector()).top(1))).unwrap();
         assert_eq!((answer.hits()[0].id.as_num(), answer.hits()[0].distance), (Some(id), 0.0));
         assert_eq!(slow.search(&Query::new(record(1).vector()).top(5)).unwrap().len(), 1);
-        longest = longest.max(started.elapsed());
+        took.push(started.elapsed());
     }
+    // All of them before the stall was over; one or the other may have been held up by other work.
     assert_stalled(&stalled);
-    assert!(longest < AT_ONCE, "a write and a search took {longest:?}");
+    took.sort();
+    assert!(took[50] < AT_ONCE, "a write and a search took {took:?}");
     stalled.wait().unwrap();
     assert_eq!((slow.len(), quick.len()), (STALL_ROWS + 1, 100));
 }

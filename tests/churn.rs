@@ -45,7 +45,7 @@ fn most(records: usize) -> usize {
 const A_MOMENT: Duration = Duration::from_millis(200);
 
 /// It must have given it back after so long, also on a busy machine.
-const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A graph that takes less time to build.
 fn quick() -> IndexSpec {

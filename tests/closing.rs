@@ -35,7 +35,7 @@ const DIM: usize = 16;
 const IN_FLIGHT: usize = 10_000;
 
 /// Every call returns within this time after the end began.
-const LIMIT: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// The same with [`patience`].
 fn limit() -> Duration {
@@ -379,14 +379,15 @@ fn two_hundred_engines_in_a_row_leave_no_thread() {
 fn dropped_futures_cost_nothing_further() {
     let _turn = one_at_a_time();
     let _watchdog = watchdog(60);
-    let engine = Engine::builder().publish_interval(Duration::from_millis(400)).build().unwrap();
+    const HELD_BACK: Duration = Duration::from_secs(4);
+    let engine = Engine::builder().publish_interval(HELD_BACK).build().unwrap();
     let items = engine.create_collection("items", CollectionConfig::new(DIM, Metric::L2)).unwrap();
     let record = |id: u64| Record::new(id, vec![id as f32; DIM]);
     items.upsert(record(1)).unwrap().wait().unwrap();
     let second = items.upsert(record(2)).unwrap();
     let mut rng = Rng::new(5);
     let futures = in_flight(&items, 3_000);
-    assert!(!second.is_visible(), "the machine stood still for 400 ms");
+    assert!(!second.is_visible(), "the machine stood still for {HELD_BACK:?}");
     assert!(futures.len() > 1_000, "{} are pending", futures.len());
     drop(futures);
     items.flush().unwrap();

@@ -152,6 +152,36 @@ fn the_memory_of_what_has_expired_is_given_back_without_further_writes() {
     assert!(items.verify().unwrap().is_sound());
 }
 
+// Writers that wait for the few places of a mailbox take each one as it comes.
+#[test]
+fn what_has_expired_is_taken_out_though_writers_never_rest() {
+    let _watchdog = watchdog(120);
+    let clock = Arc::new(ManualClock::default());
+    let engine =
+        Engine::builder().workers(1).mailbox_capacity(2).clock(Arc::clone(&clock) as _).build().unwrap();
+    let items = engine.create_collection("items", config(IndexSpec::Flat)).unwrap();
+    let records = (0..2_000u64).map(|id| Record::new(id, whole_vector(id, DIM)).ttl(second()));
+    items.upsert_batch(records).unwrap().wait().unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in 0..4u64 {
+            let (items, over) = (items.clone(), &over);
+            scope.spawn(move || {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let id = 10_000 + writer;
+                    items.upsert_batch((0..50).map(|at| Record::new(id, whole_vector(at, DIM)))).unwrap();
+                }
+            });
+        }
+        clock.advance(2 * second());
+        eventually("the rows are gone", || rows_held(&items) < 1_000);
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    items.flush().unwrap();
+    assert_eq!(items.len(), 4);
+    assert_eq!(engine.stats().writes_refused, 0);
+}
+
 #[test]
 fn expiries_survive_restarts_by_log_and_by_checkpoint() {
     for checkpointed in [false, true] {

@@ -202,9 +202,11 @@ fn a_shard_without_memory_waits_alone_and_goes_on_when_there_is_some() {
         assert!(matches!(items.delete(1), Err(WriteError::Gone(gone)) if told(&gone) >= LARGE));
         assert!(matches!(items.optimize(), Err(WaitError::Gone(gone)) if told(&gone) >= LARGE));
         let before = REFUSED.swap(0, Ordering::Relaxed);
+        let since = Instant::now();
         std::thread::sleep(Duration::from_millis(500));
         let tried = REFUSED.load(Ordering::Relaxed);
-        assert!(tried <= 20, "{name}: tried {tried} times after {before}");
+        let most = 20 * (1 + since.elapsed().as_millis() / 500);
+        assert!(tried as u128 <= most, "{name}: tried {tried} times after {before}");
 
         FROM.store(usize::MAX, Ordering::Relaxed);
         write_again(&items, 1_000_000, dim);
@@ -323,7 +325,7 @@ fn closing_while_a_write_waits_for_the_memory_of_its_frame_leaves_all_of_it_or_n
         }
         let started = Instant::now();
         engine.close().unwrap();
-        assert!(started.elapsed() < Duration::from_secs(5), "it waits for memory");
+        assert!(started.elapsed() < Duration::from_secs(60), "it waits for memory");
         FRAMES_FROM.store(usize::MAX, Ordering::Relaxed);
         drop((engine, items));
 

@@ -336,3 +336,28 @@ fn what_cannot_be_is_a_typed_error_and_changes_nothing() {
     engine.close().unwrap();
     assert!(matches!(items.reindex(IndexSpec::hnsw()), Err(ReindexError::Write(_))));
 }
+
+// The steps are the engine's own: they wait, whatever the handle does with its writes.
+#[test]
+fn an_index_is_changed_through_a_handle_that_does_not_wait_while_others_fill_the_mailbox() {
+    let engine = Engine::builder().workers(1).mailbox_capacity(2).pool_threads(1).build().unwrap();
+    let config = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Flat);
+    let items = engine.create_collection("items", config).unwrap();
+    items.upsert_batch((0..3_000).map(|id| record(id, 1))).unwrap().wait().unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for writer in 0..3 {
+            let (items, over) = (items.clone(), &over);
+            scope.spawn(move || {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    items.upsert_batch((0..20).map(|at| record(writer, at))).unwrap();
+                }
+            });
+        }
+        let changed = items.backpressure(vecino::Backpressure::Reject).reindex(IndexSpec::graph());
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        changed.unwrap();
+    });
+    assert_eq!(items.config().index_spec(), IndexSpec::graph());
+    assert!(items.verify().unwrap().is_sound());
+}

@@ -59,11 +59,11 @@ fn recall(items: &Collection, queries: &[Vec<f32>], k: usize, params: SearchPara
     found as f64 / (k * queries.len()) as f64
 }
 
-/// Yields until the condition holds: the pool gives way to all other work, so
+/// Looks until the condition holds: the pool gives way to all other work, so
 /// only the watchdog limits how long that takes.
 fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_micros(50));
     }
 }
 

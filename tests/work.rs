@@ -207,18 +207,25 @@ fn shards_share_the_work_of_a_search() {
 #[test]
 fn an_estimate_comes_to_what_searches_take() {
     let _watchdog = watchdog(60);
-    const SEARCHES: u32 = 60;
+    const SEARCHES: usize = 60;
     let engine = within(1_000).publish_interval(HELD_BACK).build().unwrap();
     let items = flat(&engine, "items", MANY);
     let query = || Query::new(vec![0.5; DIM]).top(MANY / 2);
-    let started = Instant::now();
+    let mut took: Vec<f64> = Vec::new();
     for _ in 0..SEARCHES {
+        let started = Instant::now();
         assert_eq!(block_on(items.search_async(query().at_least(Seq(0)))).unwrap().len(), MANY / 2);
+        took.push(started.elapsed().as_secs_f64());
     }
-    let took = (started.elapsed() / SEARCHES).as_secs_f64();
+    // Some may be held up by other work, for a while or all from some time on.
+    took.sort_by(f64::total_cmp);
+    let (least, most) = (took[0], took[took.len() - 1]);
     let items = hold_back(&items);
     let mut asked = Box::pin(items.search_async(query()));
     assert!(poll_once(asked.as_mut()).is_pending());
     let estimate = engine.stats().search_work.as_secs_f64();
-    assert!(estimate > took / 5.0 && estimate < took * 2.0, "{estimate} s, and they took {took} s");
+    assert!(
+        estimate > least / 5.0 && estimate < most * 2.0,
+        "{estimate} s, and they took {least} to {most} s"
+    );
 }

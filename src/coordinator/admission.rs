@@ -16,7 +16,8 @@ pub(crate) struct Admission {
     order: Mutex<()>,
     last: AtomicU64,
     sent: Box<[AtomicU64]>,
-    /// The least that a write of this collection was to reach.
+    /// The least that a write was to reach since the last one that went to every shard: that one
+    /// vouches for all before it.
     weakest: AtomicU8,
 }
 
@@ -57,7 +58,8 @@ impl Admission {
     ) -> Result<Seq, NotAdmitted<E>> {
         // The lock guards no data that a panic could leave half-changed.
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        if durability as u8 > self.weakest.load(Ordering::Relaxed) && shards.len() < self.sent.len() {
+        let goes_to_all = shards.len() == self.sent.len();
+        if durability as u8 > self.weakest.load(Ordering::Relaxed) && !goes_to_all {
             return Err(NotAdmitted::Narrow);
         }
         self.weakest.fetch_min(durability as u8, Ordering::Relaxed);
@@ -69,7 +71,11 @@ impl Admission {
         // reach a coordinator that does not know its number yet, or it would
         // publish the state before and be woken by nobody again.
         self.last.store(seq, Ordering::Release);
-        send(Seq(seq)).map(|()| Seq(seq)).map_err(NotAdmitted::Unsent)
+        send(Seq(seq)).map_err(NotAdmitted::Unsent)?;
+        if goes_to_all {
+            self.weakest.store(durability as u8, Ordering::Relaxed);
+        }
+        Ok(Seq(seq))
     }
 
     /// The last number given out.
@@ -131,5 +137,27 @@ mod tests {
         assert_eq!(admission.admit(&[0], Durability::Synced, send), Err(NotAdmitted::Narrow));
         assert_eq!(admission.admit(&[0, 1], Durability::Synced, send), Ok(Seq(3)));
         assert_eq!(admission.admit(&[0], Durability::Logged, send), Ok(Seq(4)));
+        assert_eq!(admission.admit(&[1], Durability::Synced, send), Err(NotAdmitted::Narrow));
+    }
+
+    #[test]
+    fn a_write_to_every_shard_vouches_for_the_weaker_ones_before_it() {
+        let admission = Admission::new(2);
+        let send = |_| Ok::<(), ()>(());
+        admission.admit(&[1], Durability::Applied, send).unwrap();
+        assert_eq!(admission.admit(&[0], Durability::Logged, send), Err(NotAdmitted::Narrow));
+        admission.admit(&[0, 1], Durability::Logged, send).unwrap();
+        assert_eq!(admission.admit(&[0], Durability::Logged, send), Ok(Seq(3)));
+        assert_eq!(admission.admit(&[0], Durability::Synced, send), Err(NotAdmitted::Narrow));
+    }
+
+    #[test]
+    fn a_write_that_did_not_reach_every_shard_vouches_for_none() {
+        let admission = Admission::new(2);
+        admission.admit(&[1], Durability::Applied, |_| Ok::<(), ()>(())).unwrap();
+        let unsent = admission.admit(&[0, 1], Durability::Synced, |_| Err(()));
+        assert_eq!(unsent, Err(NotAdmitted::Unsent(())));
+        let narrow = admission.admit(&[0], Durability::Logged, |_| Ok::<(), ()>(()));
+        assert_eq!(narrow, Err(NotAdmitted::Narrow));
     }
 }

@@ -11,7 +11,7 @@ use crate::durability::Durability;
 use crate::id::Seq;
 use crate::payload::{NEVER, Timestamp};
 use crate::rows::Mutation;
-use crate::shard::{Backpressure, CollectionId, LogPart, Mailbox, WriteCommand};
+use crate::shard::{CollectionId, LogPart, Mailbox, WriteCommand};
 use crate::snapshot::Published;
 
 /// Time between two looks while something may expire: what has expired holds
@@ -45,8 +45,8 @@ impl Broom {
     }
 
     /// Asks for a slice of work if something has expired. Gives the time after
-    /// which to look again; `None` when nothing expires at all. Never waits: a
-    /// full mailbox has more urgent things to do.
+    /// which to look again; `None` when nothing expires at all. Never waits, nor for a place
+    /// in a mailbox: where writers never rest, what has expired would stay for good.
     pub(super) fn sweep(&mut self, published: &Published, admission: &Admission) -> Option<Duration> {
         let soonest = published.soonest_expiry();
         if soonest == NEVER {
@@ -71,7 +71,7 @@ impl Broom {
             .filter(|(_, shard)| shard.soonest_expiry(published.seq) <= now);
         let shards: Vec<usize> = due.map(|(number, _)| number).collect();
         let permits: Option<Vec<_>> =
-            shards.iter().map(|shard| self.writes.get(*shard)?.acquire(Backpressure::Reject).ok()).collect();
+            shards.iter().map(|shard| self.writes.get(*shard)?.acquire_beyond()).collect();
         let Some(permits) = permits else { return };
         let log = LogPart { parts: shards.len() as u32, durability: Durability::Applied };
         let log = self.is_logged.then_some(log);

@@ -10,7 +10,9 @@ use super::collection::{Blueprint, Collection};
 use super::config::CollectionConfig;
 use super::open::{Source, refused};
 use super::reindex::switched;
-use crate::error::{CheckpointError, CollectionError, FileError, Gone, LoadError, Operation, ReindexError};
+use crate::error::{
+    CheckpointError, CollectionError, FileError, Gone, LoadError, Operation, ReindexError, WaitError,
+};
 use crate::persist::checkpoint::{self, Checkpoint, Meta};
 use crate::persist::{Disk, unless_short};
 use crate::rows::NewRow;
@@ -29,7 +31,9 @@ fn around(path: &Path) -> Result<(Disk, String), FileError> {
 impl Snapshot {
     /// Writes the snapshot into one file, index included, while reads and
     /// writes go on; gives the file's bytes. The file has its name only once
-    /// it is complete and durable; one that had the name is replaced.
+    /// it is complete and durable; one that had the name is replaced. Of several calls with one
+    /// path at a time the last to end is what is there. (Until then it is `path.` with two numbers and `.new`; a
+    /// process that dies meanwhile leaves that behind.)
     /// [`Snapshot::open`] reads it, [`Engine::load`] makes it a collection.
     ///
     /// ```
@@ -52,7 +56,7 @@ impl Snapshot {
     pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<u64, FileError> {
         let (disk, file) = around(path.as_ref())?;
         let config = &self.published().context.config;
-        checkpoint::write(&disk, &file, self.sight(), config, &AtomicBool::new(false))
+        checkpoint::write_beside_others(&disk, &file, self.sight(), config, &AtomicBool::new(false))
     }
 
     /// Reads a checkpoint as a snapshot of its own, without an engine. It shows
@@ -116,8 +120,11 @@ impl Engine {
         self.check_open()?;
         let collections: Vec<Collection> = self.collections_by_name().values().cloned().collect();
         for collection in collections {
-            // What is not visible is not in a checkpoint.
-            collection.flush().map_err(|_| collection.shared.gone())?;
+            // What is not visible is not in a checkpoint, nor is what was left out.
+            match collection.flush() {
+                Ok(_) | Err(WaitError::LeftOut { .. }) => {}
+                Err(_) => return Err(collection.shared.gone().into()),
+            }
         }
         let (reply, waiting) = reply();
         files.notes().send(Note::Checkpoint(reply));
@@ -126,7 +133,8 @@ impl Engine {
 
     /// Makes a checkpoint a collection of this engine, under a name. From an
     /// engine with as many workers it comes with its index and the numbers of
-    /// its writes; else its records are written anew.
+    /// its writes, and is there whole or, after a crash, not at all; else its records are written anew, and a crash
+    /// leaves those that were written until then.
     ///
     /// # Errors
     /// [`LoadError`]: the file cannot be read or is damaged, the name is taken,
@@ -156,35 +164,52 @@ impl Engine {
         Ok(self.adopt(blueprint)?)
     }
 
-    /// Takes in a collection that has records already.
+    /// Takes in a collection that has records already. It is in the folder with all of them or, after a crash, not at all;
+    /// no lock is held while they are written.
     fn adopt(&self, blueprint: Blueprint) -> Result<Collection, CollectionError> {
         super::check_name(&blueprint.name)?;
-        let mut collections = self.collections_by_name();
-        if collections.contains_key(&blueprint.name) {
-            return Err(CollectionError::Exists(blueprint.name));
-        }
-        let (id, name, seq) = (blueprint.id.0, blueprint.name.clone(), blueprint.seq);
+        self.check_free(&blueprint.name)?;
         let config = blueprint.config.encode();
-        let files = self.owner.core.files();
-        if let Some(files) = files {
-            files.create::<CollectionError>(id, &name, config)?;
+        let collection = Collection::create(&self.owner.core, blueprint)?;
+        let admitted = self.admit(&collection, config);
+        if admitted.is_err() {
+            collection.end();
         }
-        let collection = self.install(blueprint)?;
-        if let Some(files) = files {
-            // What the log will say builds on it.
-            if let Err(fault) = files.checkpoint(id, seq) {
-                // Without its records it must not come back under this name.
-                files.drop_collection::<CollectionError>(id)?;
-                collection.end();
-                return Err(match fault {
-                    CheckpointError::File(fault) => CollectionError::File(fault),
-                    _ => CollectionError::Gone(Gone::Closed),
-                });
+        admitted.map(|()| collection)
+    }
+
+    fn check_free(&self, name: &str) -> Result<(), CollectionError> {
+        let is_taken = self.collections_by_name().contains_key(name);
+        if is_taken { Err(CollectionError::Exists(name.to_owned())) } else { Ok(()) }
+    }
+
+    /// Gives a collection its name, once its records are in the folder: what the log
+    /// will say builds on them.
+    fn admit(&self, collection: &Collection, config: Vec<u8>) -> Result<(), CollectionError> {
+        let (id, name) = (collection.shared.id.0, collection.name());
+        let files = self.owner.core.files();
+        let published = collection.shared.cell.pin();
+        let written = files.map(|files| files.write_checkpoint(id, &published)).transpose();
+        let written = written.map_err(|fault| match fault {
+            CheckpointError::File(fault) => CollectionError::File(fault),
+            _ => CollectionError::Gone(Gone::Closed),
+        })?;
+        let mut collections = self.collections_by_name();
+        let is_taken = collections.contains_key(name);
+        if let (Some(files), Some((at, bytes))) = (files, written) {
+            if is_taken {
+                files.forget(id, at);
+            } else {
+                files.create::<CollectionError>(id, name, config, Some(at))?;
+                self.register(collection, bytes);
             }
         }
+        if is_taken {
+            return Err(CollectionError::Exists(name.to_owned()));
+        }
         collection.begin_sweeping()?;
-        collections.insert(name, collection.clone());
-        Ok(collection)
+        collections.insert(name.to_owned(), collection.clone());
+        Ok(())
     }
 }
 
@@ -213,7 +238,7 @@ fn rewrite(checkpoint: &mut Checkpoint, collection: &Collection) -> Result<(), L
             })
             .peekable();
         while records.peek().is_some() {
-            collection.upsert_batch(records.by_ref().take(RECORDS_AT_A_TIME))?;
+            collection.upsert_stored(records.by_ref().take(RECORDS_AT_A_TIME))?;
         }
     }
     Ok(())

@@ -327,7 +327,7 @@ impl CollectionShared {
     /// Why a request to a worker was lost. A worker that is gone while the
     /// engine runs has failed, also before the coordinator knows of it.
     pub(super) fn lost_by(&self, worker: usize) -> Gone {
-        if !self.core.is_closed() {
+        if !self.core.is_closed() && self.core.log_fault.get().is_none() {
             self.context.health.fail(worker);
         }
         self.gone()

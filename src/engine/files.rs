@@ -62,14 +62,15 @@ impl Files {
         lock(&self.folder).as_mut().map_or_else(|| Err(Gone::Closed.into()), work)
     }
 
-    /// Makes a collection durable before it is used.
+    /// Makes a collection durable before it is used, and with it the checkpoint that it begins with.
     pub(super) fn create<E: From<Gone> + From<FileError>>(
         &self,
         collection: u64,
         name: &str,
         config: Vec<u8>,
+        checkpoint: Option<CheckpointAt>,
     ) -> Result<(), E> {
-        self.with(|folder| Ok(folder.create(collection, name, config)?))
+        self.with(|folder| Ok(folder.create(collection, name, config, checkpoint)?))
     }
 
     /// Checkpoints of the collection are written from now on; the one that it
@@ -98,6 +99,20 @@ impl Files {
         if published.seq < least || !is_calm {
             return Ok(false);
         }
+        let (at, bytes) = self.write_checkpoint(collection, &published)?;
+        self.with(|folder| Ok::<_, CheckpointError>(folder.checkpointed(collection, at)?))?;
+        if let Some(kept) = lock(&self.collections).get_mut(&collection) {
+            kept.checkpoint_bytes = bytes;
+        }
+        Ok(true)
+    }
+
+    /// Writes the file of a checkpoint, to which nothing refers yet; gives its bytes.
+    pub(super) fn write_checkpoint(
+        &self,
+        collection: u64,
+        published: &Published,
+    ) -> Result<(CheckpointAt, u64), CheckpointError> {
         let (storage, number) = self
             .with(|folder| Ok::<_, CheckpointError>((Arc::clone(folder.storage()), folder.next_number())))?;
         let file = checkpoint::name(collection, number);
@@ -105,11 +120,16 @@ impl Files {
         let bytes = checkpoint::write(storage.as_ref(), &file, published.sight(), config, &self.ending)?;
         let at = CheckpointAt { number, seq: published.seq };
         debug!(collection = published.context.name, seq = at.seq.0, bytes, "checkpoint");
-        self.with(|folder| Ok::<_, CheckpointError>(folder.checkpointed(collection, at)?))?;
-        if let Some(kept) = lock(&self.collections).get_mut(&collection) {
-            kept.checkpoint_bytes = bytes;
-        }
-        Ok(true)
+        Ok((at, bytes))
+    }
+
+    /// Removes the file of a checkpoint that nothing refers to.
+    pub(super) fn forget(&self, collection: u64, at: CheckpointAt) {
+        // If it cannot be removed it is when the folder is opened.
+        let _ = self.with(|folder| {
+            folder.remove(&checkpoint::name(collection, at.number));
+            Ok::<(), Gone>(())
+        });
     }
 
     /// Bytes of all checkpoints.

@@ -129,21 +129,20 @@ impl Engine {
                 let core = &self.owner.core;
                 let blueprint = Blueprint::empty(core.next_collection(), name, config, core.writes.len());
                 if let Some(files) = core.files() {
-                    files.create::<CollectionError>(blueprint.id.0, name, config.encode())?;
+                    files.create::<CollectionError>(blueprint.id.0, name, config.encode(), None)?;
                 }
-                let collection = self.install(blueprint)?;
+                let collection = Collection::create(core, blueprint)?;
+                self.register(&collection, 0);
                 collection.begin_sweeping()?;
                 Ok(place.insert(collection).clone())
             }
         }
     }
 
-    /// Starts a collection whose files are in order.
-    fn install(&self, blueprint: Blueprint) -> Result<Collection, CollectionError> {
-        let (core, id) = (&self.owner.core, blueprint.id.0);
-        let collection = Collection::create(core, blueprint)?;
-        core.files().into_iter().for_each(|files| files.register(id, &collection.shared.cell, 0));
-        Ok(collection)
+    /// From now on checkpoints are written; the one that it has is of so many bytes.
+    fn register(&self, collection: &Collection, checkpoint_bytes: u64) {
+        let (id, cell) = (collection.shared.id.0, &collection.shared.cell);
+        self.owner.core.files().into_iter().for_each(|files| files.register(id, cell, checkpoint_bytes));
     }
 
     /// A collection by its name.

@@ -24,7 +24,7 @@ use crate::persist::{
 };
 use crate::rows::{Directory, Mutation};
 use crate::shard::{
-    Backpressure, CollectionId, Journal, RestoredShard, ShardSetup, ShardState, WriteCommand, signals,
+    Backpressure, CollectionId, Journal, Load, RestoredShard, ShardSetup, ShardState, WriteCommand, signals,
 };
 use crate::vector::Space;
 
@@ -314,7 +314,11 @@ fn replay(found: &Found, collections: &BTreeMap<u64, Collection>) -> Result<u64,
         }
     }
     for collection in collections.values() {
-        let _ = collection.flush()?;
+        match collection.flush() {
+            // A write that met a defect before meets it again: it is told by `stats()`, and the others are there.
+            Ok(_) | Err(WaitError::LeftOut { .. }) => {}
+            Err(fault) => return Err(fault.into()),
+        }
         // The index may be another than the one that it was created with.
         collection.shared.account.assume(collection.config().index_sizes());
     }
@@ -326,7 +330,9 @@ impl Collection {
     fn resend(&self, worker: usize, seq: Seq, asked: Asked, mutations: Vec<Mutation>) -> Result<(), Gone> {
         let shared = &self.shared;
         let mailbox = &shared.core.writes[worker];
-        let permit = mailbox.acquire(Backpressure::Wait).map_err(|_| shared.gone())?;
+        // Bounded in bytes as when they were written: reading is faster than indexing.
+        let load = Load { bytes: mutations.iter().map(Mutation::bytes).sum(), ..Load::default() };
+        let permit = mailbox.acquire_for(load, Backpressure::Wait).map_err(|_| shared.gone())?;
         let command = match asked {
             Asked::Mutations => WriteCommand::Write {
                 collection: shared.id,

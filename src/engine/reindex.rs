@@ -10,6 +10,7 @@ use crate::error::{Gone, OpenError, ReindexError};
 use crate::id::Generation;
 use crate::index::Index;
 use crate::rows::{Mutation, Reindex, Reindexing, Switched};
+use crate::shard::Backpressure;
 use crate::snapshot::Reindexes;
 
 /// Times that no shard knows of the new index although it was asked for it: one
@@ -63,7 +64,8 @@ impl Collection {
     /// collection comes back with the index that it had.
     ///
     /// Until then batches are planned for both indexes, so that writes take
-    /// longer, and both take memory.
+    /// longer, and both take memory. It waits for places in the mailboxes whatever the handle's
+    /// [`Backpressure`] says.
     ///
     /// ```
     /// use vecino::{CollectionConfig, Engine, IndexSpec, Metric, Quantization, Query, Record};
@@ -100,14 +102,21 @@ impl Collection {
         let [now, then] = [self.config(), config].map(|config| config.index_sizes());
         let account = &self.shared.account;
         account.expect(now.and(then)).map_err(|denied| self.shared.denied(denied))?;
-        let outcome = self.carry_over(&spec);
-        account.assume(if outcome.is_ok() { then } else { now });
-        if outcome.is_err() {
-            // What was built takes memory for nothing. (If nothing can be
-            // written any more, nothing can be done about it.)
-            let _ = self.write(vec![Mutation::Reindex(Reindex::GiveUp)]);
+        let outcome = self.backpressure(Backpressure::Wait).carry_over(&spec);
+        let is_over = self.has_all_over(&self.config().index(index), &spec);
+        account.assume(if is_over { then } else { now });
+        if outcome.is_err() && !is_over {
+            self.give_up();
         }
         outcome
+    }
+
+    /// What was built takes memory for nothing. (If nothing can be written any more,
+    /// nothing can be done about it.) A shard that has no memory gets it all the same: it
+    /// will have some when this is done.
+    fn give_up(&self) {
+        let patient = self.backpressure(Backpressure::Wait);
+        let _ = patient.write_regardless(vec![Mutation::Reindex(Reindex::GiveUp)]);
     }
 
     fn carry_over(&self, spec: &Arc<[u8]>) -> Result<Generation, ReindexError> {

@@ -55,7 +55,7 @@ fn failure(items: &Collection) -> Gone {
             Err(WriteError::Gone(gone)) => return gone,
             Err(other) => panic!("{other}"),
         };
-        match write.wait_timeout(Duration::from_secs(20)) {
+        match write.wait_timeout(Duration::from_secs(60)) {
             Ok(_) => {}
             Err(WaitError::Gone(gone)) => return gone,
             Err(other) => panic!("{other}"),
@@ -141,7 +141,7 @@ fn a_worker_that_ends_gives_back_the_work_that_waited_for_it() {
         stats.search_work.is_zero() && stats.mailbox_work.iter().all(Duration::is_zero)
     };
     while !is_idle(&engine.stats()) {
-        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", engine.stats());
+        assert!(started.elapsed() < Duration::from_secs(60), "{:?}", engine.stats());
         std::thread::yield_now();
     }
     engine.close().unwrap();

@@ -11,6 +11,7 @@ use crate::durability::Durability;
 use crate::error::{Gone, WaitError, WriteError};
 use crate::id::{Generation, RecordId, Seq};
 use crate::memory::{self, Shortage};
+use crate::payload::{Payload, PayloadError};
 use crate::rows::{Mutation, NewRow, Verdict};
 use crate::shard::{
     Backpressure, Grant, Load, LogPart, Mailbox, NoAnswer, Permit, Refusal, Reply, WriteCommand, reply,
@@ -107,10 +108,12 @@ impl CollectionShared {
 
     /// No shard left its part of a write out.
     fn check_whole(&self, seq: Seq) -> Result<(), WaitError> {
-        match self.context.health.left_out().any(|left_out| left_out == seq) {
-            true => Err(WaitError::LeftOut { seq }),
-            false => Ok(()),
+        let health = &self.context.health;
+        if health.left_out().any(|left_out| left_out == seq) {
+            return Err(WaitError::LeftOut { seq });
         }
+        // It may be one of those that there was no place for.
+        if health.left_out_more() { Err(self.gone().into()) } else { Ok(()) }
     }
 
     /// What the logs are told of a write with so many parts.
@@ -168,6 +171,8 @@ struct Parts {
     shards: Vec<(usize, Vec<Mutation>)>,
     /// Who is told how its condition was decided.
     verdict: Option<Reply<Result<Verdict, Shortage>>>,
+    /// A shard that has no memory for now gets its part all the same.
+    is_regardless: bool,
 }
 
 impl Parts {
@@ -194,14 +199,15 @@ impl Parts {
         } else {
             parts.retain(|(_, mutations)| !mutations.is_empty());
         }
-        Parts { shards: parts, verdict: None }
+        Parts { shards: parts, verdict: None, is_regardless: false }
     }
 
     /// The same with a part for every shard.
-    fn widened(self, shards: usize) -> Parts {
+    fn widened(mut self, shards: usize) -> Parts {
         let mut all: Vec<(usize, Vec<Mutation>)> = (0..shards).map(|shard| (shard, Vec::new())).collect();
-        self.shards.into_iter().for_each(|(shard, mutations)| all[shard].1 = mutations);
-        Parts { shards: all, verdict: self.verdict }
+        let parts = std::mem::take(&mut self.shards);
+        parts.into_iter().for_each(|(shard, mutations)| all[shard].1 = mutations);
+        Parts { shards: all, ..self }
     }
 }
 
@@ -293,13 +299,30 @@ impl Collection {
         self.write_async(vec![Mutation::Delete(id.into())]).await
     }
 
+    /// Puts in records of another collection: their payloads may have grown beyond
+    /// what a caller's may be.
+    pub(super) fn upsert_stored(
+        &self,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Result<Write, WriteError> {
+        self.write(self.check_all(records, Payload::check_stored)?)
+    }
+
     fn check_batch(&self, records: impl IntoIterator<Item = Record>) -> Result<Vec<Mutation>, WriteError> {
+        self.check_all(records, Payload::check)
+    }
+
+    fn check_all(
+        &self,
+        records: impl IntoIterator<Item = Record>,
+        check: fn(&Payload) -> Result<(), PayloadError>,
+    ) -> Result<Vec<Mutation>, WriteError> {
         self.refuse_early()?;
         let checked = || {
             let mut mutations = Vec::new();
             for (position, record) in records.into_iter().enumerate() {
                 check_size(position + 1)?;
-                memory::push(&mut mutations, self.checked(position, record)?);
+                memory::push(&mut mutations, self.checked(position, record, check)?);
             }
             Ok(mutations)
         };
@@ -307,14 +330,19 @@ impl Collection {
     }
 
     pub(super) fn check_record(&self, record: Record) -> Result<Mutation, WriteError> {
-        memory::unless_short(|| self.checked(0, record))?
+        memory::unless_short(|| self.checked(0, record, Payload::check))?
     }
 
-    fn checked(&self, position: usize, record: Record) -> Result<Mutation, WriteError> {
+    fn checked(
+        &self,
+        position: usize,
+        record: Record,
+        check: fn(&Payload) -> Result<(), PayloadError>,
+    ) -> Result<Mutation, WriteError> {
         let ttl = record.asked_ttl();
         let (id, mut vector, payload) = record.into_stored();
         let payload = self.with_expiry(payload, ttl);
-        if let Err(fault) = payload.check() {
+        if let Err(fault) = check(&payload) {
             return Err(WriteError::Payload { id, position, fault });
         }
         let storage = self.shared.config.vector_storage();
@@ -330,6 +358,12 @@ impl Collection {
         self.write_decided(mutations, None)
     }
 
+    /// Writes, also where a shard has no memory for now: it is done when there is some.
+    pub(super) fn write_regardless(&self, mutations: Vec<Mutation>) -> Result<Write, WriteError> {
+        let parts = Parts::split(self.shared.core.writes.len(), mutations)?;
+        self.write_parts(Parts { is_regardless: true, ..parts })
+    }
+
     /// Writes, and has somebody told how the condition was decided.
     pub(super) fn write_decided(
         &self,
@@ -337,7 +371,10 @@ impl Collection {
         verdict: Option<Reply<Result<Verdict, Shortage>>>,
     ) -> Result<Write, WriteError> {
         self.check_durability()?;
-        let mut parts = Parts { verdict, ..Parts::split(self.shared.core.writes.len(), mutations)? };
+        self.write_parts(Parts { verdict, ..Parts::split(self.shared.core.writes.len(), mutations)? })
+    }
+
+    fn write_parts(&self, mut parts: Parts) -> Result<Write, WriteError> {
         // Before the places: what gives memory back must still find some.
         let mut grants = self.promise(&parts.shards)?;
         loop {
@@ -401,7 +438,10 @@ impl Collection {
     ) -> Result<Result<Write, Parts>, WriteError> {
         let shared = &self.shared;
         // Again: it may have waited long for its places.
-        shared.check_writable()?;
+        match shared.check_writable() {
+            Err(Gone::NoMemory { .. }) if parts.is_regardless => {}
+            other => other?,
+        }
         let numbers: Vec<usize> = parts.shards.iter().map(|(shard, _)| *shard).collect();
         let mut parts = Some(parts);
         let seq = shared.admission.admit(&numbers, self.durability, |seq| {
@@ -487,7 +527,9 @@ impl Collection {
             let done = end.wait(None).map_err(|_| shared.lost_by(worker))?;
             done.map_err(|shortage| shared.context.no_memory(worker, shortage.bytes))?;
         }
-        self.barrier()
+        let generation = self.barrier()?;
+        seq.map_or(Ok(()), |seq| shared.check_whole(seq))?;
+        Ok(generation)
     }
 
     /// Where shards walk by codes that each of them trained on its own rows, all go
@@ -523,7 +565,7 @@ impl Collection {
         let shared = &self.shared;
         let shards = (0..shared.core.writes.len()).map(|shard| (shard, Vec::new())).collect();
         let permits = shared.permits()?;
-        let parts = Parts { shards, verdict: None };
+        let parts = Parts { shards, verdict: None, is_regardless: false };
         let write = self.send(parts, permits, &mut Vec::new()).ok().and_then(Result::ok);
         write.ok_or_else(|| shared.gone())?.wait()
     }

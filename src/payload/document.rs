@@ -140,6 +140,11 @@ impl Payload {
         Ok(())
     }
 
+    /// Whether it can be stored, though it may have grown by merges beyond what a caller's may be.
+    pub(crate) fn check_stored(&self) -> Result<(), PayloadError> {
+        self.check_fields().map(drop)
+    }
+
     /// Whether each field can be stored; gives the bytes of texts.
     pub(super) fn check_fields(&self) -> Result<usize, PayloadError> {
         let mut text = 0;

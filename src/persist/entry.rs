@@ -4,7 +4,7 @@ use crate::codec::{Decoder, Encoder, Malformed, decode_id, encode_id};
 use crate::id::Seq;
 use crate::memory;
 use crate::payload::{
-    BEFORE_ALL, Payload, PayloadUpdate, Timestamp, decode_edit, decode_filter, decode_payload, encode_edit,
+    BEFORE_ALL, Payload, PayloadUpdate, Timestamp, decode_edit, decode_fields, decode_filter, encode_edit,
     encode_filter, encode_payload,
 };
 use crate::rows::{Condition, Mutation, NewExpiry, NewRow, Reindex};
@@ -187,7 +187,7 @@ fn decode_mutation(kind: u8, input: &mut Decoder<'_>, space: &Space) -> Result<M
             let count = input.count(size_of::<f32>())?;
             let vector = input.floats(count)?.into_boxed_slice();
             let scale = space.check(&vector).map_err(|_| fault)?;
-            let payload = if kind == 2 { decode_payload(input)? } else { Payload::new() };
+            let payload = if kind == 2 { decode_fields(input)? } else { Payload::new() };
             Mutation::Upsert(NewRow { id, vector, scale, payload })
         }
         1 => Mutation::Delete(decode_id(input)?),

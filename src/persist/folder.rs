@@ -272,8 +272,14 @@ impl Folder {
     }
 
     /// A collection is there from now on.
-    pub(crate) fn create(&mut self, collection: u64, name: &str, config: Vec<u8>) -> Result<(), FileError> {
-        self.manifest.change(Change::Created { collection, name: name.to_owned(), config })
+    pub(crate) fn create(
+        &mut self,
+        collection: u64,
+        name: &str,
+        config: Vec<u8>,
+        checkpoint: Option<CheckpointAt>,
+    ) -> Result<(), FileError> {
+        self.manifest.change(Change::Created { collection, name: name.to_owned(), config, checkpoint })
     }
 
     /// A collection is gone from now on.
@@ -352,7 +358,7 @@ impl Folder {
     }
 
     /// A file that cannot be removed is left for the next opening.
-    fn remove(&self, name: &str) {
+    pub(crate) fn remove(&self, name: &str) {
         let _ = self.storage.remove(name);
     }
 }

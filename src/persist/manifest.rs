@@ -90,12 +90,45 @@ pub(crate) struct Contents {
 /// A change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    Base { workers: u32, next_collection: u64, first: Vec<u64>, opened: Vec<u64> },
-    Created { collection: u64, name: String, config: Vec<u8> },
-    Dropped { collection: u64 },
-    Checkpointed { collection: u64, at: CheckpointAt },
-    Cut { collection: u64, cut: Cut },
-    First { worker: u32, number: u64 },
+    Base {
+        workers: u32,
+        next_collection: u64,
+        first: Vec<u64>,
+        opened: Vec<u64>,
+    },
+    /// With its checkpoint if it begins with one: both or neither are there after a crash.
+    Created {
+        collection: u64,
+        name: String,
+        config: Vec<u8>,
+        checkpoint: Option<CheckpointAt>,
+    },
+    Dropped {
+        collection: u64,
+    },
+    Checkpointed {
+        collection: u64,
+        at: CheckpointAt,
+    },
+    Cut {
+        collection: u64,
+        cut: Cut,
+    },
+    First {
+        worker: u32,
+        number: u64,
+    },
+}
+
+impl CheckpointAt {
+    fn encode(&self, out: &mut Encoder) {
+        out.u64(self.number);
+        out.u64(self.seq.0);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<CheckpointAt, Malformed> {
+        Ok(CheckpointAt { number: input.u64()?, seq: Seq(input.u64()?) })
+    }
 }
 
 impl Change {
@@ -120,16 +153,18 @@ impl Change {
                     numbers.iter().for_each(|number| out.u64(*number));
                 }
             }
-            Change::Created { collection, name, config } => {
+            Change::Created { collection, name, config, checkpoint } => {
                 out.u64(*collection);
                 out.bytes(name.as_bytes());
                 out.bytes(config);
+                if let Some(at) = checkpoint {
+                    at.encode(out);
+                }
             }
             Change::Dropped { collection } => out.u64(*collection),
             Change::Checkpointed { collection, at } => {
                 out.u64(*collection);
-                out.u64(at.number);
-                out.u64(at.seq.0);
+                at.encode(out);
             }
             Change::Cut { collection, cut } => {
                 out.u64(*collection);
@@ -154,13 +189,14 @@ impl Change {
                 let collection = input.u64()?;
                 let fault = input.fault("a name is not UTF-8");
                 let name = std::str::from_utf8(input.bytes()?).map_err(|_| fault)?.to_owned();
-                Change::Created { collection, name, config: input.bytes()?.to_vec() }
+                let config = input.bytes()?.to_vec();
+                let checkpoint = if input.rest() > 0 { Some(CheckpointAt::decode(input)?) } else { None };
+                Change::Created { collection, name, config, checkpoint }
             }
             DROPPED => Change::Dropped { collection: input.u64()? },
             CHECKPOINT => {
                 let collection = input.u64()?;
-                let at = CheckpointAt { number: input.u64()?, seq: Seq(input.u64()?) };
-                Change::Checkpointed { collection, at }
+                Change::Checkpointed { collection, at: CheckpointAt::decode(input)? }
             }
             CUT => {
                 let collection = input.u64()?;
@@ -183,9 +219,9 @@ impl Contents {
                 }
                 *self = Contents { workers, next_collection, first, opened, ..Contents::default() };
             }
-            Change::Created { collection, name, config } => {
+            Change::Created { collection, name, config, checkpoint } => {
                 self.next_collection = self.next_collection.max(collection.saturating_add(1));
-                let entry = Entry { name, config, checkpoint: None, cuts: Vec::new() };
+                let entry = Entry { name, config, checkpoint, cuts: Vec::new() };
                 if self.collections.insert(collection, entry).is_some() {
                     return Err("a collection was created twice");
                 }
@@ -222,8 +258,7 @@ impl Contents {
         }];
         for (collection, entry) in &self.collections {
             let (collection, name, config) = (*collection, entry.name.clone(), entry.config.clone());
-            changes.push(Change::Created { collection, name, config });
-            changes.extend(entry.checkpoint.map(|at| Change::Checkpointed { collection, at }));
+            changes.push(Change::Created { collection, name, config, checkpoint: entry.checkpoint });
             changes.extend(entry.cuts.iter().map(|cut| Change::Cut { collection, cut: *cut }));
         }
         changes
@@ -318,8 +353,13 @@ mod tests {
         };
         let mut manifest = Manifest::publish(&folder, base, 7).unwrap();
         let changes = [
-            Change::Created { collection: 4, name: "a".into(), config: vec![1, 2] },
-            Change::Created { collection: 5, name: "b".into(), config: vec![] },
+            Change::Created { collection: 4, name: "a".into(), config: vec![1, 2], checkpoint: None },
+            Change::Created {
+                collection: 5,
+                name: "b".into(),
+                config: vec![],
+                checkpoint: Some(CheckpointAt { number: 7, seq: Seq(2) }),
+            },
             Change::Cut { collection: 4, cut: Cut { up_to: 6, seq: Seq(9) } },
             Change::Checkpointed { collection: 4, at: CheckpointAt { number: 8, seq: Seq(3) } },
             Change::Dropped { collection: 5 },

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::places::{Backpressure, Bounds, Load, Permit, Places, Refusal, Refusals};
+use super::places::{BEYOND_MOST, Backpressure, Bounds, Load, Permit, Places, Refusal, Refusals};
 
 /// A message and the place that it takes.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl<T> Drop for Inbox<T> {
 /// A mailbox for messages within some bounds.
 pub(crate) fn mailbox<T>(bounds: Bounds) -> (Mailbox<T>, Inbox<T>) {
     let capacity = bounds.requests;
-    let (sender, receiver) = crossbeam_channel::bounded(capacity);
+    let (sender, receiver) = crossbeam_channel::bounded(capacity + BEYOND_MOST);
     let places = Places::new(bounds);
     let closed = AtomicBool::new(false);
     let shared = Arc::new(Shared { sender, receiver, places, closed, capacity });
@@ -91,6 +91,12 @@ impl<T> Mailbox<T> {
     /// Gets a place for a message that takes so much.
     pub(crate) fn acquire_for(&self, load: Load, backpressure: Backpressure) -> Result<Permit, Refusal> {
         self.shared.places.acquire(load, backpressure)
+    }
+
+    /// Gets a place beyond those that the mailbox has, if one is free: for what the engine asks for by itself and
+    /// callers' requests must not keep out.
+    pub(crate) fn acquire_beyond(&self) -> Option<Permit> {
+        self.shared.places.acquire_beyond()
     }
 
     /// Gets a place for a message that takes so much; waits without blocking
@@ -199,6 +205,11 @@ impl Gate {
 }
 
 impl<T> Inbox<T> {
+    /// Requests that may be in.
+    pub(crate) fn capacity(&self) -> usize {
+        self.shared.capacity
+    }
+
     /// A gate that ends with the mailbox.
     pub(crate) fn gate(&mut self, bounds: Bounds) -> Gate {
         let places = Places::new(bounds);

@@ -62,6 +62,8 @@ pub(crate) struct Permit {
     since: Instant,
     /// Its time says how long messages take: it is not given back unused.
     used: bool,
+    /// It is beyond those that there are.
+    is_beyond: bool,
 }
 
 impl Permit {
@@ -74,9 +76,16 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        if self.is_beyond {
+            self.home.beyond.fetch_sub(1, Ordering::SeqCst);
+        }
         self.home.give_back(self.bytes, self.work, self.used.then_some(self.since));
     }
 }
+
+/// Messages of the engine's own that may be in beyond the bounds, at most: of one collection there is one at a
+/// time, of more collections some wait for the next turn.
+pub(super) const BEYOND_MOST: usize = 16;
 
 /// What a mailbox may hold.
 #[derive(Clone, Copy, Debug)]
@@ -189,6 +198,8 @@ pub(super) struct Places {
     /// Threads that wait: whoever does not wait is refused meanwhile, or those
     /// who come again at once would take every place.
     waiting: AtomicUsize,
+    /// Places that are taken beyond those there are.
+    beyond: AtomicUsize,
 }
 
 impl Places {
@@ -206,6 +217,7 @@ impl Places {
             futures: Event::new(),
             refused: Refused::default(),
             waiting: AtomicUsize::new(0),
+            beyond: AtomicUsize::new(0),
         })
     }
 
@@ -276,7 +288,19 @@ impl Places {
         self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
         let work = nanoseconds(load.work).min(WORK_MOST);
         self.work_taken.fetch_add(work, Ordering::Relaxed);
-        Some(Ok(Permit { home: Arc::clone(self), bytes, work, since: Instant::now(), used: false }))
+        Some(Ok(self.permit(bytes, work, false)))
+    }
+
+    fn permit(self: &Arc<Self>, bytes: u64, work: u64, is_beyond: bool) -> Permit {
+        Permit { home: Arc::clone(self), bytes, work, since: Instant::now(), used: false, is_beyond }
+    }
+
+    /// A place beyond those there are, of which [`BEYOND_MOST`] can be taken; it counts as one of them.
+    pub(super) fn acquire_beyond(self: &Arc<Self>) -> Option<Permit> {
+        let one_more = |beyond| (beyond < BEYOND_MOST).then_some(beyond + 1);
+        self.beyond.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
+        self.taken.fetch_add(1 << BYTE_BITS, Ordering::SeqCst);
+        Some(self.permit(0, 0, true))
     }
 
     /// Counts a refusal of a request, of which the work may be known.
@@ -412,6 +436,21 @@ mod tests {
 
     fn poll<F: Future>(future: Pin<&mut F>, waker: &Waker) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(waker))
+    }
+
+    #[test]
+    fn places_beyond_are_there_though_others_wait_and_are_bounded_themselves() {
+        let places = Places::new(Bounds::of_requests(1));
+        let taken = places.acquire(load(0), Backpressure::Reject).unwrap();
+        places.waiting.store(1, Ordering::SeqCst);
+        let beyond: Vec<Permit> = (0..BEYOND_MOST).map(|_| places.acquire_beyond().unwrap()).collect();
+        assert!(places.acquire_beyond().is_none());
+        assert_eq!((places.taken(), places.refused().total()), (1 + BEYOND_MOST, 0));
+        drop(taken);
+        assert!(places.is_full(), "they count");
+        drop(beyond);
+        assert_eq!(places.taken(), 0);
+        assert!(places.acquire_beyond().is_some() && !places.is_full());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! whole. Nothing that was accepted is lost with it: a view holds everything up
 //! to its write, and the writes behind that are still there. When the same
 //! write meets a defect again and again, it is left out and its number is told;
-//! when there is no such write, the shard fails for good.
+//! when there is no such write, or too many were left out, the shard fails for good.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,6 +19,9 @@ use crate::rows::{Allocation, ShardView};
 /// Defects in a row, without any progress between, after which a write is left
 /// out: one may be a coincidence, and each costs a new start.
 const DEFECTS_MOST: u32 = 3;
+
+/// Writes that a shard leaves out before it fails: as many as can be told of.
+const LEFT_OUT_MOST: u32 = 16;
 
 /// Jobs in a row that may come to nothing before a shard fails: they leave it
 /// as it was, so trying again is cheap.
@@ -72,11 +75,15 @@ pub(super) struct Troubles {
     at: Seq,
     /// Jobs in a row that came to nothing.
     jobs: u32,
+    /// The first write of the queue is being applied.
+    is_writing: bool,
+    /// Writes that were left out.
+    left_out: u32,
 }
 
 impl Troubles {
     pub(super) fn new(shown: Arc<ShardView>) -> Troubles {
-        Troubles { at: shown.applied(), shown, defects: 0, jobs: 0 }
+        Troubles { at: shown.applied(), shown, defects: 0, jobs: 0, is_writing: false, left_out: 0 }
     }
 
     /// How far readers can see: the newest write, and the rows that the index took in.
@@ -86,6 +93,11 @@ impl Troubles {
 
     pub(super) fn shows(&mut self, view: Arc<ShardView>) {
         self.shown = view;
+    }
+
+    /// A defect may be that of the first write of the queue from now on, or none of a write.
+    pub(super) fn note_writing(&mut self, is_writing: bool) {
+        self.is_writing = is_writing;
     }
 
     pub(super) fn job_is_done(&mut self) {
@@ -109,10 +121,11 @@ impl Troubles {
             return Ok(None);
         }
         let mut salvage = salvage(lost)?;
-        let left_out = salvage.at;
+        let left_out = salvage.at.filter(|_| self.is_writing && self.left_out < LEFT_OUT_MOST);
         left_out.into_iter().for_each(|seq| salvage.leave_out(seq));
         lost.redo(salvage);
         self.defects = 0;
+        self.left_out += 1;
         left_out.map(Some).ok_or_else(|| Trouble::Fault("one defect after the other".to_owned()))
     }
 

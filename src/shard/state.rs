@@ -77,6 +77,8 @@ enum Work<T> {
         verdict: Option<Verdict>,
     },
     Optimize(T),
+    /// An optimization that is left out; who waits for it is told when its turn comes.
+    Nothing(T),
 }
 
 /// What is left of a shard in whose state nobody trusts any more: all writes
@@ -90,11 +92,17 @@ pub(crate) struct Salvage<T> {
 impl<T> Salvage<T> {
     /// Leaves out what a write does; it counts as applied.
     pub(crate) fn leave_out(&mut self, seq: Seq) {
-        for write in self.writes.iter_mut().filter(|write| write.seq == seq) {
-            if let Work::Mutations { all, .. } = &mut write.work {
-                *all = Arc::default();
-            }
-        }
+        let left_out = |mut write: PendingWrite<T>| {
+            write.work = match write.work {
+                Work::Mutations { next, keep, .. } if write.seq == seq => {
+                    Work::Mutations { all: Arc::default(), next, keep, verdict: None }
+                }
+                Work::Optimize(keep) if write.seq == seq => Work::Nothing(keep),
+                other => other,
+            };
+            write
+        };
+        self.writes = std::mem::take(&mut self.writes).into_iter().map(left_out).collect();
     }
 }
 
@@ -336,7 +344,9 @@ impl<T> ShardState<T> {
                 }
                 self.unshown.push((write.seq, all));
             }
-            Work::Optimize(done) => self.optimizing.push_back((self.batches_sealed, seq, done)),
+            Work::Optimize(done) | Work::Nothing(done) => {
+                self.optimizing.push_back((self.batches_sealed, seq, done));
+            }
         }
     }
 

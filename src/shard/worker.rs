@@ -192,11 +192,11 @@ impl Worker {
     pub(crate) fn new(number: usize, ports: WorkerPorts) -> Worker {
         Worker {
             number,
-            ports,
             shards: BTreeMap::new(),
             journal: Journal::default(),
             taken: Taken::with_capacity(DRAIN_WRITES),
-            held_back: HeldBack::default(),
+            held_back: HeldBack::new(ports.writes.capacity()),
+            ports,
             notes: None,
             jobs_begun: 0,
             has_pauses: false,
@@ -473,7 +473,7 @@ impl Worker {
         for collection in due {
             busy = true;
             self.written = Some(collection);
-            self.guarded(collection, |hosted| {
+            self.guarded_write(collection, |hosted| {
                 #[cfg(test)]
                 hosted.blow();
                 let began = Instant::now();

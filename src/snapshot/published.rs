@@ -35,6 +35,7 @@ pub(crate) struct Health {
     /// Writes of which a shard left its part out; written once each, in order.
     left_out: [AtomicU64; LEFT_OUT_MOST],
     left_out_count: AtomicUsize,
+    left_out_more: AtomicBool,
 }
 
 impl Health {
@@ -77,8 +78,16 @@ impl Health {
                 place.store(seq.0, Ordering::Relaxed);
                 self.left_out_count.store(count + 1, Ordering::Release);
             }
-            None => self.fail(shard),
+            None => {
+                self.left_out_more.store(true, Ordering::Release);
+                self.fail(shard);
+            }
         }
+    }
+
+    /// Whether some were left out beyond those that [`Health::left_out`] tells.
+    pub(crate) fn left_out_more(&self) -> bool {
+        self.left_out_more.load(Ordering::Acquire)
     }
 
     /// The writes of which a shard left its part out, in the order of the defects.

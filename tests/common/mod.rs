@@ -165,9 +165,13 @@ pub(crate) fn patience() -> u32 {
     setting("VECINO_PATIENCE", 1) as u32
 }
 
-/// Gives the calling test so many seconds, or as many times more as `VECINO_PATIENCE` says.
+/// A watchdog waits so many times what a test was given: it is there for what never ends, and a machine that
+/// has much else to do takes several times as long for what does.
+const SLOW_MACHINE: u64 = 6;
+
+/// Aborts if the calling test takes many times so many seconds; as many more as `VECINO_PATIENCE` says.
 pub(crate) fn watchdog(seconds: u64) -> Watchdog {
-    let seconds = seconds * u64::from(patience());
+    let seconds = seconds * SLOW_MACHINE * u64::from(patience());
     let (alive, ended) = channel::<()>();
     let test = thread::current().name().unwrap_or("test").to_owned();
     let wait = move || {
@@ -250,11 +254,14 @@ pub(crate) fn poll_once<F: Future + ?Sized>(future: std::pin::Pin<&mut F>) -> Po
 /// other programs may have the processors meanwhile.
 const AT_LAST: Duration = Duration::from_secs(60);
 
-/// Yields until the condition holds; panics when it does not within a minute.
+/// How long a thread that waits for a condition leaves the processor to others before it looks again.
+const LOOK_AGAIN: Duration = Duration::from_micros(50);
+
+/// Looks until the condition holds; panics when it does not within a minute.
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < AT_LAST * patience(), "not within {AT_LAST:?}: {what}");
-        thread::yield_now();
+        thread::sleep(LOOK_AGAIN);
     }
 }

@@ -82,11 +82,13 @@ fn turmoil(items: &Collection, model: &mut Model, seed: u64, operations: usize) 
     for number in 0..operations {
         let is_lit = random.below(6) == 0;
         if is_lit {
+            // Those of the fuse before and of this one add up, unless progress is shown between them.
+            items.flush().unwrap();
             let after = random.below(150) as usize;
             light(items, random.below(WORKERS as u64) as usize, after, 1 + random.below(2) as u32);
+            (0..random.below(4)).for_each(|_| drop(operate(items, model, &mut random)));
         }
         let write = operate(items, model, &mut random);
-        // Defects without any progress between them add up.
         if is_lit || random.below(4) == 0 {
             write.wait().unwrap();
         }
@@ -209,4 +211,54 @@ fn a_few_defects_without_a_write_change_nothing() {
         assert_eq!(items.stats().rebuilt, 2 * (round + 1));
     }
     engine.close().unwrap();
+}
+
+#[test]
+fn an_optimization_that_meets_one_defect_after_the_other_is_left_out_and_told() {
+    let engine = Engine::builder().workers(1).pool_threads(1).build().unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(DIM, Metric::L2)).unwrap();
+    let bad = items.upsert_batch((0..200).map(|id| Record::new(id, vector(id)))).unwrap();
+    bad.wait().unwrap();
+    light(&items, 0, 0, 3);
+    let told = items.optimize();
+    assert!(matches!(told, Err(WaitError::LeftOut { seq }) if seq > bad.seq()), "{told:?}");
+    assert_eq!((items.len(), items.stats().left_out.len()), (200, 1));
+    items.optimize().unwrap();
+    assert!(items.verify().unwrap().is_sound());
+    engine.close().unwrap();
+}
+
+// As many as can be told of: what is left out beyond must not pass for done.
+#[test]
+fn a_shard_that_left_out_too_many_writes_fails_and_says_so_of_each_beyond() {
+    let engine = Engine::builder().workers(1).pool_threads(1).build().unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(DIM, Metric::L2)).unwrap();
+    items.upsert(Record::new(0, vector(0))).unwrap().wait().unwrap();
+    for number in 1..=16 {
+        light(&items, 0, 0, 3);
+        let bad = items.upsert(Record::new(number, vector(number))).unwrap();
+        assert_eq!(bad.wait(), Err(WaitError::LeftOut { seq: bad.seq() }));
+    }
+    light(&items, 0, 0, 3);
+    let beyond = items.upsert(Record::new(17, vector(17))).unwrap();
+    assert!(matches!(beyond.wait(), Err(WaitError::Gone(Gone::ShardFailed { shard: 0, .. }))));
+    assert_eq!(beyond.reached(), None);
+    assert_eq!((items.len(), items.stats().left_out.len()), (1, 16));
+    engine.close().unwrap();
+}
+
+// It is left out again when the log is read, and the others are there.
+#[test]
+fn a_checkpoint_is_written_although_the_newest_write_was_left_out() {
+    let folder = std::env::temp_dir().join(format!("vecino-left-out-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let engine = EngineBuilder::default().workers(1).pool_threads(1).open(&folder).unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(DIM, Metric::L2)).unwrap();
+    items.upsert(Record::new(0, vector(0))).unwrap().wait().unwrap();
+    light(&items, 0, 0, 3);
+    let bad = items.upsert(Record::new(1, vector(1))).unwrap();
+    assert_eq!(bad.wait(), Err(WaitError::LeftOut { seq: bad.seq() }));
+    engine.checkpoint().unwrap();
+    engine.close().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -1,6 +1,6 @@
 //! Writing a checkpoint from a held snapshot, while reads and writes go on.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::section::{PIECE, SectionWriter};
 use super::{
@@ -39,13 +39,39 @@ pub(crate) fn write(
     config: &[u8],
     cancelled: &AtomicBool,
 ) -> Result<u64, FileError> {
-    let draft = format!("{file}{DRAFT}");
-    let work = || write_draft(storage, &draft, sight, config, cancelled);
-    let written = unless_short(Operation::Append, &draft, work).inspect_err(|_| {
+    write_by(storage, &format!("{file}{DRAFT}"), file, sight, config, cancelled)
+}
+
+/// As [`write`], for a file that others may be writing too: the one that ends
+/// last is there then, and whole.
+pub(crate) fn write_beside_others(
+    storage: &dyn Storage,
+    file: &str,
+    sight: Sight<'_>,
+    config: &[u8],
+    cancelled: &AtomicBool,
+) -> Result<u64, FileError> {
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let draft = format!("{file}.{}-{number}{DRAFT}", std::process::id());
+    write_by(storage, &draft, file, sight, config, cancelled)
+}
+
+fn write_by(
+    storage: &dyn Storage,
+    draft: &str,
+    file: &str,
+    sight: Sight<'_>,
+    config: &[u8],
+    cancelled: &AtomicBool,
+) -> Result<u64, FileError> {
+    let renamed = || storage.rename(draft, file).map_err(|fault| failed(Operation::Rename, draft, &fault));
+    let work = || write_draft(storage, draft, sight, config, cancelled);
+    let written = unless_short(Operation::Append, draft, work).and_then(|bytes| renamed().map(|()| bytes));
+    let written = written.inspect_err(|_| {
         // Half a file is of no use to anybody, and may be what fills the disk.
-        let _ = storage.remove(&draft);
+        let _ = storage.remove(draft);
     })?;
-    storage.rename(&draft, file).map_err(|fault| failed(Operation::Rename, &draft, &fault))?;
     storage.sync_folder().map_err(|fault| failed(Operation::SyncFolder, file, &fault))?;
     Ok(written)
 }

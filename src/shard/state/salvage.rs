@@ -8,7 +8,7 @@ impl<T> ShardState<T> {
     pub(crate) fn keeps_mut(&mut self) -> impl Iterator<Item = &mut T> {
         let pending = self.pending.iter_mut().filter_map(|write| match &mut write.work {
             Work::Mutations { keep, .. } => keep.as_mut(),
-            Work::Optimize(keep) => Some(keep),
+            Work::Optimize(keep) | Work::Nothing(keep) => Some(keep),
         });
         let optimizing = self.optimizing.iter_mut().map(|(.., keep)| keep);
         pending.chain(optimizing).chain(self.decided.iter_mut().map(|(_, keep, _)| keep))

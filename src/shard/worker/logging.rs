@@ -19,17 +19,22 @@ use crate::shard::places::Permit;
 /// Writes with their places in the mailbox, in their order.
 pub(super) type Taken = Vec<(WriteCommand, Option<Permit>)>;
 
-/// Writes that are not logged yet for want of memory, in their order. With those
-/// that are taken in a round they are never more than [`DRAIN_WRITES`].
+/// Writes that are not logged yet for want of memory, in their order: as many as a mailbox
+/// holds and are taken in a round, since nobody gets a new one in meanwhile. There is room for
+/// them from the start.
 pub(super) struct HeldBack(Taken);
 
-impl Default for HeldBack {
-    fn default() -> HeldBack {
-        HeldBack(Taken::with_capacity(DRAIN_WRITES))
-    }
-}
-
 impl HeldBack {
+    /// For the writes of a mailbox that holds so many.
+    pub(super) fn new(capacity: usize) -> HeldBack {
+        HeldBack(Taken::with_capacity(capacity + DRAIN_WRITES))
+    }
+
+    /// Whether there is room for those of another round.
+    fn has_room(&self) -> bool {
+        self.0.capacity() - self.0.len() >= DRAIN_WRITES
+    }
+
     /// True when a write of a collection waits for its place in the log.
     pub(super) fn has(&self, collection: CollectionId) -> bool {
         self.0.iter().any(|(command, _)| collection_of(command) == Some(collection))
@@ -78,7 +83,8 @@ impl Worker {
         let mut taken = std::mem::take(&mut self.taken);
         self.release(&mut taken);
         let mut busy = !taken.is_empty();
-        while taken.len() + self.held_back.0.len() < DRAIN_WRITES
+        while taken.len() < DRAIN_WRITES
+            && self.held_back.has_room()
             && let Some(Envelope { message, permit }) = self.ports.writes.try_next()
         {
             busy = true;
@@ -91,6 +97,10 @@ impl Worker {
             }
         }
         let outcome = self.log(&mut taken);
+        // Before those who wait are told that there will be no answer: they ask why.
+        if let Err(fault) = &outcome {
+            self.fail_log(fault);
+        }
         for (command, permit) in taken.drain(..) {
             // After a fault nothing is applied that should have been logged:
             // dropped, it gives its place back, and whoever waits for it is told.
@@ -99,9 +109,6 @@ impl Worker {
             }
         }
         self.taken = taken;
-        if let Err(fault) = outcome {
-            self.fail_log(&fault);
-        }
         busy
     }
 

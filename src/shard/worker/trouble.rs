@@ -29,6 +29,23 @@ impl Worker {
         }
     }
 
+    /// The same for work on the write that is first in the shard's queue: a defect may be that write's.
+    pub(super) fn guarded_write(
+        &mut self,
+        collection: CollectionId,
+        work: impl FnOnce(&mut Hosted) -> Result<(), Trouble>,
+    ) {
+        self.note_writing(collection, true);
+        self.guarded(collection, work);
+        self.note_writing(collection, false);
+    }
+
+    fn note_writing(&mut self, collection: CollectionId, is_writing: bool) {
+        if let Some(hosted) = self.shards.get_mut(&collection) {
+            hosted.troubles.note_writing(is_writing);
+        }
+    }
+
     /// Lets a shard that met a defect go on from its last view.
     fn rescue(&mut self, collection: CollectionId, defect: &str) {
         error!(worker = self.number, collection = collection.0, defect, "shard met a defect");

@@ -126,7 +126,7 @@ impl Machine {
         let id = self.next_collection;
         self.next_collection += 1;
         model.collections.insert(name.to_owned(), super::Known::default());
-        self.folder.create(id, name, config.encode())?;
+        self.folder.create(id, name, config.encode(), None)?;
         let blueprint = Blueprint::empty(CollectionId(id), name, config, self.journals.len());
         let admission = Admission::new(self.journals.len());
         self.collections.insert(id, Hosted { blueprint, admission, open: BTreeMap::new() });
