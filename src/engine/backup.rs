@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Engine;
 use super::clock::SystemClock;
@@ -26,6 +26,13 @@ const RECORDS_AT_A_TIME: usize = 10_000;
 /// The folder that a file is in, and its name there.
 fn around(path: &Path) -> Result<(Disk, String), FileError> {
     Disk::around(path).map_err(|fault| refused(path, &fault))
+}
+
+/// What a file is called until it is complete: others may be writing the same one, and the one that ends last is there then.
+fn draft(file: &str) -> String {
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    format!("{file}.{}-{number}.new", std::process::id())
 }
 
 impl Snapshot {
@@ -56,7 +63,8 @@ impl Snapshot {
     pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<u64, FileError> {
         let (disk, file) = around(path.as_ref())?;
         let config = &self.published().context.config;
-        checkpoint::write_beside_others(&disk, &file, self.sight(), config, &AtomicBool::new(false))
+        let (draft, cancelled) = (draft(&file), AtomicBool::new(false));
+        checkpoint::write_by_draft(&disk, &draft, &file, self.sight(), config, &cancelled)
     }
 
     /// Reads a checkpoint as a snapshot of its own, without an engine. It shows

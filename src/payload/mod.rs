@@ -42,7 +42,7 @@ pub(crate) use expiry::{BEFORE_ALL, EXPIRES, NEVER, expired_at};
 pub(crate) use numbers::{Field, Quantity};
 pub(crate) use resolve::Resolver;
 pub(crate) use store::{PayloadStore, PayloadView};
-pub(crate) use stored::{decode_edit, decode_fields, decode_payload, encode_edit, encode_payload};
+pub(crate) use stored::{decode_edit, decode_fields, encode_edit, encode_payload};
 pub(crate) use stored_filter::{decode_filter, encode_filter};
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(crate) fn encode_payload(payload: &Payload, out: &mut Encoder) {
 }
 
 /// A payload that is checked like that of a caller.
-pub(crate) fn decode_payload(input: &mut Decoder<'_>) -> Result<Payload, Malformed> {
+fn decode_payload(input: &mut Decoder<'_>) -> Result<Payload, Malformed> {
     let payload = decode_fields(input)?;
     input.check(payload.check().is_ok(), "a payload cannot be stored")?;
     Ok(payload)

@@ -22,7 +22,7 @@ mod write;
 #[cfg(test)]
 pub(crate) use forge::forge;
 pub(crate) use read::{Checkpoint, LoadedShard, SHARDS_MOST};
-pub(crate) use write::{Meta, write, write_beside_others, write_draft};
+pub(crate) use write::{Meta, write, write_by_draft, write_draft};
 
 use crate::persist::frame::FORMAT;
 

@@ -1,6 +1,6 @@
 //! Writing a checkpoint from a held snapshot, while reads and writes go on.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use super::section::{PIECE, SectionWriter};
 use super::{
@@ -39,25 +39,11 @@ pub(crate) fn write(
     config: &[u8],
     cancelled: &AtomicBool,
 ) -> Result<u64, FileError> {
-    write_by(storage, &format!("{file}{DRAFT}"), file, sight, config, cancelled)
+    write_by_draft(storage, &format!("{file}{DRAFT}"), file, sight, config, cancelled)
 }
 
-/// As [`write`], for a file that others may be writing too: the one that ends
-/// last is there then, and whole.
-pub(crate) fn write_beside_others(
-    storage: &dyn Storage,
-    file: &str,
-    sight: Sight<'_>,
-    config: &[u8],
-    cancelled: &AtomicBool,
-) -> Result<u64, FileError> {
-    static DRAFTS: AtomicU64 = AtomicU64::new(0);
-    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
-    let draft = format!("{file}.{}-{number}{DRAFT}", std::process::id());
-    write_by(storage, &draft, file, sight, config, cancelled)
-}
-
-fn write_by(
+/// As [`write`], by a draft of a name that the caller chose: nobody else may write it.
+pub(crate) fn write_by_draft(
     storage: &dyn Storage,
     draft: &str,
     file: &str,
