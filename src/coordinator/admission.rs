@@ -48,7 +48,7 @@ impl Admission {
     }
 
     /// Draws the next number for a write to `shards` and sends it. What is to
-    /// reach more than a write before it goes to every shard, so that all logs
+    /// reach more than a write since the last one to every shard goes to every shard, so that all logs
     /// get as far: an acknowledged write vouches for all before it.
     pub(crate) fn admit<E>(
         &self,

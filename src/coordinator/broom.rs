@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::admission::Admission;
+use super::admission::{Admission, NotAdmitted};
 use crate::durability::Durability;
 use crate::id::Seq;
 use crate::payload::{NEVER, Timestamp};
@@ -86,8 +86,11 @@ impl Broom {
             }
             Ok::<(), usize>(())
         });
-        if let Ok(seq) = sent {
-            self.last = seq;
+        match sent {
+            Ok(seq) => self.last = seq,
+            // A worker has ended: this one will never be seen, and none behind it.
+            Err(NotAdmitted::Unsent(_)) => self.last = admission.last(),
+            Err(NotAdmitted::Narrow) => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::collection::Collection;
 use super::write::Write;
-use crate::error::{SearchError, WriteError};
+use crate::error::{SearchError, WaitError, WriteError};
 use crate::id::{RecordId, Seq};
 use crate::memory;
 use crate::payload::Timestamp;
@@ -151,8 +151,15 @@ impl Collection {
             vec![Mutation::Conditional(new, condition, Timestamp(self.shared.context.wall.now()))],
             Some(verdict),
         )?;
-        // Lost: the worker, the log or the collection is gone.
-        let verdict = waiting.wait(None).map_err(|_| self.shared.gone())?;
+        let verdict = match waiting.wait(None) {
+            Ok(verdict) => verdict,
+            // Left out before it was judged: waiting for it says so.
+            Err(_) if matches!(write.wait(), Err(WaitError::LeftOut { .. })) => {
+                return Ok(Outcome::Written(write));
+            }
+            // The worker, the log or the collection is gone.
+            Err(_) => return Err(self.shared.gone().into()),
+        };
         let verdict = verdict.map_err(|shortage| self.shared.context.no_memory(shard, shortage.bytes))?;
         Ok(match verdict {
             Verdict::Written => Outcome::Written(write),

@@ -102,10 +102,17 @@ impl Collection {
         let [now, then] = [self.config(), config].map(|config| config.index_sizes());
         let account = &self.shared.account;
         account.expect(now.and(then)).map_err(|denied| self.shared.denied(denied))?;
-        let outcome = self.backpressure(Backpressure::Wait).carry_over(&spec);
-        let is_over = self.has_all_over(&self.config().index(index), &spec);
-        account.assume(if is_over { then } else { now });
-        if outcome.is_err() && !is_over {
+        let mut is_begun = false;
+        let outcome = self.backpressure(Backpressure::Wait).carry_over(&spec, &mut is_begun);
+        let progress = self.progress(&spec);
+        account.assume(match progress {
+            _ if outcome.is_ok() => then,
+            Progress::Done => then,
+            // Nothing can keep it from taking over some time.
+            Progress::Ending => now.and(then),
+            _ => now,
+        });
+        if is_begun && outcome.is_err() && progress != Progress::Done {
             self.give_up();
         }
         outcome
@@ -119,12 +126,14 @@ impl Collection {
         let _ = patient.write_regardless(vec![Mutation::Reindex(Reindex::GiveUp)]);
     }
 
-    fn carry_over(&self, spec: &Arc<[u8]>) -> Result<Generation, ReindexError> {
+    fn carry_over(&self, spec: &Arc<[u8]>, is_begun: &mut bool) -> Result<Generation, ReindexError> {
         // The last write of all is as durable as the handle says, and vouches
         // for those before it.
         let pieces = self.durability(Durability::Applied);
-        let send = |step| -> Result<(), ReindexError> {
-            pieces.write(vec![Mutation::Reindex(step)])?.wait()?;
+        let mut send = |step| -> Result<(), ReindexError> {
+            let sent = pieces.write(vec![Mutation::Reindex(step)])?;
+            *is_begun = true;
+            sent.wait()?;
             Ok(())
         };
         send(Reindex::Carry(Arc::clone(spec)))?;

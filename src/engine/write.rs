@@ -113,7 +113,7 @@ impl CollectionShared {
             return Err(WaitError::LeftOut { seq });
         }
         // It may be one of those that there was no place for.
-        if health.left_out_more() { Err(self.gone().into()) } else { Ok(()) }
+        if health.may_be_left_out(seq) { Err(self.gone().into()) } else { Ok(()) }
     }
 
     /// What the logs are told of a write with so many parts.

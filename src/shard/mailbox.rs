@@ -205,11 +205,6 @@ impl Gate {
 }
 
 impl<T> Inbox<T> {
-    /// Requests that may be in.
-    pub(crate) fn capacity(&self) -> usize {
-        self.shared.capacity
-    }
-
     /// A gate that ends with the mailbox.
     pub(crate) fn gate(&mut self, bounds: Bounds) -> Gate {
         let places = Places::new(bounds);

@@ -295,8 +295,12 @@ impl Places {
         Permit { home: Arc::clone(self), bytes, work, since: Instant::now(), used: false, is_beyond }
     }
 
-    /// A place beyond those there are, of which [`BEYOND_MOST`] can be taken; it counts as one of them.
+    /// A place beyond those there are, of which [`BEYOND_MOST`] can be taken; it counts as one of them. None
+    /// once it is closed.
     pub(super) fn acquire_beyond(self: &Arc<Self>) -> Option<Permit> {
+        if self.closed.load(Ordering::SeqCst) {
+            return None;
+        }
         let one_more = |beyond| (beyond < BEYOND_MOST).then_some(beyond + 1);
         self.beyond.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
         self.taken.fetch_add(1 << BYTE_BITS, Ordering::SeqCst);
@@ -451,6 +455,8 @@ mod tests {
         drop(beyond);
         assert_eq!(places.taken(), 0);
         assert!(places.acquire_beyond().is_some() && !places.is_full());
+        places.close();
+        assert!(places.acquire_beyond().is_none());
     }
 
     #[test]

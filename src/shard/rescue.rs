@@ -20,7 +20,7 @@ use crate::rows::{Allocation, ShardView};
 /// out: one may be a coincidence, and each costs a new start.
 const DEFECTS_MOST: u32 = 3;
 
-/// Writes that a shard leaves out before it fails: as many as can be told of.
+/// Writes that a shard leaves out before it fails: as many as can be told of in a collection.
 const LEFT_OUT_MOST: u32 = 16;
 
 /// Jobs in a row that may come to nothing before a shard fails: they leave it

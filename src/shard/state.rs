@@ -94,8 +94,8 @@ impl<T> Salvage<T> {
     pub(crate) fn leave_out(&mut self, seq: Seq) {
         let left_out = |mut write: PendingWrite<T>| {
             write.work = match write.work {
-                Work::Mutations { next, keep, .. } if write.seq == seq => {
-                    Work::Mutations { all: Arc::default(), next, keep, verdict: None }
+                Work::Mutations { next, keep, verdict, .. } if write.seq == seq => {
+                    Work::Mutations { all: Arc::default(), next, keep, verdict }
                 }
                 Work::Optimize(keep) if write.seq == seq => Work::Nothing(keep),
                 other => other,

@@ -192,11 +192,11 @@ impl Worker {
     pub(crate) fn new(number: usize, ports: WorkerPorts) -> Worker {
         Worker {
             number,
+            ports,
             shards: BTreeMap::new(),
             journal: Journal::default(),
-            taken: Taken::with_capacity(DRAIN_WRITES),
-            held_back: HeldBack::new(ports.writes.capacity()),
-            ports,
+            taken: logging::roomy(),
+            held_back: HeldBack::default(),
             notes: None,
             jobs_begun: 0,
             has_pauses: false,

@@ -35,7 +35,8 @@ pub(crate) struct Health {
     /// Writes of which a shard left its part out; written once each, in order.
     left_out: [AtomicU64; LEFT_OUT_MOST],
     left_out_count: AtomicUsize,
-    left_out_more: AtomicBool,
+    /// The first beyond those, or 0.
+    left_out_beyond: AtomicU64,
 }
 
 impl Health {
@@ -79,15 +80,19 @@ impl Health {
                 self.left_out_count.store(count + 1, Ordering::Release);
             }
             None => {
-                self.left_out_more.store(true, Ordering::Release);
+                // Before anybody asks why: the shard has failed.
                 self.fail(shard);
+                let least = |beyond| if beyond == 0 { seq.0 } else { seq.0.min(beyond) };
+                let beyond = self.left_out_beyond.load(Ordering::Relaxed);
+                self.left_out_beyond.store(least(beyond), Ordering::Release);
             }
         }
     }
 
-    /// Whether some were left out beyond those that [`Health::left_out`] tells.
-    pub(crate) fn left_out_more(&self) -> bool {
-        self.left_out_more.load(Ordering::Acquire)
+    /// Whether a write may be one that was left out beyond those that [`Health::left_out`] tells.
+    pub(crate) fn may_be_left_out(&self, seq: Seq) -> bool {
+        let beyond = self.left_out_beyond.load(Ordering::Acquire);
+        beyond != 0 && seq.0 >= beyond
     }
 
     /// The writes of which a shard left its part out, in the order of the defects.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{WORKERS, inject};
-use crate::engine::{Collection, CollectionConfig, Engine, EngineBuilder, HnswConfig, IndexSpec};
+use crate::engine::{Collection, CollectionConfig, Engine, EngineBuilder, HnswConfig, IndexSpec, Outcome};
 use crate::error::{Gone, WaitError, WriteError};
 use crate::metric::Metric;
 use crate::query::Query;
@@ -244,6 +244,42 @@ fn a_shard_that_left_out_too_many_writes_fails_and_says_so_of_each_beyond() {
     assert!(matches!(beyond.wait(), Err(WaitError::Gone(Gone::ShardFailed { shard: 0, .. }))));
     assert_eq!(beyond.reached(), None);
     assert_eq!((items.len(), items.stats().left_out.len()), (1, 16));
+    engine.close().unwrap();
+}
+
+// Each of two shards has not left out too many, both together have.
+#[test]
+fn what_is_left_out_beyond_those_that_can_be_told_of_does_not_pass_for_done() {
+    let engine = Engine::builder().workers(2).pool_threads(1).build().unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(DIM, Metric::L2)).unwrap();
+    let good = items.upsert(Record::new(0, vector(0))).unwrap();
+    good.wait().unwrap();
+    let ids = |shard| (1..1_000).filter(move |id| crate::snapshot::shard_of(&(*id).into(), 2) == shard);
+    let outcomes: Vec<_> = (0..2)
+        .flat_map(|shard| ids(shard).take(9 - shard).map(move |id| (shard, id)))
+        .map(|(shard, id)| {
+            light(&items, shard, 0, 3);
+            let bad = items.upsert(Record::new(id, vector(id))).unwrap();
+            (bad.seq(), bad.wait())
+        })
+        .collect();
+    let told = |(seq, outcome): &(_, _)| *outcome == Err(WaitError::LeftOut { seq: *seq });
+    assert!(outcomes[..16].iter().all(told), "{outcomes:?}");
+    assert!(matches!(outcomes[16].1, Err(WaitError::Gone(Gone::ShardFailed { shard: 1, .. }))));
+    good.wait().unwrap();
+    engine.close().unwrap();
+}
+
+#[test]
+fn a_conditional_write_that_is_left_out_says_so() {
+    let engine = Engine::builder().workers(1).pool_threads(1).build().unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(DIM, Metric::L2)).unwrap();
+    light(&items, 0, 0, 3);
+    let Outcome::Written(write) = items.insert(Record::new(1, vector(1))).unwrap() else {
+        panic!("not written")
+    };
+    assert_eq!(write.wait(), Err(WaitError::LeftOut { seq: write.seq() }));
+    assert!(matches!(items.insert(Record::new(1, vector(1))).unwrap(), Outcome::Written(_)));
     engine.close().unwrap();
 }
 

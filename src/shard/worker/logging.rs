@@ -16,25 +16,30 @@ use crate::shard::journal::logged;
 use crate::shard::mailbox::Envelope;
 use crate::shard::places::Permit;
 
+/// Writes that are taken in a round or held back, together: more than a mailbox holds unless it was made larger
+/// (`defaults::MAILBOX_CAPACITY`), and 400 kB.
+const HELD_BACK_MOST: usize = 1_536;
+
 /// Writes with their places in the mailbox, in their order.
 pub(super) type Taken = Vec<(WriteCommand, Option<Permit>)>;
 
-/// Writes that are not logged yet for want of memory, in their order: as many as a mailbox
-/// holds and are taken in a round, since nobody gets a new one in meanwhile. There is room for
-/// them from the start.
+/// Writes that are not logged yet for want of memory, in their order: as many as an ordinary mailbox
+/// holds, so that those of one collection do not keep out what others send. With those that are taken in a
+/// round they are never more.
 pub(super) struct HeldBack(Taken);
 
+/// A list of writes that needs no memory later: what is held back is taken up again when there is little.
+pub(super) fn roomy() -> Taken {
+    Taken::with_capacity(HELD_BACK_MOST)
+}
+
+impl Default for HeldBack {
+    fn default() -> HeldBack {
+        HeldBack(roomy())
+    }
+}
+
 impl HeldBack {
-    /// For the writes of a mailbox that holds so many.
-    pub(super) fn new(capacity: usize) -> HeldBack {
-        HeldBack(Taken::with_capacity(capacity + DRAIN_WRITES))
-    }
-
-    /// Whether there is room for those of another round.
-    fn has_room(&self) -> bool {
-        self.0.capacity() - self.0.len() >= DRAIN_WRITES
-    }
-
     /// True when a write of a collection waits for its place in the log.
     pub(super) fn has(&self, collection: CollectionId) -> bool {
         self.0.iter().any(|(command, _)| collection_of(command) == Some(collection))
@@ -84,7 +89,7 @@ impl Worker {
         self.release(&mut taken);
         let mut busy = !taken.is_empty();
         while taken.len() < DRAIN_WRITES
-            && self.held_back.has_room()
+            && taken.len() + self.held_back.0.len() < HELD_BACK_MOST
             && let Some(Envelope { message, permit }) = self.ports.writes.try_next()
         {
             busy = true;
