@@ -187,6 +187,27 @@ fn another_collection_on_the_same_worker_goes_on_while_one_is_stalled() {
     assert_eq!((slow.len(), quick.len()), (STALL_ROWS + 1, 100));
 }
 
+// The pool's one thread is busy with the other collection all the while: the worker absorbs by itself what
+// single writes make, or they would wait behind two batches.
+#[test]
+fn single_writes_are_absorbed_while_the_pool_is_busy_with_something_large() {
+    let _watchdog = watchdog(120);
+    let engine = engine(1, CAPACITY);
+    let (slow, quick) = (slow_collection(&engine, "slow"), slow_collection(&engine, "quick"));
+    let write = quick.upsert_batch((0..500).map(record)).unwrap();
+    write.wait().unwrap();
+    quick.optimize().unwrap();
+    let stalled = stall(&slow, STALL_IDS..);
+    for id in 1_000..1_100 {
+        quick.upsert(record(id)).unwrap().wait().unwrap();
+    }
+    assert_stalled(&stalled);
+    let shard = &quick.stats().shards[0];
+    assert!(shard.tail < 40 && shard.indexed > 560, "{shard:?}");
+    stalled.wait().unwrap();
+    assert!(quick.verify().unwrap().is_sound());
+}
+
 /// Which of two workers a numeric id belongs to, found by writing it.
 fn workers_of(ids: std::ops::Range<u64>) -> Vec<Vec<u64>> {
     let engine = Engine::builder().workers(2).build().unwrap();

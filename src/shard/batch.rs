@@ -27,6 +27,9 @@ pub(super) const LIVE_ROWS: usize = 8;
 /// stream of single writes makes.
 const LIVE_MOST: usize = 64;
 
+/// Rows that a worker may absorb by itself: it answers no search meanwhile.
+const SMALL_ROWS: usize = 2 * LIVE_ROWS;
+
 /// Rows of a batch that ends within a write: a write of fewer is seen at once,
 /// because not more than one batch waits for it.
 const WRITE_ROWS: usize = 256;
@@ -104,6 +107,12 @@ impl SealedBatch {
         self.absorb.len() > LIVE_MOST || self.optimize
     }
 
+    /// Whether absorbing it takes a few milliseconds: what single writes make, and nothing is let go.
+    fn is_small(&self) -> bool {
+        let is_plain = !self.optimize && self.codes.is_none() && self.share.is_none();
+        is_plain && self.forget.is_empty() && self.absorb.len() <= SMALL_ROWS
+    }
+
     /// Rows that stand in the tail because of this batch.
     pub(super) fn tail(&self) -> impl Iterator<Item = Row> + '_ {
         self.absorb.iter().chain(&self.dropped).copied()
@@ -168,6 +177,11 @@ impl AbsorbJob {
         let mut input = Decoder::new(batch.codes.as_deref()?);
         let codec = Codec::load(self.space.dim(), &mut input).ok()?;
         self.version.adopt(points, codec, executor)
+    }
+
+    /// Whether a worker may do it between its searches.
+    pub(crate) fn is_small(&self) -> bool {
+        self.batch.as_ref().is_some_and(|batch| batch.is_small())
     }
 
     pub(crate) fn is_bulk(&self) -> bool {

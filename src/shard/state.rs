@@ -280,6 +280,11 @@ impl<T> ShardState<T> {
         !self.pending.is_empty() && !self.is_stalled()
     }
 
+    /// Whether writes wait until a batch is absorbed.
+    pub(crate) fn waits_for_pool(&self) -> bool {
+        !self.pending.is_empty() && self.is_stalled()
+    }
+
     fn is_stalled(&self) -> bool {
         self.sealed.len() as u64 >= OUTSTANDING_BATCHES
             || self.sealed.iter().map(|batch| batch.absorb.len()).sum::<usize>() >= OUTSTANDING_ROWS

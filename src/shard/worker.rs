@@ -8,6 +8,7 @@
 //! one for which there is no memory waits for it (`pause`).
 
 mod held_up;
+mod jobs;
 mod logging;
 mod pause;
 mod trouble;
@@ -18,12 +19,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, debug_span, error, trace};
+use tracing::{debug, error, trace};
 
-use super::batch::{AbsorbJob, Plans};
+use super::batch::Plans;
 use super::budget::Meter;
 use super::command::{
-    Background, CollectionId, Keep, NoPlan, Note, Report, ShardQuery, Signal, Width, WriteCommand,
+    Background, CollectionId, Keep, NoPlan, Note, Report, ShardQuery, Signal, WriteCommand,
 };
 use super::journal::{Journal, LogFault};
 use super::mailbox::{Envelope, Inbox, SignalInbox, Signals, wait_for_any};
@@ -33,11 +34,11 @@ use super::state::ShardState;
 use super::toll::ShardTolls;
 use super::turns::Turns;
 use crate::error::SearchError;
-use crate::index::{Executor, Settling};
-use crate::memory::shortage;
+use crate::index::Settling;
 use crate::rows::{ShardMeasure, ShardView};
 use crate::snapshot::search_one_shard;
 use held_up::{HeldUp, LOOK};
+use jobs::{JobAnswer, Offer, start};
 use logging::{HeldBack, Taken};
 use pause::Pause;
 
@@ -76,6 +77,8 @@ struct Hosted {
     rebuilder: Arc<dyn Rebuilder>,
     /// The job that is under way: others are of a state that was given up.
     job: u64,
+    /// It, if it is small, and the pool may not have begun it.
+    offer: Option<Offer>,
     /// Mutations until a defect on purpose, and how many of them.
     #[cfg(test)]
     fuse: (usize, u32),
@@ -222,7 +225,7 @@ impl Worker {
             let held_up = worker.shards.values().any(|hosted| hosted.held_up.is_some());
             let limit = worker.shards.values().any(|hosted| !hosted.settled).then_some(patience);
             let limit = if held_up { Some(LOOK) } else { limit };
-            let limit = limit.into_iter().chain(worker.next_try()).min();
+            let limit = limit.into_iter().chain(worker.next_try()).chain(worker.next_overdue()).min();
             let WorkerPorts { writes, queries, signals, .. } = &worker.ports;
             if !wait_for_any(writes, queries, signals, limit) {
                 patience = if worker.settle() { SETTLE_FIRST } else { (2 * patience).min(SETTLE_MOST) };
@@ -342,7 +345,7 @@ impl Worker {
             if hosted.job != job {
                 return Ok(());
             }
-            hosted.changed = true;
+            (hosted.changed, hosted.offer) = (true, None);
             match plan {
                 Ok(plan) => {
                     hosted.state.absorbed(plan);
@@ -375,6 +378,7 @@ impl Worker {
                 break;
             }
         }
+        busy |= self.do_overdue();
         if busy {
             self.turns.wrote(began.elapsed(), self.ports.queries.has_next());
         }
@@ -450,6 +454,7 @@ impl Worker {
             pause: None,
             expected: 0,
             job: 0,
+            offer: None,
             changed: state.has_batches(),
             settled: true,
             state,
@@ -512,8 +517,8 @@ impl Worker {
                 } else if hosted.may_change() {
                     if let Some(job) = hosted.state.next_job() {
                         hosted.job = number;
-                        let answer = JobAnswer { signals, collection, job: number, sent: false };
-                        start(background.as_ref(), answer, job);
+                        let answer = JobAnswer::new(signals, collection, number);
+                        hosted.offer = start(background.as_ref(), answer, job);
                         hosted.changed = true;
                     }
                 } else if hosted.may_settle() {
@@ -559,52 +564,4 @@ impl Hosted {
             panic!("a defect on purpose");
         }
     }
-}
-
-/// Answers for a job, even when it panics or is dropped unrun.
-struct JobAnswer {
-    signals: Signals<Signal>,
-    collection: CollectionId,
-    job: u64,
-    sent: bool,
-}
-
-impl Drop for JobAnswer {
-    fn drop(&mut self) {
-        if !self.sent {
-            self.send(Err(NoPlan::Abandoned));
-        }
-    }
-}
-
-impl JobAnswer {
-    fn send(&mut self, plan: Result<Plans, NoPlan>) {
-        self.sent = true;
-        self.signals.send(Signal::Absorbed { collection: self.collection, job: self.job, plan });
-    }
-}
-
-/// Absorbs a batch on the pool; the plan comes back as a signal.
-fn start(background: &dyn Background, mut answer: JobAnswer, job: AbsorbJob) {
-    let collection = answer.collection;
-    let width = if job.is_bulk() { Width::All } else { Width::Half };
-    let run = move |executor: &dyn Executor| {
-        let span = debug_span!("absorb", collection = collection.0, rows = job.rows(), bulk = job.is_bulk());
-        let _entered = span.enter();
-        let plan = catch_unwind(AssertUnwindSafe(|| job.run(executor)));
-        let plan = match plan {
-            Ok(plan) => plan.filter(|_| !executor.cancelled()).ok_or(NoPlan::Abandoned),
-            Err(unwound) => Err(shortage(&*unwound).map_or_else(
-                || {
-                    error!(collection = collection.0, defect = describe(&*unwound), "absorbing panicked");
-                    NoPlan::Abandoned
-                },
-                NoPlan::Short,
-            )),
-        };
-        // Its version is let go of before the worker replaces it.
-        drop(job);
-        answer.send(plan);
-    };
-    background.spawn(width, Box::new(run));
 }

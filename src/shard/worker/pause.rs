@@ -64,6 +64,7 @@ impl Hosted {
     /// The state is one that can be trusted.
     pub(super) fn is_rebuilt(&mut self) {
         (self.changed, self.job) = (true, 0);
+        self.offer = None;
         if let Some(pause) = &mut self.pause {
             pause.is_lost = false;
         }
