@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, error};
 
@@ -113,8 +113,11 @@ impl Files {
         collection: u64,
         published: &Published,
     ) -> Result<(CheckpointAt, u64), CheckpointError> {
-        let (storage, number) = self
-            .with(|folder| Ok::<_, CheckpointError>((Arc::clone(folder.storage()), folder.next_number())))?;
+        let (storage, number) = self.with(|folder| {
+            // Where nothing can refer to it a file would only fill the disk.
+            folder.check()?;
+            Ok::<_, CheckpointError>((Arc::clone(folder.storage()), folder.next_number()))
+        })?;
         let file = checkpoint::name(collection, number);
         let config = &published.context.config;
         let bytes = checkpoint::write(storage.as_ref(), &file, published.sight(), config, &self.ending)?;
@@ -169,6 +172,8 @@ pub(super) struct Keeper {
     least: u64,
     /// Checkpoints that failed one after the other.
     failures: u32,
+    /// Not tried again before.
+    again: Instant,
     /// Who waits for checkpoints of all collections.
     waiting: Vec<Reply<Result<(), CheckpointError>>>,
 }
@@ -180,23 +185,26 @@ impl Keeper {
         closed: Vec<ClosedLog>,
         least: u64,
     ) -> Keeper {
-        Keeper { files, inbox, closed, least, failures: 0, waiting: Vec::new() }
+        Keeper { files, inbox, closed, least, failures: 0, again: Instant::now(), waiting: Vec::new() }
     }
 
     /// The body of the thread.
     pub(super) fn run(mut self) {
         loop {
-            let note = if self.is_due() {
-                self.inbox.next_within(LOOK_AGAIN * (1 << self.failures.min(DOUBLINGS_MOST)))
-            } else {
+            let note = if !self.is_due() {
                 self.inbox.next()
+            } else if self.failures == 0 {
+                self.inbox.next_within(LOOK_AGAIN)
+            } else {
+                // Also while files are closed all the time.
+                self.inbox.next_within(self.again.saturating_duration_since(Instant::now()))
             };
             match note {
                 Some(Note::Close) => return,
                 Some(Note::Closed(file)) => {
                     self.closed.push(file);
                     // A disk that is full is left in peace until the time is up.
-                    if self.failures > 0 {
+                    if self.failures > 0 && Instant::now() < self.again {
                         continue;
                     }
                 }
@@ -207,10 +215,15 @@ impl Keeper {
             // leaves is removed when the folder is opened.
             if catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
                 error!("checkpoint panicked");
-                self.failures += 1;
+                self.failed();
                 self.waiting.clear();
             }
         }
+    }
+
+    fn failed(&mut self) {
+        self.failures += 1;
+        self.again = Instant::now() + LOOK_AGAIN * (1 << self.failures.min(DOUBLINGS_MOST));
     }
 
     /// The logs hold more than the checkpoints that would take their place: so
@@ -228,12 +241,13 @@ impl Keeper {
         if !self.is_due() {
             return;
         }
-        match self.checkpoint_logged().and_then(|()| self.release()) {
+        let written = self.checkpoint_logged();
+        match written.and(self.release()) {
             Ok(()) => self.failures = 0,
             Err(CheckpointError::Gone(_)) => {}
             Err(fault) => {
                 error!(%fault, "checkpoint failed");
-                self.failures += 1;
+                self.failed();
             }
         }
     }
@@ -248,22 +262,11 @@ impl Keeper {
 
     /// Checkpoints of the collections that complete log files are kept for.
     fn checkpoint_logged(&mut self) -> Result<(), CheckpointError> {
-        let mut newest: BTreeMap<u64, Seq> = BTreeMap::new();
-        for (collection, seq) in self.closed.iter().flat_map(|file| &file.newest) {
-            let known = newest.entry(*collection).or_insert(*seq);
-            *known = (*known).max(*seq);
-        }
-        let needed = self.files.with(|folder| {
-            newest.retain(|collection, seq| {
-                let entry = folder.contents().collections.get(collection);
-                entry.is_some_and(|entry| entry.checkpointed() < *seq)
-            });
-            Ok::<_, CheckpointError>(newest)
-        })?;
-        for (collection, seq) in needed {
-            self.files.checkpoint(collection, seq)?;
-        }
-        Ok(())
+        let needed = self.files.with(|folder| Ok::<_, CheckpointError>(folder.needed(&self.closed)))?;
+        // One that cannot be written does not keep the others from it.
+        needed.into_iter().fold(Ok(()), |outcome, (collection, seq)| {
+            outcome.and(self.files.checkpoint(collection, seq).map(drop))
+        })
     }
 
     fn release(&mut self) -> Result<(), CheckpointError> {

@@ -209,7 +209,7 @@ impl CopyBlocks {
     }
 
     pub(super) fn write(&mut self, fresh: &FreshCopies, epoch: Epoch) {
-        self.training.since += fresh.rows.len();
+        self.training.since = self.training.since.saturating_add(fresh.rows.len());
         for (row, words) in fresh.rows.iter().zip(fresh.words.chunks_exact(self.words)) {
             self.blocks.write(*row, words, epoch);
         }

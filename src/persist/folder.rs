@@ -221,19 +221,27 @@ impl Found {
         Ok(Opened { folder, logs, closed })
     }
 
-    /// Brings files that a crash left without an end to one.
+    /// Brings files that a crash left without an end to one. An end that is there may not be durable: a process
+    /// may have died before it was, and whatever follows relies on it.
     fn end_logs(&self) -> Result<Vec<ClosedLog>, FileError> {
         let mut closed = Vec::new();
         let is_salvaged = self.logs.is_salvaged();
         for file in &self.logs.files {
             let mut length = file.tail.length;
-            if !file.tail.is_ended && !is_salvaged {
+            let is_last = !self
+                .logs
+                .files
+                .iter()
+                .any(|other| other.worker == file.worker && other.number > file.number);
+            if (!file.tail.is_ended || is_last) && !is_salvaged {
                 let opened = self.storage.open(&file.name);
                 let handle = opened.map_err(|fault| failed(Operation::Open, &file.name, &fault))?;
                 let mut writer = FrameWriter::resume(handle, &file.name, file.header, length)?;
-                writer.push(END, |_| {})?;
-                writer.sync()?;
-                length = writer.length();
+                if !file.tail.is_ended {
+                    writer.push(END, |_| {})?;
+                    writer.sync()?;
+                    length = writer.length();
+                }
             }
             closed.push(file.closed(length));
         }
@@ -260,6 +268,21 @@ fn first_needed(contents: &Contents, closed: &[ClosedLog], worker: u32) -> Optio
         })
     };
     closed.iter().filter(|file| file.worker == worker).filter(is_needed).map(|file| file.number).min()
+}
+
+fn needed(contents: &Contents, closed: &[ClosedLog]) -> BTreeMap<u64, Seq> {
+    let mut needed: BTreeMap<u64, Seq> = BTreeMap::new();
+    for file in closed {
+        for (collection, newest) in &file.newest {
+            let Some(entry) = contents.collections.get(collection) else { continue };
+            let seq = entry.limit(file.number, *newest);
+            if seq > entry.checkpointed() {
+                let known = needed.entry(*collection).or_insert(seq);
+                *known = (*known).max(seq);
+            }
+        }
+    }
+    needed
 }
 
 impl Folder {
@@ -299,6 +322,17 @@ impl Folder {
             entries.filter_map(|(id, entry)| Some((*id, checkpoint::name(*id, entry.checkpoint?.number))));
         let length = |file: &str| self.storage.open(file).and_then(|file| file.length());
         files.filter_map(|(id, file)| Some((id, length(&file).ok()?))).collect()
+    }
+
+    /// Collections of which closed log files hold writes that no checkpoint does, and the newest of
+    /// these writes that counts: one that a crash cut off never happened, so none waits for it.
+    pub(crate) fn needed(&self, closed: &[ClosedLog]) -> BTreeMap<u64, Seq> {
+        needed(self.contents(), closed)
+    }
+
+    /// The fault after which the manifest cannot be changed any more.
+    pub(crate) fn check(&self) -> Result<(), FileError> {
+        self.manifest.check()
     }
 
     /// A number for a checkpoint file.
@@ -360,5 +394,38 @@ impl Folder {
     /// A file that cannot be removed is left for the next opening.
     pub(crate) fn remove(&self, name: &str) {
         let _ = self.storage.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::manifest::{Cut, Entry};
+    use super::*;
+
+    // The keeper once waited for such a write, and no log was removed any more.
+    #[test]
+    fn a_write_that_a_crash_cut_off_needs_no_checkpoint() {
+        let entry = |checkpoint: Option<CheckpointAt>, cuts| Entry {
+            name: "items".into(),
+            config: Vec::new(),
+            checkpoint,
+            cuts,
+        };
+        let at = |seq| Some(CheckpointAt { number: 1, seq: Seq(seq) });
+        let cut = |seq| vec![Cut { up_to: 5, seq: Seq(seq) }];
+        let collections =
+            [(1, entry(at(99), cut(99))), (2, entry(at(50), cut(99))), (3, entry(None, vec![]))];
+        let contents = Contents { workers: 1, collections: collections.into(), ..Contents::default() };
+        let file = |number, newest: &[(u64, u64)]| ClosedLog {
+            name: String::new(),
+            worker: 0,
+            number,
+            bytes: 0,
+            newest: newest.iter().map(|(collection, seq)| (*collection, Seq(*seq))).collect(),
+        };
+        let closed = [file(4, &[(1, 80), (2, 70)]), file(5, &[(1, 100), (2, 100), (3, 7), (9, 3)])];
+        assert_eq!(needed(&contents, &closed), [(2, Seq(99)), (3, Seq(7))].into());
+        let later = [file(6, &[(1, 100)])];
+        assert_eq!(needed(&contents, &later), [(1, Seq(100))].into(), "that number was given again");
     }
 }

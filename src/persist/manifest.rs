@@ -323,9 +323,14 @@ impl Manifest {
         &self.contents
     }
 
+    /// The fault after which nothing can be changed any more.
+    pub(crate) fn check(&self) -> Result<(), FileError> {
+        self.writer.check()
+    }
+
     /// Makes a change durable, then lets it take effect.
     pub(crate) fn change(&mut self, change: Change) -> Result<(), FileError> {
-        self.writer.check()?;
+        self.check()?;
         let length = self.writer.length();
         self.writer.push(change.kind(), |out| change.encode(out))?;
         self.writer.sync()?;

@@ -101,7 +101,7 @@ impl CodeBlocks {
         for (node, words) in fresh.nodes.iter().zip(fresh.words.chunks_exact(fresh.stride)) {
             self.blocks.write(*node, words, epoch);
         }
-        self.training.since += fresh.nodes.len();
+        self.training.since = self.training.since.saturating_add(fresh.nodes.len());
     }
 
     pub(super) fn publish(&mut self, epoch: Epoch, versions: &Versions) -> Codes {

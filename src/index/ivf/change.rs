@@ -73,7 +73,7 @@ pub(super) fn change(
             let step = match &version.renewal {
                 Some(renewal) => renewal::go_on(version, renewal, work),
                 None if is_due(filed, count, batch) => {
-                    let since = filed.drift.training.since + absorb.len();
+                    let since = filed.drift.training.since.saturating_add(absorb.len());
                     renewal::begin(&version.options, since, work)
                 }
                 None => Step::Rests,

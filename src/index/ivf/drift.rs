@@ -51,7 +51,7 @@ impl Drift {
 
     /// After so many more rows, with their summed error.
     pub(super) fn after(self, rows: usize, errors: f64) -> Drift {
-        let training = Training { since: self.training.since + rows, ..self.training };
+        let training = Training { since: self.training.since.saturating_add(rows), ..self.training };
         Drift { training, since: self.since + errors, ..self }
     }
 
