@@ -263,10 +263,12 @@ impl Keeper {
     /// Checkpoints of the collections that complete log files are kept for.
     fn checkpoint_logged(&mut self) -> Result<(), CheckpointError> {
         let needed = self.files.with(|folder| Ok::<_, CheckpointError>(folder.needed(&self.closed)))?;
-        // One that cannot be written does not keep the others from it.
-        needed.into_iter().fold(Ok(()), |outcome, (collection, seq)| {
-            outcome.and(self.files.checkpoint(collection, seq).map(drop))
-        })
+        let mut outcome = Ok(());
+        for (collection, seq) in needed {
+            // One that cannot be written does not keep the others from it.
+            outcome = outcome.and(self.files.checkpoint(collection, seq).map(drop));
+        }
+        outcome
     }
 
     fn release(&mut self) -> Result<(), CheckpointError> {
