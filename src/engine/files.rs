@@ -236,6 +236,9 @@ impl Keeper {
     fn work(&mut self) {
         if !self.waiting.is_empty() {
             let outcome = self.checkpoint_all();
+            if outcome.is_ok() {
+                self.failures = 0;
+            }
             self.waiting.drain(..).for_each(|reply| reply.send(outcome.clone()));
         }
         if !self.is_due() {
@@ -254,10 +257,11 @@ impl Keeper {
 
     fn checkpoint_all(&mut self) -> Result<(), CheckpointError> {
         let all: Vec<u64> = lock(&self.files.collections).keys().copied().collect();
+        let mut outcome = Ok(());
         for collection in all {
-            self.files.checkpoint(collection, Seq(0))?;
+            outcome = outcome.and(self.files.checkpoint(collection, Seq(0)).map(drop));
         }
-        self.release()
+        outcome.and(self.release())
     }
 
     /// Checkpoints of the collections that complete log files are kept for.

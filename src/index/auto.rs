@@ -405,6 +405,13 @@ impl IndexVersion for AutoVersion {
         Some(Plan(Box::new(self.changed(plan))))
     }
 
+    fn takes_long(&self, rows: usize) -> bool {
+        let count = self.held.len() + rows;
+        let is_at_home = self.form != Form::Exact && count >= self.options.exact_below;
+        let is_looked_at = self.is_postponed || comes_to_power(self.held.len(), count);
+        !is_at_home || is_looked_at || self.inner.takes_long(rows)
+    }
+
     fn needs_upkeep(&self, dim: usize) -> bool {
         self.inner.needs_upkeep(dim)
     }

@@ -337,6 +337,12 @@ pub(crate) trait IndexVersion: Send + Sync {
         None
     }
 
+    /// False when taking in a few rows (and letting go none) is no more than that: nothing is trained, and no
+    /// other index takes its place. True where that is not known.
+    fn takes_long(&self, _rows: usize) -> bool {
+        true
+    }
+
     /// True when [`IndexVersion::upkeep`] has something to do for vectors of
     /// this dimension.
     fn needs_upkeep(&self, _dim: usize) -> bool {

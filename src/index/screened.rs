@@ -279,6 +279,10 @@ impl IndexVersion for ScreenedVersion {
         Some(Plan(Box::new(ScreenedPlan { inner, absorb: Vec::new(), forget: Vec::new(), codes })))
     }
 
+    fn takes_long(&self, rows: usize) -> bool {
+        self.inner.takes_long(rows)
+    }
+
     fn needs_upkeep(&self, dim: usize) -> bool {
         let is_worth_it = self.wanted && dim >= LEAST_DIM && self.held.len() >= LEAST_ROWS;
         is_worth_it && (!self.has_right_sieve() || self.coded.len() < self.held.len())

@@ -181,7 +181,8 @@ impl AbsorbJob {
 
     /// Whether a worker may do it between its searches.
     pub(crate) fn is_small(&self) -> bool {
-        self.batch.as_ref().is_some_and(|batch| batch.is_small())
+        let is_small = |batch: &SealedBatch| batch.is_small() && !self.version.takes_long(batch.absorb.len());
+        self.batch.as_deref().is_some_and(is_small)
     }
 
     pub(crate) fn is_bulk(&self) -> bool {

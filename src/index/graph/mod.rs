@@ -307,6 +307,13 @@ impl IndexVersion for GraphVersion {
         self.graph.held.len()
     }
 
+    fn takes_long(&self, rows: usize) -> bool {
+        let held = self.graph.held.len();
+        // Without codes they are trained.
+        held == 0
+            || self.codes.as_ref().is_none_or(|codes| codes.training.is_due(held + rows, train::SETTLED))
+    }
+
     fn search(
         &self,
         points: Points<'_>,

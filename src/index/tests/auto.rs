@@ -58,6 +58,25 @@ fn many_rows_are_put_into_a_graph_and_few_that_are_left_out_of_it() {
     }
 }
 
+// A worker does by itself what does not take long, and answers no search meanwhile.
+#[test]
+fn what_trains_codes_or_changes_the_index_is_known_to_take_long() {
+    let mut fixture = fixture(both()[0], Metric::L2);
+    fixture.fill(0, 600, 1, &Threads(2));
+    let mut long = 0;
+    for from in (600..4_400).step_by(8) {
+        let (before, kind) = (fixture.index.version(), fixture.index.kind());
+        let takes_long = before.takes_long(8);
+        fixture.fill(from, 8, 1, &Threads(2));
+        let after = fixture.index.version();
+        let codecs = [before.codec(), after.codec()].map(|codec| codec.map(std::ptr::from_ref));
+        let is_same = kind == fixture.index.kind() && codecs[0] == codecs[1];
+        assert!(is_same || takes_long, "with {from} rows, {kind}");
+        long += usize::from(takes_long && kind == "graph");
+    }
+    assert!((1..10).contains(&long), "{long} of 437 batches");
+}
+
 #[test]
 fn an_order_puts_rows_out_of_the_graph_sooner() {
     let mut fixture = fixture(both()[0], Metric::L2);
