@@ -2,6 +2,7 @@
 
 mod budgets;
 mod crash;
+mod overdue;
 mod renewals;
 mod rescue;
 mod shared_codes;
