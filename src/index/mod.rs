@@ -74,11 +74,9 @@ pub(crate) trait Executor: Sync {
 }
 
 /// Runs every task on the calling thread, in order.
-#[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct Sequential;
 
-#[cfg(test)]
 impl Executor for Sequential {
     fn width(&self) -> usize {
         1

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug_span, error};
 
 use super::{Hosted, Worker, describe};
-use crate::index::{Executor, Task};
+use crate::index::{Executor, Sequential};
 use crate::memory::shortage;
 use crate::shard::batch::{AbsorbJob, Plans};
 use crate::shard::command::{Background, CollectionId, Job, NoPlan, Signal, Width};
@@ -63,19 +63,6 @@ impl Offer {
     /// Whoever comes first has it.
     fn take(job: &Mutex<Option<Job>>) -> Option<Job> {
         job.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// The worker's own thread.
-struct Own;
-
-impl Executor for Own {
-    fn width(&self) -> usize {
-        1
-    }
-
-    fn run<'a>(&self, tasks: Vec<Task<'a>>) {
-        tasks.into_iter().for_each(|task| task());
     }
 }
 
@@ -139,7 +126,7 @@ impl Worker {
     pub(super) fn do_overdue(&mut self) -> bool {
         let now = Instant::now();
         let job = self.shards.values_mut().find_map(|hosted| hosted.overdue(now));
-        job.map(|job| job(&Own)).is_some()
+        job.map(|job| job(&Sequential)).is_some()
     }
 
     /// The time until there may be one.
