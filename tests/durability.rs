@@ -357,10 +357,43 @@ fn a_damaged_folder_is_an_error_that_names_the_place_until_it_is_repaired() {
     let items = engine.collection("items").unwrap();
     let kept = items.len();
     assert!((500..600).contains(&kept), "{kept}");
+    // A checkpoint took its place: what it held is there for whoever wants to look for more.
+    assert!(folder.0.join(format!("{}.damaged", log.name)).exists() && !path.exists());
     items.upsert(Record::new(9_999, vector(9_999, 8))).unwrap().wait().unwrap();
     engine.close().unwrap();
     drop((engine, items));
     let engine = folder.open();
     assert_eq!(engine.collection("items").unwrap().len(), kept + 1);
     assert!(engine.recovery().given_up.is_empty());
+}
+
+#[test]
+fn a_repair_keeps_the_index_that_took_the_place_of_another_though_the_first_shard_is_lost() {
+    let folder = Folder::new("repair-index");
+    let engine = builder().workers(2).open(&folder.0).unwrap();
+    let config = CollectionConfig::new(8, Metric::L2);
+    let items = engine.create_collection("items", config).unwrap();
+    items.upsert_batch(records(0..600, 8)).unwrap().wait().unwrap();
+    items.reindex(IndexSpec::hnsw()).unwrap();
+    let indexed = items.stats().shards[0].indexed;
+    engine.checkpoint().unwrap();
+    engine.close().unwrap();
+    drop((engine, items));
+    let report = Engine::inspect(&folder.0).unwrap();
+    let name = &report.files.iter().find(|file| file.kind == FileKind::Checkpoint).unwrap().name;
+    let mut bytes = std::fs::read(folder.0.join(name)).unwrap();
+    // In what the first shard writes first.
+    let place = bytes.windows(4).position(|four| four == b"rows").unwrap() + 64;
+    bytes[place] ^= 1;
+    std::fs::write(folder.0.join(name), &bytes).unwrap();
+
+    assert!(builder().open(&folder.0).is_err());
+    let engine = builder().repair(true).open(&folder.0).unwrap();
+    let items = engine.collection("items").unwrap();
+    assert_eq!((items.len(), items.config()), (600 - indexed, config.index(IndexSpec::hnsw())));
+    assert!(items.snapshot().verify().unwrap().is_sound());
+    assert_eq!(std::fs::read(folder.0.join(format!("{name}.damaged"))).unwrap(), bytes);
+    engine.close().unwrap();
+    drop((engine, items));
+    assert_eq!(folder.open().collection("items").unwrap().len(), 600 - indexed);
 }

@@ -349,3 +349,20 @@ fn exact_searches_under_a_filter_are_exact_with_and_without_codes() {
         }
     }
 }
+
+#[test]
+fn a_record_that_is_in_several_groups_counts_in_each_of_them() {
+    let engine = Engine::builder().build().unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(1, Metric::L2)).unwrap();
+    // The group "all" is nearest everywhere; each of the others has a few records, ever farther away.
+    let record = |id: u64| {
+        Record::new(id, [id as f32]).with("tags", vec!["all".to_owned(), format!("of {}", id / 50)])
+    };
+    items.upsert_batch((0..400).map(record)).unwrap().wait().unwrap();
+    for size in [1, 3] {
+        let groups = items.snapshot().search_groups(&Query::new(&[0.0]), "tags", 6, size).unwrap();
+        let names: Vec<&str> = groups.iter().filter_map(|group| group.value.as_text()).collect();
+        assert_eq!(names, ["all", "of 0", "of 1", "of 2", "of 3", "of 4"]);
+        assert!(groups.iter().all(|group| group.hits.len() == size));
+    }
+}

@@ -196,8 +196,9 @@ impl EngineBuilder {
 
     /// Opens a folder in spite of damage: what cannot be read is given up, and
     /// [`Engine::recovery`] tells what that was. Collections come to the last
-    /// state before the first write that was lost. Default: damage is an error,
-    /// and nothing is changed.
+    /// state before the first write that was lost; files in which something was damaged are
+    /// kept as `NAME.damaged`. (A manifest that is damaged is not repaired.) Default: damage is
+    /// an error, and nothing is changed.
     pub fn repair(mut self, repair: bool) -> Self {
         self.repair = repair;
         self

@@ -231,7 +231,7 @@ impl Source<'_> {
         }
         checkpoint.repair(self.repair);
         let mut states = Vec::new();
-        let mut all = None;
+        let mut all = if self.repair { self.spec(&space, config) } else { None };
         for _ in 0..checkpoint.meta.shards {
             let directory = Arc::clone(&blueprint.directory);
             let mut loaded = checkpoint.shard(&space, config.vector_storage(), give_up)?;
@@ -246,6 +246,15 @@ impl Source<'_> {
             outcome => outcome?,
         }
         Ok((states, seq))
+    }
+
+    /// What the first shard that can be read has for an index, which all others get.
+    fn spec(&self, space: &Space, config: CollectionConfig) -> Option<Option<Vec<u8>>> {
+        let mut checkpoint = Checkpoint::open(self.storage, self.file).ok()?;
+        checkpoint.repair(true);
+        let shards = checkpoint.meta.shards;
+        let mut next = || checkpoint.shard(space, config.vector_storage(), &mut |_| {});
+        (0..shards).find_map(|_| next().ok().filter(|shard| shard.is_whole).map(|shard| shard.spec))
     }
 
     fn state(

@@ -37,7 +37,14 @@ impl Training {
     }
 }
 
-/// At most so many of `rows`, evenly spread, as they are compared, one after the other.
+/// Rows are not trained on that are so many times as long as half of the rows
+/// that are not zeros are at most: a single one of them would stretch every step of codes,
+/// and draw means away from all others. Beyond what lengths differ by in any collection of
+/// one kind.
+const FAR: f64 = 1024.0;
+
+/// At most so many of `rows`, evenly spread, as they are compared, one after the other,
+/// without those that are [far](FAR) from all others.
 pub(super) fn sample(points: Points<'_>, rows: &[Row], most: usize) -> Vec<f32> {
     let step = rows.len().div_ceil(most).max(1);
     let mut samples = memory::list(rows.len().div_ceil(step) * points.space.dim());
@@ -46,7 +53,28 @@ pub(super) fn sample(points: Points<'_>, rows: &[Row], most: usize) -> Vec<f32> 
         points.space.prepare_row(points.vectors, *row, &mut prepared);
         samples.extend_from_slice(&prepared);
     }
+    leave_out_far(&mut samples, points.space.dim());
     samples
+}
+
+/// Takes vectors out of `samples` that are so long that codes which reach to them
+/// would see nothing of the others.
+fn leave_out_far(samples: &mut Vec<f32>, dim: usize) {
+    let squared = |row: &[f32]| row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
+    let lengths = samples.chunks_exact(dim).map(squared);
+    let mut lengths: Vec<f64> = memory::collect(lengths.filter(|length| *length > 0.0));
+    if lengths.is_empty() {
+        return;
+    }
+    let middle = lengths.len() / 2;
+    let bound = *lengths.select_nth_unstable_by(middle, f64::total_cmp).1 * FAR * FAR;
+    if lengths.iter().all(|length| *length <= bound) {
+        return;
+    }
+    let near = samples.chunks_exact(dim).filter(|row| squared(row) <= bound);
+    let mut kept: Vec<f32> = memory::list(samples.len());
+    near.for_each(|row| memory::append(&mut kept, row));
+    *samples = kept;
 }
 
 /// Trains product codes on vectors of `dim` numbers, a part a task.
@@ -75,16 +103,27 @@ pub(super) fn train_product_parts(
     })
 }
 
-/// The mean of at most so many of `rows`.
+/// The mean of at most so many of `rows`, without those that are [far](FAR) from all others.
 pub(super) fn mean(points: Points<'_>, rows: &[Row], most: usize) -> Vec<f32> {
-    let step = rows.len().div_ceil(most).max(1);
-    let share = 1.0 / rows.len().div_ceil(step).max(1) as f32;
-    let (mut mean, mut prepared) = (vec![0f32; points.space.dim()], Vec::new());
-    for row in rows.iter().step_by(step) {
-        points.space.prepare_row(points.vectors, *row, &mut prepared);
-        mean.iter_mut().zip(&prepared).for_each(|(sum, x)| *sum += x * share);
+    mean_of(&sample(points, rows, most), points.space.dim())
+}
+
+/// The mean of vectors that stand one after the other.
+fn mean_of(vectors: &[f32], dim: usize) -> Vec<f32> {
+    let share = 1.0 / (vectors.len() / dim).max(1) as f32;
+    let mut mean = memory::filled(0.0, dim);
+    for vector in vectors.chunks_exact(dim) {
+        mean.iter_mut().zip(vector).for_each(|(sum, x)| *sum += x * share);
     }
     mean
+}
+
+/// The mean of centres that stand one after the other, without those that are
+/// [far](FAR) from all others.
+pub(super) fn middle(centres: &[f32], dim: usize) -> Vec<f32> {
+    let mut near = memory::copied(centres);
+    leave_out_far(&mut near, dim);
+    mean_of(&near, dim)
 }
 
 #[cfg(test)]

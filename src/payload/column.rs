@@ -1,7 +1,7 @@
 //! One field of the rows of a block, all values of one kind.
 
 use super::mask::{Mask, ROWS};
-use super::range::{FloatRange, Test, TextTest};
+use super::range::{FloatRange, Set, Test, TextTest};
 use super::value::{Kind, Timestamp, Value};
 use super::words::Words;
 use crate::memory;
@@ -357,23 +357,17 @@ impl Column {
             (Test::Exists, data) if self.kind != Kind::Null => marks.all(data.len()),
             (Test::Set(set), Data::Nulls(count)) if set.null => marks.all(*count),
             (Test::Set(set), Data::Whole { .. }) => {
-                let values = match self.kind {
-                    Kind::Bool => &set.bools,
-                    Kind::Time => &set.times,
-                    _ => &set.ints,
-                };
-                self.mark_set(values, &mut marks);
+                self.mark_set(self.whole_of(set), &mut marks);
             }
             (Test::Set(set), Data::Floats(floats)) => match set.floats.as_slice() {
                 [] => {}
                 [one] => marks.put(floats, |float| float == *one),
-                many => {
-                    marks.put(floats, |float| many.binary_search_by(|x| x.total_cmp(&(float + 0.0))).is_ok())
-                }
+                many => marks.put(floats, |float| is_among(many, float)),
             },
             (Test::Set(set), Data::Texts { words, numbers }) => {
                 mark_texts(words, numbers, &set.texts, &mut marks);
             }
+            (Test::Other(set), _) => self.mark_others(set, &mut marks),
             (Test::Range(range), Data::Whole { .. }) => {
                 let bounds = match self.kind {
                     Kind::Int => range.ints,
@@ -426,6 +420,38 @@ impl Column {
         }
     }
 
+    /// The values of a set that are of the kind of a column of whole numbers.
+    fn whole_of<'a>(&self, set: &'a Set) -> &'a [i64] {
+        match self.kind {
+            Kind::Bool => &set.bools,
+            Kind::Time => &set.times,
+            _ => &set.ints,
+        }
+    }
+
+    /// Marks the rows of entries that are not null and not in a set.
+    fn mark_others(&self, set: &Set, marks: &mut Marks<'_>) {
+        let mut mark = |count: usize, is_other: &dyn Fn(usize) -> bool| {
+            let others = (0..count).filter(|at| is_other(*at));
+            others.for_each(|at| marks.word(at / 64, 1 << (at % 64)));
+        };
+        match &self.data {
+            Data::Nulls(_) => {}
+            Data::Whole { base, numbers, .. } => {
+                let values = self.whole_of(set);
+                let value = |at: usize| base.wrapping_add(numbers.get(at) as i64);
+                mark(numbers.len(), &|at| values.binary_search(&value(at)).is_err());
+            }
+            Data::Floats(floats) => marks.put(floats, |float| !is_among(&set.floats, float)),
+            Data::Texts { words, numbers } => {
+                let is_other =
+                    |at: usize| set.texts.binary_search_by(|text| (**text).cmp(words.get(at))).is_err();
+                let others: Vec<bool> = (0..words.len()).map(is_other).collect();
+                mark(numbers.len(), &|at| others.get(numbers.get(at) as usize) == Some(&true));
+            }
+        }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         let data = match &self.data {
             Data::Nulls(_) => 0,
@@ -437,6 +463,11 @@ impl Column {
         let lists = self.lists.as_ref().map_or(0, |_| size_of::<Mask>());
         size_of::<Column>() + data + rows + lists
     }
+}
+
+/// Whether a float is one of some that ascend; both zeros are the same.
+fn is_among(floats: &[f64], float: f64) -> bool {
+    floats.binary_search_by(|x| x.total_cmp(&(float + 0.0))).is_ok()
 }
 
 /// So few values are looked for one after the other, each in all entries at once.

@@ -156,6 +156,23 @@ impl Filter {
         !Filter::is_in(path, values)
     }
 
+    /// The field has a value besides these (and null): on a list, a member that is none of them.
+    ///
+    /// ```
+    /// use vecino::{Filter, Payload};
+    /// let others = Filter::contains_other("genre", ["rock", "pop"]);
+    /// assert!(others.matches(&1.into(), &Payload::new().with("genre", ["rock", "jazz"])));
+    /// assert!(!others.matches(&1.into(), &Payload::new().with("genre", ["rock"])));
+    /// assert!(!others.matches(&1.into(), &Payload::new()), "there is none");
+    /// ```
+    pub fn contains_other<V: Into<Value>>(
+        path: impl AsRef<str>,
+        values: impl IntoIterator<Item = V>,
+    ) -> Filter {
+        let values: Vec<Value> = values.into_iter().map(Into::into).collect();
+        Filter::test(path.as_ref(), Set::new(&values).map(Test::Other))
+    }
+
     /// The text begins with this one: `user/alice/` names all that is in a namespace.
     pub fn prefix(path: impl AsRef<str>, prefix: impl AsRef<str>) -> Filter {
         let test = Test::Text(TextTest::Prefix(prefix.as_ref().into()));
@@ -226,7 +243,7 @@ impl Node {
             return Err(FilterError::Depth { depth, most: FILTER_DEPTH });
         }
         match self {
-            Node::Test { test: Test::Set(set), .. } => *size += set.len(),
+            Node::Test { test: Test::Set(set) | Test::Other(set), .. } => *size += set.len(),
             Node::Test { .. } => *size += 1,
             Node::All(nodes) | Node::Any(nodes) => {
                 *size += 1;

@@ -235,6 +235,7 @@ fn operator(name: &str, json: &Json, depth: usize) -> Result<Filter, Fault> {
         "ge" => value(|path, value| Filter::ge(path, value)),
         "in" | "any" => values(|path, values| Filter::is_in(path, values)),
         "all" => values(|path, values| Filter::contains_all(path, values)),
+        "other" => values(|path, values| Filter::contains_other(path, values)),
         "none" => values(|path, values| Filter::contains_none(path, values)),
         "range" => each_field(json, ranges),
         "prefix" => each_field(json, |path, json| Ok(Filter::prefix(path, word(json)?))),
@@ -261,7 +262,7 @@ impl Filter {
     /// condition = "and": [filter, ...] | "or": [filter, ...] | "not": filter
     ///           | "ids": [id, ...]
     ///           | "eq" | "ne" | "lt" | "le" | "gt" | "ge" : { path: value, ... }
-    ///           | "in" | "any" | "all" | "none"           : { path: [value, ...], ... }
+    ///           | "in" | "any" | "all" | "none" | "other" : { path: [value, ...], ... }
     ///           | "range"                                 : { path: { "ge": value, "lt": value, ... }, ... }
     ///           | "prefix" | "like"                       : { path: text, ... }
     ///           | "exists" | "null"                       : path | [path, ...]
@@ -327,6 +328,10 @@ mod tests {
             (json!({"ne": {"a": null}}), Filter::ne("a", Value::Null)),
             (json!({"in": {"a": [1, "x"]}}), Filter::is_in("a", vec![Value::from(1), "x".into()])),
             (json!({"all": {"a": ["x", "y"]}}), Filter::contains_all("a", ["x", "y"])),
+            (
+                json!({"other": {"a": [1, "x"]}}),
+                Filter::contains_other("a", vec![Value::from(1), "x".into()]),
+            ),
             (json!({"none": {"a": [true]}}), Filter::contains_none("a", [true])),
             (json!({"prefix": {"a.b": "x/"}}), Filter::prefix("a.b", "x/")),
             (json!({"like": {"a": "*x"}}), Filter::like("a", "*x")),

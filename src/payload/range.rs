@@ -10,6 +10,8 @@ use super::value::{Timestamp, Value};
 pub(crate) enum Test {
     /// It is one of these.
     Set(Set),
+    /// It is anything but null and these.
+    Other(Set),
     /// It is a number or a moment in a range.
     Range(Range),
     Text(TextTest),
@@ -334,6 +336,7 @@ impl Test {
     pub(super) fn holds(&self, value: &Value) -> bool {
         value.members().iter().any(|member| match self {
             Test::Set(set) => set.holds(member),
+            Test::Other(set) => *member != Value::Null && !set.holds(member),
             Test::Range(range) => range.holds(member),
             Test::Null => *member == Value::Null,
             Test::Exists => *member != Value::Null,

@@ -75,8 +75,8 @@ fn decode_node(input: &mut Decoder<'_>, depth: usize) -> Result<Node, Malformed>
 
 fn encode_test(test: &Test, out: &mut Encoder) {
     match test {
-        Test::Set(set) => {
-            out.u8(0);
+        Test::Set(set) | Test::Other(set) => {
+            out.u8(if matches!(test, Test::Set(_)) { 0 } else { 7 });
             out.u8(u8::from(set.null));
             for whole in [&set.bools, &set.ints, &set.times] {
                 out.size(whole.len());
@@ -161,6 +161,7 @@ fn decode_test(input: &mut Decoder<'_>) -> Result<Test, Malformed> {
             let (low, high) = (bound()?, bound()?);
             Test::Text(TextTest::Range(TextRange { low, high }))
         }
+        7 => Test::Other(decode_set(input)?),
         _ => return Err(input.fault("a test is of an unknown kind")),
     })
 }
@@ -194,7 +195,7 @@ mod tests {
             !Filter::exists("x") | Filter::is_null("y"),
             Filter::prefix("p", "user/") | Filter::like("p", "*a*b") | Filter::range("p", "a".."c"),
             Filter::ids([3u64, 1, 2]) | Filter::ids(["x"]),
-            Filter::is_in("e", [true]) | Filter::eq("e", "text"),
+            Filter::is_in("e", [true]) | Filter::eq("e", "text") | Filter::contains_other("e", [1, 2]),
         ]);
         let mut out = Encoder::default();
         encode_filter(&all, &mut out);

@@ -49,23 +49,24 @@ fn payload(rng: &mut Rng) -> Payload {
     if rng.below(9) == 0 { Payload::new() } else { payload }
 }
 
+fn some_of_any_kind(rng: &mut Rng) -> Vec<Value> {
+    let count = rng.below(14);
+    let mut some = || {
+        let kind = rng.below(6);
+        scalar(rng, kind)
+    };
+    (0..count).map(|_| some()).collect()
+}
+
 fn filter(rng: &mut Rng, depth: usize) -> Filter {
     let path = if rng.below(12) == 0 { "none" } else { PATHS[rng.below(5) as usize] };
     let kind = rng.below(6);
     let some = |rng: &mut Rng| scalar(rng, kind);
-    let branches = if depth > 3 { 11 } else { 15 };
+    let branches = if depth > 3 { 12 } else { 16 };
     match rng.below(branches) {
         0 => Filter::eq(path, some(rng)),
         1 => Filter::ne(path, some(rng)),
-        2 => Filter::is_in(
-            path,
-            (0..rng.below(14))
-                .map(|_| {
-                    let kind = rng.below(6);
-                    scalar(rng, kind)
-                })
-                .collect::<Vec<_>>(),
-        ),
+        2 => Filter::is_in(path, some_of_any_kind(rng)),
         3 | 4 => {
             let kind = 2 + rng.below(4);
             let (value, other) = (scalar(rng, kind), scalar(rng, kind));
@@ -83,9 +84,10 @@ fn filter(rng: &mut Rng, depth: usize) -> Filter {
         8 => Filter::like(path, ["*", "a*", "*c", "b/*/c", "abc", "*b*"][rng.below(6) as usize]),
         9 => Filter::ids((0..rng.below(50)).map(|_| rng.below(4_000)).collect::<Vec<_>>()),
         10 => Filter::contains_all(path, [some(rng), some(rng)]),
-        11 => !filter(rng, depth + 1),
-        12 => Filter::all((0..rng.below(4)).map(|_| filter(rng, depth + 1)).collect::<Vec<_>>()),
-        13 => Filter::any((0..rng.below(4)).map(|_| filter(rng, depth + 1)).collect::<Vec<_>>()),
+        11 => Filter::contains_other(path, some_of_any_kind(rng)),
+        12 => !filter(rng, depth + 1),
+        13 => Filter::all((0..rng.below(4)).map(|_| filter(rng, depth + 1)).collect::<Vec<_>>()),
+        14 => Filter::any((0..rng.below(4)).map(|_| filter(rng, depth + 1)).collect::<Vec<_>>()),
         _ => filter(rng, depth + 1) & filter(rng, depth + 1),
     }
 }

@@ -25,7 +25,7 @@ use crate::vector::Space;
 
 pub(super) const LOCK: &str = "lock";
 
-/// What is added to the name of a file that a repair could not read: nobody
+/// What is added to the name of a file that a repair could not read, or not all of: nobody
 /// looks at it any more, but whoever repairs.
 const DAMAGED: &str = ".damaged";
 
@@ -72,6 +72,8 @@ pub(crate) struct Folder {
     storage: Arc<dyn Storage>,
     numbers: Arc<FileNumbers>,
     manifest: Manifest,
+    /// Files in which something was damaged: they are kept under another name.
+    damaged: Vec<String>,
     _guard: Box<dyn Guard>,
 }
 
@@ -211,7 +213,9 @@ impl Found {
         }
         let number = numbers.draw();
         let manifest = Manifest::publish(self.storage.as_ref(), self.contents, number)?;
-        let folder = Folder { storage: self.storage, numbers, manifest, _guard: self.guard };
+        let damaged = self.logs.given_up.iter().filter(|part| part.reason == GiveUp::Damage);
+        let damaged = damaged.map(|part| part.file.clone()).collect();
+        let folder = Folder { storage: self.storage, numbers, manifest, damaged, _guard: self.guard };
         let opened: Vec<u64> = logs.iter().map(Log::number).collect();
         folder.sweep(&self.names, &opened);
         for name in &self.logs.unreadable {
@@ -391,9 +395,12 @@ impl Folder {
         }
     }
 
-    /// A file that cannot be removed is left for the next opening.
+    /// A file that cannot be removed is left for the next opening; a damaged one is renamed.
     pub(crate) fn remove(&self, name: &str) {
-        let _ = self.storage.remove(name);
+        let _ = match self.damaged.iter().any(|damaged| damaged == name) {
+            true => self.storage.rename(name, &format!("{name}{DAMAGED}")),
+            false => self.storage.remove(name),
+        };
     }
 }
 

@@ -283,8 +283,9 @@ impl Snapshot {
         let mut values: Vec<Value> = Vec::new();
         while values.len() < groups {
             let wanted = (groups - values.len()).saturating_mul(size.max(1));
-            let others = !Filter::is_in(path, values.iter().map(Value::copy));
-            let asked = query.kept().top(wanted).filter(base.clone() & Filter::exists(path) & others);
+            // Records that are in a known group may be in another as well.
+            let others = Filter::contains_other(path, values.iter().map(Value::copy));
+            let asked = query.kept().top(wanted).filter(base.clone() & others);
             let answer = search(self.sight(), &asked)?;
             let before = values.len();
             for hit in &answer {

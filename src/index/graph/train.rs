@@ -34,11 +34,6 @@ pub(super) const MEASURED: usize = 4 * SAMPLE;
 /// larger collection gives the same sample.
 pub(super) const SETTLED: usize = 1 << 16;
 
-/// Rows are not trained on that are so many times as long as half of the rows
-/// that are not zeros are at most: a single one of them would stretch every step of the codes.
-/// Beyond what lengths differ by in any collection of one kind.
-const FAR: f64 = 1024.0;
-
 /// Rows that one task encodes in a piece.
 const PIECE: usize = 64;
 
@@ -51,34 +46,13 @@ pub(in crate::index) fn train(
     measured: Option<Shape>,
 ) -> Arc<Codec> {
     let dim = points.space.dim();
-    let mut samples = sample(points, rows, SAMPLE);
-    leave_out_far(&mut samples, dim);
+    let samples = sample(points, rows, SAMPLE);
     let centred = points.space.metric() != Metric::Dot;
     let shape = match options.coding {
         Coding::Fixed(shape) => shape,
         Coding::Measured => measured.unwrap_or_else(|| choose(&samples, dim, centred, options.seed)),
     };
     Arc::new(Codec::train(&samples, dim, shape, centred, options.seed))
-}
-
-/// Takes rows out of `samples` that are so long that codes which reach to them
-/// would see nothing of the others.
-fn leave_out_far(samples: &mut Vec<f32>, dim: usize) {
-    let squared = |row: &[f32]| row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
-    let lengths = samples.chunks_exact(dim).map(squared);
-    let mut lengths: Vec<f64> = memory::collect(lengths.filter(|length| *length > 0.0));
-    if lengths.is_empty() {
-        return;
-    }
-    let middle = lengths.len() / 2;
-    let bound = *lengths.select_nth_unstable_by(middle, f64::total_cmp).1 * FAR * FAR;
-    if lengths.iter().all(|length| *length <= bound) {
-        return;
-    }
-    let near = samples.chunks_exact(dim).filter(|row| squared(row) <= bound);
-    let mut kept: Vec<f32> = memory::list(samples.len());
-    near.for_each(|row| memory::append(&mut kept, row));
-    *samples = kept;
 }
 
 /// The codes of rows, in parallel; `nodes` are theirs, ascending.

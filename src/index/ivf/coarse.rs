@@ -13,7 +13,7 @@ use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::index::Executor;
 use crate::index::parallel::{parallel_map, parallel_waves};
-use crate::index::training::mean;
+use crate::index::training::{mean, sample};
 use crate::kernel::{Kernels, kernels};
 use crate::memory::{self, Lined};
 use crate::metric::Metric;
@@ -472,12 +472,7 @@ fn least(numbers: &[f32]) -> (u32, f32) {
 }
 
 fn train_codec(points: Points<'_>, rows: &[Row], seed: u64) -> Codec {
-    let dim = points.space.dim();
-    let (mut samples, mut prepared) = (Vec::new(), Vec::new());
-    for row in stepped(rows, CODEC_ROWS) {
-        points.space.prepare_row(points.vectors, row, &mut prepared);
-        memory::append(&mut samples, &prepared);
-    }
+    let (samples, dim) = (sample(points, rows, CODEC_ROWS), points.space.dim());
     Codec::train(&samples, dim, shape_for(dim), points.space.metric() != Metric::Dot, seed)
 }
 

@@ -11,6 +11,7 @@
 //! meets its centres together with changes no bit. The instruction set may: where it has
 //! a step for product and sum, these are rounded once.
 
+use crate::index::training::middle;
 use crate::kernel::{Arch, ArchJob, Level};
 use crate::memory::{self, Lined};
 use crate::quant::{LANES, Least};
@@ -31,7 +32,7 @@ const TILES: usize = 4;
 /// second ones, and so on. There are whole groups of [`TILES`].
 pub(super) struct Tiles {
     dim: usize,
-    /// The mean of the centres.
+    /// The mean of the centres, but for those that are very far away.
     origin: Vec<f32>,
     values: Lined<f32>,
     /// Half of the squared length of each centre; infinite where there is none.
@@ -50,11 +51,7 @@ impl Tiles {
     /// From centres one after the other.
     pub(super) fn new(centres: &[f32], dim: usize) -> Tiles {
         let count = centres.len() / dim;
-        let share = 1.0 / count.max(1) as f32;
-        let mut origin = memory::filled(0.0, dim);
-        for centre in centres.chunks_exact(dim) {
-            origin.iter_mut().zip(centre).for_each(|(sum, x)| *sum += x * share);
-        }
+        let origin = middle(centres, dim);
         let places = count.next_multiple_of(TILE * TILES);
         let mut values = Lined::filled(0.0, places * dim);
         let mut halves = memory::filled(f32::INFINITY, places);

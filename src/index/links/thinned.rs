@@ -54,8 +54,8 @@ fn is_bridge(row: Row, bridges: u32) -> bool {
 
 impl<M: Measure> Walk<'_, M> {
     /// Beam search on layer 0. Afterwards `scratch.passing` holds the nearest
-    /// rows that were met and pass, `ef` or a few more. False when it gave up:
-    /// rows that pass are so rare that looking at each of them costs less.
+    /// rows that were met and pass, `ef` or a few more. False when it gave up, since
+    /// rows that pass are so rare that looking at each of them costs less, or met fewer.
     #[inline(always)]
     pub(in crate::index) fn thinned_beam(
         &self,
@@ -71,13 +71,13 @@ impl<M: Measure> Walk<'_, M> {
         let mut share = Share { met: PRIOR, passed: PRIOR * filter.share };
         while let Some(nearest) = scratch.pool.expand_next() {
             if ends.are_due(effort.distances) {
-                break;
+                return true;
             }
             if nearest.distance > limits.bound {
                 let passing = &scratch.passing;
                 let (useful, nearer) = (passing.within(limits.bound), passing.within(nearest.distance));
                 if limits.are_reached(useful, nearer) {
-                    break;
+                    return true;
                 }
             }
             self.gather(0, nearest.row, scratch, effort);
@@ -89,7 +89,9 @@ impl<M: Measure> Walk<'_, M> {
                 return false;
             }
         }
-        true
+        // With too few it was in a part of the graph that only rows lead out of that were
+        // left out.
+        scratch.passing.len() >= ef
     }
 
     #[inline(always)]

@@ -127,6 +127,21 @@ fn every_dimension_and_every_few_rows_are_served(kind: Kind) {
     }
 }
 
+fn a_few_rows_of_a_length_beyond_all_measure_cost_the_others_no_recall(kind: Kind) {
+    for (dim, metric) in [(12, Metric::L2), (12, Metric::Dot), (140, Metric::L2)] {
+        let recall_beside = |far: &[Row]| {
+            let mut fixture = Fixture::of(kind, metric, dim);
+            far.iter().for_each(|row| fixture.put(*row, &vec![1e12; dim]));
+            fixture.change(far, &[], &Threads(2));
+            fixture.fill(0, 1_500, 1, &Threads(2));
+            fixture.optimize(&Threads(2));
+            fixture.recall(10, 30, Some(&|row| row < 5_000))
+        };
+        let (alone, beside) = (recall_beside(&[]), recall_beside(&[5_000, 5_001, 5_002]));
+        assert!(beside >= alone - 0.03, "{kind:?}, {metric}, {dim}: {beside}, and {alone} without them");
+    }
+}
+
 on_every_kind!(
     an_empty_index_finds_nothing,
     one_row_is_found_forgotten_and_found_again,
@@ -137,6 +152,7 @@ on_every_kind!(
     equal_vectors_are_all_found_however_short_the_list,
     rows_of_nothing_but_zeros_are_found,
     every_dimension_and_every_few_rows_are_served,
+    a_few_rows_of_a_length_beyond_all_measure_cost_the_others_no_recall,
 );
 
 mod lists {
@@ -152,5 +168,6 @@ mod lists {
         equal_vectors_are_all_found_however_short_the_list,
         rows_of_nothing_but_zeros_are_found,
         every_dimension_and_every_few_rows_are_served,
+        a_few_rows_of_a_length_beyond_all_measure_cost_the_others_no_recall,
     );
 }

@@ -1,6 +1,6 @@
 use super::fixture::{Fixture, Kind, METRICS, Threads, clustered, on_every_kind, on_lists};
 use crate::id::Row;
-use crate::index::{Ends, Request, Sequential};
+use crate::index::{Ends, Request, RowFilter, Sequential};
 use crate::metric::Metric;
 
 fn finds_nearly_all_neighbours_under_every_metric(kind: Kind) {
@@ -112,6 +112,40 @@ fn filters_may_admit_none_one_half_or_all(kind: Kind) {
     }
 }
 
+// Rows that are all but the same link to each other; what leads out of them may not pass.
+fn a_filtered_search_goes_beyond_a_group_of_rows_that_are_all_but_the_same(kind: Kind) {
+    let same: Vec<f32> = clustered(16, 20, 4_242, 0);
+    let mut fixture = Fixture::of(kind, Metric::L2, 16);
+    let group: Vec<Row> = (0..300).collect();
+    for row in &group {
+        let near: Vec<f32> =
+            same.iter().zip(clustered(16, 1, 5, u64::from(*row))).map(|(x, y)| x + y * 1e-5).collect();
+        fixture.put(*row, &near);
+    }
+    fixture.change(&group, &[], &Threads(2));
+    fixture.fill(300, 2_700, 1, &Threads(2));
+    // A part of the group, and of the others one in so many.
+    for others in [2, 3, 5, 9] {
+        let passes = |row: Row| if row < 300 { row < 60 } else { row.is_multiple_of(others) };
+        let mut words = vec![0u64; 3_000usize.div_ceil(64)];
+        (0..3_000).filter(|row| passes(*row)).for_each(|row| words[row as usize / 64] |= 1 << (row % 64));
+        let share = words.iter().map(|word| word.count_ones()).sum::<u32>() as f32 / 3_000.0;
+        let query = fixture.prepared(&same);
+        let request = Request {
+            query: &query,
+            k: 100,
+            ef: 100,
+            bound: f32::INFINITY,
+            admit: Some(&passes),
+            filter: Some(RowFilter { words: &words, share, is_all: true }),
+            ends: Ends::default(),
+        };
+        let (found, _) = fixture.search_in(&*fixture.index.version(), &request);
+        assert_eq!(found.len(), 100, "{kind:?}, one in {others}");
+        assert!(found.iter().all(|near| passes(near.row)));
+    }
+}
+
 // Distances of an answer are those of the stored vectors, never estimates.
 fn distances_are_exact_and_ascend(kind: Kind) {
     for metric in METRICS {
@@ -165,6 +199,7 @@ on_every_kind!(
     filters_may_admit_none_one_half_or_all,
     distances_are_exact_and_ascend,
     recall_is_the_same_at_every_scale,
+    a_filtered_search_goes_beyond_a_group_of_rows_that_are_all_but_the_same,
 );
 
 mod lists {

@@ -47,6 +47,8 @@ pub(crate) struct LoadedShard {
     pub(crate) index: Option<IndexBytes>,
     /// The configuration with its index, if that took the place of another.
     pub(crate) spec: Option<Vec<u8>>,
+    /// Nothing of it was given up.
+    pub(crate) is_whole: bool,
 }
 
 /// The bytes of an index, and where they stood.
@@ -169,6 +171,7 @@ impl Checkpoint {
             Err(fault) if self.repair => {
                 give_up(GivenUp::of(fault)?);
                 shard.forget_index();
+                shard.is_whole = false;
             }
             outcome => (shard.index, shard.spec) = outcome?,
         }
@@ -340,6 +343,7 @@ impl LoadedShard {
             absorbed: 0,
             index: None,
             spec: None,
+            is_whole: false,
         }
     }
 
@@ -355,7 +359,17 @@ impl LoadedShard {
             }
         }
         let (tail, absorbed) = (table.tail, table.absorbed);
-        LoadedShard { rows, ids: Vec::new(), tail, dead, held, absorbed, index: None, spec: None }
+        LoadedShard {
+            rows,
+            ids: Vec::new(),
+            tail,
+            dead,
+            held,
+            absorbed,
+            index: None,
+            spec: None,
+            is_whole: true,
+        }
     }
 
     /// A checkpoint may be of a moment in which some shards had another index
