@@ -308,6 +308,9 @@ pub enum WriteError {
     /// The filter cannot be used.
     #[error("filter: {0}")]
     Filter(#[from] FilterError),
+    /// A condition makes no sense.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
     /// A batch holds more records than fit.
     #[error("a batch of {got} records is too large: the limit is {most}")]
     BatchTooLarge {

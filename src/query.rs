@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::id::{Generation, RecordId, Seq};
 use crate::memory;
 use crate::metric::Metric;
-use crate::payload::{ExclusionSet, Filter, Payload};
+use crate::payload::{ExclusionSet, Filter, FilterError, Payload};
 
 pub use examples::Example;
 use examples::Wishes;
@@ -53,6 +53,8 @@ pub struct Query<'a> {
     wait_at_most: Option<Duration>,
     limits: Limits,
     wishes: Wishes,
+    /// The engine has made its filter, of one that was checked.
+    is_vouched: bool,
 }
 
 impl<'a> Query<'a> {
@@ -72,6 +74,7 @@ impl<'a> Query<'a> {
             wait_at_most: None,
             limits: Limits::default(),
             wishes: Wishes::default(),
+            is_vouched: false,
         }
     }
 
@@ -237,7 +240,21 @@ impl<'a> Query<'a> {
             wait_at_most: self.wait_at_most,
             limits: self.limits.clone(),
             wishes,
+            is_vouched: self.is_vouched,
         }
+    }
+
+    /// With a filter that the engine made of one that was checked: it may be larger than what
+    /// callers may give.
+    pub(crate) fn vouched(mut self) -> Self {
+        self.is_vouched = true;
+        self
+    }
+
+    /// # Errors
+    /// Its filter cannot be used.
+    pub(crate) fn check_filter(&self) -> Result<(), FilterError> {
+        self.filter.as_ref().filter(|_| !self.is_vouched).map_or(Ok(()), Filter::check)
     }
 
     pub(crate) fn search_params(&self) -> Option<SearchParams> {

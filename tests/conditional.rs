@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 use std::thread;
 
 use common::{Rng, distance, watchdog, whole_vector};
-use vecino::{Collection, CollectionConfig, Engine, Metric, Outcome, Record, RecordId, Seq};
+use vecino::{
+    Collection, CollectionConfig, Engine, Metric, Outcome, ParamsError, Record, RecordId, Seq, WriteError,
+};
 
 const DIM: usize = 4;
 
@@ -82,16 +84,18 @@ fn check(items: &Collection, twin: &Twin) {
 
 #[test]
 fn conditions_are_decided_as_a_naive_twin_decides_them() {
-    let engine = Engine::builder().build().unwrap();
-    let (items, mut twin, mut rng) = (collection(&engine), Twin::new(), Rng::new(5));
-    for round in 0..3_000 {
-        write_both(&items, &mut twin, &mut rng);
-        if round % 500 == 0 {
-            check(&items, &twin);
+    for workers in [1, 3] {
+        let engine = Engine::builder().workers(workers).build().unwrap();
+        let (items, mut twin, mut rng) = (collection(&engine), Twin::new(), Rng::new(5));
+        for round in 0..3_000 {
+            write_both(&items, &mut twin, &mut rng);
+            if round % 500 == 0 {
+                check(&items, &twin);
+            }
         }
+        check(&items, &twin);
+        assert!(items.verify().unwrap().is_sound());
     }
-    check(&items, &twin);
-    assert!(items.verify().unwrap().is_sound());
 }
 
 // Versions come back from the log and from checkpoints, so conditions that were
@@ -197,4 +201,6 @@ fn a_record_is_no_duplicate_of_itself() {
     items.upsert(record(1, 7)).unwrap();
     assert!(matches!(items.upsert_unless_near(record(1, 7), 5.0).unwrap(), Outcome::Written(_)));
     assert!(matches!(items.upsert_unless_near(record(2, 7), 0.0).unwrap(), Outcome::Near { .. }));
+    let nowhere = items.upsert_unless_near(record(3, 8), f32::NAN).unwrap_err();
+    assert_eq!(nowhere, WriteError::Params(ParamsError::Within));
 }

@@ -397,3 +397,43 @@ fn a_repair_keeps_the_index_that_took_the_place_of_another_though_the_first_shar
     drop((engine, items));
     assert_eq!(folder.open().collection("items").unwrap().len(), 600 - indexed);
 }
+
+#[test]
+fn vectors_at_the_edges_of_what_is_accepted_are_the_same_after_opening() {
+    /// The longest vector, and the shortest that has a direction.
+    const LENGTHS: [f64; 2] = [6.521e18, 1e-30];
+    for (number, metric) in [Metric::L2, Metric::Cosine, Metric::Dot].into_iter().enumerate() {
+        for storage in [VectorStorage::Byte, VectorStorage::Lossless] {
+            let folder = Folder::new(&format!("edges-{number}-{storage:?}"));
+            let engine = folder.open();
+            let config = CollectionConfig::new(32, metric).vectors(storage).index(IndexSpec::Flat);
+            let items = engine.create_collection("items", config).unwrap();
+            let mut accepted = 0;
+            for id in 0..600u64 {
+                // Some are refused.
+                let given = vector(id, 32);
+                let given: Vec<f32> = match id % 3 {
+                    2 => given.iter().map(|x| 1_000.0 + x / [1.0, 5.0, 50.0][id as usize / 3 % 3]).collect(),
+                    edge => {
+                        let length = given.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
+                        let near = 1.0 + (id as f64 / 100.0 - 3.0) * 1e-6;
+                        given
+                            .iter()
+                            .map(|x| (f64::from(*x) * LENGTHS[edge as usize] * near / length) as f32)
+                            .collect()
+                    }
+                };
+                accepted += usize::from(items.upsert(Record::new(id, given)).is_ok());
+            }
+            assert!(accepted > 300, "{metric} {storage:?}: {accepted}");
+            items.flush().unwrap();
+            let all = |snapshot: Snapshot| snapshot.scroll(None, 600).unwrap().records;
+            let before = all(items.snapshot());
+            engine.checkpoint().unwrap();
+            engine.close().unwrap();
+            drop((engine, items));
+            let engine = folder.open();
+            assert_eq!(all(engine.collection("items").unwrap().snapshot()), before, "{metric} {storage:?}");
+        }
+    }
+}

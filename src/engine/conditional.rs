@@ -1,8 +1,9 @@
 //! Writes that happen only under a condition.
 
 use super::collection::Collection;
+use super::defaults;
 use super::write::Write;
-use crate::error::{SearchError, WaitError, WriteError};
+use crate::error::{ParamsError, SearchError, WaitError, WriteError};
 use crate::id::{RecordId, Seq};
 use crate::memory;
 use crate::payload::Timestamp;
@@ -107,14 +108,14 @@ impl Collection {
     /// thing twice.
     ///
     /// Within the record's shard this is certain: its writer compares with
-    /// every row, in O(rows). Other shards are searched first, in the newest
-    /// snapshot and as any search: so with several workers two near records
-    /// that are written at the same moment may both get in, and so may one
-    /// that an approximate index overlooks. With one worker (the default)
-    /// neither can happen.
+    /// every row, in O(rows). Other shards are searched first, as any search does it, once all
+    /// writes that were accepted before are visible (or 30 s have passed): so with several
+    /// workers two near records that are written at the same moment may both get in, and so may
+    /// one that an approximate index overlooks. With one worker (the default)
+    /// neither can happen, and nothing is waited for.
     ///
     /// # Errors
-    /// As [`Collection::upsert`].
+    /// As [`Collection::upsert`]; [`WriteError::Params`] when the distance is NaN.
     ///
     /// ```
     /// # use vecino::{CollectionConfig, Engine, Metric, Outcome, Record};
@@ -126,7 +127,12 @@ impl Collection {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn upsert_unless_near(&self, record: Record, distance: f32) -> Result<Outcome, WriteError> {
+        if distance.is_nan() {
+            return Err(ParamsError::Within.into());
+        }
         if self.shared.core.writes.len() > 1 {
+            // What becomes of other writes is told to those who wait for them.
+            let _ = self.shared.wait_visible(self.shared.admission.last(), Some(defaults::PATIENCE));
             let id = memory::unless_short(|| record.id().copy())?;
             let query = Query::new(record.vector()).within(distance).exclude([id]).top(1);
             let hits = match search(self.shared.cell.load().sight(), &query) {

@@ -266,7 +266,7 @@ impl CollectionShared {
     fn await_required(&self, query: &Query<'_>) -> Result<(), SearchError> {
         let Some(required) = query.required() else { return Ok(()) };
         if self.cell.load().seq >= required {
-            return Ok(());
+            return Ok(self.check_whole(required)?);
         }
         let limit = query.patience().unwrap_or(defaults::PATIENCE);
         let limit = query.time_allowed().map_or(limit, |allowed| allowed.min(limit));

@@ -107,7 +107,7 @@ impl CollectionShared {
     }
 
     /// No shard left its part of a write out.
-    fn check_whole(&self, seq: Seq) -> Result<(), WaitError> {
+    pub(super) fn check_whole(&self, seq: Seq) -> Result<(), WaitError> {
         let health = &self.context.health;
         if health.left_out().any(|left_out| left_out == seq) {
             return Err(WaitError::LeftOut { seq });

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use super::cow::{BlockView, Blocks, Epoch, Versions};
 use super::parallel::parallel_map;
+use super::training::sample;
 use super::{Executor, Points};
 use crate::bits::RowSet;
 use crate::id::Row;
@@ -110,13 +111,7 @@ pub(super) fn change(
 
 /// Trains on some of `rows`, evenly spread.
 pub(super) fn train(points: Points<'_>, rows: &[Row]) -> Sieve {
-    let (dim, step) = (points.space.dim(), rows.len().div_ceil(SAMPLE).max(1));
-    let mut samples = memory::list(rows.len().div_ceil(step) * dim);
-    let mut prepared = Vec::new();
-    for row in rows.iter().step_by(step) {
-        points.space.prepare_row(points.vectors, *row, &mut prepared);
-        memory::append(&mut samples, &prepared);
-    }
+    let (samples, dim) = (sample(points, rows, SAMPLE), points.space.dim());
     Sieve::train(&samples, dim, points.space.metric() != Metric::Dot, SEED)
 }
 

@@ -43,9 +43,13 @@ impl Training {
 /// one kind.
 const FAR: f64 = 1024.0;
 
+/// Numbers of a sample at most: 256 MB, so that rows of 65,536 numbers are 1,024.
+const NUMBERS: usize = 1 << 26;
+
 /// At most so many of `rows`, evenly spread, as they are compared, one after the other,
 /// without those that are [far](FAR) from all others.
 pub(super) fn sample(points: Points<'_>, rows: &[Row], most: usize) -> Vec<f32> {
+    let most = most.min((NUMBERS / points.space.dim().max(1)).max(1));
     let step = rows.len().div_ceil(most).max(1);
     let mut samples = memory::list(rows.len().div_ceil(step) * points.space.dim());
     let mut prepared = Vec::new();

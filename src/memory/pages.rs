@@ -138,16 +138,27 @@ impl Pages {
     fn resize(&mut self, to: u32, used: u32, is_due: impl Fn(u32, u32) -> bool) {
         let (to, page) = (to as usize, self.page() as usize);
         let room = room(to, 1, page);
+        let mut made = Vec::new();
         for number in self.strips.len().saturating_sub(1)..to.div_ceil(page) {
             let before = number * page;
             let wanted = (room - before).min(page) as u32;
-            match self.strips.get_mut(number) {
-                None => self.strips.push(Strip::new(wanted, self.stride)),
+            match self.strips.get(number) {
+                None => made.push((number, Strip::new(wanted, self.stride))),
                 Some(strip) if is_due(strip.blocks(), wanted) => {
-                    self.replaced.push(strip.shared());
-                    *strip = strip.resized(wanted, used.saturating_sub(before as u32));
+                    made.push((number, strip.resized(wanted, used.saturating_sub(before as u32))));
                 }
                 Some(_) => {}
+            }
+        }
+        // All memory is there: from here on nothing unwinds, and the table fits the strips again
+        // before anybody looks into it.
+        for (number, strip) in made {
+            match self.strips.get_mut(number) {
+                None => self.strips.push(strip),
+                Some(before) => {
+                    self.replaced.push(before.shared());
+                    *before = strip;
+                }
             }
         }
         self.replaced.retain(|memory| memory.strong_count() > 0);

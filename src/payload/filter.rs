@@ -27,6 +27,8 @@ use crate::id::RecordId;
 #[derive(Clone, Debug)]
 pub struct Filter {
     root: Arc<Node>,
+    /// Conditions that stand within one another, this one counted.
+    depth: usize,
 }
 
 /// Those that share their memory are not compared value by value.
@@ -51,8 +53,29 @@ pub(crate) enum Node {
 }
 
 impl Filter {
-    pub(super) fn of(node: Node) -> Filter {
-        Filter { root: Arc::new(node) }
+    /// Of a single condition.
+    fn single(node: Node) -> Filter {
+        Filter::of(node, 1)
+    }
+
+    /// Of conditions that stand so deep within one another. What is too deep is dropped at once:
+    /// later that would be a recursion without an end.
+    pub(super) fn of(node: Node, depth: usize) -> Filter {
+        if depth > FILTER_DEPTH {
+            return Filter::single(Node::Faulty(FilterError::Depth { depth, most: FILTER_DEPTH }));
+        }
+        Filter { root: Arc::new(node), depth }
+    }
+
+    /// Of several conditions.
+    fn group(filters: impl IntoIterator<Item = Filter>, group: fn(Vec<Node>) -> Node) -> Filter {
+        let mut depth = 0;
+        let nodes = filters.into_iter().map(|filter| {
+            depth = depth.max(filter.depth);
+            filter.into_node()
+        });
+        let nodes = nodes.collect();
+        Filter::of(group(nodes), depth + 1)
     }
 
     pub(super) fn node(&self) -> &Node {
@@ -65,7 +88,7 @@ impl Filter {
 
     fn test(path: &str, test: Result<Test, Value>) -> Filter {
         let path: Box<str> = path.into();
-        Filter::of(match test {
+        Filter::single(match test {
             _ if !is_path(&path) => Node::Faulty(FilterError::Path { path: path.into() }),
             Ok(test) => Node::Test { path, test },
             Err(value) => Node::Faulty(FilterError::Value { path: path.into(), value: value.to_string() }),
@@ -193,17 +216,17 @@ impl Filter {
 
     /// The record has one of these ids.
     pub fn ids<I: Into<RecordId>>(ids: impl IntoIterator<Item = I>) -> Filter {
-        Filter::of(Node::Ids(ids.into_iter().map(Into::into).collect()))
+        Filter::single(Node::Ids(ids.into_iter().map(Into::into).collect()))
     }
 
     /// All of these hold; with none of them every record passes.
     pub fn all(filters: impl IntoIterator<Item = Filter>) -> Filter {
-        Filter::of(Node::All(filters.into_iter().map(Filter::into_node).collect()))
+        Filter::group(filters, Node::All)
     }
 
     /// One of these holds at least; with none of them no record passes.
     pub fn any(filters: impl IntoIterator<Item = Filter>) -> Filter {
-        Filter::of(Node::Any(filters.into_iter().map(Filter::into_node).collect()))
+        Filter::group(filters, Node::Any)
     }
 
     /// Whether a record passes, by looking at it.
@@ -262,12 +285,13 @@ impl std::ops::BitAnd for Filter {
 
     /// Both hold.
     fn bitand(self, other: Filter) -> Filter {
-        let mut nodes = match self.into_node() {
-            Node::All(nodes) => nodes,
-            single => vec![single],
+        let (own, others) = (self.depth, other.depth);
+        let (mut nodes, own) = match self.into_node() {
+            Node::All(nodes) => (nodes, own),
+            single => (vec![single], own + 1),
         };
         nodes.push(other.into_node());
-        Filter::of(Node::All(nodes))
+        Filter::of(Node::All(nodes), own.max(others + 1))
     }
 }
 
@@ -276,12 +300,13 @@ impl std::ops::BitOr for Filter {
 
     /// One of them holds at least.
     fn bitor(self, other: Filter) -> Filter {
-        let mut nodes = match self.into_node() {
-            Node::Any(nodes) => nodes,
-            single => vec![single],
+        let (own, others) = (self.depth, other.depth);
+        let (mut nodes, own) = match self.into_node() {
+            Node::Any(nodes) => (nodes, own),
+            single => (vec![single], own + 1),
         };
         nodes.push(other.into_node());
-        Filter::of(Node::Any(nodes))
+        Filter::of(Node::Any(nodes), own.max(others + 1))
     }
 }
 
@@ -290,7 +315,8 @@ impl std::ops::Not for Filter {
 
     /// It does not hold.
     fn not(self) -> Filter {
-        Filter::of(Node::Not(Box::new(self.into_node())))
+        let depth = self.depth + 1;
+        Filter::of(Node::Not(Box::new(self.into_node())), depth)
     }
 }
 
@@ -302,6 +328,13 @@ mod tests {
     fn filters_that_are_too_deep_or_too_large_or_make_no_sense_are_refused() {
         let deep = (0..FILTER_DEPTH).fold(Filter::exists("a"), |inner, _| !inner);
         assert_eq!(deep.check(), Err(FilterError::Depth { depth: 33, most: 32 }));
+        // Dropping, copying or comparing it is no recursion of so many steps.
+        let deepest = (0..1_000_000).fold(Filter::exists("a"), |inner, at| match at % 3 {
+            0 => !inner,
+            1 => Filter::any([Filter::all([inner])]),
+            _ => Filter::exists("b") & (Filter::exists("c") | inner),
+        });
+        assert!(matches!(deepest.check(), Err(FilterError::Depth { .. })) && deepest == deepest.clone());
         let large = Filter::is_in("a", 0..FILTER_SIZE as i64);
         assert!(matches!(large.check(), Err(FilterError::Size { .. })));
         assert_eq!(Filter::eq("a..b", 1).check(), Err(FilterError::Path { path: "a..b".to_owned() }));

@@ -80,6 +80,10 @@ fn flatten(
     for (name, json) in fields {
         let path = if outer.is_empty() { name.clone() } else { format!("{outer}.{name}") };
         let done = match json {
+            _ if name.is_empty() => Err(Fault::new("a field without a name")),
+            // It would be read as a moment from what it is written as.
+            _ if name.split('.').any(|name| name == TIME) => Err(Fault::new("no field has this name")),
+            _ if payload.get(&path).is_some() => Err(Fault::new("the field is there twice")),
             Json::Object(inner) if !inner.contains_key(TIME) => flatten(inner, &path, depth + 1, payload),
             Json::Array(list) => members(list).map(|list| payload.set(path.into(), Value::List(list))),
             single => scalar(single).map(|value| payload.set(path.into(), value)),

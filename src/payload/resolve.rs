@@ -1,5 +1,7 @@
 //! Filters as bits: which rows of a shard pass.
 
+use std::collections::BTreeMap;
+
 use super::block::Block;
 use super::document::Payload;
 use super::filter::{Filter, Node};
@@ -168,12 +170,14 @@ impl PayloadView {
     ) {
         let Some(field) = self.field(path) else { return };
         let is_asked = |row: Row| rows.get(row as usize / 64).is_some_and(|word| word & 1 << (row % 64) != 0);
-        let mut undone = RowSet::default();
-        let changed = self.undone().after(at).map(|undo| undo.row);
-        let changed: Vec<Row> = memory::collect(changed.filter(|row| is_asked(*row) && undone.insert(*row)));
-        for row in changed {
-            if let Some(value) = self.get(row, at).get(path) {
-                value.members().iter().for_each(|member| show(row, member));
+        // Of one row the newest comes first, and the oldest counts.
+        let mut undone: BTreeMap<Row, &Payload> = BTreeMap::new();
+        for undo in self.undone().after(at).filter(|undo| is_asked(undo.row)) {
+            undone.insert(undo.row, &undo.before);
+        }
+        for (row, before) in &undone {
+            if let Some(value) = before.get(path) {
+                value.members().iter().for_each(|member| show(*row, member));
             }
         }
         for number in 0..rows.len().div_ceil(WORDS) {
@@ -184,7 +188,7 @@ impl PayloadView {
                 beside.set((*row).into());
                 let row = first + Row::from(*row);
                 if is_asked(row)
-                    && !undone.contains(row)
+                    && !undone.contains_key(&row)
                     && let Some(value) = payload.get(path)
                 {
                     value.members().iter().for_each(|member| show(row, member));
@@ -192,7 +196,7 @@ impl PayloadView {
             }
             for (at, value) in block.values_of(field) {
                 let row = first + Row::from(at);
-                if is_asked(row) && !beside.contains(place(row).into()) && !undone.contains(row) {
+                if is_asked(row) && !beside.contains(place(row).into()) && !undone.contains_key(&row) {
                     show(row, &value);
                 }
             }

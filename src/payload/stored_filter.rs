@@ -14,7 +14,9 @@ pub(crate) fn encode_filter(filter: &Filter, out: &mut Encoder) {
 
 /// A filter that is checked like that of a caller.
 pub(crate) fn decode_filter(input: &mut Decoder<'_>) -> Result<Filter, Malformed> {
-    let filter = Filter::of(decode_node(input, 1)?);
+    let mut depth = 1;
+    let node = decode_node(input, 1, &mut depth)?;
+    let filter = Filter::of(node, depth);
     input.check(filter.check().is_ok(), "a filter cannot be used")?;
     Ok(filter)
 }
@@ -51,7 +53,9 @@ fn encode_node(node: &Node, out: &mut Encoder) {
     }
 }
 
-fn decode_node(input: &mut Decoder<'_>, depth: usize) -> Result<Node, Malformed> {
+/// `deepest` becomes the depth of the deepest condition.
+fn decode_node(input: &mut Decoder<'_>, depth: usize, deepest: &mut usize) -> Result<Node, Malformed> {
+    *deepest = depth.max(*deepest);
     input.check(depth <= FILTER_DEPTH, "filters stand too deep within one another")?;
     Ok(match input.u8()? {
         0 => {
@@ -61,10 +65,11 @@ fn decode_node(input: &mut Decoder<'_>, depth: usize) -> Result<Node, Malformed>
         }
         kind @ (1 | 2) => {
             let count = input.count(1)?;
-            let nodes = (0..count).map(|_| decode_node(input, depth + 1)).collect::<Result<_, _>>()?;
+            let nodes =
+                (0..count).map(|_| decode_node(input, depth + 1, deepest)).collect::<Result<_, _>>()?;
             if kind == 1 { Node::All(nodes) } else { Node::Any(nodes) }
         }
-        3 => Node::Not(Box::new(decode_node(input, depth + 1)?)),
+        3 => Node::Not(Box::new(decode_node(input, depth + 1, deepest)?)),
         4 => {
             let count = input.count(size_of::<u64>() + 1)?;
             Node::Ids((0..count).map(|_| decode_id(input)).collect::<Result<_, _>>()?)

@@ -16,6 +16,10 @@ const MOST: usize = 128;
 /// Changes of a piece at most: the last one is made anew for each view.
 const PIECE: usize = 64;
 
+/// Pieces beyond which neighbours become one, so that of n changes there are about log n more:
+/// each of them is asked for what a row had.
+const FEW: usize = 16;
+
 /// What a row had before a change.
 #[derive(Clone, Debug)]
 pub(super) struct Undo {
@@ -122,6 +126,20 @@ impl UndoLog {
             self.pieces.push_back(Arc::new(Piece::new(new)));
             new = later;
         }
+        self.merge();
+    }
+
+    /// Makes one of neighbours of about the same size, the newest first, where there are many.
+    fn merge(&mut self) {
+        while self.pieces.len() > FEW {
+            let is_alike =
+                |at: &usize| self.pieces[at - 1].changes.len() < 2 * self.pieces[*at].changes.len();
+            let Some(at) = (1..self.pieces.len()).rev().find(is_alike) else { break };
+            let mut all = memory::copied(&self.pieces[at - 1].changes);
+            memory::extend(&mut all, self.pieces[at].changes.iter().cloned());
+            self.pieces[at - 1] = Arc::new(Piece::new(all));
+            self.pieces.remove(at);
+        }
     }
 
     fn shorten(&mut self, applied: Seq, forget: &mut dyn FnMut(Seq)) {
@@ -158,8 +176,8 @@ mod tests {
 
     #[test]
     fn the_first_change_after_a_write_counts_however_the_changes_were_shown() {
-        for shown_every in [1, 3, 64, 100, 1_000] {
-            let all = changes(1_000);
+        for shown_every in [1, 3, 64, 100, 3_000] {
+            let all = changes(3_000);
             let mut log = UndoLog::default();
             for (number, undo) in all.iter().enumerate() {
                 log.add(undo.clone());
@@ -168,7 +186,8 @@ mod tests {
                 }
             }
             let shown = log.show(Seq(0), &mut |_| unreachable!("nothing is applied"));
-            for (row, at) in (0..32).flat_map(|row| (0..102).step_by(7).map(move |at| (row, Seq(at)))) {
+            assert!(shown.pieces.len() <= FEW + 6, "{} pieces", shown.pieces.len());
+            for (row, at) in (0..32).flat_map(|row| (0..302).step_by(7).map(move |at| (row, Seq(at)))) {
                 let first = all.iter().find(|undo| undo.row == row && undo.seq > at);
                 assert_eq!(shown.before(row, at), first.map(|undo| &undo.before), "{row} {at:?}");
                 let last = shown.after(at).filter(|undo| undo.row == row).last();

@@ -174,6 +174,13 @@ impl Query<'_> {
         self
     }
 
+    /// With what is left of its budget, if it has one.
+    #[must_use]
+    pub(crate) fn within_budget(mut self, left: u64) -> Self {
+        self.limits.budget = self.limits.budget.map(|_| left);
+        self
+    }
+
     /// True when the search may be cut short.
     pub(crate) fn is_limited(&self) -> bool {
         self.limits != Limits::default()

@@ -119,6 +119,26 @@ impl ShardView {
         words
     }
 
+    /// The rows from one on that pass a filter and have not expired, as bits; rows that are not
+    /// visible may be among them.
+    pub(crate) fn passing_from(
+        &self,
+        filter: &Filter,
+        (at, now): (Seq, Timestamp),
+        directory: &dyn Directory,
+        first: Row,
+    ) -> Vec<u64> {
+        let mut words = Vec::new();
+        self.resolve(filter, at, directory, &mut words);
+        let before = words.len().min(first as usize / 64);
+        words[..before].fill(0);
+        if let Some(word) = words.get_mut(before) {
+            *word &= u64::MAX << (first % 64);
+        }
+        self.hide_expired(&mut words, at, now);
+        words
+    }
+
     /// As `search`, among the rows that pass the request's filter and are not excluded.
     pub(super) fn search_filtered(&self, request: &ShardRequest<'_>, scratch: &mut ShardScratch) -> Effort {
         let everything = Filter::all([]);

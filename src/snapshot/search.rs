@@ -135,6 +135,7 @@ fn search_with(
             revisit(published, &plan, prepared, shard, merged, &mut effort);
         }
         leave_out(&hidden, &mut scratch.merged);
+        scratch.merged.truncate(candidates(query, 0));
         diversify(published, query, &mut scratch.merged);
         scratch.merged.truncate(query.k());
     }
@@ -406,7 +407,7 @@ fn scored<'q>(sight: Sight<'_>, query: &'q Query<'_>) -> Option<Scored<'q>> {
 fn check(published: Sight<'_>, query: &Query<'_>) -> Result<(), SearchError> {
     query.search_params().map_or(Ok(()), SearchParams::check)?;
     query.check_wishes()?;
-    query.filters().map_or(Ok(()), Filter::check)?;
+    query.check_filter()?;
     query.scoring_wanted().map_or(Ok(()), Scoring::check_filters)?;
     match query.required() {
         Some(demanded) if is_behind(published, query) && !query.allows_partial() => {

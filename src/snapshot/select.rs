@@ -108,7 +108,8 @@ impl Snapshot {
         Ok(memory::unless_short(count)?)
     }
 
-    /// As [`Snapshot::scroll`], of the records that pass a filter.
+    /// As [`Snapshot::scroll`], of the records that pass a filter: O(rows / 64) a page and a
+    /// look at each row that passes, from the first of the page to the last.
     ///
     /// # Errors
     /// [`ReadError`]: the filter cannot be used, or there is no memory.
@@ -127,7 +128,9 @@ impl Snapshot {
         let mut records = Vec::new();
         for (number, shard) in self.published.shards.iter().enumerate().skip(from.shard) {
             let first = if number == from.shard { from.row } else { 0 };
-            for row in rows_of(&self.passing(shard, filter)).skip_while(|row| *row < first) {
+            let at = (self.seq(), self.now);
+            let passing = shard.passing_from(filter, at, self.published.context.directory.as_ref(), first);
+            for row in rows_of(&passing).filter(|row| shard.visible(*row, self.seq())) {
                 if records.len() >= limit {
                     return Page { records, next: Some(Cursor { shard: number, row }) };
                 }
@@ -191,7 +194,11 @@ impl Snapshot {
         let shard = |ranked: &Ranked| self.record(&self.published.shards[ranked.shard], ranked.row);
         OrderedPage {
             records: memory::collect(page.iter().filter_map(shard)),
-            next: page.last().filter(|_| has_more).map(|last| OrderCursor(last.copy())),
+            next: match page.last() {
+                Some(last) => has_more.then(|| OrderCursor(last.copy())),
+                // No page at all: it goes on where it was.
+                None => from.filter(|_| has_more).map(|from| OrderCursor(from.0.copy())),
+            },
         }
     }
 
@@ -247,7 +254,8 @@ impl Snapshot {
     /// query's own number of hits does not count.
     ///
     /// One search finds most groups; then come as many as there are groups, each
-    /// among the records of one.
+    /// among the records of one. The query's deadline and budget hold for all of them together;
+    /// where they end it, groups and hits are missing.
     ///
     /// ```
     /// # use vecino::{CollectionConfig, Engine, Metric, Query, Record};
@@ -279,16 +287,18 @@ impl Snapshot {
         groups: usize,
         size: usize,
     ) -> Result<Vec<Group>, SearchError> {
+        query.filters().map_or(Ok(()), Filter::check)?;
+        Filter::exists(path).check()?;
         let base = query.filters().cloned().unwrap_or(Filter::all([]));
+        let mut rounds = Rounds::of(self, query);
         let mut values: Vec<Value> = Vec::new();
         while values.len() < groups {
             let wanted = (groups - values.len()).saturating_mul(size.max(1));
             // Records that are in a known group may be in another as well.
             let others = Filter::contains_other(path, values.iter().map(Value::copy));
-            let asked = query.kept().top(wanted).filter(base.clone() & others);
-            let answer = search(self.sight(), &asked)?;
+            let hits = rounds.search(wanted, base.clone() & others)?;
             let before = values.len();
-            for hit in &answer {
+            for hit in &hits {
                 let place = self.sight().find(&hit.id);
                 let payload = place.map(|(shard, row)| shard.payload(row, self.seq()));
                 let members = payload.as_ref().and_then(|payload| payload.get(path));
@@ -307,10 +317,11 @@ impl Snapshot {
         }
         let mut found = memory::list(values.len());
         for (place, value) in values.into_iter().enumerate() {
-            let own = Filter::eq(path, value.copy());
-            let asked = query.kept().top(size).filter(base.clone() & own);
-            let hits = search(self.sight(), &asked)?.into_hits();
-            found.push((place, Group { value, hits }));
+            let hits = rounds.search(size, base.clone() & Filter::eq(path, value.copy()))?;
+            // There are none when the time was up before.
+            if size == 0 || !hits.is_empty() {
+                found.push((place, Group { value, hits }));
+            }
         }
         // Equally near ones stay in the order in which they were found.
         found.sort_unstable_by(|(at, a), (place, b)| nearest(a).total_cmp(&nearest(b)).then(at.cmp(place)));
@@ -324,7 +335,30 @@ impl Snapshot {
 }
 
 fn nearest(group: &Group) -> f32 {
-    group.hits.first().map_or(f32::INFINITY, |hit| hit.distance)
+    group.hits.first().map_or(f32::INFINITY, Hit::rank)
+}
+
+/// Searches of one call, which share its time and its budget.
+struct Rounds<'a> {
+    snapshot: &'a Snapshot,
+    query: Query<'static>,
+    spent: u64,
+}
+
+impl<'a> Rounds<'a> {
+    fn of(snapshot: &'a Snapshot, query: &Query<'_>) -> Rounds<'a> {
+        let now = || snapshot.published.context.wall.clock().elapsed();
+        Rounds { snapshot, query: query.kept().begun(now), spent: 0 }
+    }
+
+    /// The nearest `k` that pass a filter of ours.
+    fn search(&mut self, k: usize, filter: Filter) -> Result<Vec<Hit>, SearchError> {
+        let left = self.query.distances_allowed().saturating_sub(self.spent);
+        let asked = self.query.kept().top(k).filter(filter).within_budget(left).vouched();
+        let answer = search(self.snapshot.sight(), &asked)?;
+        self.spent = self.spent.saturating_add(answer.stats().distances);
+        Ok(answer.into_hits())
+    }
 }
 
 fn count_ones(words: &[u64]) -> usize {

@@ -12,6 +12,7 @@
 
 use super::aligned::Plain;
 use crate::kernel::{BYTES_HEADER, Element, from_half, to_half};
+use crate::memory;
 
 /// A format, narrowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,10 +111,30 @@ pub(super) fn whole_steps(vector: &[f32], codes: &mut [u8]) -> Option<f32> {
 
 /// Offset and step that lead to numbers near the vector's, at most about half
 /// a step off: a 510th of the distance of the largest number from the least.
-/// Both are whole numbers of a grid on which every sum of them is exact, so
-/// that the vector they lead to is stored as it is: a checkpoint holds vectors,
+/// Both are whole numbers of a grid on which every sum of them is exact. The
+/// vector that they lead to is stored as it is: a checkpoint holds vectors,
 /// and opening it must give the same bytes.
 pub(super) fn near_steps(vector: &[f32], codes: &mut [u8]) -> (f32, f32) {
+    /// Where the distance is but some steps of the grid, rounding makes it less, and the step
+    /// with it, for which numbers are rounded once more: some rounds at most.
+    const ROUNDS: usize = 16;
+    let mut found = nearest_steps(vector, codes);
+    let mut again = memory::filled(0, codes.len());
+    for _ in 0..ROUNDS {
+        let (offset, step) = found;
+        let led: Vec<f32> = memory::collect(codes.iter().map(|code| offset + f32::from(*code) * step));
+        let next = nearest_steps(&led, &mut again);
+        if next == found && *again == *codes {
+            break;
+        }
+        found = next;
+        codes.copy_from_slice(&again);
+    }
+    found
+}
+
+/// As [`near_steps`], but that the vector which they lead to may have others.
+pub(super) fn nearest_steps(vector: &[f32], codes: &mut [u8]) -> (f32, f32) {
     let (least, most) = vector.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(least, most), number| {
         (least.min(*number), most.max(*number))
     });
@@ -229,8 +250,9 @@ mod tests {
 
     #[test]
     fn rounded_numbers_are_stored_as_they_are() {
-        for case in 0..2_000 {
-            let (span, far) = (10f32.powi(case % 9 - 4), 10f32.powi(case % 4 - 3));
+        for case in 0..20_000 {
+            // Up to where the span is but some steps of the grid of the numbers.
+            let (span, far) = (10f32.powi(case % 9 - 4), 10f32.powi(case % 11 - 3) * (1 + case % 7) as f32);
             let shift = if case % 3 == 0 { 0.0 } else { span * far * (case as f32).sin() };
             let vector: [f32; 40] =
                 std::array::from_fn(|at| shift + span * ((case * 40) as f32 + at as f32).sin());

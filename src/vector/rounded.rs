@@ -10,7 +10,7 @@
 //! 2023): nothing is trained, nothing drifts, and vectors of any length fit.
 
 use super::aligned::view;
-use super::format::{Format, near_steps, whole_steps};
+use super::format::{Format, nearest_steps, whole_steps};
 use super::space::BLOCK;
 use crate::kernel::{BYTES_HEADER, Element, Kernels, kernels, to_half};
 use crate::memory;
@@ -147,7 +147,7 @@ fn encode_bytes(vector: &[f32], bytes: &mut [u8]) {
     let (header, codes) = bytes.split_at_mut(BYTES_HEADER);
     let codes = &mut codes[..vector.len()];
     let exact = whole_steps(vector, codes).map(|offset| (offset, 1.0));
-    let (offset, step) = exact.unwrap_or_else(|| near_steps(vector, codes));
+    let (offset, step) = exact.unwrap_or_else(|| nearest_steps(vector, codes));
     for (slot, float) in header.as_chunks_mut::<4>().0.iter_mut().zip([offset, step]) {
         *slot = float.to_ne_bytes();
     }

@@ -116,20 +116,22 @@ impl Space {
     }
 
     /// True for what [`Space::check`] let in, with the factor that it gave, also
-    /// when the storage has rounded it since.
+    /// when the storage has rounded it since: it may be longer by as much as that.
     pub(crate) fn is_stored_form(&self, vector: &[f32], scale: f32) -> bool {
-        let squared = f64::from((self.kernels.dot)(vector, vector));
-        match self.metric {
-            Metric::L2 | Metric::Dot => squared <= MAX_SQUARED_LENGTH && scale == 1.0,
-            // Squares of short vectors vanish in single precision.
-            Metric::Cosine if squared < 1e-20 => {
-                self.check(vector).is_ok() && scale.is_finite() && scale > 0.0
-            }
-            Metric::Cosine => {
-                let unit = squared.sqrt() * f64::from(scale);
-                squared <= MAX_SQUARED_LENGTH && (unit - 1.0).abs() < 0.25
-            }
+        /// Rounding moves each number by a 510th of the distance of the largest from the least, and
+        /// with it lengths by less than this part of them. (Squares of the longest
+        /// that there can be are finite all the same.)
+        const ROUNDED: f64 = 0.25;
+        let most = MAX_SQUARED_LENGTH * (1.0 + ROUNDED) * (1.0 + ROUNDED);
+        let mut squared = f64::from((self.kernels.dot)(vector, vector));
+        if self.metric != Metric::Cosine {
+            return squared <= most && scale == 1.0;
         }
+        // Squares of short vectors vanish in single precision.
+        if squared < 1e-20 {
+            squared = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+        }
+        squared <= most && (squared.sqrt() * f64::from(scale) - 1.0).abs() < ROUNDED
     }
 
     /// Writes the form of a checked query that the distance functions take:

@@ -93,7 +93,7 @@ fn is_due(filed: &Filed, count: usize, batch: &Batch<'_>) -> bool {
 /// lists that are put in order again and again while rows change are made of nothing else
 /// each time, and never grow old.
 fn go_on_from(filed: &Filed, count: usize) -> bool {
-    count >= 2 * filed.drift.training.rows && !filed.drift.is_due(count, filed.lists.counts())
+    count >= filed.drift.training.rows.saturating_mul(2) && !filed.drift.is_due(count, filed.lists.counts())
 }
 
 /// All of a training at once: the first, of few rows, or one that was asked for.

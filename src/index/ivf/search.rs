@@ -188,10 +188,11 @@ impl Search<'_> {
         if met < goal.rows && done < all {
             // Those that were visited are not visited again, whatever the
             // others are measured as.
-            let visited: Vec<u32> = memory::collect(near[..asked].iter().map(|near| near.row));
+            let mut visited: Vec<u32> = memory::collect(near[..asked].iter().map(|near| near.row));
+            visited.sort_unstable();
             let metric = self.points.space.metric();
             self.filed.trained.coarse.near(self.request.query, metric, all, coarse, near);
-            near.retain(|near| !visited.contains(&near.row));
+            near.retain(|near| visited.binary_search(&near.row).is_err());
             for next in near.chunks(1) {
                 if met >= goal.rows || self.request.ends.are_due_now(0) {
                     break;
