@@ -9,6 +9,13 @@
 //!   ([`search`](Collection::search), [`get`](Collection::get), ...).
 //! - [`Snapshot`]: a state that never changes, for repeatable reads and paging.
 //! - [`Query`] and [`Answer`], [`Record`], [`RecordId`], [`Metric`].
+//! - [`Payload`], [`Value`], [`Filter`], [`ExclusionSet`]: fields beside vectors, and conditions on
+//!   them; [`Snapshot::facets`], [`Snapshot::search_groups`].
+//! - [`Scoring`], [`Record::ttl`], [`Collection::touch`]: age and importance in the ranking, and expiry.
+//! - [`Collection::insert`], [`Collection::replace_version`], [`Collection::upsert_unless_near`]:
+//!   writes under a condition, with their [`Outcome`].
+//! - [`Query::deadline`], [`Query::budget`], [`CancelToken`]: searches that end early, and say so.
+//! - [`Backpressure`], [`EngineBuilder::memory_budget`]: what happens when it is too much.
 //! - [`SearchParams`]: searching to a recall or a time instead of with a breadth.
 //! - [`CollectionConfig`], [`IndexSpec`], [`GraphConfig`], [`HnswConfig`],
 //!   [`IvfConfig`], [`PqConfig`], [`FlatConfig`], [`Quantization`],
@@ -24,8 +31,10 @@
 //! writer. Writes travel to it over a bounded mailbox, numbered in their order
 //! ([`Seq`]). What it has applied is published as an immutable snapshot, one
 //! atomic swap for all shards ([`Generation`]). Readers take the newest
-//! snapshot and search it on their own thread: no lock, no waiting. `design.md`
-//! in the repository has the whole story, with the invariants.
+//! snapshot and search it on their own thread: no lock, no waiting. (Looking a record up by
+//! its id, as `get`, `like`, `exclude` and `Filter::ids` do, takes a short lock on one of
+//! many parts of the id directory.) `design.md` in the repository has the whole story, with the
+//! invariants.
 //!
 //! | call | where it runs | what it shows | what it waits for |
 //! |---|---|---|---|
@@ -62,8 +71,10 @@
 //! folder keeps logs and checkpoints there, and all records in memory.
 //!
 //! # Limits
-//! Dimension 65,536; 2^31 - 2 rows a shard; 64 shards; a million records a
-//! batch; vectors up to a length of 6.5e18 (so that no distance overflows) and,
+//! Dimension 65,536 (`Graph` up to 8,192, beyond it builds HNSW with 16 links); 2^31 - 2 rows a
+//! shard; 64 shards; a million records a
+//! batch; 256 fields a payload, with paths of 255 bytes, lists of 1,024 members and 1 MiB of texts;
+//! filters 32 deep, with 16,384 values; vectors up to a length of 6.5e18 (so that no distance overflows) and,
 //! under cosine, from 1e-30 (so that there is a direction).
 //!
 //! # Environment
@@ -73,11 +84,8 @@
 //!
 //! # Events
 //! Through `tracing`, at the boundaries and never per query (unless
-//! [`EngineBuilder::slow_query`] asks for `slow query`): `publish`, `applied`,
-//! `absorbed` and the span `absorb`, `calibrated`, `backpressure`, `shard met a
-//! defect`, `shard rebuilt`, `write left out`, `shard failed`, `no memory`, `memory again`, `engine started`,
-//! `engine closed`, with the fields `collection`, `worker`, `shard`,
-//! `generation`, `seq`, `rows`, `elapsed_us`. [`Engine::metrics_text`] has the counters;
+//! [`EngineBuilder::slow_query`] asks for `slow query`): [operating] has the table, with
+//! levels and fields. [`Engine::metrics_text`] has the counters;
 //! the feature `metrics` hands them to the facade of that name.
 //
 // The modules are declared from the ground floor up: a module uses only what
@@ -149,7 +157,8 @@ pub use query::{
 };
 pub use shard::{Backpressure, Refusals};
 pub use snapshot::{
-    Cursor, Facet, Finding, Group, OrderBy, OrderCursor, OrderedPage, Page, Record, Snapshot, VerifyReport,
+    Cursor, Facet, Finding, Group, Groups, OrderBy, OrderCursor, OrderedPage, Page, Record, Snapshot,
+    VerifyReport,
 };
 pub use tuning::{Calibration, CalibrationCurve, CalibrationPoint, Reach};
 pub use vector::{VectorError, VectorStorage};

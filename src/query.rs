@@ -87,9 +87,8 @@ impl<'a> Query<'a> {
     }
 
     /// The breadth of the search in graph indexes: more finds better and costs
-    /// more. When this is not said it is the collection's own default, or half of k
-    /// where that is more; it is cut at the number of rows, and in HNSW raised to k: the quantized graph
-    /// walks through so many rows and keeps enough candidates for k beside them.
+    /// more. At most the number of rows counts. HNSW raises it to k; the quantized graph keeps
+    /// candidates for k beside it. Default: the collection's own, or k / 2 if that is more.
     /// Exact indexes ignore it.
     /// Short for [`Query::params`] with [`SearchParams::ef_search`].
     #[must_use]
@@ -296,7 +295,8 @@ impl<'a> Query<'a> {
 pub struct Hit {
     /// The record's id.
     pub id: RecordId,
-    /// Its distance to the query: smaller is closer, see [`Metric`].
+    /// Its distance to the query: smaller is closer. Under [`Metric::L2`] the squared distance, under
+    /// `Cosine` 1 - the cosine, under `Dot` the negated product.
     pub distance: f32,
     /// What its fields have earned it: hits stand in the order of `distance -
     /// bonus`. 0 unless the query has a [`Scoring`].
@@ -345,7 +345,6 @@ pub struct SearchStats {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub(crate) hits: Vec<Hit>,
-    /// Hits that were asked for.
     pub(crate) metric: Metric,
     pub(crate) generation: Generation,
     pub(crate) seq: Seq,

@@ -8,12 +8,13 @@
 mod common;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use common::{METRICS, Rng, block_on, clustered, distance, watchdog};
 use vecino::{
     Answer, Collection, CollectionConfig, Completeness, Durability, Engine, ExclusionSet, Filter,
-    FilterError, FilterPlan, IndexSpec, Metric, Payload, PayloadUpdate, Query, Record, RecordId, SearchError,
-    Snapshot, Timestamp, Value, WriteError,
+    FilterError, FilterPlan, Groups, IndexSpec, Metric, Payload, PayloadUpdate, Query, Record, RecordId,
+    Scoring, SearchError, Snapshot, Timestamp, Value, WriteError,
 };
 
 const ROWS: usize = 12_000;
@@ -365,4 +366,34 @@ fn a_record_that_is_in_several_groups_counts_in_each_of_them() {
         assert_eq!(names, ["all", "of 0", "of 1", "of 2", "of 3", "of 4"]);
         assert!(groups.iter().all(|group| group.hits.len() == size));
     }
+}
+
+#[test]
+fn groups_share_the_filter_the_time_and_the_ranking_of_their_query() {
+    let engine = Engine::builder().build().unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(1, Metric::L2)).unwrap();
+    let record =
+        |id: u64| Record::new(id, [id as f32]).with("decade", id as i64 / 10).with("pinned", id / 10 == 4);
+    items.upsert_batch((0..100).map(record)).unwrap().wait().unwrap();
+    let (snapshot, query) = (items.snapshot(), Query::new(&[0.0]));
+    let decades =
+        |groups: &Groups| -> Vec<Option<i64>> { groups.iter().map(|group| group.value.as_int()).collect() };
+
+    // As deep as a filter may be.
+    let deep = (0..31).fold(Filter::ge("decade", 3), |inner, at| {
+        if at == 0 { Filter::any([inner]) } else { Filter::all([inner]) }
+    });
+    let found = snapshot.search_groups(&query.clone().filter(deep), "decade", 2, 1).unwrap();
+    assert_eq!((decades(&found), found.completeness), (vec![Some(3), Some(4)], Completeness::Complete));
+    let all = snapshot.search_groups(&query, "decade", 11, 1).unwrap();
+    assert_eq!((all.len(), all.completeness), (10, Completeness::FewerMatch));
+
+    // By rank, as hits.
+    let scored = query.clone().scoring(Scoring::new().boost(Filter::eq("pinned", true), 1e6));
+    assert_eq!(decades(&snapshot.search_groups(&scored, "decade", 2, 3).unwrap()), [Some(4), Some(0)]);
+
+    let late = snapshot.search_groups(&query.clone().deadline(Duration::ZERO), "decade", 3, 1).unwrap();
+    assert_eq!((late.len(), late.completeness), (0, Completeness::Deadline));
+    let spent = snapshot.search_groups(&query.budget(150), "decade", 5, 1).unwrap();
+    assert!(spent.completeness == Completeness::Budget && spent.distances <= 400, "{}", spent.distances);
 }

@@ -55,6 +55,7 @@ impl Outcome {
 /// write. A record that has expired is none. A refusal takes a number in the history, too, and changes nothing.
 impl Collection {
     /// Puts a record in unless there is one with its id.
+    /// Blocks until that is decided.
     ///
     /// # Errors
     /// As [`Collection::upsert`].
@@ -74,6 +75,7 @@ impl Collection {
     }
 
     /// Puts a record in the place of the one with its id, if there is one.
+    /// Blocks until that is decided.
     ///
     /// # Errors
     /// As [`Collection::upsert`].
@@ -84,7 +86,7 @@ impl Collection {
     /// Puts a record in the place of a certain version of it: nobody has
     /// written it since. The version of a record is the number of the write
     /// that it comes from ([`Write::seq`], [`Snapshot::version`](crate::Snapshot::version)); it
-    /// survives restarts.
+    /// survives restarts. Blocks until that is decided.
     ///
     /// # Errors
     /// As [`Collection::upsert`].
@@ -105,7 +107,7 @@ impl Collection {
 
     /// Puts a record in, as [`Collection::upsert`], unless another one is
     /// within a distance of it: for memories that should not hold the same
-    /// thing twice.
+    /// thing twice. Blocks until that is decided.
     ///
     /// Within the record's shard this is certain: its writer compares with
     /// every row, in O(rows). Other shards are searched first, as any search does it, once all
@@ -131,8 +133,11 @@ impl Collection {
             return Err(ParamsError::Within.into());
         }
         if self.shared.core.writes.len() > 1 {
-            // What becomes of other writes is told to those who wait for them.
-            let _ = self.shared.wait_visible(self.shared.admission.last(), Some(defaults::PATIENCE));
+            // (A vector that cannot be used is refused at once. What becomes of other writes is told to
+            // those who wait for them.)
+            if self.shared.context.space.check(record.vector()).is_ok() {
+                let _ = self.shared.wait_visible(self.shared.admission.last(), Some(defaults::PATIENCE));
+            }
             let id = memory::unless_short(|| record.id().copy())?;
             let query = Query::new(record.vector()).within(distance).exclude([id]).top(1);
             let hits = match search(self.shared.cell.load().sight(), &query) {

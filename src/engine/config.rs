@@ -27,7 +27,8 @@ pub use quantized::{FlatConfig, Quantization};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IndexSpec {
-    /// Exact while there are few records, a graph once there are many. The default.
+    /// Exact while there are few records, a graph once there are many; where small codes cannot tell
+    /// near records apart, HNSW ([`ShardStats::index`](crate::ShardStats::index) says what it is). The default.
     Auto(AutoConfig),
     /// Compares with every record: exact, O(records x dimension) a search, no
     /// memory beside the records.
@@ -35,7 +36,8 @@ pub enum IndexSpec {
     /// Compares with small codes of every record, then with the vectors of the best.
     QuantizedFlat(FlatConfig),
     /// A flat graph walked by small codes of the vectors, with exact distances
-    /// for the answers: the fastest. About O(log records) a search.
+    /// for the answers: the fastest. About O(log records) a search. Beyond 8,192 dimensions, for which
+    /// no codes are trained, it is an HNSW graph with 16 links.
     Graph(GraphConfig),
     /// A layered graph: near-exact, about O(log records) a search.
     Hnsw(HnswConfig),

@@ -9,7 +9,7 @@ use super::collection::{Collection, CollectionShared};
 use super::defaults;
 use crate::coordinator::Request;
 use crate::error::{ReadError, SearchError, WaitError};
-use crate::id::RecordId;
+use crate::id::{RecordId, Seq};
 use crate::memory;
 use crate::payload::Filter;
 use crate::query::{Answer, Query, SearchParams};
@@ -23,8 +23,8 @@ impl Collection {
     /// a write ([`Query::at_least`]) that is not published yet.
     ///
     /// # Errors
-    /// [`SearchError`]: the vector cannot be used or the target not searched
-    /// to, the demanded write did not become visible, there is no memory for
+    /// [`SearchError`]: the vector, the filter or an example cannot be used or the target not searched
+    /// to, the demanded write did not become visible (or was left out), there is no memory for
     /// the search, or the collection is gone.
     pub fn search(&self, query: &Query<'_>) -> Result<Answer, SearchError> {
         self.shared.check_open()?;
@@ -59,6 +59,10 @@ impl Collection {
         let demanding = queries.iter().max_by_key(|query| query.required());
         let wait = |query| self.shared.await_required(query).or_else(|fault| tolerate(query, fault));
         demanding.map_or(Ok(()), wait)?;
+        // Of those that came before it, too, one may have been left out.
+        queries
+            .iter()
+            .try_for_each(|query| self.shared.check_demanded(query.required(), query.allows_partial()))?;
         self.snapshot().search_batch(queries)
     }
 
@@ -68,9 +72,10 @@ impl Collection {
     /// enough, and with `at_least(Seq(0))` whatever is published, so that the
     /// search waits for no write.
     ///
-    /// Workers take searches before writes, so this is also the way to the
-    /// lowest latency of one query when several workers are idle. Dropping
-    /// the future cancels what was not started.
+    /// It costs a way to the workers and back, so on one shard
+    /// [`Collection::search`] answers sooner; with several and idle processors the
+    /// shards are searched side by side. Where searches and writes wait, a worker gives two thirds
+    /// of its time to searches. Dropping the future cancels what was not started.
     ///
     /// # Errors
     /// As [`Collection::search`], and [`SearchError::Full`] when 1,024
@@ -112,6 +117,7 @@ impl Collection {
         let query = memory::unless_short(|| query.kept())?;
         let query = query.begun(|| shared.context.wall.clock().elapsed());
         let (clock, k, renewal) = (shared.start_clock(), query.k(), query.renewal());
+        let (demanded, allows_partial) = (query.required(), query.allows_partial());
         let last = shared.admission.last();
         let required = query.required().unwrap_or(last);
         if required > last {
@@ -131,6 +137,7 @@ impl Collection {
         requests.send(permit, Request::Search(Arc::new(order))).map_err(|_| shared.gone())?;
         let answer = waiting.wait().await.map_err(|_| shared.gone())?;
         shared.report_slow(clock, k, "workers");
+        shared.check_demanded(demanded, allows_partial)?;
         match answer {
             // A worker that has ended already takes no search from the coordinator.
             Err(SearchError::Failed { .. }) if shared.core.is_closed() => Err(shared.gone().into()),
@@ -146,6 +153,18 @@ impl Collection {
     pub fn get(&self, id: impl Into<RecordId>) -> Result<Option<Record>, ReadError> {
         self.shared.check_open()?;
         self.snapshot().get(id)
+    }
+
+    /// The records with some ids, all from the newest snapshot: see [`Snapshot::get_many`].
+    ///
+    /// # Errors
+    /// As [`Collection::get`].
+    pub fn get_many<I: Into<RecordId>>(
+        &self,
+        ids: impl IntoIterator<Item = I>,
+    ) -> Result<Vec<Option<Record>>, ReadError> {
+        self.shared.check_open()?;
+        self.snapshot().get_many(ids)
     }
 
     /// True when the newest snapshot shows a record with this id. O(1).
@@ -259,6 +278,14 @@ impl CollectionShared {
         if elapsed > limit {
             let collection = &self.context.name;
             warn!(collection, k, way, elapsed_us = elapsed.as_micros() as u64, "slow query");
+        }
+    }
+
+    /// No shard has left out its part of a write that a query demands.
+    fn check_demanded(&self, demanded: Option<Seq>, allows_partial: bool) -> Result<(), SearchError> {
+        match demanded.map_or(Ok(()), |seq| self.check_whole(seq)) {
+            Err(fault @ WaitError::LeftOut { .. }) if !allows_partial => Err(fault.into()),
+            _ => Ok(()),
         }
     }
 

@@ -59,6 +59,10 @@ impl Rebuilder for FromView {
         states.pop().ok_or_else(|| Trouble::Fault("there is no shard".to_owned()))
     }
 
+    fn name(&self) -> &str {
+        &self.context.name
+    }
+
     fn count(&self) {
         self.context.health.count_rebuilt();
     }

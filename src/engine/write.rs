@@ -64,8 +64,10 @@ impl Write {
     /// [`Durability`]; gives the generation.
     ///
     /// # Errors
-    /// [`WaitError::Gone`] when it never will. After [`Gone::LogFailed`] nobody
-    /// knows whether a later opening of the folder will show it.
+    /// [`WaitError::Gone`] when it never will (after [`Gone::NoMemory`] it will, once there is
+    /// memory again); after [`Gone::LogFailed`] nobody
+    /// knows whether a later opening of the folder will show it. [`WaitError::LeftOut`] when a shard met
+    /// a defect in it again and again and has left it out.
     pub fn wait(&self) -> Result<Generation, WaitError> {
         self.shared.wait_visible(self.seq, None)
     }
@@ -73,7 +75,7 @@ impl Write {
     /// As [`Write::wait`], for at most `limit`.
     ///
     /// # Errors
-    /// [`WaitError::Timeout`] when it is not visible by then; it may be later.
+    /// [`WaitError::Timeout`] when it is not visible by then; it may be later. Else as [`Write::wait`].
     pub fn wait_timeout(&self, limit: Duration) -> Result<Generation, WaitError> {
         self.shared.wait_visible(self.seq, Some(limit))
     }
@@ -81,22 +83,27 @@ impl Write {
     /// As [`Write::wait`], without blocking the thread; for any executor.
     ///
     /// # Errors
-    /// [`WaitError::Gone`] when it never will be visible.
+    /// As [`Write::wait`].
     pub async fn wait_async(&self) -> Result<Generation, WaitError> {
-        if let Some(generation) = self.shared.generation_showing(self.seq)? {
-            return Ok(generation);
-        }
-        let (reply, waiting) = reply_future();
-        let permit = self.shared.core.requests.acquire_async(Load::default(), Backpressure::Wait).await;
-        let request = Request::Await { collection: self.shared.id, seq: self.seq, reply };
-        let sent = permit.and_then(|permit| self.shared.core.requests.send(permit, request));
-        sent.map_err(|_| self.shared.gone())?;
-        let generation = waiting.wait().await.map_err(|_| self.shared.gone())??;
-        self.shared.check_whole(self.seq).map(|()| generation)
+        self.shared.visible_async(self.seq).await
     }
 }
 
 impl CollectionShared {
+    /// Waits until the newest snapshot shows a write.
+    async fn visible_async(&self, seq: Seq) -> Result<Generation, WaitError> {
+        if let Some(generation) = self.generation_showing(seq)? {
+            return Ok(generation);
+        }
+        let (reply, waiting) = reply_future();
+        let permit = self.core.requests.acquire_async(Load::default(), Backpressure::Wait).await;
+        let request = Request::Await { collection: self.id, seq, reply };
+        let sent = permit.and_then(|permit| self.core.requests.send(permit, request));
+        sent.map_err(|_| self.gone())?;
+        let generation = waiting.wait().await.map_err(|_| self.gone())??;
+        self.check_whole(seq).map(|()| generation)
+    }
+
     fn generation_showing(&self, seq: Seq) -> Result<Option<Generation>, WaitError> {
         let published = self.cell.load();
         if published.seq >= seq {
@@ -213,12 +220,15 @@ impl Parts {
 
 impl Collection {
     /// Puts a record in; one with the same id is replaced, in one step for
-    /// every reader. Returns when the write is accepted (numbered and queued):
-    /// blocks only when the worker's mailbox is full, as the handle's
-    /// [`Backpressure`] says.
+    /// every reader. Returns when the write is accepted (numbered and queued).
+    /// Blocks while the worker's mailbox is full, and where there is a memory budget until
+    /// enough was deleted or has expired, as the handle's [`Backpressure`] says: by default
+    /// without a limit. A program whose only writer would be the one to delete should take
+    /// [`Backpressure::Reject`] or [`Backpressure::WaitAtMost`] with a budget.
     ///
     /// # Errors
-    /// [`WriteError`]: the vector cannot be used, the mailbox is full, or the
+    /// [`WriteError`]: the vector or the payload cannot be used, the mailbox or the
+    /// [budget](WriteError::Budget) is full, there is [no memory](WriteError::NoMemory), or the
     /// collection is gone. Nothing was written then.
     pub fn upsert(&self, record: Record) -> Result<Write, WriteError> {
         let mutation = self.check_record(record)?;
@@ -480,15 +490,24 @@ impl Collection {
     /// Blocks until every write that was accepted before this call is visible.
     ///
     /// # Errors
-    /// [`WaitError::Gone`] when that will never be.
+    /// As [`Write::wait`], of the last of them.
     pub fn flush(&self) -> Result<Generation, WaitError> {
         self.shared.wait_visible(self.shared.admission.last(), None)
+    }
+
+    /// As [`Collection::flush`], without blocking the thread; for any executor.
+    ///
+    /// # Errors
+    /// As [`Collection::flush`].
+    pub async fn flush_async(&self) -> Result<Generation, WaitError> {
+        self.shared.visible_async(self.shared.admission.last()).await
     }
 
     /// Takes every record that waits in a tail into the indexes and unlinks
     /// all dead ones; where searches have targets, also calibrates anew
     /// ([`Collection::calibrate`]). Blocks until that is done and published;
-    /// reads and writes go on meanwhile. Where there are several shards with quantized
+    /// reads and writes go on meanwhile. A graph that has changed much is laid anew, which takes its memory
+    /// once more for as long, lists and codes are trained anew. Where there are several shards with quantized
     /// graphs, all go over to the codes of one, so that a search prepares its query once.
     ///
     /// # Errors

@@ -130,6 +130,8 @@ impl Pages {
         let kept = (to as usize).div_ceil(self.page() as usize);
         let lost = self.strips.drain(kept.min(self.strips.len())..);
         self.replaced.extend(lost.map(|strip| strip.shared()));
+        // At once: what follows may unwind for want of memory.
+        self.limit = self.limit.min((kept as u64 * u64::from(self.page())).min(u64::from(u32::MAX)) as u32);
         self.resize(to, used, |blocks, wanted| blocks > wanted);
     }
 

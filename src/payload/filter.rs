@@ -9,11 +9,13 @@ use super::limits::{FILTER_DEPTH, FILTER_SIZE, FilterError, is_path};
 use super::range::{Pattern, Set, Test, TextTest};
 use super::value::Value;
 use crate::id::RecordId;
+use crate::memory;
 
 /// A condition that records pass or not.
 ///
-/// A condition on a field never holds for a record without the field; on a
-/// list it holds when it holds for a member. Whole numbers and floats are
+/// A condition on a field holds only for records with the field, and on a
+/// list when it holds for a member. `ne`, `contains_none` and `!` are negations of such: they hold
+/// also where there is no field, and on a list when it holds for no member. Whole numbers and floats are
 /// compared by what they are worth, other values only with their own kind.
 /// Fields within fields have paths with dots. Cheap to clone.
 ///
@@ -65,6 +67,13 @@ impl Filter {
             return Filter::single(Node::Faulty(FilterError::Depth { depth, most: FILTER_DEPTH }));
         }
         Filter { root: Arc::new(node), depth }
+    }
+
+    /// Both hold, however deep they are: where the engine adds a condition to that of a caller.
+    pub(crate) fn and(&self, other: Filter) -> Filter {
+        let depth = self.depth.max(other.depth) + 1;
+        let nodes = memory::collect([self.clone().into_node(), other.into_node()]);
+        Filter { root: Arc::new(Node::All(nodes)), depth }
     }
 
     /// Of several conditions.
@@ -229,7 +238,7 @@ impl Filter {
         Filter::group(filters, Node::Any)
     }
 
-    /// Whether a record passes, by looking at it.
+    /// Whether a record passes, by looking at it. None passes a filter that is too deep ([`Filter::check`]).
     #[must_use]
     pub fn matches(&self, id: &RecordId, payload: &Payload) -> bool {
         self.root.matches(id, payload)

@@ -193,7 +193,7 @@ impl Query<'_> {
 
     /// Asks for all records within a distance, nearest first, 10,000 at most
     /// unless [`Query::top`] says otherwise. Graph indexes find nearly all, as
-    /// with any search; [`Query::exact`] finds all. A distance that is no
+    /// with any search; [`Query::exact`] finds all. Indexes of lists or of codes compare with every record. A distance that is no
     /// number is a [`ParamsError`].
     ///
     /// ```

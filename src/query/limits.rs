@@ -57,8 +57,9 @@ pub enum Completeness {
     /// As many hits as were asked for, from a search that ran to its end.
     #[default]
     Complete,
-    /// Fewer than asked for, from a search that ran to its end: there are no
-    /// more that match.
+    /// Fewer than asked for, from a search that ran to its end. From an exact search: no
+    /// more match. An index that is not exact may have missed some, as it may miss
+    /// neighbours (mostly within a distance: [`Query::within`]).
     FewerMatch,
     /// The time was up ([`Query::deadline`]): the best of what was seen by then.
     Deadline,

@@ -24,10 +24,11 @@ use event_listener::{Event, Listener};
 use super::pace::Pace;
 use crate::error::FullReason;
 
-/// What a writer does when the mailbox of a worker is full.
+/// What a writer does when the mailbox of a worker is full, or what it writes does not fit into
+/// the memory budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backpressure {
-    /// Waits for a place.
+    /// Waits for a place, however long: where a budget is full, until others delete.
     #[default]
     Wait,
     /// Waits for a place at most so long. Async calls wait without a limit:

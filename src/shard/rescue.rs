@@ -15,13 +15,11 @@ use super::state::{Salvage, ShardState};
 use crate::id::Seq;
 use crate::memory::{Shortage, shortage};
 use crate::rows::{Allocation, ShardView};
+use crate::snapshot::LEFT_OUT_MOST;
 
 /// Defects in a row, without any progress between, after which a write is left
 /// out: one may be a coincidence, and each costs a new start.
 const DEFECTS_MOST: u32 = 3;
-
-/// Writes that a shard leaves out before it fails: as many as can be told of in a collection.
-const LEFT_OUT_MOST: u32 = 16;
 
 /// Jobs in a row that may come to nothing before a shard fails: they leave it
 /// as it was, so trying again is cheap.
@@ -34,6 +32,9 @@ pub(crate) trait Rebuilder: Send + Sync {
     /// # Errors
     /// Why it cannot be. It may also unwind for want of memory.
     fn rebuild(&self, view: Arc<ShardView>) -> Result<ShardState<Keep>, Trouble>;
+
+    /// The name of the collection, for people.
+    fn name(&self) -> &str;
 
     /// A shard goes on after a defect: counts it.
     fn count(&self);
@@ -121,7 +122,7 @@ impl Troubles {
             return Ok(None);
         }
         let mut salvage = salvage(lost)?;
-        let left_out = salvage.at.filter(|_| self.is_writing && self.left_out < LEFT_OUT_MOST);
+        let left_out = salvage.at.filter(|_| self.is_writing && (self.left_out as usize) < LEFT_OUT_MOST);
         left_out.into_iter().for_each(|seq| salvage.leave_out(seq));
         lost.redo(salvage);
         self.defects = 0;

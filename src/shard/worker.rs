@@ -350,7 +350,7 @@ impl Worker {
                 Ok(plan) => {
                     hosted.state.absorbed(plan);
                     hosted.troubles.job_is_done();
-                    debug!(collection = collection.0, "absorbed");
+                    debug!(collection = hosted.rebuilder.name(), "absorbed");
                     Ok(())
                 }
                 Err(NoPlan::Short(shortage)) => {
@@ -484,7 +484,7 @@ impl Worker {
                 let began = Instant::now();
                 let step = hosted.state.step(SLICE_MUTATIONS)?;
                 hosted.tolls.writing.took(step.units, began.elapsed());
-                trace!(collection = collection.0, mutations = step.applied, "applied");
+                trace!(collection = hosted.rebuilder.name(), mutations = step.applied, "applied");
                 hosted.changed |= step.changed;
                 while let Some((keep, decided)) = hosted.state.decided() {
                     if let Keep::Decided { verdict, .. } = keep {
@@ -518,7 +518,7 @@ impl Worker {
                     if let Some(job) = hosted.state.next_job() {
                         hosted.job = number;
                         let answer = JobAnswer::new(signals, collection, number);
-                        hosted.offer = start(background.as_ref(), answer, job);
+                        hosted.offer = start(background.as_ref(), answer, job, &hosted.rebuilder);
                         hosted.changed = true;
                     }
                 } else if hosted.may_settle() {

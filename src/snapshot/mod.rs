@@ -18,11 +18,12 @@ pub(crate) use cell::SnapshotCell;
 pub(crate) use effort::{Toil, breadth_for, toil};
 pub(crate) use kept::begun;
 pub(crate) use published::{
-    Calibrator, Context, ExactUse, Health, Helpers, Published, Reindexes, Screener, Tuning, shard_of,
+    Calibrator, Context, ExactUse, Health, Helpers, LEFT_OUT_MOST, Published, Reindexes, Screener, Tuning,
+    shard_of,
 };
 pub use record::Record;
 pub(crate) use search::{merge_answers, search, search_many, search_one_shard, search_uncounted};
-pub use select::{Facet, Group, OrderBy, OrderCursor, OrderedPage};
+pub use select::{Facet, Group, Groups, OrderBy, OrderCursor, OrderedPage};
 pub(crate) use sight::Sight;
 pub use verify::{Finding, VerifyReport};
 
@@ -51,8 +52,8 @@ pub struct Page {
 /// A state of a collection that never changes: hold it for repeatable reads
 /// and paging.
 ///
-/// Searching and reading a snapshot takes no lock that a writer holds and
-/// never delays a write; a held snapshot only keeps the memory of what it
+/// Searching a snapshot by a vector takes no lock; looking a record up by its id
+/// takes a short one on a part of the id directory, which its writer takes as well. A held snapshot only keeps the memory of what it
 /// shows. What expires while it is held goes on being shown by it. It goes on
 /// answering after its collection was dropped and its engine closed.
 ///
@@ -127,7 +128,8 @@ impl Snapshot {
         self.len() == 0
     }
 
-    /// The record with an id, its vector as it was put in. O(1); takes a
+    /// The record with an id, its vector as it was put in (or as the collection's
+    /// [`VectorStorage`](crate::VectorStorage) has rounded it). O(1); takes a
     /// short lock on a part of the id directory.
     ///
     /// # Errors
@@ -137,6 +139,34 @@ impl Snapshot {
         let Some((shard, row)) = self.sight().find(&id) else { return Ok(None) };
         let record = || Record::stored(id, shard.vector(row), shard.payload(row, self.seq()));
         Ok(Some(memory::unless_short(record)?))
+    }
+
+    /// The records with some ids, in the order of these; `None` where there is no record. As
+    /// [`Snapshot::get`] of each.
+    ///
+    /// ```
+    /// # use vecino::{CollectionConfig, Engine, Metric, Record};
+    /// # let engine = Engine::builder().build()?;
+    /// # let items = engine.create_collection("items", CollectionConfig::new(1, Metric::L2))?;
+    /// items.upsert_batch((0..9u64).map(|id| Record::new(id, [id as f32])))?.wait()?;
+    /// let some = items.snapshot().get_many([7u64, 70, 3])?;
+    /// let numbers: Vec<Option<f32>> = some.iter().map(|one| one.as_ref().map(|one| one.vector()[0])).collect();
+    /// assert_eq!(numbers, [Some(7.0), None, Some(3.0)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshot::get`].
+    pub fn get_many<I: Into<RecordId>>(
+        &self,
+        ids: impl IntoIterator<Item = I>,
+    ) -> Result<Vec<Option<Record>>, ReadError> {
+        let mut records = Vec::new();
+        for id in ids {
+            let record = self.get(id)?;
+            memory::unless_short(|| memory::push(&mut records, record))?;
+        }
+        Ok(records)
     }
 
     /// True when the snapshot shows a record with this id. O(1), like [`Snapshot::get`].

@@ -16,7 +16,7 @@ use crate::vector::Space;
 
 /// Writes that shards of a collection may leave out before it fails: beyond a
 /// few it is the engine that is broken, not a write.
-const LEFT_OUT_MOST: usize = 16;
+pub(crate) const LEFT_OUT_MOST: usize = 16;
 
 /// Shards of a collection at most: a bit each.
 const SHARDS_MOST: usize = 64;

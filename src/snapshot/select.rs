@@ -8,7 +8,7 @@ use crate::error::{ReadError, SearchError};
 use crate::id::Row;
 use crate::memory;
 use crate::payload::{Filter, Value};
-use crate::query::{Hit, Query};
+use crate::query::{Completeness, Hit, Query};
 use crate::rows::ShardView;
 
 /// In which order [`Snapshot::scroll_by`] shows records.
@@ -81,6 +81,44 @@ pub struct Group {
     pub hits: Vec<Hit>,
 }
 
+/// The groups that were found, nearest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Groups {
+    /// In the order of their nearest records.
+    pub groups: Vec<Group>,
+    /// Whether these are as many groups as were asked for
+    /// ([`FewerMatch`](Completeness::FewerMatch): no more were found), or why groups or hits may be missing.
+    pub completeness: Completeness,
+    /// Distances that were computed in all.
+    pub distances: u64,
+}
+
+impl std::ops::Deref for Groups {
+    type Target = [Group];
+
+    fn deref(&self) -> &[Group] {
+        &self.groups
+    }
+}
+
+impl IntoIterator for Groups {
+    type Item = Group;
+    type IntoIter = std::vec::IntoIter<Group>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.groups.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Groups {
+    type Item = &'a Group;
+    type IntoIter = std::slice::Iter<'a, Group>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.groups.iter()
+    }
+}
+
 impl Snapshot {
     /// The visible rows of a shard that pass, as bits.
     fn passing(&self, shard: &ShardView, filter: &Filter) -> Vec<u64> {
@@ -108,8 +146,8 @@ impl Snapshot {
         Ok(memory::unless_short(count)?)
     }
 
-    /// As [`Snapshot::scroll`], of the records that pass a filter: O(rows / 64) a page and a
-    /// look at each row that passes, from the first of the page to the last.
+    /// As [`Snapshot::scroll`], of the records that pass a filter: a page takes an evaluation of
+    /// the filter, by columns, and a look at each row that passes, from its first to its last.
     ///
     /// # Errors
     /// [`ReadError`]: the filter cannot be used, or there is no memory.
@@ -255,7 +293,7 @@ impl Snapshot {
     ///
     /// One search finds most groups; then come as many as there are groups, each
     /// among the records of one. The query's deadline and budget hold for all of them together;
-    /// where they end it, groups and hits are missing.
+    /// where they end it, groups and hits are missing, and [`Groups::completeness`] says why.
     ///
     /// ```
     /// # use vecino::{CollectionConfig, Engine, Metric, Query, Record};
@@ -276,7 +314,7 @@ impl Snapshot {
         path: &str,
         groups: usize,
         size: usize,
-    ) -> Result<Vec<Group>, SearchError> {
+    ) -> Result<Groups, SearchError> {
         memory::unless_short(|| self.groups_of(query, path, groups, size))?
     }
 
@@ -286,7 +324,7 @@ impl Snapshot {
         path: &str,
         groups: usize,
         size: usize,
-    ) -> Result<Vec<Group>, SearchError> {
+    ) -> Result<Groups, SearchError> {
         query.filters().map_or(Ok(()), Filter::check)?;
         Filter::exists(path).check()?;
         let base = query.filters().cloned().unwrap_or(Filter::all([]));
@@ -296,7 +334,7 @@ impl Snapshot {
             let wanted = (groups - values.len()).saturating_mul(size.max(1));
             // Records that are in a known group may be in another as well.
             let others = Filter::contains_other(path, values.iter().map(Value::copy));
-            let hits = rounds.search(wanted, base.clone() & others)?;
+            let hits = rounds.search(wanted, base.and(others))?;
             let before = values.len();
             for hit in &hits {
                 let place = self.sight().find(&hit.id);
@@ -317,7 +355,7 @@ impl Snapshot {
         }
         let mut found = memory::list(values.len());
         for (place, value) in values.into_iter().enumerate() {
-            let hits = rounds.search(size, base.clone() & Filter::eq(path, value.copy()))?;
+            let hits = rounds.search(size, base.and(Filter::eq(path, value.copy())))?;
             // There are none when the time was up before.
             if size == 0 || !hits.is_empty() {
                 found.push((place, Group { value, hits }));
@@ -325,7 +363,8 @@ impl Snapshot {
         }
         // Equally near ones stay in the order in which they were found.
         found.sort_unstable_by(|(at, a), (place, b)| nearest(a).total_cmp(&nearest(b)).then(at.cmp(place)));
-        Ok(memory::collect(found.into_iter().map(|(_, group)| group)))
+        let found = memory::collect(found.into_iter().map(|(_, group)| group));
+        Ok(rounds.end(found, groups))
     }
 
     fn record(&self, shard: &ShardView, row: Row) -> Option<Record> {
@@ -343,12 +382,14 @@ struct Rounds<'a> {
     snapshot: &'a Snapshot,
     query: Query<'static>,
     spent: u64,
+    /// Why one of them was cut short.
+    cut: Option<Completeness>,
 }
 
 impl<'a> Rounds<'a> {
     fn of(snapshot: &'a Snapshot, query: &Query<'_>) -> Rounds<'a> {
         let now = || snapshot.published.context.wall.clock().elapsed();
-        Rounds { snapshot, query: query.kept().begun(now), spent: 0 }
+        Rounds { snapshot, query: query.kept().begun(now), spent: 0, cut: None }
     }
 
     /// The nearest `k` that pass a filter of ours.
@@ -357,7 +398,13 @@ impl<'a> Rounds<'a> {
         let asked = self.query.kept().top(k).filter(filter).within_budget(left).vouched();
         let answer = search(self.snapshot.sight(), &asked)?;
         self.spent = self.spent.saturating_add(answer.stats().distances);
+        self.cut = self.cut.or_else(|| Some(answer.completeness()).filter(|is| !is.is_whole()));
         Ok(answer.into_hits())
+    }
+
+    fn end(self, groups: Vec<Group>, wanted: usize) -> Groups {
+        let whole = if groups.len() < wanted { Completeness::FewerMatch } else { Completeness::Complete };
+        Groups { completeness: self.cut.unwrap_or(whole), distances: self.spent, groups }
     }
 }
 

@@ -116,21 +116,29 @@ pub(super) fn whole_steps(vector: &[f32], codes: &mut [u8]) -> Option<f32> {
 /// and opening it must give the same bytes.
 pub(super) fn near_steps(vector: &[f32], codes: &mut [u8]) -> (f32, f32) {
     /// Where the distance is but some steps of the grid, rounding makes it less, and the step
-    /// with it, for which numbers are rounded once more: some rounds at most.
+    /// with it, for which numbers are rounded once more: a few rounds at most. Where the
+    /// largest number goes to and fro across a power of two, steps come back: then the
+    /// least count, which all of them lead to.
     const ROUNDS: usize = 16;
-    let mut found = nearest_steps(vector, codes);
-    let mut again = memory::filled(0, codes.len());
-    for _ in 0..ROUNDS {
-        let (offset, step) = found;
-        let led: Vec<f32> = memory::collect(codes.iter().map(|code| offset + f32::from(*code) * step));
-        let next = nearest_steps(&led, &mut again);
-        if next == found && *again == *codes {
-            break;
+    let mut known: Vec<((f32, f32), Vec<u8>)> = Vec::new();
+    let mut led = memory::copied(vector);
+    let first = loop {
+        let steps = nearest_steps(&led, codes);
+        let same = known.iter().position(|(known, before)| *known == steps && **before == *codes);
+        if same.is_some() || known.len() == ROUNDS {
+            break same.unwrap_or(0);
         }
-        found = next;
-        codes.copy_from_slice(&again);
-    }
-    found
+        let (offset, step) = steps;
+        led.iter_mut().zip(&*codes).for_each(|(number, code)| *number = offset + f32::from(*code) * step);
+        memory::push(&mut known, (steps, memory::copied(codes)));
+    };
+    let order =
+        |((offset, step), codes): &((f32, f32), Vec<u8>)| (offset.to_bits(), step.to_bits(), codes.clone());
+    let Some((steps, least)) = known.drain(first..).min_by_key(order) else {
+        return nearest_steps(vector, codes);
+    };
+    codes.copy_from_slice(&least);
+    steps
 }
 
 /// As [`near_steps`], but that the vector which they lead to may have others.
@@ -256,13 +264,23 @@ mod tests {
             let shift = if case % 3 == 0 { 0.0 } else { span * far * (case as f32).sin() };
             let vector: [f32; 40] =
                 std::array::from_fn(|at| shift + span * ((case * 40) as f32 + at as f32).sin());
-            let mut codes = [0; 40];
-            let (offset, step) = near_steps(&vector, &mut codes);
-            let rounded = codes.map(|code| offset + f32::from(code) * step);
-            let mut again = [0; 40];
-            assert_eq!(near_steps(&rounded, &mut again), (offset, step), "{span} {shift}");
-            assert_eq!(again, codes, "{span} {shift}");
+            assert_stored_as_they_are(&vector);
+            // The largest number at a power of two: beside it the grid is finer.
+            let most = vector.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let (power, small) = (2f32.powi(case % 21 - 10), 10f32.powi(-(case % 5)) / span);
+            assert_stored_as_they_are(&vector.map(|x| power + (x - most) * small * power));
         }
+    }
+
+    fn assert_stored_as_they_are(vector: &[f32; 40]) {
+        let mut codes = [0; 40];
+        let (offset, step) = near_steps(vector, &mut codes);
+        let rounded = codes.map(|code| offset + f32::from(code) * step);
+        let mut again = [0; 40];
+        assert_eq!(near_steps(&rounded, &mut again), (offset, step), "{vector:?}");
+        assert_eq!(again, codes, "{vector:?}");
+        let span = rounded.iter().zip(vector).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+        assert!(span <= 1.5 * step, "{span} {step} {vector:?}");
     }
 
     #[test]

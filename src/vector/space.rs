@@ -118,11 +118,10 @@ impl Space {
     /// True for what [`Space::check`] let in, with the factor that it gave, also
     /// when the storage has rounded it since: it may be longer by as much as that.
     pub(crate) fn is_stored_form(&self, vector: &[f32], scale: f32) -> bool {
-        /// Rounding moves each number by a 510th of the distance of the largest from the least, and
-        /// with it lengths by less than this part of them. (Squares of the longest
-        /// that there can be are finite all the same.)
-        const ROUNDED: f64 = 0.25;
-        let most = MAX_SQUARED_LENGTH * (1.0 + ROUNDED) * (1.0 + ROUNDED);
+        /// Rounding moves each number by a 510th of the distance of the largest from the least: with 65,536
+        /// numbers squares may become so many times as large. (They are finite all the same.)
+        const ROUNDED: f64 = 2.1;
+        let most = MAX_SQUARED_LENGTH * ROUNDED;
         let mut squared = f64::from((self.kernels.dot)(vector, vector));
         if self.metric != Metric::Cosine {
             return squared <= most && scale == 1.0;
@@ -131,7 +130,7 @@ impl Space {
         if squared < 1e-20 {
             squared = vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
         }
-        squared <= most && (squared.sqrt() * f64::from(scale) - 1.0).abs() < ROUNDED
+        squared <= most && (squared.sqrt() * f64::from(scale) - 1.0).abs() < 0.25
     }
 
     /// Writes the form of a checked query that the distance functions take:

@@ -17,6 +17,7 @@ use crate::memory::shortage;
 use crate::shard::batch::{AbsorbJob, Plans};
 use crate::shard::command::{Background, CollectionId, Job, NoPlan, Signal, Width};
 use crate::shard::mailbox::Signals;
+use crate::shard::rescue::Rebuilder;
 
 /// How long a job is left to the pool: one that has a processor begins sooner by far, and one that gives way
 /// on processors that are all taken waits for tens of milliseconds.
@@ -68,19 +69,24 @@ impl Offer {
 
 /// Absorbs a batch on the pool; the plan comes back as a signal. A small one may
 /// be taken back.
-pub(super) fn start(background: &dyn Background, mut answer: JobAnswer, job: AbsorbJob) -> Option<Offer> {
-    let collection = answer.collection;
+pub(super) fn start(
+    background: &dyn Background,
+    mut answer: JobAnswer,
+    job: AbsorbJob,
+    rebuilder: &Arc<dyn Rebuilder>,
+) -> Option<Offer> {
+    let named = Arc::clone(rebuilder);
     let width = if job.is_bulk() { Width::All } else { Width::Half };
     let is_small = job.is_small();
     let run = move |executor: &dyn Executor| {
-        let span = debug_span!("absorb", collection = collection.0, rows = job.rows(), bulk = job.is_bulk());
+        let span = debug_span!("absorb", collection = named.name(), rows = job.rows(), bulk = job.is_bulk());
         let _entered = span.enter();
         let plan = catch_unwind(AssertUnwindSafe(|| job.run(executor)));
         let plan = match plan {
             Ok(plan) => plan.filter(|_| !executor.cancelled()).ok_or(NoPlan::Abandoned),
             Err(unwound) => Err(shortage(&*unwound).map_or_else(
                 || {
-                    error!(collection = collection.0, defect = describe(&*unwound), "absorbing panicked");
+                    error!(collection = named.name(), defect = describe(&*unwound), "absorbing panicked");
                     NoPlan::Abandoned
                 },
                 NoPlan::Short,

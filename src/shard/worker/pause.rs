@@ -97,7 +97,7 @@ impl Worker {
         let Some(hosted) = self.shards.get_mut(&collection) else { return };
         let (wait, bytes) = (hosted.pause(shortage, is_lost), shortage.bytes);
         self.has_pauses = true;
-        warn!(worker = self.number, collection = collection.0, bytes, ?wait, "no memory");
+        warn!(worker = self.number, collection = hosted.rebuilder.name(), bytes, ?wait, "no memory");
         // It is no defect that jobs come to nothing.
         hosted.troubles.job_is_done();
         // First, so that whoever is told learns why.
@@ -139,10 +139,10 @@ impl Worker {
                 && hosted.state.has_caught_up()
                 && !held_back.has(*collection)
         };
-        for (collection, hosted) in self.shards.iter_mut().filter(|(id, hosted)| over(id, hosted)) {
+        for (_, hosted) in self.shards.iter_mut().filter(|(id, hosted)| over(id, hosted)) {
             hosted.pause = None;
             hosted.rebuilder.tell(self.number, None);
-            info!(worker = self.number, collection = collection.0, "memory again");
+            info!(worker = self.number, collection = hosted.rebuilder.name(), "memory again");
         }
         self.has_pauses = self.shards.values().any(|hosted| hosted.pause.is_some());
     }

@@ -48,12 +48,13 @@ impl Worker {
 
     /// Lets a shard that met a defect go on from its last view.
     fn rescue(&mut self, collection: CollectionId, defect: &str) {
-        error!(worker = self.number, collection = collection.0, defect, "shard met a defect");
         let Some(hosted) = self.shards.get_mut(&collection) else { return };
+        let name = hosted.rebuilder.name();
+        error!(worker = self.number, collection = name, defect, "shard met a defect");
         match hosted.troubles.count(&mut hosted.state) {
             Ok(left_out) => {
                 if let Some(seq) = left_out {
-                    error!(worker = self.number, collection = collection.0, seq = seq.0, "write left out");
+                    error!(worker = self.number, collection = name, seq = seq.0, "write left out");
                     self.ports.reports.send(Report::LeftOut { collection, shard: self.number, seq });
                 }
                 self.rebuild(collection);
@@ -70,7 +71,7 @@ impl Worker {
             Ok(()) => {
                 hosted.is_rebuilt();
                 hosted.rebuilder.count();
-                info!(worker = self.number, collection = collection.0, "shard rebuilt");
+                info!(worker = self.number, collection = hosted.rebuilder.name(), "shard rebuilt");
             }
             Err(Trouble::Short(shortage)) => self.fall_short(collection, shortage, true),
             Err(Trouble::Fault(fault)) => self.fail(collection, &fault),
@@ -78,10 +79,11 @@ impl Worker {
     }
 
     fn fail(&mut self, collection: CollectionId, fault: &str) {
-        error!(worker = self.number, collection = collection.0, fault, "shard failed");
         // What was queued is dropped with the shard, and whoever waits learns
         // of the failure from the coordinator.
         let failed = self.shards.remove(&collection);
+        let name = failed.as_ref().map(|hosted| hosted.rebuilder.name());
+        error!(worker = self.number, collection = name, fault, "shard failed");
         let _ = catch_unwind(AssertUnwindSafe(|| drop(failed)));
         self.ports.reports.send(Report::ShardFailed { collection, shard: self.number });
     }
