@@ -31,18 +31,12 @@ struct Names {
 }
 
 impl Names {
-    /// Gives the bytes that it takes: they are kept for good.
-    fn add(&mut self, path: &str) -> usize {
-        /// Places for each that there is: maps and lists grow by doubling.
-        const PLACES: usize = 2;
-        if self.numbers.contains_key(path) {
-            return 0;
+    fn add(&mut self, path: &str) {
+        if !self.numbers.contains_key(path) {
+            let path: Arc<str> = path.into();
+            self.numbers.insert(Arc::clone(&path), self.paths.len() as u32);
+            self.paths.push(path);
         }
-        let path: Arc<str> = path.into();
-        self.numbers.insert(Arc::clone(&path), self.paths.len() as u32);
-        self.paths.push(Arc::clone(&path));
-        let slot = size_of::<(Arc<str>, u32)>() + 1;
-        path.len() + 2 * size_of::<usize>() + PLACES * (slot + size_of::<Arc<str>>())
     }
 
     fn number(&self, path: &str) -> u32 {
@@ -111,8 +105,6 @@ pub(crate) struct PayloadStore {
     /// Blocks with payloads beside their columns, perhaps.
     unsettled: VecDeque<usize>,
     bytes: usize,
-    /// Of the names of fields, which stay for good.
-    name_bytes: usize,
     /// No row expires before, in states from this write on.
     pub(super) soonest: (Timestamp, Seq),
 }
@@ -126,7 +118,6 @@ impl Default for PayloadStore {
             floor: Seq(0),
             unsettled: VecDeque::new(),
             bytes: 0,
-            name_bytes: 0,
             soonest: (NEVER, Seq(0)),
         }
     }
@@ -141,7 +132,7 @@ impl PayloadStore {
         }
         if payload.iter().any(|(path, _)| !self.names.numbers.contains_key(path)) {
             let names = Arc::make_mut(&mut self.names);
-            self.name_bytes += payload.iter().map(|(path, _)| names.add(path)).sum::<usize>();
+            payload.iter().for_each(|(path, _)| names.add(path));
         }
         self.note_expiry(payload.expires());
         let names = Arc::clone(&self.names);
@@ -253,7 +244,7 @@ impl PayloadStore {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes + self.name_bytes + self.undo.bytes()
+        self.bytes + self.undo.bytes()
     }
 }
 
@@ -301,6 +292,6 @@ mod tests {
         assert_eq!(store.get(1_999), payload(1_999).with("t", "some text"));
         (0..2_000).for_each(|row| store.put(row, Payload::new()));
         store.truncate(0);
-        assert_eq!((store.bytes(), store.view(Seq(2)).is_empty()), (store.name_bytes, true));
+        assert_eq!((store.bytes(), store.view(Seq(2)).is_empty()), (0, true));
     }
 }

@@ -132,13 +132,20 @@ pub(super) fn near_steps(vector: &[f32], codes: &mut [u8]) -> (f32, f32) {
         led.iter_mut().zip(&*codes).for_each(|(number, code)| *number = offset + f32::from(*code) * step);
         memory::push(&mut known, (steps, memory::copied(codes)));
     };
-    let order =
-        |((offset, step), codes): &((f32, f32), Vec<u8>)| (offset.to_bits(), step.to_bits(), codes.clone());
-    let Some((steps, least)) = known.drain(first..).min_by_key(order) else {
+    let order = |one: &((f32, f32), Vec<u8>), other: &((f32, f32), Vec<u8>)| {
+        let bits = |((offset, step), _): &((f32, f32), Vec<u8>)| (offset.to_bits(), step.to_bits());
+        bits(one).cmp(&bits(other)).then_with(|| one.1.cmp(&other.1))
+    };
+    let Some(((offset, step), least)) = known.drain(first..).min_by(order) else {
         return nearest_steps(vector, codes);
     };
+    // Whole steps are tried first when it is stored again.
+    led.iter_mut().zip(&least).for_each(|(number, code)| *number = offset + f32::from(*code) * step);
+    if let Some(offset) = whole_steps(&led, codes) {
+        return (offset, 1.0);
+    }
     codes.copy_from_slice(&least);
-    steps
+    (offset, step)
 }
 
 /// As [`near_steps`], but that the vector which they lead to may have others.
@@ -149,10 +156,11 @@ pub(super) fn nearest_steps(vector: &[f32], codes: &mut [u8]) -> (f32, f32) {
     let step = (most - least) / f32::from(u8::MAX);
     if step < f32::MIN_POSITIVE {
         codes.fill(0);
-        return (least, 0.0);
+        return (least + 0.0, 0.0);
     }
     let grid = unit(step, STEP_BITS).max(unit(least.abs().max(most.abs()), f32::MANTISSA_DIGITS));
-    let (offset, step) = ((least / grid).floor() * grid, (step / grid).ceil() * grid);
+    // (No zero with a sign: numbers that it leads to have none.)
+    let (offset, step) = ((least / grid).floor() * grid + 0.0, (step / grid).ceil() * grid);
     for (number, code) in vector.iter().zip(codes) {
         *code = ((number - offset) / step + 0.5) as u8;
     }
@@ -253,7 +261,7 @@ mod tests {
             }
             assert!((step - scale * 2.0 / 255.0).abs() < step * 1e-3 + rounding);
         }
-        assert_eq!(near_steps(&[4.5; 3], &mut codes[..3]), (4.5, 0.0));
+        assert_eq!(near_steps(&[4.5; 3], &mut codes[..3]), (4.5, 1.0));
     }
 
     #[test]
@@ -269,6 +277,22 @@ mod tests {
             let most = vector.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let (power, small) = (2f32.powi(case % 21 - 10), 10f32.powi(-(case % 5)) / span);
             assert_stored_as_they_are(&vector.map(|x| power + (x - most) * small * power));
+        }
+    }
+
+    #[test]
+    fn vectors_that_steps_of_one_lead_to_have_such_steps_at_once() {
+        let cases: [&[f32]; 4] =
+            [&[2_097_152.0, 2_097_252.8], &[1e-37, 2e-37], &[-0.0; 3], &[-0.0, 1.0, 0.3]];
+        for vector in cases {
+            let (mut codes, mut again) = ([0; 3], [0; 3]);
+            let (codes, again) = (&mut codes[..vector.len()], &mut again[..vector.len()]);
+            let (offset, step) = near_steps(vector, codes);
+            let led: Vec<f32> = codes.iter().map(|code| offset + f32::from(*code) * step).collect();
+            let exact = whole_steps(&led, again).map(|offset| (offset, 1.0));
+            let (offset_again, step_again) = exact.unwrap_or_else(|| near_steps(&led, again));
+            assert_eq!((offset.to_bits(), step), (offset_again.to_bits(), step_again), "{vector:?}");
+            assert_eq!(codes, again, "{vector:?}");
         }
     }
 

@@ -48,7 +48,10 @@ impl Worker {
 
     /// Lets a shard that met a defect go on from its last view.
     fn rescue(&mut self, collection: CollectionId, defect: &str) {
-        let Some(hosted) = self.shards.get_mut(&collection) else { return };
+        let Some(hosted) = self.shards.get_mut(&collection) else {
+            error!(worker = self.number, defect, "shard met a defect");
+            return;
+        };
         let name = hosted.rebuilder.name();
         error!(worker = self.number, collection = name, defect, "shard met a defect");
         match hosted.troubles.count(&mut hosted.state) {
