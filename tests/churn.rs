@@ -16,11 +16,11 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{METRICS, Rng, clustered, distance, setting, watchdog};
+use common::{METRICS, Rng, clustered, distance, eventually, setting, watchdog};
 use vecino::{
     Bytes, Collection, CollectionConfig, Engine, GraphConfig, HnswConfig, IndexSpec, Metric, Query, Record,
 };
@@ -268,10 +268,10 @@ fn searches_beside_writes_and_orders_show_only_what_their_snapshot_holds() {
     let steps = setting("VECINO_CHURN_STEPS", 30);
     for metric in METRICS {
         let bench = Bench::new(quick(), metric);
-        let (items, over) = (&bench.items, AtomicBool::new(false));
+        let (items, over, looks) = (&bench.items, AtomicBool::new(false), AtomicUsize::new(0));
         thread::scope(|scope| {
             for reader in 0..2 {
-                let over = &over;
+                let (over, looks) = (&over, &looks);
                 scope.spawn(move || {
                     let mut rng = Rng::new(reader);
                     let mut held = items.snapshot();
@@ -282,6 +282,7 @@ fn searches_beside_writes_and_orders_show_only_what_their_snapshot_holds() {
                             let (k, ef) = (1 + rng.below(60), 1 + rng.below(100));
                             check_answer(snapshot, metric, &vector, k, ef);
                         }
+                        looks.fetch_add(usize::from(!newest.is_empty()), Ordering::Relaxed);
                         if rng.once_in(20) {
                             held = newest;
                         }
@@ -302,6 +303,7 @@ fn searches_beside_writes_and_orders_show_only_what_their_snapshot_holds() {
                 }
             }
             items.flush().unwrap();
+            eventually("readers have seen records", || looks.load(Ordering::Relaxed) > 20);
         });
         bench.assert_sound(bench.items.len());
     }

@@ -313,8 +313,14 @@ fn what_a_snapshot_keeps_for_long_counts_and_keeps_out_writes_until_it_is_releas
         }
         // ...and writes are accepted as far as there is room beside what it keeps.
         let mut id = full;
-        while patient.upsert_batch((id..id + 20).map(record)).is_ok() {
-            id += 20;
+        loop {
+            match patient.upsert_batch((id..id + 20).map(record)) {
+                Ok(_) => id += 20,
+                Err(WriteError::Full { .. }) => _ = items.flush().unwrap(),
+                Err(WriteError::Budget { .. }) => break,
+                Err(other) => panic!("{other}"),
+            }
+            assert!(id < 10 * full, "{spec:?}: what the snapshot keeps does not count");
         }
         let stats = items.stats();
         assert!(stats.bytes.total() <= stats.budget.used, "{spec:?}: {stats:?}");

@@ -12,7 +12,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use common::{METRICS, State, check_exhaustive, eventually, index_specs, watchdog, whole_vector};
@@ -86,6 +86,8 @@ fn every_index_can_take_the_place_of_every_other() {
 #[test]
 fn reads_and_writes_go_on_meanwhile() {
     let _watchdog = watchdog(300);
+    // What was found, and searches, while an index was being made.
+    let (found, asked) = (AtomicU64::new(0), AtomicU64::new(0));
     for (from, to) in [("Flat", "HNSW"), ("Graph", "IVF,SQ8"), ("HNSW", "Graph")] {
         let engine = Engine::builder().workers(2).build().unwrap();
         let config = CollectionConfig::new(DIM, Metric::L2).index(from.parse().unwrap());
@@ -102,6 +104,7 @@ fn reads_and_writes_go_on_meanwhile() {
                     written.insert(id, turn + 5_000_000);
                     if turn % 20 == 0 {
                         write.wait().unwrap();
+                        found.fetch_add(u64::from(is_reindexing(&items)), Ordering::Relaxed);
                     }
                     if done.load(Ordering::Relaxed) && turn > 500 {
                         break;
@@ -116,6 +119,7 @@ fn reads_and_writes_go_on_meanwhile() {
                     let query = whole_vector(searched, DIM);
                     assert_eq!(snapshot.search(&Query::new(&query).top(10)).unwrap().len(), 10);
                     searched += 1;
+                    asked.fetch_add(u64::from(is_reindexing(&items)), Ordering::Relaxed);
                 }
                 searched
             });
@@ -132,6 +136,11 @@ fn reads_and_writes_go_on_meanwhile() {
         assert!(items.verify().unwrap().is_sound());
         assert_eq!(items.config().index_spec(), to.parse().unwrap());
     }
+    assert!(found.into_inner() > 0 && asked.into_inner() > 0, "nothing was written or asked meanwhile");
+}
+
+fn is_reindexing(items: &Collection) -> bool {
+    items.stats().shards.iter().any(|shard| shard.reindexing)
 }
 
 fn folder(name: &str) -> PathBuf {
