@@ -233,6 +233,7 @@ fn end_under_load(items: &Collection, expected: &Gone, end: impl FnOnce() + Send
                 watch.note(end, expected);
             });
             eprintln!("{waiting} of {IN_FLIGHT} futures were pending");
+            assert!(waiting > IN_FLIGHT / 4, "{waiting} of {IN_FLIGHT} futures were pending");
         });
         ready.wait();
         watch.ending.set(Instant::now()).unwrap();
