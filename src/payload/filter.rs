@@ -250,7 +250,7 @@ impl Filter {
     /// [`FilterError`].
     pub fn check(&self) -> Result<(), FilterError> {
         let mut size = 0;
-        self.root.check(1, &mut size)?;
+        self.root.check(&mut size)?;
         if size > FILTER_SIZE {
             return Err(FilterError::Size { count: size, most: FILTER_SIZE });
         }
@@ -259,6 +259,15 @@ impl Filter {
 }
 
 impl Node {
+    /// Conditions that stand within one another, this one counted.
+    pub(super) fn depth(&self) -> usize {
+        1 + match self {
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter().map(Node::depth).max().unwrap_or(0),
+            Node::Not(node) => node.depth(),
+            Node::Test { .. } | Node::Ids(_) | Node::Faulty(_) => 0,
+        }
+    }
+
     fn matches(&self, id: &RecordId, payload: &Payload) -> bool {
         match self {
             Node::Test { path, test } => payload.get(path).is_some_and(|value| test.holds(value)),
@@ -270,18 +279,16 @@ impl Node {
         }
     }
 
-    fn check(&self, depth: usize, size: &mut usize) -> Result<(), FilterError> {
-        if depth > FILTER_DEPTH {
-            return Err(FilterError::Depth { depth, most: FILTER_DEPTH });
-        }
+    /// Counts the conditions. (One that is too deep is faulty: see [`Filter::of`].)
+    fn check(&self, size: &mut usize) -> Result<(), FilterError> {
         match self {
             Node::Test { test: Test::Set(set) | Test::Other(set), .. } => *size += set.len(),
             Node::Test { .. } => *size += 1,
             Node::All(nodes) | Node::Any(nodes) => {
                 *size += 1;
-                nodes.iter().try_for_each(|node| node.check(depth + 1, size))?;
+                nodes.iter().try_for_each(|node| node.check(size))?;
             }
-            Node::Not(node) => node.check(depth + 1, size)?,
+            Node::Not(node) => node.check(size)?,
             Node::Ids(ids) => *size += ids.len(),
             Node::Faulty(fault) => return Err(fault.clone()),
         }

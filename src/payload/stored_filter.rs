@@ -14,8 +14,8 @@ pub(crate) fn encode_filter(filter: &Filter, out: &mut Encoder) {
 
 /// A filter that is checked like that of a caller.
 pub(crate) fn decode_filter(input: &mut Decoder<'_>) -> Result<Filter, Malformed> {
-    let mut depth = 1;
-    let node = decode_node(input, 1, &mut depth)?;
+    let node = decode_node(input, 1)?;
+    let depth = node.depth();
     let filter = Filter::of(node, depth);
     input.check(filter.check().is_ok(), "a filter cannot be used")?;
     Ok(filter)
@@ -53,9 +53,7 @@ fn encode_node(node: &Node, out: &mut Encoder) {
     }
 }
 
-/// `deepest` becomes the depth of the deepest condition.
-fn decode_node(input: &mut Decoder<'_>, depth: usize, deepest: &mut usize) -> Result<Node, Malformed> {
-    *deepest = depth.max(*deepest);
+fn decode_node(input: &mut Decoder<'_>, depth: usize) -> Result<Node, Malformed> {
     input.check(depth <= FILTER_DEPTH, "filters stand too deep within one another")?;
     Ok(match input.u8()? {
         0 => {
@@ -65,11 +63,10 @@ fn decode_node(input: &mut Decoder<'_>, depth: usize, deepest: &mut usize) -> Re
         }
         kind @ (1 | 2) => {
             let count = input.count(1)?;
-            let nodes =
-                (0..count).map(|_| decode_node(input, depth + 1, deepest)).collect::<Result<_, _>>()?;
+            let nodes = (0..count).map(|_| decode_node(input, depth + 1)).collect::<Result<_, _>>()?;
             if kind == 1 { Node::All(nodes) } else { Node::Any(nodes) }
         }
-        3 => Node::Not(Box::new(decode_node(input, depth + 1, deepest)?)),
+        3 => Node::Not(Box::new(decode_node(input, depth + 1)?)),
         4 => {
             let count = input.count(size_of::<u64>() + 1)?;
             Node::Ids((0..count).map(|_| decode_id(input)).collect::<Result<_, _>>()?)

@@ -220,7 +220,7 @@ impl Found {
         folder.sweep(&self.names, &opened);
         for name in &self.logs.unreadable {
             // One that keeps its name is found to be damaged the next time, too.
-            let _ = folder.storage.rename(name, &format!("{name}{DAMAGED}"));
+            folder.set_aside(name);
         }
         Ok(Opened { folder, logs, closed })
     }
@@ -397,10 +397,15 @@ impl Folder {
 
     /// A file that cannot be removed is left for the next opening; a damaged one is renamed.
     pub(crate) fn remove(&self, name: &str) {
-        let _ = match self.damaged.iter().any(|damaged| damaged == name) {
-            true => self.storage.rename(name, &format!("{name}{DAMAGED}")),
-            false => self.storage.remove(name),
-        };
+        if self.damaged.iter().any(|damaged| damaged == name) {
+            return self.set_aside(name);
+        }
+        let _ = self.storage.remove(name);
+    }
+
+    /// Gives a file a name that nobody looks at.
+    fn set_aside(&self, name: &str) {
+        let _ = self.storage.rename(name, &format!("{name}{DAMAGED}"));
     }
 }
 

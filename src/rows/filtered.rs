@@ -112,10 +112,8 @@ impl ShardView {
         (at, now): (Seq, Timestamp),
         directory: &dyn Directory,
     ) -> Vec<u64> {
-        let mut words = Vec::new();
-        self.resolve(filter, at, directory, &mut words);
+        let mut words = self.passing_from(filter, (at, now), directory, 0);
         self.hide_invisible(&mut words, at);
-        self.hide_expired(&mut words, at, now);
         words
     }
 

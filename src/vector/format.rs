@@ -128,24 +128,28 @@ pub(super) fn near_steps(vector: &[f32], codes: &mut [u8]) -> (f32, f32) {
         if same.is_some() || known.len() == ROUNDS {
             break same.unwrap_or(0);
         }
-        let (offset, step) = steps;
-        led.iter_mut().zip(&*codes).for_each(|(number, code)| *number = offset + f32::from(*code) * step);
+        lead(steps, codes, &mut led);
         memory::push(&mut known, (steps, memory::copied(codes)));
     };
     let order = |one: &((f32, f32), Vec<u8>), other: &((f32, f32), Vec<u8>)| {
         let bits = |((offset, step), _): &((f32, f32), Vec<u8>)| (offset.to_bits(), step.to_bits());
         bits(one).cmp(&bits(other)).then_with(|| one.1.cmp(&other.1))
     };
-    let Some(((offset, step), least)) = known.drain(first..).min_by(order) else {
+    let Some((steps, least)) = known.drain(first..).min_by(order) else {
         return nearest_steps(vector, codes);
     };
     // Whole steps are tried first when it is stored again.
-    led.iter_mut().zip(&least).for_each(|(number, code)| *number = offset + f32::from(*code) * step);
+    lead(steps, &least, &mut led);
     if let Some(offset) = whole_steps(&led, codes) {
         return (offset, 1.0);
     }
     codes.copy_from_slice(&least);
-    (offset, step)
+    steps
+}
+
+/// The numbers that steps lead to.
+fn lead((offset, step): (f32, f32), codes: &[u8], numbers: &mut [f32]) {
+    numbers.iter_mut().zip(codes).for_each(|(number, code)| *number = offset + f32::from(*code) * step);
 }
 
 /// As [`near_steps`], but that the vector which they lead to may have others.
