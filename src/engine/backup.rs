@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::Engine;
 use super::clock::SystemClock;
@@ -16,12 +17,15 @@ use crate::error::{
 use crate::persist::checkpoint::{self, Checkpoint, Meta};
 use crate::persist::{Disk, unless_short};
 use crate::rows::NewRow;
-use crate::shard::{CollectionId, Note, reply};
+use crate::shard::{Backpressure, CollectionId, Note, reply};
 use crate::snapshot::{Calibrator, Helpers, Record, Screener, Snapshot};
 use crate::vector::Space;
 
 /// Records that are written at a time when they are spread over other shards.
 const RECORDS_AT_A_TIME: usize = 10_000;
+
+/// How long these wait for a place, or for room in a memory budget. Nobody can delete from a collection that is not there yet.
+const ROOM_WAIT_MOST: Duration = Duration::from_secs(60);
 
 /// The folder that a file is in, and its name there.
 fn around(path: &Path) -> Result<(Disk, String), FileError> {
@@ -139,47 +143,43 @@ impl Engine {
         waiting.wait(None).map_err(|_| Gone::Closed)?
     }
 
-    /// Makes a checkpoint a collection of this engine, under a name. From an
+    /// Makes a checkpoint a collection of this engine, under a name. It is there whole or, after an error or a
+    /// crash, not at all; nobody finds it by its name before. From an
     /// engine with as many workers it comes with its index and the numbers of
-    /// its writes, and is there whole or, after a crash, not at all; else its records are written anew, and a crash
-    /// leaves those that were written until then.
+    /// its writes; else its records are spread anew, which takes as long as writing them, and its writes count from 1.
     ///
     /// # Errors
     /// [`LoadError`]: the file cannot be read or is damaged, the name is taken,
-    /// or the engine cannot write.
+    /// or the engine cannot write, which includes a memory budget that had no room for the records for a minute (where
+    /// they are spread anew).
     pub fn load(&self, name: &str, path: impl AsRef<Path>) -> Result<Collection, LoadError> {
         let (disk, file) = around(path.as_ref())?;
-        let mut checkpoint = Checkpoint::open(&disk, &file)?;
+        let checkpoint = Checkpoint::open(&disk, &file)?;
         let core = &self.owner.core;
-        if checkpoint.meta.shards != core.writes.len() {
-            let config = blueprint(CollectionId(0), name, &checkpoint.meta, &file)?.config;
-            let collection = self.create_collection(name, config)?;
-            let written = rewrite(&mut checkpoint, &collection)
-                .and_then(|()| Ok(checkpoint.end()?))
-                .and_then(|()| Ok(collection.flush().map(drop)?));
-            return match written {
-                Ok(()) => Ok(collection),
-                Err(fault) => {
-                    self.drop_collection(name)?;
-                    Err(fault)
-                }
-            };
-        }
         let mut blueprint = blueprint(core.next_collection(), name, &checkpoint.meta, &file)?;
+        let workers = core.writes.len();
+        if checkpoint.meta.shards != workers {
+            let empty = Blueprint::empty(blueprint.id, name, blueprint.config, workers);
+            return self.adopt(empty, |collection| spread(checkpoint, collection));
+        }
         let source = Source { storage: &disk, file: &file, repair: false };
         (blueprint.states, blueprint.seq) = source.restored(&mut blueprint, &mut |_| {})?;
         blueprint.last = blueprint.seq;
-        Ok(self.adopt(blueprint)?)
+        self.adopt(blueprint, |_| Ok(()))
     }
 
-    /// Takes in a collection that has records already. It is in the folder with all of them or, after a crash, not at all;
+    /// Takes in a collection that has records already, or is given some. It is in the folder with all of them or, after a crash, not at all;
     /// no lock is held while they are written.
-    fn adopt(&self, blueprint: Blueprint) -> Result<Collection, CollectionError> {
+    fn adopt(
+        &self,
+        blueprint: Blueprint,
+        fill: impl FnOnce(&Collection) -> Result<(), LoadError>,
+    ) -> Result<Collection, LoadError> {
         super::check_name(&blueprint.name)?;
         self.check_free(&blueprint.name)?;
         let config = blueprint.config.encode();
         let collection = Collection::create(&self.owner.core, blueprint)?;
-        let admitted = self.admit(&collection, config);
+        let admitted = collection.unlogged(fill).and_then(|()| Ok(self.admit(&collection, config)?));
         if admitted.is_err() {
             collection.end();
         }
@@ -221,8 +221,9 @@ impl Engine {
     }
 }
 
-/// Writes all records of a checkpoint into a collection.
-fn rewrite(checkpoint: &mut Checkpoint, collection: &Collection) -> Result<(), LoadError> {
+/// Writes all records of a checkpoint into a collection, and waits until they are visible.
+fn spread(mut checkpoint: Checkpoint, collection: &Collection) -> Result<(), LoadError> {
+    let collection = collection.backpressure(Backpressure::WaitAtMost(ROOM_WAIT_MOST));
     let config = collection.config();
     let space = Space::new(config.metric(), config.dimension());
     for _ in 0..checkpoint.meta.shards {
@@ -249,5 +250,6 @@ fn rewrite(checkpoint: &mut Checkpoint, collection: &Collection) -> Result<(), L
             collection.upsert_stored(records.by_ref().take(RECORDS_AT_A_TIME))?;
         }
     }
-    Ok(())
+    checkpoint.end()?;
+    Ok(collection.flush().map(drop)?)
 }

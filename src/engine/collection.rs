@@ -59,6 +59,8 @@ pub(super) struct CollectionShared {
     pub(super) searching: Arc<SearchTolls>,
     pub(super) tolls: Box<[ShardTolls]>,
     dropped: AtomicBool,
+    /// Its writes are in no log: the folder does not know it, and will have them with the checkpoint that it begins with.
+    is_unlogged: AtomicBool,
 }
 
 /// The shards of a collection before anybody knows it.
@@ -180,6 +182,7 @@ impl Collection {
                 searching,
                 cell: Arc::new(SnapshotCell::new(first)),
                 dropped: AtomicBool::new(false),
+                is_unlogged: AtomicBool::new(false),
             }),
             backpressure: Backpressure::default(),
             durability: core.durability,
@@ -206,6 +209,14 @@ impl Collection {
             worker.send(permit, command).map_err(|_| Gone::Closed)?;
         }
         Ok(())
+    }
+
+    /// Does something whose writes go into no log: the folder does not know the collection yet, nor does anybody else.
+    pub(super) fn unlogged<T>(&self, work: impl FnOnce(&Collection) -> T) -> T {
+        self.shared.is_unlogged.store(true, Ordering::Relaxed);
+        let done = work(&self.durability(Durability::Applied));
+        self.shared.is_unlogged.store(false, Ordering::Relaxed);
+        done
     }
 
     /// From now on what has expired is taken out: not before the logs are open,
@@ -297,6 +308,11 @@ impl Collection {
 }
 
 impl CollectionShared {
+    /// Whether its writes go into the logs.
+    pub(super) fn is_logged(&self) -> bool {
+        self.core.has_files() && !self.is_unlogged.load(Ordering::Relaxed)
+    }
+
     /// Whether requests make sense.
     #[inline]
     pub(super) fn check_open(&self) -> Result<(), Gone> {

@@ -125,7 +125,7 @@ impl CollectionShared {
 
     /// What the logs are told of a write with so many parts.
     fn log_part(&self, parts: usize, durability: Durability) -> Option<LogPart> {
-        self.core.has_files().then_some(LogPart { parts: parts as u32, durability })
+        self.is_logged().then_some(LogPart { parts: parts as u32, durability })
     }
 
     /// What a part of a write is for a worker and its mailbox.
