@@ -17,7 +17,8 @@ use std::thread;
 
 use common::{Rng, distance, watchdog, whole_vector};
 use vecino::{
-    Collection, CollectionConfig, Engine, Metric, Outcome, ParamsError, Record, RecordId, Seq, WriteError,
+    Collection, CollectionConfig, Durability, Engine, Metric, Outcome, ParamsError, Record, RecordId, Seq,
+    VectorStorage, WriteError,
 };
 
 const DIM: usize = 4;
@@ -203,4 +204,45 @@ fn a_record_is_no_duplicate_of_itself() {
     assert!(matches!(items.upsert_unless_near(record(2, 7), 0.0).unwrap(), Outcome::Near { .. }));
     let nowhere = items.upsert_unless_near(record(3, 8), f32::NAN).unwrap_err();
     assert_eq!(nowhere, WriteError::Params(ParamsError::Within));
+}
+
+// What is in other shards was compared with the vector as it was given, not as it is stored.
+#[test]
+fn a_rounded_vector_is_near_its_own_copy_in_whatever_shard() {
+    for (workers, storage) in [
+        (1, VectorStorage::Half),
+        (1, VectorStorage::Byte),
+        (2, VectorStorage::Half),
+        (2, VectorStorage::Byte),
+    ] {
+        let engine = Engine::builder().workers(workers).build().unwrap();
+        let config = CollectionConfig::new(32, Metric::L2).vectors(storage);
+        let items = engine.create_collection("items", config).unwrap();
+        let vector: [f32; 32] = std::array::from_fn(|at| 0.1 + 0.3 * (at as f32).sin());
+        for id in 0..40u64 {
+            let outcome = items.upsert_unless_near(Record::new(id, vector), 0.0).unwrap();
+            assert_eq!(matches!(outcome, Outcome::Written(_)), id == 0, "{workers} {storage:?} {outcome:?}");
+        }
+        assert_eq!(items.len(), 1);
+        // It is stored as one that was upserted.
+        items.upsert(Record::new(100, vector)).unwrap().wait().unwrap();
+        let stored = |id: u64| items.get(id).unwrap().unwrap().vector().to_vec();
+        assert_eq!(stored(0), stored(100));
+    }
+}
+
+// With several workers the answer was given before anybody asked whether the record may be written.
+#[test]
+fn a_record_that_cannot_be_written_is_an_error_also_where_another_is_near() {
+    for workers in [1, 3] {
+        let engine = Engine::builder().workers(workers).build().unwrap();
+        let items = collection(&engine);
+        items.upsert(record(1, 7)).unwrap().wait().unwrap();
+        let bad = record(2, 7).with("not..a path", 1);
+        assert!(matches!(items.upsert_unless_near(bad, 5.0), Err(WriteError::Payload { .. })));
+        let synced = items.durability(Durability::Synced);
+        assert!(matches!(synced.upsert_unless_near(record(2, 7), 5.0), Err(WriteError::InMemory { .. })));
+        engine.close().unwrap();
+        assert!(matches!(items.upsert_unless_near(record(2, 7), 5.0), Err(WriteError::Gone(_))));
+    }
 }

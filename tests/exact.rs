@@ -15,7 +15,7 @@
 
 mod common;
 
-use common::{METRICS, Rng, block_on, clustered, eventually, index_specs, watchdog};
+use common::{METRICS, Rng, block_on, clustered, distance, eventually, index_specs, watchdog};
 use vecino::{
     Answer, Collection, CollectionConfig, Engine, GraphConfig, IndexSpec, Metric, Query, Record, Snapshot,
 };
@@ -67,14 +67,24 @@ impl Twins {
     /// Asks both; gives the distances that they computed.
     fn compare(&self, what: &str) -> [u64; 2] {
         let [asked, rested] = self.settle();
+        let records = rested.scroll(None, usize::MAX).unwrap().records;
         let mut rng = Rng::new(5);
         let mut distances = [0; 2];
         for k in [1, 10, 40] {
-            let query: Vec<f32> = (0..DIM).map(|_| rng.signed() * 4.0).collect();
-            let query = Query::new(&query).top(k).exact();
+            let vector: Vec<f32> = (0..DIM).map(|_| rng.signed() * 4.0).collect();
+            let query = Query::new(&vector).top(k).exact();
             let answers = [&asked, &rested].map(|snapshot| snapshot.search(&query).unwrap());
             assert_eq!(bits(&answers[0]), bits(&answers[1]), "{what}, k = {k}");
             assert_eq!(answers[0].len(), k.min(asked.len()), "{what}");
+            // A `Flat` collection has codes from the start: both could be wrong alike.
+            let metric = self.asked.config().metric();
+            let slowly = records.iter().map(|record| distance(metric, &vector, record.vector()));
+            let mut slowly: Vec<f64> = slowly.collect();
+            slowly.sort_by(f64::total_cmp);
+            for (hit, slow) in answers[0].hits().iter().zip(slowly) {
+                let found = f64::from(hit.distance);
+                assert!((found - slow).abs() < 1e-4 * (1.0 + slow.abs()), "{what}: {found}, not {slow}");
+            }
             (0..2).for_each(|at| distances[at] += answers[at].stats().distances);
         }
         distances

@@ -399,6 +399,11 @@ fn groups_share_the_filter_the_time_and_the_ranking_of_their_query() {
 
     let late = snapshot.search_groups(&query.clone().deadline(Duration::ZERO), "decade", 3, 1).unwrap();
     assert_eq!((late.len(), late.completeness), (0, Completeness::Deadline));
-    let spent = snapshot.search_groups(&query.budget(150), "decade", 5, 1).unwrap();
+    let spent = snapshot.search_groups(&query.clone().budget(150), "decade", 5, 1).unwrap();
     assert!(spent.completeness == Completeness::Budget && spent.distances <= 400, "{}", spent.distances);
+    // What was seen by then is not thrown away, and nothing is looked for any more.
+    assert_eq!((decades(&spent)[0], spent[0].hits[0].id.as_num()), (Some(0), Some(0)));
+    let first = snapshot.search_groups(&query.budget(50), "decade", 3, 2).unwrap();
+    assert!(first.completeness == Completeness::Budget && first.distances <= 200, "{}", first.distances);
+    assert!(!first.is_empty() && first.iter().all(|group| !group.hits.is_empty()), "{first:?}");
 }

@@ -341,6 +341,23 @@ fn check_reading(snapshot: &Snapshot, records: &Records, filter: &Filter) {
     }
 }
 
+#[test]
+fn of_a_list_each_member_counts_once() {
+    let engine = Engine::builder().build().unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(1, Metric::L2)).unwrap();
+    let record = |id: u64| {
+        let tags: Vec<i64> = (0..900).map(|at| if at % 3 == 0 { 7 } else { at + id as i64 }).collect();
+        Record::new(id, [id as f32]).with("tags", tags)
+    };
+    items.upsert_batch((0..50).map(record)).unwrap().wait().unwrap();
+    let facets = items.snapshot().facets("tags", &Filter::all([]), 1_000).unwrap();
+    assert_eq!((&facets[0].value, facets[0].count), (&7.into(), 50));
+    for facet in facets {
+        let own = Filter::eq("tags", facet.value.clone());
+        assert_eq!(facet.count, items.snapshot().count(&own).unwrap(), "{}", facet.value);
+    }
+}
+
 fn run_all(workers: impl Fn(usize) -> usize) {
     let ops = setting("VECINO_MODEL_OPS", 54_000);
     let _watchdog = watchdog(120 + ops as u64 / 200);

@@ -1,5 +1,7 @@
 //! Writes that happen only under a condition.
 
+use std::time::Duration;
+
 use super::collection::Collection;
 use super::defaults;
 use super::write::Write;
@@ -8,8 +10,8 @@ use crate::id::{RecordId, Seq};
 use crate::memory;
 use crate::payload::Timestamp;
 use crate::query::{Hit, Query};
-use crate::rows::{Condition, Mutation, Verdict};
-use crate::shard::reply;
+use crate::rows::{Condition, Mutation, NewRow, Verdict};
+use crate::shard::{Backpressure, reply};
 use crate::snapshot::{Record, search, shard_of};
 
 /// What became of a write with a condition.
@@ -111,7 +113,7 @@ impl Collection {
     ///
     /// Within the record's shard this is certain: its writer compares with
     /// every row, in O(rows). Other shards are searched first, as any search does it, once all
-    /// writes that were accepted before are visible (or 30 s have passed): so with several
+    /// writes that were accepted before are visible (or 30 s have passed, or as long as the handle waits): so with several
     /// workers two near records that are written at the same moment may both get in, and so may
     /// one that an approximate index overlooks. With one worker (the default)
     /// neither can happen, and nothing is waited for.
@@ -132,30 +134,50 @@ impl Collection {
         if distance.is_nan() {
             return Err(ParamsError::Within.into());
         }
-        if self.shared.core.writes.len() > 1 {
-            // (A vector that cannot be used is refused at once. What becomes of other writes is told to
-            // those who wait for them.)
-            if self.shared.context.space.check(record.vector()).is_ok() {
-                let _ = self.shared.wait_visible(self.shared.admission.last(), Some(defaults::PATIENCE));
-            }
-            let id = memory::unless_short(|| record.id().copy())?;
-            let query = Query::new(record.vector()).within(distance).exclude([id]).top(1);
-            let hits = match search(self.shared.cell.load().sight(), &query) {
-                Ok(answer) => answer.into_hits(),
-                // Nobody knows what is near.
-                Err(SearchError::NoMemory { bytes }) => return Err(WriteError::NoMemory { bytes }),
-                // A vector that cannot be searched for cannot be written either.
-                Err(_) => Vec::new(),
-            };
-            if let Some(Hit { id, distance, .. }) = hits.into_iter().next() {
-                return Ok(Outcome::Near { id, distance });
-            }
+        let mut new = self.checked_row(record)?;
+        let shared = &self.shared;
+        let (storage, space) = (shared.config.vector_storage(), &shared.context.space);
+        memory::unless_short(|| storage.settle(space, &mut new.vector, &mut new.scale))?;
+        match self.near_elsewhere(&new, distance)? {
+            Some(Hit { id, distance, .. }) => Ok(Outcome::Near { id, distance }),
+            None => self.write_row_if(new, Condition::NotNear(distance)),
         }
-        self.write_if(record, Condition::NotNear(distance))
+    }
+
+    /// What is near in the shards that are not the record's own (and there), as a search finds it.
+    fn near_elsewhere(&self, new: &NewRow, distance: f32) -> Result<Option<Hit>, WriteError> {
+        if self.shared.core.writes.len() == 1 {
+            return Ok(None);
+        }
+        let patience = match self.backpressure {
+            Backpressure::Wait => defaults::PATIENCE,
+            Backpressure::WaitAtMost(limit) => limit.min(defaults::PATIENCE),
+            Backpressure::Reject => Duration::ZERO,
+        };
+        // (What becomes of other writes is told to those who wait for them.)
+        let _ = self.shared.wait_visible(self.shared.admission.last(), Some(patience));
+        let id = memory::unless_short(|| new.id.copy())?;
+        let query = Query::new(&new.vector[..]).within(distance).exclude([id]).top(1);
+        match search(self.shared.cell.load().sight(), &query) {
+            Ok(answer) => Ok(answer.into_hits().into_iter().next()),
+            // Nobody knows what is near.
+            Err(SearchError::NoMemory { bytes }) => Err(WriteError::NoMemory { bytes }),
+            // A vector that can be written can be searched for.
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// A record that may be written, if anything may.
+    fn checked_row(&self, record: Record) -> Result<NewRow, WriteError> {
+        self.check_durability()?;
+        self.check_record(record)
     }
 
     fn write_if(&self, record: Record, condition: Condition) -> Result<Outcome, WriteError> {
-        let Mutation::Upsert(new) = self.check_record(record)? else { return Ok(Outcome::Missing) };
+        self.write_row_if(self.checked_row(record)?, condition)
+    }
+
+    fn write_row_if(&self, new: NewRow, condition: Condition) -> Result<Outcome, WriteError> {
         let shard = shard_of(&new.id, self.shared.core.writes.len());
         let (verdict, waiting) = reply();
         let write = self.write_decided(

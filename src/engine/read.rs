@@ -281,10 +281,10 @@ impl CollectionShared {
         }
     }
 
-    /// No shard has left out its part of a write that a query demands.
+    /// No shard has left out its part of a write that a query demands, unless that is put up with.
     fn check_demanded(&self, demanded: Option<Seq>, allows_partial: bool) -> Result<(), SearchError> {
         match demanded.map_or(Ok(()), |seq| self.check_whole(seq)) {
-            Err(fault @ WaitError::LeftOut { .. }) if !allows_partial => Err(fault.into()),
+            Err(fault) if !allows_partial => Err(fault.into()),
             _ => Ok(()),
         }
     }

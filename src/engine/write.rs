@@ -231,8 +231,8 @@ impl Collection {
     /// [budget](WriteError::Budget) is full, there is [no memory](WriteError::NoMemory), or the
     /// collection is gone. Nothing was written then.
     pub fn upsert(&self, record: Record) -> Result<Write, WriteError> {
-        let mutation = self.check_record(record)?;
-        self.write(vec![mutation])
+        let row = self.check_record(record)?;
+        self.write(vec![Mutation::Upsert(row)])
     }
 
     /// Puts many records in. They become visible together, in one generation,
@@ -283,8 +283,8 @@ impl Collection {
     /// # Errors
     /// As [`Collection::upsert`].
     pub async fn upsert_async(&self, record: Record) -> Result<Write, WriteError> {
-        let mutation = self.check_record(record)?;
-        self.write_async(vec![mutation]).await
+        let row = self.check_record(record)?;
+        self.write_async(vec![Mutation::Upsert(row)]).await
     }
 
     /// As [`Collection::upsert_batch`], waiting for places in the mailboxes
@@ -332,14 +332,14 @@ impl Collection {
             let mut mutations = Vec::new();
             for (position, record) in records.into_iter().enumerate() {
                 check_size(position + 1)?;
-                memory::push(&mut mutations, self.checked(position, record, check)?);
+                memory::push(&mut mutations, Mutation::Upsert(self.checked(position, record, check)?));
             }
             Ok(mutations)
         };
         memory::unless_short(checked)?
     }
 
-    pub(super) fn check_record(&self, record: Record) -> Result<Mutation, WriteError> {
+    pub(super) fn check_record(&self, record: Record) -> Result<NewRow, WriteError> {
         memory::unless_short(|| self.checked(0, record, Payload::check))?
     }
 
@@ -348,7 +348,7 @@ impl Collection {
         position: usize,
         record: Record,
         check: fn(&Payload) -> Result<(), PayloadError>,
-    ) -> Result<Mutation, WriteError> {
+    ) -> Result<NewRow, WriteError> {
         let ttl = record.asked_ttl();
         let (id, mut vector, payload) = record.into_stored();
         let payload = self.with_expiry(payload, ttl);
@@ -357,9 +357,7 @@ impl Collection {
         }
         let storage = self.shared.config.vector_storage();
         match storage.admit(&self.shared.context.space, &mut vector) {
-            Ok(scale) => {
-                Ok(Mutation::Upsert(NewRow { id, vector: vector.into_boxed_slice(), scale, payload }))
-            }
+            Ok(scale) => Ok(NewRow { id, vector: vector.into_boxed_slice(), scale, payload }),
             Err(fault) => Err(WriteError::Vector { id, position, fault }),
         }
     }
@@ -430,7 +428,7 @@ impl Collection {
         workers.first().map_or(Ok(()), |worker| Err(self.refused(0, worker.refuse())))
     }
 
-    fn check_durability(&self) -> Result<(), WriteError> {
+    pub(super) fn check_durability(&self) -> Result<(), WriteError> {
         self.shared.check_writable()?;
         if self.durability > Durability::Applied && !self.shared.core.has_files() {
             return Err(WriteError::InMemory { asked: self.durability });

@@ -61,8 +61,11 @@ impl Filter {
     }
 
     /// Of conditions that stand so deep within one another. What is too deep is dropped at once:
-    /// later that would be a recursion without an end.
+    /// later that would be a recursion without an end. One of which a part cannot be used cannot be used itself.
     pub(super) fn of(node: Node, depth: usize) -> Filter {
+        if let Some(fault) = node.fault_within() {
+            return Filter::single(Node::Faulty(fault.clone()));
+        }
         if depth > FILTER_DEPTH {
             return Filter::single(Node::Faulty(FilterError::Depth { depth, most: FILTER_DEPTH }));
         }
@@ -238,7 +241,7 @@ impl Filter {
         Filter::group(filters, Node::Any)
     }
 
-    /// Whether a record passes, by looking at it. None passes a filter that is too deep ([`Filter::check`]).
+    /// Whether a record passes, by looking at it. None passes a filter that cannot be used ([`Filter::check`]).
     #[must_use]
     pub fn matches(&self, id: &RecordId, payload: &Payload) -> bool {
         self.root.matches(id, payload)
@@ -259,6 +262,19 @@ impl Filter {
 }
 
 impl Node {
+    /// What is wrong with one of the conditions right within this one.
+    fn fault_within(&self) -> Option<&FilterError> {
+        match self {
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter().find_map(Node::fault),
+            Node::Not(node) => node.fault(),
+            Node::Test { .. } | Node::Ids(_) | Node::Faulty(_) => None,
+        }
+    }
+
+    fn fault(&self) -> Option<&FilterError> {
+        if let Node::Faulty(fault) = self { Some(fault) } else { None }
+    }
+
     /// Conditions that stand within one another, this one counted.
     pub(super) fn depth(&self) -> usize {
         1 + match self {

@@ -174,3 +174,18 @@ fn values_of_a_field_are_shown_from_columns_from_beside_them_and_from_before() {
         assert_eq!(shown, naive);
     }
 }
+
+#[test]
+fn no_record_passes_a_filter_of_which_a_part_cannot_be_used() {
+    let (id, payload) = (1.into(), Payload::new());
+    let deep = (0..40).fold(Filter::exists("a"), |filter, _| !filter);
+    for filter in [
+        deep,
+        Filter::ne("a..b", 1),
+        !Filter::all([Filter::eq("a..b", 1)]),
+        !(Filter::eq("a", 1) & Filter::eq("", 1)),
+    ] {
+        assert!(filter.check().is_err());
+        assert!(!filter.matches(&id, &payload) && !(!filter).matches(&id, &payload));
+    }
+}

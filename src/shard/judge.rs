@@ -34,12 +34,13 @@ impl<T> ShardState<T> {
         let mut prepared = Lined::default();
         space.prepare(&new.vector, new.scale, &mut prepared);
         let own = self.live_row(&new.id);
-        let all: Vec<Row> = (0..rows.high_water() as Row).collect();
+        let end = rows.high_water() as Row;
         let (mut bound, mut nearest) = (distance, None);
         let (mut block, mut distances) = (Vec::with_capacity(BLOCK), [0.0; BLOCK]);
-        for part in all.chunks(BLOCK) {
+        for first in (0..end).step_by(BLOCK) {
             block.clear();
-            let others = part.iter().copied().filter(|row| rows.is_alive(*row) && Some(*row) != own);
+            let others =
+                (first..end.min(first + BLOCK as Row)).filter(|row| rows.is_alive(*row) && Some(*row) != own);
             block.extend(others.filter(|row| self.has_time(*row, now)));
             space.distances(&prepared, rows.vectors(), &block, bound, &mut distances);
             for (row, found) in block.iter().zip(distances) {

@@ -95,6 +95,11 @@ impl Health {
         beyond != 0 && seq.0 >= beyond
     }
 
+    /// Whether a write was left out, or may have been.
+    pub(crate) fn lacks(&self, seq: Seq) -> bool {
+        self.left_out().any(|left_out| left_out == seq) || self.may_be_left_out(seq)
+    }
+
     /// The writes of which a shard left its part out, in the order of the defects.
     pub(crate) fn left_out(&self) -> impl Iterator<Item = Seq> + '_ {
         let count = self.left_out_count.load(Ordering::Acquire);

@@ -424,7 +424,8 @@ fn is_behind(published: Sight<'_>, query: &Query<'_>) -> bool {
 
 /// Whether an answer is all that was asked for.
 fn completeness(published: Sight<'_>, query: &Query<'_>, cut: Option<Cut>, answer: &Answer) -> Completeness {
-    let lacks = is_behind(published, query).then_some(Cut::Cancelled);
+    let is_left_out = || query.required().is_some_and(|demanded| published.context.health.lacks(demanded));
+    let lacks = (is_behind(published, query) || is_left_out()).then_some(Cut::Cancelled);
     Completeness::of(cut.or(lacks), answer.len(), query.k())
 }
 

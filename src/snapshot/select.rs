@@ -265,17 +265,17 @@ impl Snapshot {
     fn counted(&self, path: &str, filter: &Filter, most: usize) -> Vec<Facet> {
         let mut values: Vec<Value> = Vec::new();
         for shard in &self.published.shards {
-            let (mut last, mut first) = (None, 0);
+            let (mut last, mut first) = (None, values.len());
             let passing = self.passing(shard, filter);
             shard.payloads().values_of(path, &passing, self.seq(), &mut |row, value| {
                 // The members of a list come one after the other.
                 if last != Some(row) {
+                    keep_distinct(&mut values, first);
                     (last, first) = (Some(row), values.len());
                 }
-                if !values[first..].contains(value) {
-                    memory::push(&mut values, value.copy());
-                }
+                memory::push(&mut values, value.copy());
             });
+            keep_distinct(&mut values, first);
         }
         values.sort_unstable_by(Value::order);
         let runs = values.chunk_by(|a, b| a.order(b).is_eq());
@@ -293,7 +293,7 @@ impl Snapshot {
     ///
     /// One search finds most groups; then come as many as there are groups, each
     /// among the records of one. The query's deadline and budget hold for all of them together;
-    /// where they end it, groups and hits are missing, and [`Groups::completeness`] says why.
+    /// where they end it, what was seen by then is given, and [`Groups::completeness`] says why groups and hits are missing.
     ///
     /// ```
     /// # use vecino::{CollectionConfig, Engine, Metric, Query, Record};
@@ -328,43 +328,44 @@ impl Snapshot {
         query.filters().map_or(Ok(()), Filter::check)?;
         Filter::exists(path).check()?;
         let base = query.filters().cloned().unwrap_or(Filter::all([]));
-        let mut rounds = Rounds::of(self, query);
-        let mut values: Vec<Value> = Vec::new();
-        while values.len() < groups {
-            let wanted = (groups - values.len()).saturating_mul(size.max(1));
+        let (mut rounds, mut found) =
+            (Rounds::of(self, query), GroupsFound { wanted: groups, size, groups: Vec::new() });
+        while found.groups.len() < groups && rounds.cut.is_none() {
+            let before = found.groups.len();
+            let wanted = (groups - before).saturating_mul(size.max(1));
             // Records that are in a known group may be in another as well.
-            let others = Filter::contains_other(path, values.iter().map(Value::copy));
-            let hits = rounds.search(wanted, base.and(others))?;
-            let before = values.len();
-            for hit in &hits {
-                let place = self.sight().find(&hit.id);
-                let payload = place.map(|(shard, row)| shard.payload(row, self.seq()));
-                let members = payload.as_ref().and_then(|payload| payload.get(path));
-                for value in members.into_iter().flat_map(Value::each) {
-                    if *value != Value::Null
-                        && values.len() < groups
-                        && !values.iter().any(|seen| seen.order(value).is_eq())
-                    {
-                        memory::push(&mut values, value.copy());
-                    }
-                }
+            let known = found.groups.iter().map(|(_, group)| group.value.copy());
+            let others = Filter::contains_other(path, known);
+            for hit in rounds.search(wanted, base.and(others))? {
+                self.sort_in(&mut found, &hit, path);
             }
-            if values.len() == before {
+            if found.groups.len() == before {
                 break;
             }
         }
-        let mut found = memory::list(values.len());
-        for (place, value) in values.into_iter().enumerate() {
-            let hits = rounds.search(size, base.and(Filter::eq(path, value.copy())))?;
-            // There are none when the time was up before.
-            if size == 0 || !hits.is_empty() {
-                found.push((place, Group { value, hits }));
+        for (_, group) in &mut found.groups {
+            if rounds.cut.is_some() {
+                break;
+            }
+            let hits = rounds.search(size, base.and(Filter::eq(path, group.value.copy())))?;
+            // Else those that were met on the way are the best that is known.
+            if rounds.cut.is_none() {
+                group.hits = hits;
             }
         }
-        // Equally near ones stay in the order in which they were found.
-        found.sort_unstable_by(|(at, a), (place, b)| nearest(a).total_cmp(&nearest(b)).then(at.cmp(place)));
-        let found = memory::collect(found.into_iter().map(|(_, group)| group));
+        let found = found.in_order();
         Ok(rounds.end(found, groups))
+    }
+
+    /// Puts a hit into the group of each value that its record has.
+    fn sort_in(&self, found: &mut GroupsFound, hit: &Hit, path: &str) {
+        let Some((shard, row)) = self.sight().find(&hit.id) else { return };
+        let payload = shard.payload(row, self.seq());
+        for value in payload.get(path).into_iter().flat_map(Value::each) {
+            if let Some(hits) = found.room_for(value) {
+                memory::push(hits, Hit { id: hit.id.copy(), payload: hit.payload.clone(), ..*hit });
+            }
+        }
     }
 
     fn record(&self, shard: &ShardView, row: Row) -> Option<Record> {
@@ -373,8 +374,40 @@ impl Snapshot {
     }
 }
 
-fn nearest(group: &Group) -> f32 {
-    group.hits.first().map_or(f32::INFINITY, Hit::rank)
+/// Groups by their value, each with the number of groups that were found before it.
+struct GroupsFound {
+    wanted: usize,
+    size: usize,
+    groups: Vec<(usize, Group)>,
+}
+
+impl GroupsFound {
+    /// Where one more hit of a value goes, if it is wanted.
+    fn room_for(&mut self, value: &Value) -> Option<&mut Vec<Hit>> {
+        let at = match self.groups.binary_search_by(|(_, group)| group.value.order(value)) {
+            Ok(at) => at,
+            Err(_) if *value == Value::Null || self.groups.len() == self.wanted => return None,
+            Err(at) => {
+                let group = Group { value: value.copy(), hits: Vec::new() };
+                let place = self.groups.len();
+                memory::push(&mut self.groups, (place, group));
+                self.groups[at..].rotate_right(1);
+                at
+            }
+        };
+        Some(&mut self.groups[at].1.hits).filter(|hits| hits.len() < self.size)
+    }
+
+    /// The groups, nearest first; equally near ones in the order in which they were found.
+    fn in_order(mut self) -> Vec<Group> {
+        for (_, group) in &mut self.groups {
+            group.hits.sort_unstable_by(|a, b| a.rank().total_cmp(&b.rank()));
+        }
+        let nearest = |group: &Group| group.hits.first().map_or(f32::INFINITY, Hit::rank);
+        self.groups
+            .sort_unstable_by(|(at, a), (place, b)| nearest(a).total_cmp(&nearest(b)).then(at.cmp(place)));
+        memory::collect(self.groups.into_iter().map(|(_, group)| group))
+    }
 }
 
 /// Searches of one call, which share its time and its budget.
@@ -406,6 +439,23 @@ impl<'a> Rounds<'a> {
         let whole = if groups.len() < wanted { Completeness::FewerMatch } else { Completeness::Complete };
         Groups { completeness: self.cut.unwrap_or(whole), distances: self.spent, groups }
     }
+}
+
+/// Keeps each of the values from a place on once.
+fn keep_distinct(values: &mut Vec<Value>, from: usize) {
+    let tail = &mut values[from..];
+    if tail.len() < 2 {
+        return;
+    }
+    tail.sort_unstable_by(Value::order);
+    let mut kept = from + 1;
+    for at in from + 1..values.len() {
+        if values[at].order(&values[kept - 1]).is_ne() {
+            values.swap(at, kept);
+            kept += 1;
+        }
+    }
+    values.truncate(kept);
 }
 
 fn count_ones(words: &[u64]) -> usize {

@@ -135,9 +135,19 @@ pub(super) fn near_steps(vector: &[f32], codes: &mut [u8]) -> (f32, f32) {
         let bits = |((offset, step), _): &((f32, f32), Vec<u8>)| (offset.to_bits(), step.to_bits());
         bits(one).cmp(&bits(other)).then_with(|| one.1.cmp(&other.1))
     };
-    let Some((steps, least)) = known.drain(first..).min_by(order) else {
+    let took_rounds = known.len() > 1;
+    let Some((steps, mut least)) = known.drain(first..).min_by(order) else {
         return nearest_steps(vector, codes);
     };
+    if took_rounds {
+        // Rounded once, by the steps that stand still, numbers are nearer than rounded in turn, if the steps still do.
+        step_codes(steps, vector, codes);
+        lead(steps, codes, &mut led);
+        let once = memory::copied(codes);
+        if nearest_steps(&led, codes) == steps && *codes == *once {
+            least = once;
+        }
+    }
     // Whole steps are tried first when it is stored again.
     lead(steps, &least, &mut led);
     if let Some(offset) = whole_steps(&led, codes) {
@@ -148,7 +158,7 @@ pub(super) fn near_steps(vector: &[f32], codes: &mut [u8]) -> (f32, f32) {
 }
 
 /// The numbers that steps lead to.
-fn lead((offset, step): (f32, f32), codes: &[u8], numbers: &mut [f32]) {
+pub(super) fn lead((offset, step): (f32, f32), codes: &[u8], numbers: &mut [f32]) {
     numbers.iter_mut().zip(codes).for_each(|(number, code)| *number = offset + f32::from(*code) * step);
 }
 
@@ -165,10 +175,15 @@ pub(super) fn nearest_steps(vector: &[f32], codes: &mut [u8]) -> (f32, f32) {
     let grid = unit(step, STEP_BITS).max(unit(least.abs().max(most.abs()), f32::MANTISSA_DIGITS));
     // (No zero with a sign: numbers that it leads to have none.)
     let (offset, step) = ((least / grid).floor() * grid + 0.0, (step / grid).ceil() * grid);
+    step_codes((offset, step), vector, codes);
+    (offset, step)
+}
+
+/// The number of the step that each number is nearest to.
+fn step_codes((offset, step): (f32, f32), vector: &[f32], codes: &mut [u8]) {
     for (number, code) in vector.iter().zip(codes) {
         *code = ((number - offset) / step + 0.5) as u8;
     }
-    (offset, step)
 }
 
 /// Significant bits of a step: 255 steps of so many bits are exact in a float.
@@ -298,6 +313,15 @@ mod tests {
             assert_eq!((offset.to_bits(), step), (offset_again.to_bits(), step_again), "{vector:?}");
             assert_eq!(codes, again, "{vector:?}");
         }
+    }
+
+    #[test]
+    fn numbers_are_rounded_once_by_the_steps_that_stay() {
+        // Rounded by steps of 3 and then by steps of 2 the second was a whole step away.
+        let vector = [8_388_608.0, 8_388_610.0, 8_389_119.0];
+        let mut codes = [0; 3];
+        assert_eq!(near_steps(&vector, &mut codes), (8_388_608.0, 2.0));
+        assert_eq!(codes, [0, 1, 255]);
     }
 
     fn assert_stored_as_they_are(vector: &[f32; 40]) {

@@ -1,8 +1,9 @@
 //! How a collection keeps its vectors.
 
-use super::format::{Format, halves, whole_steps};
+use super::format::{Format, halves, lead, near_steps, whole_steps};
 use super::space::{Space, VectorError};
 use crate::kernel::{from_half, to_half};
+use crate::memory;
 
 /// How the vectors of a collection are stored, and what that loses.
 ///
@@ -38,8 +39,8 @@ pub enum VectorStorage {
     Half,
     /// A byte a number: each vector has 256 steps of its own from its least to
     /// its largest number, and each number goes to the nearest, so it moves by
-    /// at most half a step, 1/510 of that range (where the range is at least
-    /// 3e-36). Vectors that `Lossless` keeps in a byte a number are kept exactly.
+    /// at most half a step, 1/510 of that range (more where floats so large are no finer
+    /// than that, or the range is below 3e-36). Vectors that `Lossless` keeps in a byte a number are kept exactly.
     Byte,
 }
 
@@ -66,6 +67,25 @@ impl VectorStorage {
 }
 
 impl VectorStorage {
+    /// Gives an admitted vector the form that it is stored in, for comparisons with what is. Its bytes are the same
+    /// when it is stored then.
+    pub(crate) fn settle(self, space: &Space, vector: &mut [f32], scale: &mut f32) {
+        if self != VectorStorage::Byte || self.narrowest(vector.len()) != Format::Bytes {
+            return;
+        }
+        let mut codes = memory::filled(0, vector.len());
+        if whole_steps(vector, &mut codes).is_some() {
+            return;
+        }
+        let mut led = memory::copied(vector);
+        lead(near_steps(vector, &mut codes), &codes, &mut led);
+        // (Rounding can make one too long that was so but for a hair: it stays as it is.)
+        if let Ok(rounded) = space.check(&led) {
+            vector.copy_from_slice(&led);
+            *scale = rounded;
+        }
+    }
+
     /// The format that a matrix begins with.
     pub(super) fn narrowest(self, dim: usize) -> Format {
         let mut formats = Format::ALL.into_iter().filter(|format| format.pays(dim));

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{WORKERS, inject};
+use super::{WORKERS, block_on, inject};
 use crate::engine::{Collection, CollectionConfig, Engine, EngineBuilder, HnswConfig, IndexSpec, Outcome};
-use crate::error::{Gone, WaitError, WriteError};
+use crate::error::{Gone, SearchError, WaitError, WriteError};
 use crate::metric::Metric;
-use crate::query::Query;
+use crate::query::{Answer, Completeness, Query};
 use crate::shard::{Backpressure, WriteCommand};
 use crate::snapshot::{Record, Snapshot};
 
@@ -183,6 +183,18 @@ fn a_write_that_meets_one_defect_after_the_other_is_left_out_and_told() {
     good.wait().unwrap();
     assert_eq!(items.stats().left_out, [bad.seq()]);
     assert_eq!(items.len(), 201);
+    // Who demands it is told, or gets an answer that says what it is.
+    let near = vector(0);
+    let query = Query::new(&near).top(3).at_least(bad.seq());
+    let told = |answer: Result<Answer, SearchError>| {
+        assert!(matches!(answer, Err(SearchError::AtLeast(WaitError::LeftOut { .. }))), "{answer:?}");
+    };
+    told(items.search(&query));
+    told(items.search_batch(std::slice::from_ref(&query)).map(|mut all| all.remove(0)));
+    told(block_on(items.search_async(query.clone())));
+    let query = query.allow_partial();
+    assert_eq!(items.search(&query).unwrap().completeness(), Completeness::Partial);
+    assert_eq!(block_on(items.search_async(query)).unwrap().completeness(), Completeness::Partial);
     assert_eq!(items.get(195).unwrap().unwrap().vector(), vector(195));
     assert!(items.verify().unwrap().is_sound());
     engine.close().unwrap();
