@@ -21,6 +21,7 @@ use vecino::{Query, Record};
 
 use super::arguments::Arguments;
 use super::load::Result;
+use super::load::check;
 use super::load::collection::UnderLoad;
 use super::setup;
 
@@ -135,8 +136,7 @@ fn search(target: &UnderLoad<'_>) -> Result<f64> {
         let answer = snapshot.search(&query)?;
         if at < JUDGED {
             let truth = snapshot.search(&query.exact())?;
-            let limit = truth.hits().last().map_or(0.0, |hit| hit.distance * (1.0 + 1e-5) + 1e-6);
-            found += answer.hits().iter().filter(|hit| hit.distance <= limit).count();
+            found += check::found(&answer, &truth);
             wanted += truth.len();
         }
     }

@@ -81,6 +81,10 @@ impl<'d> Judge<'d> {
         self.strict = true;
     }
 
+    pub(crate) fn is_strict(&self) -> bool {
+        self.strict
+    }
+
     /// Hands a sample in; it is dropped while the judge works or rests, unless it is strict.
     pub(crate) fn offer(&self, sample: impl Evidence + 'd) {
         let sample = Box::new(sample);
@@ -123,6 +127,12 @@ pub(crate) fn limit(last: f32) -> f32 {
     last + last.abs() * 1e-5 + 1e-6
 }
 
+/// How many of an answer's hits are as near as those of the true answer.
+pub(crate) fn found(answer: &Answer, truth: &Answer) -> usize {
+    let limit = truth.hits().last().map_or(f32::NEG_INFINITY, |hit| limit(hit.distance));
+    answer.hits().iter().filter(|hit| hit.distance <= limit).count().min(truth.len())
+}
+
 fn judge(sample: &Sample) -> Judged {
     let Sample { snapshot, query, answer } = sample;
     let asked_again = answer.is_none();
@@ -132,8 +142,6 @@ fn judge(sample: &Sample) -> Judged {
         return Judged { wrong: 1, ..Judged::default() };
     };
     let hits = answer.hits();
-    let limit = truth.hits().last().map_or(f32::NEG_INFINITY, |hit| limit(hit.distance));
-    let found = hits.iter().filter(|hit| hit.distance <= limit).count().min(truth.len());
     let mut ids: Vec<&RecordId> = hits.iter().map(|hit| &hit.id).collect();
     ids.sort_unstable();
     let twice = ids.windows(2).filter(|pair| pair[0] == pair[1]).count();
@@ -141,7 +149,7 @@ fn judge(sample: &Sample) -> Judged {
     let unordered = hits.windows(2).filter(|pair| pair[0].distance > pair[1].distance).count();
     let too_many = hits.len().saturating_sub(query.k());
     Judged {
-        found: found as u64,
+        found: found(&answer, &truth) as u64,
         wanted: truth.len() as u64,
         answers: 1,
         asked_again: u64::from(asked_again),

@@ -85,35 +85,43 @@ impl UnderLoad<'_> {
         self.asking.judge_every > 0 && request.number.is_multiple_of(self.asking.judge_every)
     }
 
-    fn search(&self, request: Request) -> Outcome {
+    fn search(&self, request: Request) -> Reply<'_> {
         let query = self.query(request);
         if !self.is_judged(request) {
-            return self.searched(&self.items.search(&query), None);
+            return self.searched(&self.items.search(&query), None).into();
         }
         // The same work, and the snapshot is known.
         let snapshot = self.items.snapshot();
         let answer = snapshot.search(&query);
         let outcome = self.searched(&answer, Some(&snapshot));
-        self.hand_in(snapshot, query, answer.ok());
-        outcome
+        self.judged(outcome, snapshot, query, answer.ok())
     }
 
-    async fn search_by_workers(&self, request: Request) -> Outcome {
+    async fn search_by_workers(&self, request: Request) -> Reply<'_> {
         let mut query = self.query(request);
         if self.asking.published_is_enough {
             query = query.at_least(Seq(0));
         }
         let answer = self.items.search_async(query.clone()).await;
-        if self.is_judged(request) {
-            let snapshot = self.items.snapshot();
-            let own = answer.clone().ok().filter(|answer| answer.generation() == snapshot.generation());
-            self.hand_in(snapshot, query, own);
+        let outcome = self.searched(&answer, None);
+        if !self.is_judged(request) {
+            return outcome.into();
         }
-        self.searched(&answer, None)
+        let snapshot = self.items.snapshot();
+        let own = answer.ok().filter(|answer| answer.generation() == snapshot.generation());
+        self.judged(outcome, snapshot, query, own)
     }
 
-    fn hand_in(&self, snapshot: Snapshot, query: Query<'_>, answer: Option<Answer>) {
-        self.judge.offer(Sample { snapshot, query: query.into_owned(), answer });
+    /// An answer that the judge gets afterwards.
+    fn judged<'a>(
+        &'a self,
+        outcome: Outcome,
+        snapshot: Snapshot,
+        query: Query<'a>,
+        answer: Option<Answer>,
+    ) -> Reply<'a> {
+        let offer = move || self.judge.offer(Sample { snapshot, query: query.into_owned(), answer });
+        Reply { after: Some(Box::new(offer)), ..outcome.into() }
     }
 
     fn searched(&self, answer: &Result<Answer, SearchError>, snapshot: Option<&Snapshot>) -> Outcome {
@@ -157,15 +165,16 @@ impl UnderLoad<'_> {
                 write.wait_async().await.is_ok() && (!is_new || self.items.snapshot().contains(request.key))
             })
         });
-        Reply { outcome: Outcome::Done, visible }
+        Reply { visible, ..Outcome::Done.into() }
     }
 
     fn write(&self, prepared: Prepared) -> Reply<'_> {
         let Prepared { request, mut records } = prepared;
         let write = match (request.operation, records.pop()) {
-            (Operation::Delete, _) | (_, None) => self.items.delete(request.key),
+            (Operation::Delete, _) => self.items.delete(request.key),
             (Operation::Batch, Some(last)) => self.items.upsert_batch(records.into_iter().chain([last])),
             (_, Some(record)) => self.items.upsert(record),
+            (_, None) => return nothing_to_write(),
         };
         self.written(request, write)
     }
@@ -178,14 +187,20 @@ impl UnderLoad<'_> {
     async fn write_by_workers(&self, prepared: Prepared) -> Reply<'_> {
         let Prepared { request, mut records } = prepared;
         let write = match (request.operation, records.pop()) {
-            (Operation::Delete, _) | (_, None) => self.items.delete_async(request.key).await,
+            (Operation::Delete, _) => self.items.delete_async(request.key).await,
             (Operation::Batch, Some(last)) => {
                 self.items.upsert_batch_async(records.into_iter().chain([last])).await
             }
             (_, Some(record)) => self.items.upsert_async(record).await,
+            (_, None) => return nothing_to_write(),
         };
         self.written(request, write)
     }
+}
+
+/// A batch of no records would be.
+fn nothing_to_write<'a>() -> Reply<'a> {
+    Outcome::Failed("there is nothing to write".to_owned()).into()
 }
 
 impl Target for UnderLoad<'_> {
@@ -218,9 +233,9 @@ impl Target for UnderLoad<'_> {
     fn call(&self, prepared: Prepared) -> Call<'_> {
         let request = prepared.request;
         match (request.operation, self.asking.way) {
-            (Operation::Search | Operation::Filtered, Way::Caller) => Call::Now(self.search(request).into()),
+            (Operation::Search | Operation::Filtered, Way::Caller) => Call::Now(self.search(request)),
             (Operation::Search | Operation::Filtered, Way::Workers) => {
-                Call::Later(Box::pin(async move { self.search_by_workers(request).await.into() }))
+                Call::Later(Box::pin(self.search_by_workers(request)))
             }
             (Operation::Page, _) => Call::Now(self.page(request).into()),
             (Operation::Update, _) => Call::Now(self.update(request)),

@@ -64,9 +64,28 @@ struct Inner {
     numbered: u64,
     oldest: u64,
     newest: u64,
-    /// Skipped since somebody asked.
-    skipped: u64,
-    offered: u64,
+    /// Since somebody asked.
+    counts: Counts,
+}
+
+/// Requests that came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// By operation.
+    pub(crate) due: [u64; Operation::COUNT],
+    /// Of them, those that were skipped.
+    pub(crate) skipped: u64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: &Counts) {
+        self.due.iter_mut().zip(other.due).for_each(|(mine, other)| *mine += other);
+        self.skipped += other.skipped;
+    }
+
+    pub(crate) fn offered(&self) -> u64 {
+        self.due.iter().sum()
+    }
 }
 
 /// Gives out requests to any number of threads.
@@ -79,15 +98,14 @@ pub(crate) struct Feed {
 impl Feed {
     pub(crate) fn new(settings: FeedSettings) -> Feed {
         let inner = Inner {
-            schedule: Schedule::new(settings.arrivals, settings.length, mixed(settings.seed ^ 1)),
-            rng: Rng::new(mixed(settings.seed ^ 2)),
+            schedule: Schedule::new(settings.arrivals, settings.length, mixed(mixed(settings.seed) ^ 1)),
+            rng: Rng::new(mixed(mixed(settings.seed) ^ 2)),
             waiting: VecDeque::new(),
             next: None,
             numbered: 0,
             oldest: settings.oldest,
             newest: settings.newest,
-            skipped: 0,
-            offered: 0,
+            counts: Counts::default(),
         };
         Feed { settings, inner: Mutex::new(inner), in_flight: AtomicUsize::new(0) }
     }
@@ -98,8 +116,9 @@ impl Feed {
         if self.settings.arrivals.is_closed() {
             let over = now_ns >= self.settings.length.as_nanos() as u64;
             return (!over).then(|| {
-                inner.offered += 1;
-                inner.draw(&self.settings, now_ns)
+                let request = inner.draw(&self.settings, now_ns);
+                inner.comes(request);
+                request
             });
         }
         // All that came due while everybody was busy: what does not fit under
@@ -110,27 +129,28 @@ impl Feed {
             }
             let Some(next) = inner.next.filter(|next| next.intended_ns <= now_ns) else { break };
             inner.next = None;
-            inner.offered += 1;
+            inner.comes(next);
             if inner.waiting.len() + self.in_flight.load(Ordering::Relaxed) >= self.settings.cap {
-                inner.skipped += 1;
+                inner.counts.skipped += 1;
             } else {
                 inner.waiting.push_back(next);
             }
         }
         inner.waiting.pop_front().or_else(|| {
             let next = inner.next.take();
-            inner.offered += u64::from(next.is_some());
+            next.into_iter().for_each(|next| inner.comes(next));
             next
         })
     }
 
     /// A request begins; false, and it is skipped, when too many are under way.
+    /// In a closed loop there are never more than its clients.
     pub(crate) fn begin(&self) -> bool {
-        let cap = self.settings.cap;
+        let cap = if self.settings.arrivals.is_closed() { usize::MAX } else { self.settings.cap };
         let one_more = |under_way: usize| (under_way < cap).then_some(under_way + 1);
         let begun = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
         if !begun {
-            self.inner.lock().unwrap_or_else(PoisonError::into_inner).skipped += 1;
+            self.inner.lock().unwrap_or_else(PoisonError::into_inner).counts.skipped += 1;
         }
         begun
     }
@@ -150,14 +170,21 @@ impl Feed {
         (inner.oldest, inner.newest)
     }
 
-    /// Requests that came, and those of them that were skipped, since the last call.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        (std::mem::take(&mut inner.offered), std::mem::take(&mut inner.skipped))
+    /// Requests that came since the last call.
+    pub(crate) fn counts(&self) -> Counts {
+        std::mem::take(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner).counts)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.settings.arrivals.is_closed()
     }
 }
 
 impl Inner {
+    fn comes(&mut self, request: Request) {
+        self.counts.due[request.operation as usize] += 1;
+    }
+
     fn draw(&mut self, settings: &FeedSettings, intended_ns: u64) -> Request {
         let operation = settings.mix.draw(&mut self.rng);
         let live = self.newest - self.oldest;

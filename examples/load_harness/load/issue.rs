@@ -11,9 +11,6 @@ use super::target::{Call, Later, Reply, Target};
 use super::tasks::{Ended, Tasks};
 use super::window::{Moments, Window};
 
-/// How long requests that are under way at the end are waited for.
-const DRAIN: Duration = Duration::from_secs(10);
-
 /// What all threads of a run share.
 pub(crate) struct Issuing<'t> {
     pub(crate) target: &'t dyn Target,
@@ -24,6 +21,8 @@ pub(crate) struct Issuing<'t> {
     pub(crate) clients: Option<usize>,
     /// An answer later than this is no use.
     pub(crate) limit_ns: u64,
+    /// How long requests that are under way at the end are waited for.
+    pub(crate) patience: Duration,
     pub(crate) stop: AtomicBool,
 }
 
@@ -65,23 +64,31 @@ impl Issuing<'_> {
             issuer.issue(request);
         }
         issuer.drive(self.in_a_while(), |issuer| issuer.tasks.pending() == 0);
-        issuer.with_window(|window| window.unfinished += issuer.answers as u64);
+        // What is left: answers, and writes that were acknowledged and cannot be found.
+        let unseen = issuer.tasks.pending() - issuer.answers;
+        issuer.with_window(|window| {
+            window.unfinished += issuer.answers as u64;
+            window.missing += unseen as u64;
+        });
     }
 
     fn in_a_while(&self) -> u64 {
-        self.now_ns() + DRAIN.as_nanos() as u64
+        self.now_ns() + self.patience.as_nanos() as u64
     }
 }
 
 impl<'s> Issuer<'s, '_> {
     fn issue(&mut self, request: Request) {
         let prepared = self.shared.target.prepare(request);
-        self.drive(request.intended_ns, |_| false);
+        // Without a schedule a request is due when it is ready to be sent.
+        let is_closed = self.shared.feed.is_closed();
+        let intended_ns = if is_closed { self.shared.now_ns() } else { request.intended_ns };
+        self.drive(intended_ns, |_| false);
         if !self.shared.feed.begin() {
             return;
         }
         let began_ns = self.shared.now_ns();
-        let (operation, intended_ns) = (request.operation, request.intended_ns);
+        let operation = request.operation;
         match self.shared.target.call(prepared) {
             Call::Now(reply) => self.answered(operation, intended_ns, began_ns, reply),
             Call::Later(future) => {
@@ -118,8 +125,11 @@ impl<'s> Issuer<'s, '_> {
             (Note::Visible { acknowledged_ns }, Output::Visible(found)) => {
                 let visible_ns = if ended.woken_ns == 0 { self.shared.now_ns() } else { ended.woken_ns };
                 self.with_window(|window| {
-                    window.fresh.record(visible_ns.saturating_sub(acknowledged_ns));
-                    window.missing += u64::from(!found);
+                    if found {
+                        window.fresh.record(visible_ns.saturating_sub(acknowledged_ns));
+                    } else {
+                        window.missing += 1;
+                    }
                 });
             }
             // A note and its future are made together.
@@ -133,6 +143,9 @@ impl<'s> Issuer<'s, '_> {
         let moments = Moments { intended_ns, began_ns, ended_ns };
         let limit_ns = self.shared.limit_ns;
         self.with_window(|window| window.record(operation, moments, reply.outcome, limit_ns));
+        if let Some(after) = reply.after {
+            after();
+        }
         if let Some(visible) = reply.visible {
             let future: Later<'s, Output<'s>> = Box::pin(async { Output::Visible(visible.await) });
             self.start(future, Note::Visible { acknowledged_ns: ended_ns });

@@ -3,17 +3,15 @@
 //! happens to the workers, and what was not asked for is not.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use vecino::{Collection, CollectionConfig, Metric, Query, Record};
 
 use super::Result;
 use super::rng::{Rng, mixed};
+use super::tasks::block_on;
 
 /// Keys that are written, again and again.
 const KEYS: u64 = 400;
@@ -119,23 +117,4 @@ pub(crate) fn compare(items: &Collection, known: &Known) -> Result<()> {
         );
     }
     Ok(())
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
 }

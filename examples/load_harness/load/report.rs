@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::feed::Counts;
 use super::mix::Operation;
 use super::window::{Times, Window};
 
 /// Changes whenever a field changes its meaning.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// Shares at which the curve of times by percentile is drawn, in percent.
 const CURVE: [f64; 16] =
@@ -55,6 +56,7 @@ pub(crate) struct Interval {
     pub(crate) skipped: u64,
     pub(crate) failed: u64,
     pub(crate) latency: Option<Quantiles>,
+    /// Searches with and without a filter.
     pub(crate) search: Option<Quantiles>,
     pub(crate) fresh: Option<Quantiles>,
     pub(crate) recall: Option<f64>,
@@ -73,6 +75,8 @@ pub(crate) struct Interval {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct OperationTotal {
     pub(crate) operation: String,
+    /// Requests that came, those that were skipped included.
+    pub(crate) due: u64,
     pub(crate) done: u64,
     pub(crate) good: u64,
     pub(crate) short: u64,
@@ -91,6 +95,8 @@ pub(crate) struct OperationTotal {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Totals {
     pub(crate) seconds: f64,
+    /// Of them, those in which requests came: the end of a run is waiting.
+    pub(crate) due_seconds: f64,
     pub(crate) offered: u64,
     pub(crate) done: u64,
     pub(crate) good: u64,
@@ -101,11 +107,14 @@ pub(crate) struct Totals {
     /// Answers with fewer hits than there should be.
     pub(crate) short: u64,
     pub(crate) latency: Option<Quantiles>,
+    /// Of searches with and without a filter.
+    pub(crate) search: Option<Quantiles>,
     /// From the intended to the true start.
     pub(crate) delay: Option<Quantiles>,
     pub(crate) refusal: Option<Quantiles>,
     pub(crate) fresh: Option<Quantiles>,
-    /// Acknowledged, visible by their number, and not found.
+    /// Acknowledged and not found: not in time, or visible by their number and
+    /// not there.
     pub(crate) missing: u64,
     pub(crate) recall: Option<f64>,
     pub(crate) judged: u64,
@@ -121,6 +130,11 @@ pub(crate) struct Totals {
 impl Totals {
     pub(crate) fn per_second(&self, count: u64) -> f64 {
         if self.seconds > 0.0 { count as f64 / self.seconds } else { 0.0 }
+    }
+
+    /// Requests that came in a second.
+    pub(crate) fn offered_per_second(&self) -> f64 {
+        if self.due_seconds > 0.0 { self.offered as f64 / self.due_seconds } else { 0.0 }
     }
 }
 
@@ -163,15 +177,16 @@ impl Report {
 }
 
 /// The operations that occurred.
-pub(crate) fn operations(window: &Window) -> Vec<OperationTotal> {
+pub(crate) fn operations(window: &Window, counts: &Counts) -> Vec<OperationTotal> {
     let occurred = |(operation, _): &&(Operation, &str)| {
         let of = &window.operations[*operation as usize];
-        of.done + of.refused + of.failed > 0
+        of.done + of.refused + of.failed + counts.due[*operation as usize] > 0
     };
     let total = |(operation, name): &(Operation, &str)| {
         let of = &window.operations[*operation as usize];
         OperationTotal {
             operation: (*name).to_owned(),
+            due: counts.due[*operation as usize],
             done: of.done,
             good: of.good,
             short: of.short,

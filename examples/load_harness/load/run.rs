@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Result;
 use super::arrivals::Arrivals;
 use super::check::{Judge, Judged};
-use super::feed::{Feed, FeedSettings};
+use super::feed::{Counts, Feed, FeedSettings};
 use super::histogram_log::HistogramLog;
 use super::issue::Issuing;
 use super::machine;
@@ -24,8 +24,12 @@ use super::window::Window;
 /// nothing is late.
 const END: Duration = Duration::from_millis(2);
 
+/// How long requests that are under way at the end are waited for.
+const DRAIN: Duration = Duration::from_secs(10);
+
 /// A second stream of requests with threads of its own: a writer that never
-/// rests, say. Only one of the two streams may insert or delete.
+/// rests, say. Only one of the two streams may insert or delete, since each
+/// counts its keys by itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Beside {
     pub(crate) feed: FeedSettings,
@@ -72,7 +76,8 @@ fn issuing<'t>(scenario: &Scenario, target: &'t dyn Target) -> Vec<Issuing<'t>> 
             Arrivals::Closed { clients } => Some(clients.div_ceil(threads).max(1)),
             _ => None,
         };
-        Issuing { target, feed: Feed::new(feed), started, clients, limit_ns, stop: AtomicBool::new(false) }
+        let (feed, stop) = (Feed::new(feed), AtomicBool::new(false));
+        Issuing { target, feed, started, clients, limit_ns, patience: DRAIN, stop }
     };
     streams(scenario).into_iter().map(of).collect()
 }
@@ -83,7 +88,39 @@ fn check_that_all_is_supported(scenario: &Scenario, target: &dyn Target) -> Resu
             return Err(Unsupported { target: target.describe(), operation: name, why }.into());
         }
     }
+    let changes_keys =
+        |(feed, _): &&(FeedSettings, usize)| feed.mix.used().any(|(of, _)| KEYED.contains(&of));
+    if streams(scenario).iter().filter(changes_keys).count() > 1 {
+        return Err(
+            "only one of two streams may insert, batch or delete: they would take the same keys".into()
+        );
+    }
     Ok(())
+}
+
+/// What takes the next key, or the oldest.
+const KEYED: [Operation; 3] = [Operation::Insert, Operation::Batch, Operation::Delete];
+
+/// Does something when it is dropped, also when a panic or an error is why.
+pub(crate) struct AtEnd<F: FnMut()>(pub(crate) F);
+
+impl<F: FnMut()> Drop for AtEnd<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Judges until nobody sends any more and nothing is left.
+fn judge_while(sending: &AtomicUsize, judge: &Judge<'_>) {
+    while judge.work(Duration::from_millis(20)) || sending.load(Ordering::SeqCst) > 0 {}
+}
+
+/// One of those who may hand something in, until it is dropped.
+fn one_more(sending: &AtomicUsize) -> AtEnd<impl FnMut() + Send> {
+    sending.fetch_add(1, Ordering::SeqCst);
+    AtEnd(|| {
+        sending.fetch_sub(1, Ordering::SeqCst);
+    })
 }
 
 /// Runs a scenario; `watch` is told of every stretch as it ends.
@@ -102,17 +139,24 @@ pub(crate) fn run(
     let streams = issuing(scenario, target);
     let threads = scenario.threads + scenario.beside.map_or(0, |beside| beside.threads);
     let windows: Vec<Mutex<Window>> = (0..threads).map(|_| Mutex::default()).collect();
-    let judging = AtomicBool::new(true);
+    let sending = AtomicUsize::new(0);
     let gathered = thread::scope(|scope| -> Result<Gathered> {
+        // Whatever happens here, all others come to their end.
+        let _stop = AtEnd(|| streams.iter().for_each(|stream| stream.stop.store(true, Ordering::Relaxed)));
+        let _started = one_more(&sending);
+        if let Some(judge) = judge {
+            let builder = thread::Builder::new().name("load-judge".to_owned());
+            builder.spawn_scoped(scope, || judge_while(&sending, judge))?;
+        }
         let mut senders = Vec::new();
         for (number, window) in windows.iter().enumerate() {
             let stream = &streams[usize::from(number >= scenario.threads)];
             let builder = thread::Builder::new().name(format!("load-{number}"));
-            senders.push(builder.spawn_scoped(scope, || stream.run(window))?);
-        }
-        if let Some(judge) = judge {
-            let work = || while judge.work(Duration::from_millis(20)) || judging.load(Ordering::Relaxed) {};
-            thread::Builder::new().name("load-judge".to_owned()).spawn_scoped(scope, work)?;
+            let sends = one_more(&sending);
+            senders.push(builder.spawn_scoped(scope, move || {
+                let _sends = sends;
+                stream.run(window);
+            })?);
         }
         let mut gathered = Gathered::new(scenario, &streams, &windows, judge);
         loop {
@@ -124,7 +168,6 @@ pub(crate) fn run(
                 break;
             }
         }
-        judging.store(false, Ordering::Relaxed);
         gathered.report.totals.threads = machine::threads();
         Ok(gathered)
     })?;
@@ -140,8 +183,10 @@ struct Gathered<'a, 'd> {
     report: Report,
     log: HistogramLog,
     total: Window,
+    counts: Counts,
     judged: Judged,
-    last_s: f64,
+    /// Where the last stretch ended.
+    last: Duration,
     worked_s: f64,
 }
 
@@ -160,19 +205,22 @@ impl<'a, 'd> Gathered<'a, 'd> {
             report: Report { format: FORMAT, title: scenario.title.clone(), ..Report::default() },
             log: HistogramLog::default(),
             total: Window::default(),
+            counts: Counts::default(),
             judged: Judged::default(),
-            last_s: 0.0,
+            last: Duration::ZERO,
             worked_s: machine::worked_seconds(),
         }
     }
 
     fn until_next(&self) -> Duration {
-        let next = (self.report.intervals.len() as u32 + 1) * self.scenario.interval;
-        // The last stretch is not longer than the run, or its rates would be too low.
-        let end = self.scenario.feed.length + END;
-        let elapsed = self.elapsed();
-        let next = if elapsed < end { next.min(end) } else { next };
-        next.saturating_sub(elapsed).max(Duration::from_millis(1))
+        let interval = self.scenario.interval.max(Duration::from_millis(1));
+        let ended = (self.last.as_nanos() / interval.as_nanos()) as u32;
+        // The last stretch is not longer than the run, or its rates would be too
+        // low; and none has a part of the warm-up.
+        let cuts = [self.scenario.feed.length + END, self.scenario.warm_up];
+        let cuts = cuts.into_iter().filter(|cut| *cut > self.last);
+        let next = cuts.fold((ended + 1) * interval, Duration::min);
+        next.saturating_sub(self.elapsed()).max(Duration::from_millis(1))
     }
 
     /// Since the start, which all streams share.
@@ -180,10 +228,11 @@ impl<'a, 'd> Gathered<'a, 'd> {
         self.streams.first().map_or(Duration::ZERO, |stream| stream.started.elapsed())
     }
 
-    /// Requests that came, and those of them that were skipped, since the last call.
-    fn counts(&self) -> (u64, u64) {
-        let counts = self.streams.iter().map(|stream| stream.feed.counts());
-        counts.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1))
+    /// Requests that came since the last call.
+    fn new_counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.streams.iter().for_each(|stream| counts.add(&stream.feed.counts()));
+        counts
     }
 
     /// The keys that the next run on the same target finds.
@@ -199,23 +248,24 @@ impl<'a, 'd> Gathered<'a, 'd> {
             window.add(&std::mem::take(&mut *source.lock().unwrap_or_else(PoisonError::into_inner)));
         }
         let judged = self.judge.map(Judge::take).unwrap_or_default();
-        let at_s = self.elapsed().as_secs_f64();
+        let at = self.elapsed();
+        let at_s = at.as_secs_f64();
         let worked_s = machine::worked_seconds();
-        let (offered, skipped) = self.counts();
+        let counts = self.new_counts();
         let gauges = self.streams.first().map(|stream| stream.target.gauges()).unwrap_or_default();
-        let seconds = (at_s - self.last_s).max(1e-9);
+        let seconds = at.saturating_sub(self.last).as_secs_f64().max(1e-9);
         let interval = Interval {
             at_s,
             seconds,
-            warm_up: at_s <= self.scenario.warm_up.as_secs_f64() + 1e-3,
-            offered,
-            skipped,
+            warm_up: self.last < self.scenario.warm_up,
+            offered: counts.offered(),
+            skipped: counts.skipped,
             done: window.sum(|of| of.done),
             good: window.sum(|of| of.good),
             refused: window.sum(|of| of.refused),
             failed: window.sum(|of| of.failed),
             latency: Quantiles::of(&window.all(|of| &of.latency)),
-            search: Quantiles::of(&window.operations[Operation::Search as usize].latency),
+            search: Quantiles::of(&window.searches()),
             fresh: Quantiles::of(&window.fresh),
             recall: judged.recall(),
             resident_mb: machine::resident_bytes() as f64 / 1e6,
@@ -226,13 +276,15 @@ impl<'a, 'd> Gathered<'a, 'd> {
             in_flight: self.streams.iter().map(|stream| stream.feed.in_flight()).sum(),
             cores: (worked_s - self.worked_s) / seconds,
         };
-        (self.last_s, self.worked_s) = (at_s, worked_s);
+        let start_s = self.last.as_secs_f64();
+        (self.last, self.worked_s) = (at, worked_s);
         if !interval.warm_up {
             self.add_to_totals(&interval);
             self.total.add(&window);
+            self.counts.add(&counts);
             self.judged.add(&judged);
         }
-        self.log.add(self.last_s - seconds, seconds, &window);
+        self.log.add(start_s, seconds, &window);
         self.report.intervals.push(interval);
         // Pushed the line before.
         &self.report.intervals[self.report.intervals.len() - 1]
@@ -245,6 +297,8 @@ impl<'a, 'd> Gathered<'a, 'd> {
         }
         totals.cores += interval.cores * interval.seconds;
         totals.seconds += interval.seconds;
+        let length_s = self.scenario.feed.length.as_secs_f64();
+        totals.due_seconds += (interval.seconds - (interval.at_s - length_s).max(0.0)).max(0.0);
         totals.offered += interval.offered;
         totals.done += interval.done;
         totals.good += interval.good;
@@ -263,6 +317,7 @@ impl<'a, 'd> Gathered<'a, 'd> {
             unfinished: total.unfinished,
             short: total.sum(|of| of.short),
             latency: Quantiles::of(&total.all(|of| &of.latency)),
+            search: Quantiles::of(&total.searches()),
             delay: Quantiles::of(&total.delay),
             refusal: Quantiles::of(&total.all(|of| &of.refusal)),
             fresh: Quantiles::of(&total.fresh),
@@ -278,8 +333,8 @@ impl<'a, 'd> Gathered<'a, 'd> {
         let report = Report {
             target,
             machine,
-            settings: settings(self.scenario),
-            operations: operations(total),
+            settings: settings(self.scenario, judge),
+            operations: operations(total, &self.counts),
             totals,
             ..self.report
         };
@@ -287,13 +342,20 @@ impl<'a, 'd> Gathered<'a, 'd> {
     }
 }
 
-fn settings(scenario: &Scenario) -> BTreeMap<String, String> {
+fn settings(scenario: &Scenario, judge: Option<&Judge<'_>>) -> BTreeMap<String, String> {
     let feed = &scenario.feed;
     let mut settings = scenario.notes.clone();
     let mut set = |name: &str, value: String| drop(settings.insert(name.to_owned(), value));
     set("arrivals", feed.arrivals.describe());
     set("seconds", feed.length.as_secs_f64().to_string());
     set("warm-up", scenario.warm_up.as_secs_f64().to_string());
+    set("interval", scenario.interval.as_secs_f64().to_string());
+    let judged = match judge {
+        None => "nothing",
+        Some(judge) if judge.is_strict() => "all that is handed in: senders wait",
+        Some(_) => "what there is time for",
+    };
+    set("judged", judged.to_owned());
     set("mix", feed.mix.describe());
     set("keys", format!("{:?}", feed.keys));
     set("queries", format!("{:?} of {}", feed.queries, feed.query_count));

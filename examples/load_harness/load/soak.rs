@@ -107,8 +107,6 @@ impl Soak<'_> {
     fn checkpoint(&self, pinned: &Pinned, soaked: &mut Soaked) {
         soaked.checkpoints += 1;
         let path = self.folder.join("soak.checkpoint");
-        // One that is there is not overwritten.
-        let _ = std::fs::remove_file(&path);
         if let Err(fault) = pinned.snapshot.checkpoint(&path) {
             return soaked.faults.push(format!("checkpoint: {fault}"));
         }

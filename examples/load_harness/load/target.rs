@@ -26,11 +26,14 @@ pub(crate) enum Outcome {
 pub(crate) struct Reply<'a> {
     pub(crate) outcome: Outcome,
     pub(crate) visible: Option<Later<'a, bool>>,
+    /// What is left to do once the time of the request was taken: the judge may
+    /// let whoever hands an answer in wait.
+    pub(crate) after: Option<Box<dyn FnOnce() + Send + 'a>>,
 }
 
 impl From<Outcome> for Reply<'_> {
     fn from(outcome: Outcome) -> Self {
-        Reply { outcome, visible: None }
+        Reply { outcome, visible: None, after: None }
     }
 }
 

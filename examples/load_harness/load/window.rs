@@ -77,7 +77,8 @@ pub(crate) struct Window {
     pub(crate) delay: Times,
     /// From the acknowledgement of a write to its first being visible.
     pub(crate) fresh: Times,
-    /// Visible by their number, and yet not found.
+    /// Acknowledged and not found: not before the harness gave up, or visible by
+    /// their number and not there.
     pub(crate) missing: u64,
     /// From requests that were begun and did not end before the harness gave up.
     pub(crate) unfinished: u64,
@@ -140,6 +141,13 @@ impl Window {
     /// The sum of a count over all operations.
     pub(crate) fn sum(&self, count: impl Fn(&OperationWindow) -> u64) -> u64 {
         self.operations.iter().map(count).sum()
+    }
+
+    /// Times of searches with and without a filter.
+    pub(crate) fn searches(&self) -> Times {
+        let mut searches = self.operations[Operation::Search as usize].latency.clone();
+        searches.add(&self.operations[Operation::Filtered as usize].latency);
+        searches
     }
 
     /// Times of all operations together.

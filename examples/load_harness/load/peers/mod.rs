@@ -188,6 +188,9 @@ pub(crate) struct PeerUnderLoad<'d> {
     pub(crate) asking: PeerAsking,
     pub(crate) judge: Judge<'d>,
     oracle: Arc<Oracle<'d>>,
+    /// Writes are noted for the judge. When nobody judges from the start, that
+    /// would only be charged to the peer, and nobody can judge later.
+    is_logged: bool,
     /// Counted here: peers do not all say it, or not while they are written.
     rows: AtomicUsize,
 }
@@ -222,27 +225,30 @@ impl<'d> PeerUnderLoad<'d> {
             asking,
             judge: Judge::new(),
             oracle,
+            is_logged: asking.judge_every > 0,
             rows: AtomicUsize::new(loaded as usize),
         })
     }
 
-    fn search(&self, request: Request) -> Outcome {
+    fn search(&self, request: Request) -> Reply<'_> {
         let groups = (self.asking.selectivity * GROUPS as f64) as u64;
         let passing = (request.operation == Operation::Filtered).then_some(Passing { groups });
-        let is_judged = self.asking.judge_every > 0 && request.number.is_multiple_of(self.asking.judge_every);
+        let every = if self.is_logged { self.asking.judge_every } else { 0 };
+        let is_judged = every > 0 && request.number.is_multiple_of(every);
         let began = if is_judged { self.oracle.now() } else { 0 };
         let found = self.peer.search(self.data.query(request.query), self.asking.k, passing);
         let keys = match found {
             Ok(keys) => keys,
-            Err(fault) => return Outcome::Failed(fault.to_string()),
+            Err(fault) => return Outcome::Failed(fault.to_string()).into(),
         };
         let is_short = passing.is_none() && keys.len() < self.asking.k.min(self.rows.load(Ordering::Relaxed));
-        if is_judged {
-            let oracle = Arc::clone(&self.oracle);
-            let (query, k) = (request.query, self.asking.k);
-            self.judge.offer(Claim { oracle, began, query, k, passing, keys });
+        let outcome = if is_short { Outcome::Short } else { Outcome::Done };
+        if !is_judged {
+            return outcome.into();
         }
-        if is_short { Outcome::Short } else { Outcome::Done }
+        let (oracle, query, k) = (Arc::clone(&self.oracle), request.query, self.asking.k);
+        let offer = move || self.judge.offer(Claim { oracle, began, query, k, passing, keys });
+        Reply { after: Some(Box::new(offer)), ..outcome.into() }
     }
 
     /// Whether a search for a vector finds its record.
@@ -263,13 +269,17 @@ impl<'d> PeerUnderLoad<'d> {
     fn write(&self, request: Request) -> Reply<'_> {
         let (key, vector) = (request.key, self.data.row(request.row));
         let row = (request.operation != Operation::Delete).then_some(request.row);
-        self.oracle.begin(key, row);
+        if self.is_logged {
+            self.oracle.begin(key, row);
+        }
         let written = match request.operation {
             Operation::Insert => self.peer.insert(key, vector),
             Operation::Upsert => self.peer.replace(key, vector),
             _ => self.peer.delete(key),
         };
-        self.oracle.end(key, row, written.is_ok());
+        if self.is_logged {
+            self.oracle.end(key, row, written.is_ok());
+        }
         if let Err(fault) = written {
             return Outcome::Failed(fault.to_string()).into();
         }
@@ -287,7 +297,7 @@ impl<'d> PeerUnderLoad<'d> {
             && self.asking.watch_every > 0
             && request.number.is_multiple_of(self.asking.watch_every);
         let visible = watched.then(|| -> Later<'_, bool> { Box::pin(self.looks(key, vector)) });
-        Reply { outcome: Outcome::Done, visible }
+        Reply { visible, ..Outcome::Done.into() }
     }
 }
 
@@ -317,7 +327,7 @@ impl Target for PeerUnderLoad<'_> {
     fn call(&self, prepared: Prepared) -> Call<'_> {
         let request = prepared.request;
         match request.operation {
-            Operation::Search | Operation::Filtered => Call::Now(self.search(request).into()),
+            Operation::Search | Operation::Filtered => Call::Now(self.search(request)),
             _ => Call::Now(self.write(request)),
         }
     }

@@ -60,6 +60,14 @@ impl Known {
     }
 }
 
+/// What happened and was not read yet. What was read is dropped.
+#[derive(Default)]
+struct Log {
+    /// Events before these.
+    dropped: usize,
+    events: Vec<Event>,
+}
+
 /// The log, as far as it was read: only what was written since the start.
 #[derive(Default)]
 struct Read {
@@ -72,7 +80,7 @@ pub(crate) struct Oracle<'d> {
     data: &'d Data,
     /// Keys below this have the row of their own number at the start.
     loaded: u64,
-    log: Mutex<Vec<Event>>,
+    log: Mutex<Log>,
     read: Mutex<Read>,
 }
 
@@ -82,7 +90,7 @@ impl<'d> Oracle<'d> {
     }
 
     fn note(&self, event: Event) {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).events.push(event);
     }
 
     /// A write begins: of this row, or a delete.
@@ -97,12 +105,18 @@ impl<'d> Oracle<'d> {
 
     /// A moment: the number of the last event.
     pub(crate) fn now(&self) -> usize {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).len()
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.dropped + log.events.len()
+    }
+
+    fn take_new(&self) -> Vec<Event> {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.dropped += log.events.len();
+        std::mem::take(&mut log.events)
     }
 
     fn read_on(&self, read: &mut Read) {
-        let new = self.log.lock().unwrap_or_else(PoisonError::into_inner)[read.events..].to_vec();
-        for event in new {
+        for event in self.take_new() {
             read.events += 1;
             let (Event::Begun { key, .. } | Event::Ended { key, .. }) = event;
             let row = (key < self.loaded).then_some(key);
