@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -20,9 +21,11 @@ Commands:
   run              one run; live progress, then a report            [default]
   self-check       the harness alone: what it adds to every time
   sweep            a run for every combination of --rates, --shard-list, --efs, --selectivities
-  find             the highest rate with p99 <= --p99 ms and recall >= --recall
+  find             the highest rate with recall >= --recall at which 99 of 100 searches that are
+                   due are answered within --p99 ms
   soak             a long run that checks every answer, with held snapshots, checkpoints, verify,
-                   a ledger of acknowledged writes, and workers that panic (--panics)
+                   a ledger of acknowledged writes, and workers that panic (--panics); it has a
+                   mix and batches of its own, on the sending threads, and no warm-up
   runbook FILE     the steps of a big-ann streaming runbook (YAML), in their order
   compare A B      two reports (report.json) side by side on one page
   peers            the same scenarios on every target that is built in, side by side: a
@@ -37,7 +40,8 @@ What is loaded:
   --targets LIST   those of `peers`                                 [all that are built in]
   --index I        graph, hnsw, flat                                [graph]
   --data DIR       base.fvecs, query.fvecs, metric                  [generated clusters]
-  --rows N         generated rows, or rows used of --data           [20000]
+  --rows N         generated rows; of --data half as many are loaded, and inserts and
+                   upserts use all that there are                   [20000]
   --dim D          of generated rows                                [64]
   --loaded N       records that are there at the start              [half of the rows]
   --shards S       workers, one shard of the collection each        [1]
@@ -46,10 +50,12 @@ What is loaded:
   --full F         what a write does when it is full: wait, reject  [reject]
   --shows S        what searches through the workers show: accepted (every write
                    before them; they wait for it), published         [accepted]
-  --folder DIR     keep logs and checkpoints there                  [in memory]
+  --folder DIR     keep logs and checkpoints there, in a new collection; where a command
+                   loads several, each in a folder of its own there [in memory]
 
 What comes:
-  --arrivals A     constant:R poisson:R ramp:R-R bursts:R,PEAK,EVERY,SECONDS closed:CLIENTS
+  --arrivals A     constant:R poisson:R ramp:R-R bursts:R,PEAK,EVERY,SECONDS closed:CLIENTS;
+                   `sweep` and `find` take the first two, at rates of their own
                                                                     [poisson:2000]
   --mix M          weights of search, filtered (a search), insert, upsert, update (of a
                    payload), lapse (a record that expires in a second), delete, batch, page
@@ -61,14 +67,15 @@ What comes:
   --k K            hits of a search                                 [10]
   --ef N           breadth of a search; --target-recall R instead   [the collection's]
   --seconds S      length of a run                                  [10]
-  --warm-up S      of it, left out of the totals                    [1]
-  --interval S     length of a stretch of the report                [a sixtieth of the run]
+  --warm-up S      of it, left out of the totals; half of it at most [1]
+  --interval S     length of a stretch of the report                [a sixtieth of the run, 0.25 to 10]
   --threads N      threads that send                                [2]
-  --writers N      threads that write all the time beside that, one request after another  [0]
+  --writers N      threads that write all the time beside that, one request after another; only
+                   one of --mix and --writes may insert, batch or delete                   [0]
   --writes M       what they write: a mix, as above                 [insert=1]
   --write-arrivals A   when: as above                               [closed: one each]
-  --in-flight N    requests under way at most; others are skipped   [1000]
-  --useful-ms MS   an answer later than this is no good
+  --in-flight N    requests under way at most; others are skipped; not in closed loops  [1000]
+  --useful-ms MS   an answer later than this is no good; `find` has --p99 for it
   --seed N                                                          [1]
 
 What is measured besides:
@@ -82,13 +89,15 @@ What is measured besides:
 Sweeping and finding:
   --rates LIST  --shard-list LIST  --efs LIST                       [500,1000,2000,4000] [1] [the collection's]
   --selectivities LIST  parts that filters let pass, for mixes with `filtered`  [that of --selectivity]
+                   `find` begins at the first of the rates
   --p99 MS         the limit of `find`                              [2]
   --recall R       the other limit of `find`; `peers` takes the breadth that reaches it  [0.95]
 
   --out DIR        report.json, intervals.csv, latency.hlog, report.html
                                                                     [target/load_harness]
   --title TEXT     on the report
-  --quick          a few seconds on little data: self-check, caller, workers, overload, goals, soak
+  --quick          half a minute on little data: caller, workers, overload, sweep, goals, soak;
+                   with a command: that on little data, in runs of a second
 
 Other engines are built in by flags of the compiler (usearch needs a C++ compiler):
   RUSTFLAGS=\"--cfg vecino_peer_hnsw_rs --cfg vecino_peer_usearch\" CARGO_TARGET_DIR=target/peers \\
@@ -110,6 +119,48 @@ pub(super) enum Command {
     Goals(Vec<String>),
     Help,
 }
+
+impl Command {
+    fn name(&self) -> &'static str {
+        match self {
+            Command::Run => "run",
+            Command::SelfCheck => "self-check",
+            Command::Sweep => "sweep",
+            Command::Find => "find",
+            Command::Soak => "soak",
+            Command::Runbook(_) => "runbook",
+            Command::Compare(..) => "compare",
+            Command::Peers => "peers",
+            Command::Goals(_) => "goals",
+            Command::Help => "help",
+        }
+    }
+}
+
+/// Options that only some commands look at...
+const ONLY: [(&str, &[&str]); 8] = [
+    ("panics", &["soak"]),
+    ("p99", &["find"]),
+    ("recall", &["find", "peers"]),
+    ("targets", &["peers"]),
+    ("rates", SWEEPING),
+    ("shard-list", SWEEPING),
+    ("efs", SWEEPING),
+    ("selectivities", SWEEPING),
+];
+const SWEEPING: &[&str] = &["sweep", "find"];
+
+/// ...and some for which a command has a value of its own.
+const OWN: [(&str, &[&str]); 8] = [
+    ("mix", &["soak", "peers", "goals"]),
+    ("target", &["peers", "goals", "self-check"]),
+    ("arrivals", &["peers", "goals", "self-check"]),
+    ("writers", &["peers", "goals"]),
+    ("batch", &["soak"]),
+    ("judge-every", &["soak"]),
+    ("warm-up", &["soak"]),
+    ("useful-ms", &["find"]),
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loaded {
@@ -216,6 +267,8 @@ pub(super) struct Arguments {
     pub(super) out: PathBuf,
     pub(super) title: Option<String>,
     pub(super) quick: bool,
+    /// Names of the options that were given.
+    pub(super) given: BTreeSet<String>,
 }
 
 impl Arguments {
@@ -266,12 +319,15 @@ impl Arguments {
             out: PathBuf::from("target/load_harness"),
             title: None,
             quick: false,
+            given: BTreeSet::new(),
         })
     }
 
     /// Reads the command line.
-    pub(super) fn from_command_line() -> Result<Arguments> {
-        let mut parser = lexopt::Parser::from_env();
+    ///
+    /// # Errors
+    /// Also when nothing can be done with a value, or an option has no effect.
+    pub(super) fn read(mut parser: lexopt::Parser) -> Result<Arguments> {
         let mut arguments = Arguments::new()?;
         let mut words: Vec<String> = Vec::new();
         while let Some(argument) = parser.next()? {
@@ -282,13 +338,99 @@ impl Arguments {
                     let name = name.to_owned();
                     let value = parser.value()?.string()?;
                     arguments.set(&name, &value)?;
+                    arguments.given.insert(name);
                 }
                 Value(word) => words.push(word.string()?),
                 other => return Err(other.unexpected().into()),
             }
         }
         arguments.command = command(&words)?;
-        Ok(arguments)
+        arguments.check_numbers()?;
+        arguments.check_effects()?;
+        let is_scaled = arguments.quick && !matches!(arguments.command, Command::Run | Command::Goals(_));
+        Ok(if is_scaled { arguments.scaled_down() } else { arguments })
+    }
+
+    /// Numbers that nothing can be done with.
+    fn check_numbers(&self) -> Result<()> {
+        let counts = [
+            ("rows", self.rows),
+            ("dim", self.dim),
+            ("loaded", self.loaded.unwrap_or(1)),
+            ("shards", self.shards),
+            ("batch", self.batch as usize),
+            ("k", self.k),
+            ("ef", self.ef.unwrap_or(1)),
+            ("threads", self.threads),
+            ("in-flight", self.in_flight),
+        ];
+        let listed = |name: &'static str, all: &[usize]| all.iter().map(move |one| (name, *one)).collect();
+        let lists: [Vec<(&str, usize)>; 2] =
+            [listed("shard-list", &self.shard_list), listed("efs", &self.efs)];
+        for (name, count) in counts.into_iter().chain(lists.into_iter().flatten()) {
+            expect(name, count as f64, 1.0, f64::INFINITY)?;
+        }
+        expect("seconds", self.seconds, 0.1, MOST_SECONDS)?;
+        expect("warm-up", self.warm_up, 0.0, MOST_SECONDS)?;
+        expect("interval", self.interval.unwrap_or(1.0), 0.01, MOST_SECONDS)?;
+        expect("p99", self.p99_ms, 1e-3, MOST_SECONDS)?;
+        expect("recall", self.recall, 0.0, 1.0)?;
+        expect("target-recall", self.target_recall.unwrap_or(1.0), 0.0, 1.0)?;
+        let shares = self.selectivities.iter().chain([&self.selectivity]);
+        shares.into_iter().try_for_each(|share| expect("selectivity", *share, 0.0, 1.0))?;
+        self.rates.iter().try_for_each(|rate| expect("rates", *rate, 1e-3, 1e9))
+    }
+
+    /// Options that would be silently ignored.
+    fn check_effects(&self) -> Result<()> {
+        let (command, is_given) = (self.command.name(), |name: &str| self.given.contains(name));
+        for (name, commands) in ONLY.into_iter().filter(|(name, _)| is_given(name)) {
+            if !commands.contains(&command) {
+                return Err(
+                    format!("--{name} is an option of {}, not of {command}", commands.join(", ")).into()
+                );
+            }
+        }
+        for (name, commands) in OWN.into_iter().filter(|(name, _)| is_given(name)) {
+            if commands.contains(&command) {
+                return Err(format!("{command} does not take --{name}: it has that of its own").into());
+            }
+        }
+        let has_a_rate = matches!(self.arrivals, Arrivals::Constant { .. } | Arrivals::Poisson { .. });
+        let no_file = matches!(self.command, Command::Compare(..) | Command::Runbook(_));
+        let faults = [
+            (
+                SWEEPING.contains(&command) && !has_a_rate,
+                "sweep and find go through rates: --arrivals constant or poisson",
+            ),
+            (command == "soak" && self.target == Loaded::Workers, "soak sends on the calling threads"),
+            (command == "soak" && is_given("watch-every"), "soak watches every write"),
+            (
+                command == "find" && self.judge_every == 0 && self.recall > 0.0,
+                "find needs a judge: --judge-every, or --recall 0",
+            ),
+            (self.writers == 0 && is_given("writes"), "--writes needs --writers"),
+            (self.writers == 0 && is_given("write-arrivals"), "--write-arrivals needs --writers"),
+            (self.quick && is_given("folder") && command == "run", "--quick has folders of its own"),
+            (self.quick && no_file, "there is nothing to scale down: leave --quick out"),
+        ];
+        let found = faults.into_iter().find(|(is_so, _)| *is_so);
+        found.map_or(Ok(()), |(_, fault)| Err(fault.into()))
+    }
+
+    /// Little data and short runs.
+    pub(super) fn scaled_down(&self) -> Arguments {
+        Arguments { seconds: 1.0, warm_up: 0.25, rows: 6_000, dim: 32, ..self.clone() }
+    }
+
+    /// The same, in a folder below that which was given.
+    pub(super) fn in_folder(&self, name: &str) -> Arguments {
+        Arguments { folder: self.folder.as_ref().map(|folder| folder.join(name)), ..self.clone() }
+    }
+
+    /// Whether something is written into `out`.
+    pub(super) fn writes_reports(&self) -> bool {
+        !matches!(self.command, Command::Help | Command::SelfCheck | Command::Runbook(_))
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
@@ -312,7 +454,9 @@ impl Arguments {
             "ef" => (self.ef, self.target_recall) = (Some(number(name, value)?), None),
             "target-recall" => (self.ef, self.target_recall) = (None, Some(number(name, value)?)),
             "useful-ms" => {
-                self.useful_within = Some(Duration::from_secs_f64(number::<f64>(name, value)? / 1e3))
+                let millis = number::<f64>(name, value)?;
+                expect(name, millis, 1e-3, MOST_SECONDS)?;
+                self.useful_within = Some(Duration::from_secs_f64(millis / 1e3));
             }
             "rates" => self.rates = list(name, value)?,
             "shard-list" => self.shard_list = list(name, value)?,
@@ -336,11 +480,11 @@ impl Arguments {
             "seconds" => self.seconds = number(name, value)?,
             "warm-up" => self.warm_up = number(name, value)?,
             "interval" => self.interval = Some(number(name, value)?),
-            "threads" => self.threads = number::<usize>(name, value)?.max(1),
+            "threads" => self.threads = number(name, value)?,
             "writers" => self.writers = number(name, value)?,
-            "in-flight" => self.in_flight = number::<usize>(name, value)?.max(1),
+            "in-flight" => self.in_flight = number(name, value)?,
             "seed" => self.seed = number(name, value)?,
-            "selectivity" => self.selectivity = number::<f64>(name, value)?.clamp(0.0, 1.0),
+            "selectivity" => self.selectivity = number(name, value)?,
             "judge-every" => self.judge_every = number(name, value)?,
             "watch-every" => self.watch_every = number(name, value)?,
             "panics" => self.panics = number(name, value)?,
@@ -370,6 +514,9 @@ impl Arguments {
     }
 }
 
+/// The longest run, and more than anybody waits for.
+const MOST_SECONDS: f64 = 1e7;
+
 const INDEXES: [(&str, Index); 3] = [("graph", Index::Graph), ("hnsw", Index::Hnsw), ("flat", Index::Flat)];
 const FULL: [(&str, Backpressure); 2] = [("wait", Backpressure::Wait), ("reject", Backpressure::Reject)];
 const SHOWS: [(&str, bool); 2] = [("accepted", false), ("published", true)];
@@ -380,6 +527,16 @@ fn named<T: Copy>(value: &str, names: &[(&str, T)]) -> Option<T> {
 
 fn number<T: FromStr>(name: &str, value: &str) -> Result<T> {
     value.replace('_', "").parse().map_err(|_| format!("--{name} {value}: not a number for it").into())
+}
+
+/// # Errors
+/// When a number is none, or not from `least` to `most`.
+fn expect(name: &str, value: f64, least: f64, most: f64) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let bounds = if most.is_finite() { format!("{least} to {most}") } else { format!("{least} at least") };
+    Err(format!("--{name} {value}: it must be {bounds}").into())
 }
 
 fn list<T: FromStr>(name: &str, value: &str) -> Result<Vec<T>> {

@@ -31,6 +31,9 @@ pub(super) trait Contender<'d> {
     fn settle(&self) -> Result<()>;
 
     /// Looks at it for the last time.
+    ///
+    /// # Errors
+    /// When it is not whole.
     fn end(self: Box<Self>) -> Result<()>;
 }
 
@@ -64,9 +67,9 @@ impl<'d> Contender<'d> for UnderLoad<'d> {
     fn end(self: Box<Self>) -> Result<()> {
         self.items.flush()?;
         let sound = self.items.verify()?;
-        println!("verify: {} records, sound: {}", sound.records, sound.is_sound());
+        say!("verify: {} records, sound: {}", sound.records, sound.is_sound());
         self.engine.close()?;
-        Ok(())
+        if sound.is_sound() { Ok(()) } else { Err(format!("verify: {:?}", sound.findings).into()) }
     }
 }
 

@@ -43,9 +43,12 @@ impl Defects {
     /// it listens to all events.
     ///
     /// # Errors
-    /// When somebody listens already.
+    /// When there would be more than one of `LEAST` steps, or somebody listens already.
     pub(super) fn install(every: u64) -> Result<Defects> {
-        let state = Arc::new(State { every: every.max(LEAST), ..State::default() });
+        if every < LEAST {
+            return Err(format!("--panics {every}: at least {LEAST}, or 0").into());
+        }
+        let state = Arc::new(State { every, ..State::default() });
         set_global_default(Listener(Arc::clone(&state)))?;
         Ok(Defects(state))
     }

@@ -13,7 +13,12 @@
 //! a sample of the writes is watched until it can be found. Everything comes
 //! from one seed. `load/` is the part to copy or to call from tests.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a load generator shows what it measures")]
+#![allow(clippy::print_stderr, reason = "a load generator says why it failed")]
+
+/// A line on the terminal, for whoever still reads it.
+macro_rules! say {
+    ($($part:tt)*) => { $crate::show::say(format_args!($($part)*)) };
+}
 
 mod arguments;
 mod contender;
@@ -32,6 +37,7 @@ mod soak;
 mod svg;
 mod sweep;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use arguments::{Arguments, Command, Loaded};
@@ -52,11 +58,14 @@ fn main() -> ExitCode {
 }
 
 fn go() -> Result<()> {
-    let arguments = Arguments::from_command_line()?;
+    let arguments = Arguments::read(lexopt::Parser::from_env())?;
+    if arguments.writes_reports() {
+        output::prepare(&arguments.out)?;
+    }
     match &arguments.command {
-        Command::Help => println!("{}", arguments::HELP),
+        Command::Help => say!("{}", arguments::HELP),
         Command::Run if arguments.quick => quick::run(&arguments)?,
-        Command::Run => output::write(&arguments.out, &measure(&arguments)?)?,
+        Command::Run => drop(measure(&arguments, Some(&arguments.out))?),
         Command::SelfCheck => drop(quick::self_check(&arguments)?),
         Command::Sweep => sweep::sweep(&arguments)?,
         Command::Find => sweep::find(&arguments)?,
@@ -69,17 +78,30 @@ fn go() -> Result<()> {
     Ok(())
 }
 
-/// One run of what the arguments describe, shown as it goes.
-fn measure(arguments: &Arguments) -> Result<Outcome> {
+/// One run of what the arguments describe, shown as it goes and written into a
+/// folder.
+///
+/// # Errors
+/// Also when anything was wrong: the report is there then.
+fn measure(arguments: &Arguments, out: Option<&Path>) -> Result<Outcome> {
     let data = setup::data(arguments)?;
+    let kept = |outcome: Outcome| -> Result<Outcome> {
+        out.map_or(Ok(()), |folder| output::write(folder, &outcome))?;
+        Ok(outcome)
+    };
     if arguments.target == Loaded::NoOp {
         let scenario = setup::scenario(arguments, &data);
-        return shown(|watch| run(&scenario, &NoOp, None, watch));
+        return kept(shown(|watch| run(&scenario, &NoOp, None, watch))?);
     }
     let contender = setup::contender(arguments, &data)?;
-    let outcome = measure_loaded(arguments, &data, &*contender)?;
+    let outcome = kept(measure_loaded(arguments, &data, &*contender)?)?;
     contender.end()?;
+    no_faults(&outcome.report.faults())?;
     Ok(outcome)
+}
+
+fn no_faults(faults: &[String]) -> Result<()> {
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }
 }
 
 /// The same on what is filled already.

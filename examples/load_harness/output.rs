@@ -9,6 +9,16 @@ use super::load::report::{FORMAT, Interval, Quantiles, Report};
 use super::load::run::Outcome;
 use super::page::page;
 
+/// The folder is there, and can be written to: known before anything is measured.
+pub(super) fn prepare(folder: &Path) -> Result<()> {
+    let wrong = |fault| format!("--out {}: {fault}", folder.display());
+    fs::create_dir_all(folder).map_err(wrong)?;
+    let file = folder.join("may-be-written");
+    fs::write(&file, "").map_err(wrong)?;
+    fs::remove_file(&file).map_err(wrong)?;
+    Ok(())
+}
+
 /// Writes everything about a run into a folder.
 pub(super) fn write(folder: &Path, outcome: &Outcome) -> Result<()> {
     fs::create_dir_all(folder)?;
@@ -16,7 +26,7 @@ pub(super) fn write(folder: &Path, outcome: &Outcome) -> Result<()> {
     fs::write(folder.join("intervals.csv"), csv(&outcome.report.intervals))?;
     fs::write(folder.join("latency.hlog"), &outcome.log)?;
     fs::write(folder.join("report.html"), page(&[("this run", &outcome.report)]))?;
-    println!("see {}", folder.join("report.html").display());
+    say!("see {}", folder.join("report.html").display());
     Ok(())
 }
 
@@ -39,7 +49,7 @@ pub(super) fn compare(first: &Path, second: &Path, folder: &Path) -> Result<()> 
     fs::create_dir_all(folder)?;
     let path = folder.join("compare.html");
     fs::write(&path, page(&[(&names.0, &a), (&names.1, &b)]))?;
-    println!("see {}", path.display());
+    say!("see {}", path.display());
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use super::load::mix::Mix;
 use super::load::report::Report;
 use super::load::run::Outcome;
 use super::sweep::Ready;
-use super::{output, peers_page, setup};
+use super::{no_faults, output, peers_page, setup};
 
 /// Requests of an overload are due at so many times the peak.
 const OVERLOAD: f64 = 10.0;
@@ -113,16 +113,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     };
     let data = setup::data(&arguments)?;
     let far = farthest(&arguments, &data, setup::loaded(&arguments, &data));
-    let (mut rows, mut left_out) = (Vec::new(), Vec::new());
+    let (mut rows, mut left_out, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     for target in &arguments.targets {
-        match one(&Arguments { target: *target, ..arguments.clone() }, &data, &far) {
-            Ok(of_target) => rows.extend(of_target),
+        let before = rows.len();
+        let of_target = Arguments { target: *target, ..arguments.in_folder(target.name()) };
+        match one(&of_target, &data, &far, &mut rows) {
+            Ok(()) => {}
             // What a peer cannot do is a result, and keeps nobody else from his.
             Err(fault) if matches!(target, Loaded::Peer(_)) => {
-                println!("{} is left out: {fault}", target.name());
+                say!("{} is left out: {fault}", target.name());
+                rows.truncate(before);
                 left_out.push(format!("{}: {fault}", target.name()));
             }
-            Err(fault) => return Err(fault),
+            Err(fault) => faults.push(format!("{}: {fault}", target.name())),
         }
     }
     show(&rows);
@@ -130,25 +133,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     fs::write(arguments.out.join("peers.json"), serde_json::to_string_pretty(&rows)?)?;
     let path = arguments.out.join("peers.html");
     fs::write(&path, peers_page::page(&rows, &left_out))?;
-    println!("see {}", path.display());
-    Ok(())
+    say!("see {}", path.display());
+    no_faults(&faults)
 }
 
 /// All scenarios on one target.
-fn one(arguments: &Arguments, data: &Data, far: &[f32]) -> Result<Vec<Row>> {
+fn one(arguments: &Arguments, data: &Data, far: &[f32], rows: &mut Vec<Row>) -> Result<()> {
     let before = machine::resident_bytes();
     let mut ready = Ready::new(arguments, data)?;
     let loaded_mb = machine::resident_bytes().saturating_sub(before) as f64 / 1e6;
     let (ef, recall_before) = breadth_for(arguments, &mut *ready.contender, data, far)?;
-    println!("{}: ef {ef}, recall {recall_before:.4}", arguments.target.name());
+    say!("{}: ef {ef}, recall {recall_before:.4}", arguments.target.name());
     let arguments = arguments.with_ef(ef);
-    let mut rows = Vec::new();
+    let mut faults = Vec::new();
     let mut take = |scenario: Scenario| -> Result<Outcome> {
         let outcome = ready.measure(&scenario.arguments(&arguments)?)?;
         let name = scenario.name();
         let folder = arguments.out.join(arguments.target.name()).join(name.replace(' ', "-"));
         output::write(&folder, &outcome)?;
         let (target, report) = (arguments.target.name(), outcome.report.clone());
+        faults.extend(report.faults());
         rows.push(Row { target, scenario: name, ef, recall_before, loaded_mb, report });
         Ok(outcome)
     };
@@ -157,7 +161,8 @@ fn one(arguments: &Arguments, data: &Data, far: &[f32]) -> Result<Vec<Row>> {
     let peak = take(Scenario::Peak)?.report.totals;
     take(Scenario::Overload { peak: peak.per_second(peak.done).max(1.0) as u64 })?;
     ready.contender.end()?;
-    Ok(rows)
+    // Those of a peer are a result.
+    if matches!(arguments.target, Loaded::Peer(_)) { Ok(()) } else { no_faults(&faults) }
 }
 
 type Figure = fn(&Row) -> String;
@@ -210,7 +215,7 @@ fn show(rows: &[Row]) {
         lines.extend(of.map(|row| FIGURES.iter().map(|(_, figure)| figure(row)).collect()));
     }
     for line in lines {
-        println!(
+        say!(
             "{:<23}{:<15}{}",
             line[0],
             line[1],

@@ -26,10 +26,10 @@ pub(super) fn self_check(arguments: &Arguments) -> Result<Report> {
         title: Some("the harness alone".to_owned()),
         ..arguments.clone()
     };
-    let report = measure(&arguments)?.report;
+    let report = measure(&arguments, None)?.report;
     let p99 = report.totals.latency.map_or(f64::NAN, |latency| latency.p99);
     let kept = p99 <= SELF_CHECK_P99_US && report.totals.cores <= SELF_CHECK_CORES;
-    println!(
+    say!(
         "self-check: {p99:.2} us added to 99 % of {SELF_CHECK_RATE} requests/s, {:.2} cores: {}",
         report.totals.cores,
         if kept { "good" } else { "too much; is the machine busy with something else?" }
@@ -50,9 +50,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let usual = Arguments { batch: 20, mix, arrivals: Arrivals::Poisson { rate: 1_000.0 }, ..quick };
     let title = |text: &str| Some(text.to_owned());
     let caller = Arguments { target: Loaded::Caller, title: title("on the calling thread"), ..usual.clone() };
-    output::write(&arguments.out.join("caller"), &measure(&caller)?)?;
+    measure(&caller, Some(&arguments.out.join("caller")))?;
     let workers = Arguments { target: Loaded::Workers, title: title("through the workers"), ..usual.clone() };
-    output::write(&arguments.out.join("workers"), &measure(&workers)?)?;
+    measure(&workers, Some(&arguments.out.join("workers")))?;
     let overload = Arguments {
         target: Loaded::Workers,
         title: title("far beyond capacity"),
@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         useful_within: Some(Duration::from_millis(200)),
         ..usual.clone()
     };
-    output::write(&arguments.out.join("overload"), &measure(&overload)?)?;
+    measure(&overload, Some(&arguments.out.join("overload")))?;
     let sweep = Arguments { seconds: 0.6, warm_up: 0.1, rates: vec![500.0, 2_000.0], ..usual };
     let folder = arguments.out.join("soak.vecino");
     let soaked = Arguments {
@@ -70,7 +70,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         out: arguments.out.join("soak"),
         folder: Some(folder.clone()),
         seconds: 3.0,
-        warm_up: 0.5,
         ..sweep.clone()
     };
     sweep::sweep(&Arguments { out: arguments.out.join("sweep"), ..sweep })?;

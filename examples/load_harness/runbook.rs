@@ -92,7 +92,7 @@ pub(super) fn run(arguments: &Arguments, file: &Path) -> Result<()> {
         let recall = take(step, &target)?;
         let seconds = started.elapsed().as_secs_f64();
         let found = recall.map(|recall| format!(", recall {recall:.4}")).unwrap_or_default();
-        println!(
+        say!(
             "step {:>4} {:<8} {seconds:>8.3} s, {} records{found}",
             step.number,
             step.operation,
@@ -102,9 +102,9 @@ pub(super) fn run(arguments: &Arguments, file: &Path) -> Result<()> {
     }
     let mean = recalls.iter().sum::<f64>() / recalls.len().max(1) as f64;
     let report = target.items.verify()?;
-    println!("mean recall {mean:.4} over {} searches; verify sound: {}", recalls.len(), report.is_sound());
+    say!("mean recall {mean:.4} over {} searches; verify sound: {}", recalls.len(), report.is_sound());
     target.engine.close()?;
-    Ok(())
+    if report.is_sound() { Ok(()) } else { Err(format!("verify: {:?}", report.findings).into()) }
 }
 
 fn take(step: &Step, target: &UnderLoad<'_>) -> Result<Option<f64>> {

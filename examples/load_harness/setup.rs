@@ -14,10 +14,14 @@ use super::load::collection::{Asking, UnderLoad, Way, record};
 use super::load::data::Data;
 use super::load::feed::FeedSettings;
 use super::load::peers::{PeerAsking, PeerUnderLoad, Plan};
+use super::load::rng::mixed;
 use super::load::run::{Beside, Scenario};
 
 /// Records that go in with one call when a collection is filled.
 const FILL: u64 = 5_000;
+
+/// The collection that is loaded.
+pub(super) const COLLECTION: &str = "load";
 
 pub(super) fn data(arguments: &Arguments) -> Result<Data> {
     match &arguments.data {
@@ -28,8 +32,7 @@ pub(super) fn data(arguments: &Arguments) -> Result<Data> {
 
 /// Records that are there when a run begins.
 pub(super) fn loaded(arguments: &Arguments, data: &Data) -> u64 {
-    let rows = if arguments.data.is_some() { data.len().min(arguments.rows.max(1)) } else { data.len() };
-    arguments.loaded.unwrap_or(rows / 2).max(1) as u64
+    arguments.loaded.unwrap_or(data.len().min(arguments.rows) / 2).max(1) as u64
 }
 
 /// Rows beyond the loaded ones that a peer has room for.
@@ -47,8 +50,8 @@ pub(super) fn contender<'d>(arguments: &Arguments, data: &'d Data) -> Result<Box
         dim: data.dim,
         metric: data.metric,
         capacity: loaded as usize + ROOM,
-        // All senders, and the one that looks how it is.
-        threads: arguments.threads + arguments.writers + 1,
+        // All senders, and the one that looks how it is; before that, those that fill it.
+        threads: (arguments.threads + arguments.writers + 1).max(arguments.pool + arguments.shards),
     };
     let asking = PeerAsking {
         k: arguments.k,
@@ -58,10 +61,11 @@ pub(super) fn contender<'d>(arguments: &Arguments, data: &'d Data) -> Result<Box
     };
     let started = Instant::now();
     let peer = kind.open(&plan)?;
-    // As many threads as vecino has for it: its pool, and the worker.
-    let mut filled = PeerUnderLoad::fill(peer, data, loaded, arguments.pool, asking)?;
+    // As many threads as vecino has for it: its pool, and the workers.
+    let threads = arguments.pool + arguments.shards;
+    let mut filled = PeerUnderLoad::fill(peer, data, loaded, threads, asking)?;
     filled.search_as(arguments);
-    println!("{loaded} records indexed in {:.1} s by {}", started.elapsed().as_secs_f64(), kind.name());
+    say!("{loaded} records indexed in {:.1} s by {}", started.elapsed().as_secs_f64(), kind.name());
     Ok(Box::new(filled))
 }
 
@@ -80,7 +84,7 @@ pub(super) fn under_load<'d>(arguments: &Arguments, data: &'d Data) -> Result<Un
     let started = Instant::now();
     fill(&under_load.items, data, 0..loaded(arguments, data))?;
     under_load.items.optimize()?;
-    println!("{} records indexed in {:.1} s", under_load.items.len(), started.elapsed().as_secs_f64());
+    say!("{} records indexed in {:.1} s", under_load.items.len(), started.elapsed().as_secs_f64());
     Ok(under_load)
 }
 
@@ -91,7 +95,10 @@ pub(super) fn empty<'d>(arguments: &Arguments, data: &'d Data) -> Result<UnderLo
         .pool_threads(arguments.pool)
         .mailbox_capacity(arguments.mailbox);
     let engine = match &arguments.folder {
-        Some(folder) => builder.open(folder)?,
+        Some(folder) => {
+            std::fs::create_dir_all(folder)?;
+            builder.open(folder)?
+        }
         None => builder.build()?,
     };
     let index = match arguments.index {
@@ -100,10 +107,11 @@ pub(super) fn empty<'d>(arguments: &Arguments, data: &'d Data) -> Result<UnderLo
         Index::Flat => IndexSpec::Flat,
     };
     let config = CollectionConfig::new(data.dim, data.metric).index(index);
-    let items = match engine.collection("load") {
-        Ok(items) => items,
-        Err(_) => engine.create_collection("load", config)?,
-    };
+    // One that is there may be of other data, and have another index.
+    if engine.collection(COLLECTION).is_ok() {
+        return Err(format!("--folder must have no collection {COLLECTION:?} yet").into());
+    }
+    let items = engine.create_collection(COLLECTION, config)?;
     let items = items.backpressure(arguments.full);
     let way = if arguments.target == Loaded::Workers { Way::Workers } else { Way::Caller };
     let asking = Asking {
@@ -136,11 +144,13 @@ pub(super) fn fill(items: &Collection, data: &Data, keys: std::ops::Range<u64>) 
 }
 
 pub(super) fn scenario(arguments: &Arguments, data: &Data) -> Scenario {
-    let seconds = arguments.seconds.max(0.1);
+    let seconds = arguments.seconds;
     // Enough points for a picture, few enough for a terminal.
-    let interval = arguments.interval.unwrap_or_else(|| (seconds / 60.0).clamp(0.25, 10.0)).max(0.01);
+    let interval = arguments.interval.unwrap_or_else(|| (seconds / 60.0).clamp(0.25, 10.0));
     let mut notes = BTreeMap::new();
     let mut note = |name: &str, value: String| drop(notes.insert(name.to_owned(), value));
+    note("judge-every", arguments.judge_every.to_string());
+    note("watch-every", arguments.watch_every.to_string());
     note("data", format!("{}, {} x {}, {}", data.name, data.len(), data.dim, data.metric));
     note("target", arguments.target.name().to_owned());
     note("searched with", arguments.params_text());
@@ -156,6 +166,9 @@ pub(super) fn scenario(arguments: &Arguments, data: &Data) -> Scenario {
         let shown = if arguments.published { "what is published" } else { "all writes before" };
         note("searches show", shown.to_owned());
         note("batch", arguments.batch.to_string());
+        let folder = arguments.folder.as_ref().map(|folder| folder.display().to_string());
+        note("folder", folder.unwrap_or_else(|| "in memory".to_owned()));
+        note("panics", arguments.panics.to_string());
     }
     let feed = FeedSettings {
         arrivals: arguments.arrivals,
@@ -186,6 +199,6 @@ pub(super) fn scenario(arguments: &Arguments, data: &Data) -> Scenario {
 /// they are told to.
 fn beside(arguments: &Arguments, feed: FeedSettings) -> Option<Beside> {
     let arrivals = arguments.write_arrivals.unwrap_or(Arrivals::Closed { clients: arguments.writers });
-    let feed = FeedSettings { arrivals, mix: arguments.writes, seed: feed.seed ^ 5, ..feed };
+    let feed = FeedSettings { arrivals, mix: arguments.writes, seed: mixed(mixed(feed.seed) ^ 5), ..feed };
     (arguments.writers > 0).then_some(Beside { feed, threads: arguments.writers })
 }

@@ -12,8 +12,8 @@ use super::defects::Defects;
 use super::load::Result;
 use super::load::ledger::{self, Kept};
 use super::load::mix::Mix;
-use super::load::run::Outcome;
-use super::load::soak::{Soak, Soaked};
+use super::load::run::{AtEnd, Outcome};
+use super::load::soak::{Holding, Soak, Soaked};
 use super::{measure_loaded, output, setup};
 
 /// The collection of the ledger.
@@ -37,25 +37,29 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         watch_every: 1,
         mix,
         batch: 8,
+        // Nothing is left out.
+        warm_up: 0.0,
         title: arguments.title.clone().or_else(|| Some("soak".to_owned())),
         ..arguments.clone()
     };
+    let defects = (arguments.panics > 0).then(|| Defects::install(arguments.panics)).transpose()?;
     let data = setup::data(&arguments)?;
     let mut target = setup::under_load(&arguments, &data)?;
     target.judge.be_strict();
     std::fs::create_dir_all(&arguments.out)?;
     let (items, ledger) = (target.items.clone(), new_ledger(&target.engine)?);
-    let defects = (arguments.panics > 0).then(|| Defects::install(arguments.panics)).transpose()?;
     let over = AtomicBool::new(false);
     let soak = Soak { items: &items, data: &data, folder: arguments.out.clone(), seed: arguments.seed };
     let came = thread::scope(|scope| -> Result<Came> {
+        // Whatever happens here, the others come to their end.
+        let end = AtEnd(|| over.store(true, Ordering::Relaxed));
         let watcher =
             thread::Builder::new().name("soak".to_owned()).spawn_scoped(scope, || soak.run(&over))?;
         let keep = || ledger::keep(&ledger, arguments.seed, &over);
         let keeper = thread::Builder::new().name(LEDGER.to_owned()).spawn_scoped(scope, keep)?;
         defects.iter().for_each(Defects::arm);
         let outcome = measure_loaded(&arguments, &data, &target);
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         let (soaked, kept) = (watcher.join(), keeper.join());
         let lost = |_| "a watcher panicked";
         Ok(Came { outcome: outcome?, soaked: soaked.map_err(lost)?, kept: kept.map_err(lost)? })
@@ -67,10 +71,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let mut faults = [soaked.faults, kept.faults.clone(), outcome.report.faults()].concat();
     faults.extend(after(&[&items, &ledger], thrown.unwrap_or(0))?);
     faults.extend(told(ledger::compare(&ledger, &kept.known)));
-    let records = items.len();
+    let before = Holding::of(&items.snapshot())?;
     drop((items, ledger));
     target.engine.close()?;
-    faults.extend(reopened(&arguments, records, &kept)?);
+    faults.extend(reopened(&arguments, before, &kept)?);
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }
 }
 
@@ -85,11 +89,15 @@ fn new_ledger(engine: &Engine) -> Result<Collection> {
 
 fn show(came: &Came) {
     let Came { outcome, soaked, kept } = came;
-    println!(
+    say!(
         "soak: {} rounds, {} states compared, {} checkpoints opened, {} times verified, {} answers judged",
-        soaked.rounds, soaked.compared, soaked.checkpoints, soaked.verified, outcome.report.totals.judged
+        soaked.rounds,
+        soaked.compared,
+        soaked.checkpoints,
+        soaked.verified,
+        outcome.report.totals.judged
     );
-    println!(
+    say!(
         "ledger: {} writes acknowledged, the slowest after {:.1} ms, {} searches through the workers",
         kept.writes,
         kept.slowest.as_secs_f64() * 1e3,
@@ -117,7 +125,7 @@ fn after(collections: &[&Collection], thrown: u64) -> Result<Vec<String>> {
             faults.push(format!("{}: verify: {:?}", items.name(), report.findings));
         }
     }
-    println!("defects: {thrown} panics of workers, {rebuilt} shards made anew");
+    say!("defects: {thrown} panics of workers, {rebuilt} shards made anew");
     if rebuilt != thrown {
         faults.push(format!("{thrown} panics, but {rebuilt} shards were made anew"));
     }
@@ -125,15 +133,19 @@ fn after(collections: &[&Collection], thrown: u64) -> Result<Vec<String>> {
 }
 
 /// What is wrong with a folder once it is opened again.
-fn reopened(arguments: &Arguments, records: usize, kept: &Kept) -> Result<Vec<String>> {
+fn reopened(arguments: &Arguments, before: Holding, kept: &Kept) -> Result<Vec<String>> {
     let Some(folder) = &arguments.folder else { return Ok(Vec::new()) };
     let engine = Engine::builder().workers(arguments.shards).open(folder)?;
     let mut faults: Vec<String> =
         told(ledger::compare(&engine.collection(LEDGER)?, &kept.known)).into_iter().collect();
-    // Some may have expired meanwhile.
-    let now = engine.collection("load")?.len();
-    if now > records {
-        faults.push(format!("{now} records after opening the folder again, {records} before"));
+    let items = engine.collection(setup::COLLECTION)?;
+    let now = Holding::of(&items.snapshot())?;
+    if now != before {
+        faults.push(format!("{now:?} after opening the folder again, {before:?} before"));
+    }
+    let report = items.verify()?;
+    if !report.is_sound() {
+        faults.push(format!("verify after opening the folder again: {:?}", report.findings));
     }
     engine.close()?;
     Ok(faults)

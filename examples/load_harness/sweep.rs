@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -11,17 +12,11 @@ use super::arguments::Arguments;
 use super::contender::Contender;
 use super::load::Result;
 use super::load::data::Data;
+use super::load::limits::{Limits, highest};
 use super::load::report::Report;
 use super::load::run::{Outcome, run};
 use super::svg::{Chart, Line, Scale};
-use super::{page, setup};
-
-/// A rate counts as kept when so much of it was answered...
-const KEPT: f64 = 0.98;
-/// ...and the search for the highest one ends when it is known to this share.
-const PRECISION: f64 = 0.08;
-/// Rates that are tried at most.
-const TRIES: usize = 16;
+use super::{no_faults, page, setup};
 
 /// One run of a sweep, in short.
 #[derive(Clone, Serialize)]
@@ -33,35 +28,38 @@ struct Point {
     p50_us: f64,
     p99_us: f64,
     recall: f64,
+    judged: u64,
     fresh_p99_us: f64,
     refused: u64,
     skipped: u64,
     resident_mb: f64,
+    /// What was wrong.
+    faults: Vec<String>,
 }
 
 impl Point {
     fn of(arguments: &Arguments, rate: f64, report: &Report) -> Point {
         let totals = &report.totals;
-        let search =
-            report.operation("search").and_then(|of| of.latency).or(totals.latency).unwrap_or_default();
         Point {
             shards: arguments.shards,
             searched_with: searched_with(arguments),
             rate,
             answered: totals.per_second(totals.done),
-            p50_us: search.p50,
-            p99_us: search.p99,
+            p50_us: totals.search.map_or(f64::NAN, |search| search.p50),
+            p99_us: totals.search.map_or(f64::NAN, |search| search.p99),
             recall: totals.recall.unwrap_or(f64::NAN),
+            judged: totals.judged,
             fresh_p99_us: totals.fresh.map_or(f64::NAN, |fresh| fresh.p99),
             refused: totals.refused,
             skipped: totals.skipped,
             resident_mb: totals.resident_most_mb,
+            faults: report.faults(),
         }
     }
 
     fn show(&self) {
-        println!(
-            "shards {:>2}  {:<24} {:>8.0}/s due {:>8.0}/s answered  p50 {:>8.0}  p99 {:>9.0} us  recall {:.4}  refused {} skipped {}",
+        say!(
+            "shards {:>2}  {:<24} {:>8.0}/s due {:>8.0}/s answered  p50 {:>8.0}  p99 {:>9.0} us  recall {:.4} of {} judged  refused {} skipped {}",
             self.shards,
             self.searched_with,
             self.rate,
@@ -69,9 +67,11 @@ impl Point {
             self.p50_us,
             self.p99_us,
             self.recall,
+            self.judged,
             self.refused,
             self.skipped
         );
+        self.faults.iter().for_each(|fault| say!("  FAULT: {fault}"));
     }
 }
 
@@ -134,9 +134,9 @@ fn at_rate(arguments: &Arguments, rate: f64, ready: &mut Ready<'_>) -> Result<Ou
 /// A run for every combination.
 pub(super) fn sweep(arguments: &Arguments) -> Result<()> {
     let data = setup::data(arguments)?;
-    let mut points = Vec::new();
+    let (mut points, mut faults) = (Vec::new(), Vec::new());
     for shards in &arguments.shard_list {
-        let with_shards = Arguments { shards: *shards, ..arguments.clone() };
+        let with_shards = with_shards(arguments, *shards);
         let mut ready = Ready::new(&with_shards, &data)?;
         for way in ways_to_search(&with_shards) {
             for rate in &arguments.rates {
@@ -146,93 +146,81 @@ pub(super) fn sweep(arguments: &Arguments) -> Result<()> {
                 points.push(point);
             }
         }
-        ready.contender.end()?;
+        faults.extend(ready.contender.end().err().map(|fault| fault.to_string()));
     }
-    write(&arguments.out, "sweep", &points)
+    write(&arguments.out, "sweep", &points, faults)
+}
+
+/// The same with so many shards, in a folder of their own.
+fn with_shards(arguments: &Arguments, shards: usize) -> Arguments {
+    Arguments { shards, ..arguments.in_folder(&format!("{shards}-shards")) }
 }
 
 /// The highest rate with p99 and recall as good as asked.
 pub(super) fn find(arguments: &Arguments) -> Result<()> {
+    let limits = Limits { p99_us: arguments.p99_ms * 1e3, recall: arguments.recall };
+    // An answer is good within the limit.
+    let useful_within = Some(Duration::from_secs_f64(arguments.p99_ms / 1e3));
+    let arguments = &Arguments { useful_within, ..arguments.clone() };
     let data = setup::data(arguments)?;
-    let mut points = Vec::new();
-    let mut best: Option<Point> = None;
+    let (mut points, mut faults) = (Vec::new(), Vec::new());
+    let mut best: Option<(f64, Point)> = None;
     for shards in &arguments.shard_list {
-        let with_shards = Arguments { shards: *shards, ..arguments.clone() };
+        let with_shards = with_shards(arguments, *shards);
         let mut ready = Ready::new(&with_shards, &data)?;
         for way in ways_to_search(&with_shards) {
-            let found = highest(&way, &mut ready, &mut points)?;
+            let first = way.rates.first().copied().unwrap_or(500.0);
+            let found = highest(first, &mut |rate| {
+                let report = at_rate(&way, rate, &mut ready)?.report;
+                let (point, broken) = (Point::of(&way, rate, &report), limits.broken_by(&report));
+                point.show();
+                broken.iter().for_each(|broken| say!("  too much: {}", broken.why()));
+                points.push(point.clone());
+                Ok((point, broken))
+            })?;
             if let Some(found) = found
-                && best.as_ref().is_none_or(|best| found.rate > best.rate)
+                && best.as_ref().is_none_or(|(rate, _)| found.0 > *rate)
             {
                 best = Some(found);
             }
         }
-        ready.contender.end()?;
+        faults.extend(ready.contender.end().err().map(|fault| fault.to_string()));
     }
     let asked = format!("p99 <= {} ms and recall >= {}", arguments.p99_ms, arguments.recall);
     match best {
-        Some(best) => println!(
-            "\n{:.0} requests/s is the highest rate with {asked}: shards {}, {}",
-            best.rate, best.shards, best.searched_with
+        Some((rate, best)) => say!(
+            "\n{rate:.0} requests/s is the highest rate with {asked} ({:.4} of {} judged): shards {}, {}",
+            best.recall,
+            best.judged,
+            best.shards,
+            best.searched_with
         ),
-        None => println!("\nno rate was found with {asked}"),
+        None => say!("\nno rate was found with {asked}"),
     }
-    write(&arguments.out, "find", &points)
+    write(&arguments.out, "find", &points, faults)
 }
 
-/// Doubles the rate until a promise is broken, then halves the gap.
-fn highest(arguments: &Arguments, ready: &mut Ready<'_>, points: &mut Vec<Point>) -> Result<Option<Point>> {
-    let mut rate = arguments.rates.first().copied().unwrap_or(500.0);
-    let (mut good, mut bad): (Option<Point>, Option<f64>) = (None, None);
-    for _ in 0..TRIES {
-        let outcome = at_rate(arguments, rate, ready)?;
-        let point = Point::of(arguments, rate, &outcome.report);
-        point.show();
-        points.push(point.clone());
-        if point.recall < arguments.recall {
-            println!("  recall {:.4} is below {}", point.recall, arguments.recall);
-            return Ok(None);
-        }
-        let offered = outcome.report.totals.per_second(outcome.report.totals.offered);
-        if point.p99_us <= arguments.p99_ms * 1e3 && point.answered >= KEPT * offered {
-            good = Some(point);
-        } else {
-            bad = Some(rate);
-        }
-        let known = good.as_ref().map(|good| good.rate);
-        rate = match (known, bad) {
-            (Some(good), Some(bad)) if bad - good <= PRECISION * good => break,
-            (Some(good), Some(bad)) => f64::midpoint(good, bad),
-            (Some(good), None) => good * 2.0,
-            (None, Some(bad)) => bad / 2.0,
-            (None, None) => break,
-        };
-        if rate < 1.0 {
-            break;
-        }
-    }
-    Ok(good)
-}
-
-fn write(folder: &Path, name: &str, points: &[Point]) -> Result<()> {
+/// Writes the report, and then fails when anything was wrong.
+fn write(folder: &Path, name: &str, points: &[Point], mut faults: Vec<String>) -> Result<()> {
     fs::create_dir_all(folder)?;
     fs::write(folder.join(format!("{name}.json")), serde_json::to_string_pretty(points)?)?;
     let path = folder.join(format!("{name}.html"));
     fs::write(&path, page::simple(name, &table(points), &charts(points)))?;
-    println!("see {}", path.display());
-    Ok(())
+    say!("see {}", path.display());
+    faults.extend(points.iter().flat_map(|point| point.faults.clone()));
+    no_faults(&faults)
 }
 
 fn table(points: &[Point]) -> String {
     let mut table = String::from(
         "<table><tr><th>shards</th><th>searched with</th><th>due/s</th><th>answered/s</th><th>p50 us</th>\
-         <th>p99 us</th><th>recall</th><th>findable after, p99 us</th><th>refused</th><th>skipped</th><th>RAM MB</th></tr>",
+         <th>p99 us</th><th>recall</th><th>judged</th><th>findable after, p99 us</th><th>refused</th><th>skipped</th><th>RAM MB</th></tr>",
     );
     for p in points {
         let _ = write!(
             table,
             "<tr><td>{}</td><td>{}</td><td>{:.0}</td><td>{:.0}</td><td>{:.0}</td><td>{:.0}</td><td>{:.4}</td>\
-             <td>{:.0}</td><td>{}</td><td>{}</td><td>{:.0}</td></tr>",
+             <td>{}</td><td>{:.0}</td><td>{}</td><td>{}</td><td>{:.0}</td></tr>",
             p.shards,
             p.searched_with,
             p.rate,
@@ -240,6 +228,7 @@ fn table(points: &[Point]) -> String {
             p.p50_us,
             p.p99_us,
             p.recall,
+            p.judged,
             p.fresh_p99_us,
             p.refused,
             p.skipped,

@@ -119,11 +119,6 @@ fn rounded(value: f64) -> String {
     }
 }
 
-/// Little data and short runs.
-fn scaled_down(arguments: &Arguments) -> Arguments {
-    Arguments { seconds: 1.0, warm_up: 0.25, rows: 6_000, dim: 32, ..arguments.clone() }
-}
-
 type Measure = fn(&Arguments, &Data) -> Result<Checks>;
 
 const GOALS: [(&str, Measure); 6] = [
@@ -136,15 +131,13 @@ const GOALS: [(&str, Measure); 6] = [
 ];
 
 /// The goals of these names, all of them when there are none.
-fn chosen(names: &[String]) -> Result<Vec<Measure>> {
+fn chosen(names: &[String]) -> Result<Vec<(&'static str, Measure)>> {
     if names.is_empty() {
-        return Ok(GOALS.iter().map(|(_, measure)| *measure).collect());
+        return Ok(GOALS.to_vec());
     }
     let find = |name: &String| {
         let found = GOALS.iter().find(|(goal, _)| goal == name);
-        found
-            .map(|(_, measure)| *measure)
-            .ok_or_else(|| format!("there is no goal {name}: see --help").into())
+        found.copied().ok_or_else(|| format!("there is no goal {name}: see --help").into())
     };
     names.iter().map(find).collect()
 }
@@ -153,24 +146,26 @@ fn chosen(names: &[String]) -> Result<Vec<Measure>> {
 pub(super) fn run(arguments: &Arguments, names: &[String]) -> Result<()> {
     let goals = chosen(names)?;
     let out = arguments.out.join("goals");
-    let base = if arguments.quick { scaled_down(arguments) } else { arguments.clone() };
+    let base = if arguments.quick { arguments.scaled_down() } else { arguments.clone() };
     let base = Arguments { out: out.clone(), published: true, ..base };
     fs::create_dir_all(&out)?;
     let data = setup::data(&base)?;
-    let mut checks = Vec::new();
-    for measure in goals {
-        checks.extend(told(measure(&base, &data)?.all, arguments.quick));
+    let (mut checks, mut missed) = (Vec::new(), Vec::new());
+    for (name, measure) in goals {
+        match measure(&base.in_folder(name), &data) {
+            Ok(of_goal) => checks.extend(told(of_goal.all, arguments.quick)),
+            Err(fault) => missed.push(format!("{name}: {fault}")),
+        }
     }
     write(&out, &checks, arguments.quick)?;
     let is_missed = |check: &&Check| check.verdict(arguments.quick) == Verdict::Missed;
-    let missed: Vec<String> =
-        checks.iter().filter(is_missed).map(|check| format!("{}: {}", check.goal, check.what)).collect();
+    missed.extend(checks.iter().filter(is_missed).map(|check| format!("{}: {}", check.goal, check.what)));
     if missed.is_empty() { Ok(()) } else { Err(format!("missed: {}", missed.join(", ")).into()) }
 }
 
 fn told(checks: Vec<Check>, is_quick: bool) -> Vec<Check> {
     for check in &checks {
-        println!("{}", line(check, is_quick));
+        say!("{}", line(check, is_quick));
     }
     checks
 }
@@ -217,6 +212,6 @@ fn write(folder: &Path, checks: &[Check], is_quick: bool) -> Result<()> {
     table.push_str("</table>");
     let path = folder.join("goals.html");
     fs::write(&path, page::simple("The promises about load", &table, &[]))?;
-    println!("see {}", path.display());
+    say!("see {}", path.display());
     Ok(())
 }

@@ -29,11 +29,11 @@ const INTERVAL: f64 = 0.1;
 
 const GOODPUT: f64 = 0.9;
 const REFUSAL_US: f64 = 50.0;
-/// Memory of the process under the overload, by that at its start.
+/// Memory of the process under the overload, by that before it.
 const MEMORY: f64 = 1.1;
 /// Searches through the workers that an engine keeps at most.
 const SEARCHES: usize = 1_024;
-/// "Normal": a stretch without refusals whose p99 is at most this many times that of calm...
+/// "Normal": a stretch with answers, without refusals and skipped requests, whose p99 is at most this many times that of calm...
 const NORMAL: f64 = 2.0;
 /// ...or this.
 const NORMAL_US: f64 = 10_000.0;
@@ -92,13 +92,14 @@ fn judge(checks: &mut Checks, arguments: &Arguments, peak: f64, calm: &Report, o
     let bound = SEARCHES + arguments.shards * arguments.mailbox;
     checks.fact("requests queued in the engine", &format!("<= {bound}"), queued.to_string(), queued <= bound);
     let memory = burst.iter().map(|i| i.resident_mb).fold(0.0, f64::max);
-    let first = burst.first().map_or(f64::NAN, |i| i.resident_mb);
-    checks.at_most("memory of the process, by that when it began", MEMORY, " x", memory / first);
+    let before = calm.totals.resident_last_mb;
+    checks.at_most("memory of the process, by that before it began", MEMORY, " x", memory / before);
     let usual = calm.totals.latency.map_or(f64::NAN, |latency| latency.p99);
     let is_normal = |i: &&Interval| {
-        let p99 = i.latency.map_or(0.0, |latency| latency.p99);
+        let p99 = i.latency.map_or(f64::INFINITY, |latency| latency.p99);
         i.at_s - i.seconds >= end - INTERVAL / 2.0
-            && i.refused == 0
+            && (i.refused, i.skipped) == (0, 0)
+            && i.done > 0
             && (p99 <= NORMAL * usual || p99 <= NORMAL_US)
     };
     let normal = over.intervals.iter().find(is_normal).map_or(f64::INFINITY, |i| i.at_s - end);

@@ -13,8 +13,8 @@
 //! `peers` are other engines;
 //! `issue` is a thread that sends, `tasks` its futures, `window` what it
 //! measured; `check` judges answers while rows change, `soak` looks for what goes wrong slowly, `ledger` for
-//! what was acknowledged and is not there; `run` puts it together
-//! and `report` is what comes out.
+//! what was acknowledged and is not there; `run` puts it together,
+//! `report` is what comes out, and `limits` says whether that is good enough.
 
 #![allow(dead_code, reason = "a test uses a part of this")]
 
@@ -26,6 +26,7 @@ pub(crate) mod feed;
 pub(crate) mod histogram_log;
 pub(crate) mod issue;
 pub(crate) mod ledger;
+pub(crate) mod limits;
 pub(crate) mod machine;
 pub(crate) mod mix;
 pub(crate) mod peers;

@@ -2,11 +2,13 @@
 //! wrong slowly: snapshots that change while they are held, checkpoints that
 //! do not come back as they were, indexes that lose rows.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use vecino::{Answer, Collection, Query, Snapshot};
 
+use super::Result;
 use super::data::Data;
 use super::rng::Rng;
 
@@ -18,6 +20,8 @@ const QUERIES: u64 = 3;
 const VERIFY_EVERY: u64 = 3;
 /// ...and from one checkpoint to the next.
 const CHECKPOINT_EVERY: u64 = 5;
+/// Records that are read at a time when all are.
+const PAGE: usize = 1_000;
 
 /// What was done, and what was wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +31,40 @@ pub(crate) struct Soaked {
     pub(crate) checkpoints: u64,
     pub(crate) verified: u64,
     pub(crate) faults: Vec<String>,
+}
+
+/// All records that do not expire, in short: equal when they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holding {
+    pub(crate) records: u64,
+    /// The sum of a number for each record, so that their order does not count.
+    pub(crate) sum: u64,
+}
+
+impl Holding {
+    /// # Errors
+    /// When a page cannot be read.
+    pub(crate) fn of(snapshot: &Snapshot) -> Result<Holding> {
+        let (mut holding, mut from) = (Holding::default(), None);
+        loop {
+            let page = snapshot.scroll(from, PAGE)?;
+            for record in page.records.iter().filter(|record| record.expires().is_none()) {
+                let mut hasher = DefaultHasher::new();
+                record.id().hash(&mut hasher);
+                record.vector().iter().for_each(|number| number.to_bits().hash(&mut hasher));
+                let mut fields: Vec<String> =
+                    record.payload().iter().map(|field| format!("{field:?}")).collect();
+                fields.sort_unstable();
+                fields.hash(&mut hasher);
+                holding.records += 1;
+                holding.sum = holding.sum.wrapping_add(hasher.finish());
+            }
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(holding),
+            }
+        }
+    }
 }
 
 /// A snapshot and what it must go on answering.
