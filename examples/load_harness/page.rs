@@ -81,7 +81,7 @@ fn verdict(report: &Report) -> String {
 fn summary(reports: &[(&str, &Report)]) -> String {
     type Figure = fn(&Report) -> String;
     let rows: [(&str, Figure); 14] = [
-        ("requests due, a second", |r| rate(r, r.totals.offered)),
+        ("requests due, a second", |r| format!("{:.0}", r.totals.offered_per_second())),
         ("answered, a second", |r| rate(r, r.totals.done)),
         ("answered in useful time, a second", |r| rate(r, r.totals.good)),
         ("refused by the engine, a second", |r| rate(r, r.totals.refused)),

@@ -171,7 +171,7 @@ type Figure = fn(&Row) -> String;
 pub(super) const FIGURES: [(&str, Figure); 12] = [
     ("scenario", |row| row.scenario.to_owned()),
     ("target", |row| row.target.to_owned()),
-    ("due/s", |row| row.rate(row.report.totals.offered)),
+    ("due/s", |row| format!("{:.0}", row.report.totals.offered_per_second())),
     ("searches/s", |row| row.done("search")),
     ("inserts/s", |row| row.done("insert")),
     ("useful/s", |row| row.rate(row.report.totals.good)),
