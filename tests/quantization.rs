@@ -236,3 +236,24 @@ fn the_lean_preset_finds_what_is_nearest_and_takes_less_than_a_graph_would_for_s
         });
     }
 }
+
+// Tables of products were noise where rows lie far from the origin: for distances a constant for all.
+#[test]
+fn recall_is_the_same_wherever_the_origin_is() {
+    for name in ["PQ24x4fs", "IVF,PQ24x4fs", "HNSW_PQ24x4fs", "HNSW_PQ12"] {
+        let [near, far] = [0.0, 8_192.0].map(|origin| {
+            let shifted = |vectors: &[Vec<f32>]| -> Vec<Vec<f32>> {
+                vectors.iter().map(|vector| vector.iter().map(|x| x + origin).collect()).collect()
+            };
+            let engine = Engine::builder().build().unwrap();
+            let items = engine.create_collection("items", config(name, Metric::L2)).unwrap();
+            let [rows, _, queries] = vectors();
+            let state: State = (0..).zip(shifted(&rows)).collect();
+            items.upsert_batch(state.iter().map(|(id, vector)| Record::new(*id, vector.clone()))).unwrap();
+            items.optimize().unwrap();
+            let queries = shifted(&queries);
+            recall(Metric::L2, &state, &queries, &answers(&items, &queries))
+        });
+        assert!(far > near - 0.05, "{name}: {near}, and {far} far from the origin");
+    }
+}

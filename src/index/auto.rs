@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use super::cow::{Left, SharedMemory};
 use super::graph::train;
 use super::resolution::{self, Before};
 use super::{
@@ -132,6 +133,8 @@ pub(crate) struct Auto {
     newest: Arc<AutoVersion>,
     /// What an unshared version has in place of the inner one while that changes.
     nothing: Arc<dyn IndexVersion>,
+    /// What only older versions keep of indexes that others took the place of.
+    left: Left,
 }
 
 impl Auto {
@@ -167,7 +170,7 @@ impl Auto {
         held: RowSet,
     ) -> Auto {
         let newest = Arc::new(AutoVersion { options, inner: inner.version(), form, is_postponed, held });
-        Auto { inner, newest, nothing: Flat::default().version() }
+        Auto { inner, newest, nothing: Flat::default().version(), left: Left::default() }
     }
 
     /// Makes a version of what the inner index is now.
@@ -220,6 +223,7 @@ impl Index for Auto {
                 self.show(self.newest.form, is_postponed, held);
             }
             Change::Other { inner, form, held } => {
+                self.left.add(self.inner.shared().into_iter());
                 self.inner = inner;
                 self.show(form, false, held);
             }
@@ -243,7 +247,11 @@ impl Index for Auto {
     }
 
     fn bytes(&self) -> usize {
-        self.inner.bytes() + self.newest.held.bytes()
+        self.inner.bytes() + self.newest.held.bytes() + self.left.bytes()
+    }
+
+    fn shared(&self) -> SharedMemory {
+        memory::collect(self.inner.shared().into_iter().chain(self.left.iter()))
     }
 
     fn kind(&self) -> &'static str {

@@ -111,6 +111,9 @@ impl Versions {
     }
 }
 
+/// All memory of an index that versions share with it.
+pub(crate) type SharedMemory = Vec<Weak<Memory>>;
+
 /// Blocks that only older versions keep: they were made anew since.
 #[derive(Debug, Default)]
 pub(super) struct Left(Vec<Weak<Memory>>);
@@ -119,6 +122,11 @@ impl Left {
     pub(super) fn add(&mut self, memory: impl Iterator<Item = Weak<Memory>>) {
         self.0.retain(|memory| memory.strong_count() > 0);
         self.0.extend(memory);
+    }
+
+    /// What is still kept, perhaps.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Weak<Memory>> + '_ {
+        self.0.iter().map(Weak::clone)
     }
 
     /// Bytes that are still kept.

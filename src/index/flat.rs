@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::cow::{Left, Versions};
+use super::cow::{Left, SharedMemory, Versions};
 use super::sift;
 use super::sifted::{self, Sifted, SiftedBlocks, SiftedChange, Turn};
 use super::{
@@ -230,6 +230,10 @@ impl Index for Flat {
 
     fn bytes(&self) -> usize {
         self.newest.held.bytes() + self.codes.as_ref().map_or(0, SiftedBlocks::bytes) + self.left.bytes()
+    }
+
+    fn shared(&self) -> SharedMemory {
+        memory::collect(self.codes.iter().flat_map(SiftedBlocks::shared).chain(self.left.iter()))
     }
 
     fn kind(&self) -> &'static str {

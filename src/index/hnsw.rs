@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use super::copies::{self, Copied, Copies, CopyBlocks, CopyChange, Copying};
-use super::cow::{Epoch, Left, Versions};
+use super::cow::{Epoch, Left, SharedMemory, Versions};
 use super::links::{Change, Graph, Job, Limits, LinkOptions, Links, Step, Walk, audit, change, digest};
 use super::measure::{Exact, Measure};
 use super::rerank::{STEP, rerank, scale};
@@ -188,6 +188,11 @@ impl Index for Hnsw {
     fn bytes(&self) -> usize {
         let copies = self.copies.as_ref().map_or(0, CopyBlocks::bytes) + self.left.bytes();
         self.links.bytes() + self.newest.graph.held.bytes() + copies
+    }
+
+    fn shared(&self) -> SharedMemory {
+        let copies = self.copies.iter().flat_map(CopyBlocks::shared);
+        memory::collect(self.links.shared().chain(copies).chain(self.left.iter()))
     }
 
     fn kind(&self) -> &'static str {

@@ -388,6 +388,10 @@ pub(crate) trait Index: Send {
     /// Bytes of the whole index, with blocks that wait to be reused.
     fn bytes(&self) -> usize;
 
+    /// The blocks that versions share with it, and those that only older versions keep: who puts another index in its place
+    /// goes on counting these.
+    fn shared(&self) -> cow::SharedMemory;
+
     /// The kind, for statistics: "graph", "hnsw", "ivf", "pq", "flat".
     fn kind(&self) -> &'static str;
 

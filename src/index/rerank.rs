@@ -48,6 +48,8 @@ pub(super) struct Errors {
     sum: f64,
     /// Of squared distances, once more squared: no `f32` has room for it.
     squares: f64,
+    /// The estimate and the distance of the last row.
+    last: Option<(f32, f32)>,
 }
 
 impl Errors {
@@ -56,7 +58,12 @@ impl Errors {
         self.count >= KNOWN
     }
 
-    fn add(&mut self, error: f32) {
+    /// A row was measured. Copies of one vector, which come one after the other, err once.
+    fn add(&mut self, estimate: f32, distance: f32) {
+        if self.last.replace((estimate, distance)) == Some((estimate, distance)) {
+            return;
+        }
+        let error = distance - estimate;
         self.count += 1.0;
         self.sum += f64::from(error);
         self.squares += f64::from(error) * f64::from(error);
@@ -68,7 +75,11 @@ impl Errors {
             return f32::INFINITY;
         }
         let mean = if self.unbiased { 0.0 } else { self.sum / f64::from(self.count) };
-        let variance = (self.squares / f64::from(self.count) - mean * mean).max(0.0);
+        let variance = self.squares / f64::from(self.count) - mean * mean;
+        if !variance.is_finite() {
+            return f32::INFINITY;
+        }
+        let variance = variance.max(0.0);
         deviations * variance.sqrt() as f32 - mean as f32
     }
 }
@@ -137,7 +148,7 @@ impl Rerank {
         points.space.distances(request.query, points.vectors, rows, bound, distances);
         for (near, distance) in part.iter().zip(distances.iter()) {
             if *distance <= bound {
-                errors.add(*distance * unit - near.distance);
+                errors.add(near.distance, *distance * unit);
                 found.offer(Neighbor { distance: *distance, row: near.row });
             }
         }
@@ -192,4 +203,21 @@ pub(super) fn measure_few(
     let rows: Vec<Row> = memory::collect(scratch.candidates.iter().skip(from).take(few).map(|near| near.row));
     let unlimited = Request { admit: None, filter: None, ends: Ends::default(), ..*request };
     effort.distances += flat::scan_rows(rows.into_iter(), points, &unlimited, scratch, found);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Ten copies of one vector err alike: re-ranking ended with them, although the next was nearer.
+    #[test]
+    fn copies_of_one_vector_err_once() {
+        let mut errors = Errors::default();
+        (0..10).for_each(|_| errors.add(1.0, 1.02));
+        assert!(!errors.are_known() && errors.allowance(1.25) == f32::INFINITY);
+        (0..7).for_each(|at| errors.add(1.0, 1.0 + at as f32 * 0.01));
+        assert!(errors.are_known() && errors.allowance(1.25).is_finite());
+        errors.add(f32::NEG_INFINITY, 1.0);
+        assert_eq!(errors.allowance(1.25), f32::INFINITY);
+    }
 }

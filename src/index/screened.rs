@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::cow::Versions;
+use super::cow::{Left, SharedMemory, Versions};
 use super::sift;
 use super::sifted::{
     FreshCodes, GROWTH, LEAST_DIM, LEAST_ROWS, SETTLED, Sifted, SiftedBlocks, encode, train,
@@ -68,9 +68,18 @@ pub(crate) struct Screened {
     newest: Arc<ScreenedVersion>,
     /// What an unshared version has in place of the inner one while that changes.
     nothing: Arc<dyn IndexVersion>,
+    /// Codes that only older versions keep.
+    left: Left,
 }
 
 impl Screened {
+    /// Gives the rows that have codes then.
+    fn replace_codes(&mut self, codes: Option<SiftedBlocks>) -> RowSet {
+        let before = std::mem::replace(&mut self.codes, codes);
+        self.left.add(before.iter().flat_map(SiftedBlocks::shared));
+        RowSet::default()
+    }
+
     /// An index that holds no rows yet.
     pub(crate) fn new(inner: Box<dyn Index>) -> Screened {
         let mut versions = Versions::default();
@@ -83,7 +92,8 @@ impl Screened {
             sifted: None,
             lease: versions.publish(),
         });
-        Screened { inner, versions, codes: None, newest, nothing: Flat::default().version() }
+        let (codes, nothing, left) = (None, Flat::default().version(), Left::default());
+        Screened { inner, versions, codes, newest, nothing, left }
     }
 
     /// Around an index that was loaded; its codes are made anew when exact
@@ -130,11 +140,11 @@ impl Index for Screened {
             CodeChange::Keep => None,
             CodeChange::Add(fresh) => Some(fresh),
             CodeChange::Begin(codes, fresh) => {
-                (self.codes, coded) = (Some(codes), RowSet::default());
+                coded = self.replace_codes(Some(codes));
                 Some(fresh)
             }
             CodeChange::Drop => {
-                (self.codes, coded) = (None, RowSet::default());
+                coded = self.replace_codes(None);
                 None
             }
         };
@@ -175,7 +185,13 @@ impl Index for Screened {
 
     fn bytes(&self) -> usize {
         let sets = self.newest.held.bytes() + self.newest.coded.bytes();
-        self.inner.bytes() + sets + self.codes.as_ref().map_or(0, SiftedBlocks::bytes)
+        let codes = self.codes.as_ref().map_or(0, SiftedBlocks::bytes) + self.left.bytes();
+        self.inner.bytes() + sets + codes
+    }
+
+    fn shared(&self) -> SharedMemory {
+        let codes = self.codes.iter().flat_map(SiftedBlocks::shared);
+        memory::collect(self.inner.shared().into_iter().chain(codes).chain(self.left.iter()))
     }
 
     fn kind(&self) -> &'static str {

@@ -112,6 +112,19 @@ impl Tiles {
             *out = sums;
         }
     }
+
+    /// Minus half of the squared distances of a point from all centres, at least `-most`.
+    #[inline(always)]
+    pub(super) fn nearness(&self, point: &[f32], most: f32, out: &mut [f32]) {
+        let tiles = self.values.chunks_exact(TILE * self.dim);
+        for (values, out) in tiles.zip(out.as_chunks_mut::<TILE>().0) {
+            let [squares] = squares::<1>(point, values);
+            for lane in 0..TILE {
+                let near = squares[lane] * -0.5;
+                out[lane] = if near > -most { near } else { -most };
+            }
+        }
+    }
 }
 
 /// The squared distances of a point to the sixteen of each of some tiles.

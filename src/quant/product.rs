@@ -67,8 +67,6 @@ pub(crate) struct ProductQuantizer {
     dim: usize,
     shape: ProductShape,
     parts: Vec<Tiles>,
-    /// Half of the squared length of every centre.
-    halves: Vec<f32>,
 }
 
 /// What the tables of a query add up.
@@ -76,8 +74,8 @@ pub(crate) struct ProductQuantizer {
 pub(crate) enum Sums {
     /// Inner products with what codes stand for.
     Products,
-    /// These, less half of its squared length: all that a squared distance
-    /// needs beside the length of the query.
+    /// Minus half of the squared distances from it. (Products less half of its squared length would be the same but for a
+    /// constant, and nothing but noise where rows are far from the origin and near each other.)
     Nearness,
 }
 
@@ -121,10 +119,7 @@ impl ProductQuantizer {
     }
 
     fn new(dim: usize, shape: ProductShape, parts: Vec<Tiles>) -> ProductQuantizer {
-        let half = |centre: usize, tiles: &Tiles| tiles.centre(centre).map(|x| x * x).sum::<f32>() / 2.0;
-        let of_part = |tiles| (0..shape.centres()).map(move |centre| half(centre, tiles));
-        let halves = memory::collect(parts.iter().flat_map(of_part));
-        ProductQuantizer { dim, shape, parts, halves }
+        ProductQuantizer { dim, shape, parts }
     }
 
     /// The codes of a vector, one a byte.
@@ -211,10 +206,7 @@ impl ProductQuantizer {
             #[inline(always)]
             fn run<A: Arch>(self, _arch: A) {
                 let Prepare(quantizer, vector, sums, query) = self;
-                quantizer.tables(vector, query);
-                if sums == Sums::Nearness {
-                    quantizer.subtract_halves(&mut query.products);
-                }
+                quantizer.tables(vector, sums, query);
                 if quantizer.shape.bits_per_code == 4 {
                     query.round(quantizer.shape);
                 }
@@ -224,25 +216,19 @@ impl ProductQuantizer {
     }
 
     #[inline(always)]
-    fn tables(&self, vector: &[f32], query: &mut ProductQuery) {
+    fn tables(&self, vector: &[f32], sums: Sums, query: &mut ProductQuery) {
+        // Whatever the lengths are: sums of all parts are finite.
+        let most = f32::MAX / (4 * self.parts.len()) as f32;
         let centres = self.shape.centres();
         memory::resize(&mut query.products, self.parts.len() * centres, 0.0);
         let mut rest = vector;
         for (tiles, products) in self.parts.iter().zip(query.products.chunks_exact_mut(centres)) {
             let (part, others) = rest.split_at(tiles.dim().min(rest.len()));
-            tiles.products(part, products);
+            match sums {
+                Sums::Products => tiles.products(part, products),
+                Sums::Nearness => tiles.nearness(part, most, products),
+            }
             rest = others;
-        }
-    }
-
-    #[inline(always)]
-    fn subtract_halves(&self, products: &mut [f32]) {
-        // Whatever the lengths are: sums of all parts are finite.
-        let most = f32::MAX / (4 * self.parts.len()) as f32;
-        for (product, half) in products.iter_mut().zip(&self.halves) {
-            let less = *product - half;
-            let less = if less < most { less } else { most };
-            *product = if less > -most { less } else { -most };
         }
     }
 
@@ -270,7 +256,7 @@ impl ProductQuantizer {
     /// Bytes that it holds.
     pub(crate) fn bytes(&self) -> usize {
         let parts: usize = self.parts.iter().map(|tiles| size_of::<Tiles>() + tiles.bytes()).sum();
-        size_of::<ProductQuantizer>() + parts + self.halves.len() * size_of::<f32>()
+        size_of::<ProductQuantizer>() + parts
     }
 }
 

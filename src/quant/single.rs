@@ -148,7 +148,7 @@ impl SingleCodes {
                 let sums = if is_dot { Sums::Products } else { Sums::Nearness };
                 product.prepare(kernels().level, vector, sums, &mut query.parts);
                 query.tabulate(*shape, self.shape().words() * size_of::<u32>());
-                query.base = if is_dot { 0.0 } else { squared(vector) };
+                query.base = 0.0;
             }
             SingleCodes::Signs { signs, centre } => {
                 query.residual.clear();

@@ -21,7 +21,7 @@
 
 use std::sync::Arc;
 
-use super::cow::{Left, Versions};
+use super::cow::{Left, SharedMemory, Versions};
 use super::links::{Graph, LinkOptions, Links, audit, digest};
 use super::{
     Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
@@ -295,6 +295,11 @@ impl Index for QuantizedGraph {
         let links = self.links.bytes() + self.left.bytes();
         let entries = self.newest.entries.as_ref().map_or(0, |entries| entries.bytes());
         links + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes() + entries
+    }
+
+    fn shared(&self) -> SharedMemory {
+        let codes = self.codes.iter().flat_map(CodeBlocks::shared);
+        memory::collect(self.links.shared().chain(codes).chain(self.left.iter()))
     }
 
     fn kind(&self) -> &'static str {

@@ -18,7 +18,7 @@
 
 use std::sync::Arc;
 
-use super::cow::{Epoch, Left, Versions};
+use super::cow::{Epoch, Left, SharedMemory, Versions};
 use super::{
     Batch, Defect, Effort, Executor, Index, IndexVersion, Plan, Points, Request, Saved, Scratch, Settling,
 };
@@ -26,6 +26,7 @@ use crate::bits::RowSet;
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::{Row, mix};
 use crate::lease::Lease;
+use crate::memory;
 use crate::neighbor::{Neighbor, TopK};
 use crate::quant::{ProductQuantizer, Signs};
 use crate::vector::Rounded;
@@ -344,6 +345,11 @@ impl Index for Ivf {
         let trained = self.earlier.bytes(&self.newest);
         let lists: usize = self.lists.iter().chain(&self.coming).map(Lists::bytes).sum();
         self.newest.held.bytes() + lists + self.left.bytes() + trained + later
+    }
+
+    fn shared(&self) -> SharedMemory {
+        let lists = self.lists.iter().chain(&self.coming).flat_map(Lists::shared);
+        memory::collect(lists.chain(self.left.iter()))
     }
 
     fn kind(&self) -> &'static str {

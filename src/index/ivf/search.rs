@@ -286,7 +286,6 @@ impl Search<'_> {
         best: &mut Best,
     ) -> Effort {
         let metric = self.points.space.metric();
-        let query_length: f32 = self.request.query.iter().map(|x| x * x).sum();
         let (storage, residual) = (self.version.options.storage, self.version.options.is_residual());
         let weight = if metric == Metric::Dot { -1.0 } else { -2.0 };
         let hops = self.each_list(goal, coarse, near, |lists| {
@@ -295,11 +294,7 @@ impl Search<'_> {
                 if self.request.ends.are_due_now(0) {
                     break;
                 }
-                let base = match (residual, metric) {
-                    (true, _) => list.distance,
-                    (false, Metric::Dot) => 0.0,
-                    (false, _) => query_length,
-                };
+                let base = if residual { list.distance } else { 0.0 };
                 let scan = Scan {
                     lists: &self.filed.lists,
                     list: list.row,
