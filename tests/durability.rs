@@ -242,6 +242,33 @@ fn a_backup_of_another_number_of_workers_is_there_whole_or_not_at_all() {
     assert!(copy.snapshot().verify().unwrap().is_sound());
 }
 
+// It replaced the manifest once, or a device.
+#[test]
+fn a_backup_does_not_take_the_place_of_an_engines_own_files() {
+    let folder = Folder::new("own");
+    let engine = builder().workers(1).open(&folder.0).unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(8, Metric::L2)).unwrap();
+    items.upsert_batch(records(0..20, 8)).unwrap().wait().unwrap();
+    engine.checkpoint().unwrap();
+    let names = || -> Vec<String> {
+        let entries = std::fs::read_dir(&folder.0).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    std::fs::create_dir(folder.0.join("a-folder")).unwrap();
+    for name in names() {
+        let refused = items.snapshot().checkpoint(folder.0.join(&name));
+        assert!(matches!(refused, Err(FileError::Failed { .. })), "{name}: {refused:?}");
+    }
+    items.snapshot().checkpoint(folder.0.join("mine")).unwrap();
+    items.snapshot().checkpoint(folder.0.join("mine")).unwrap();
+    items.upsert(Record::new("new", vector(1, 8))).unwrap().wait().unwrap();
+    engine.close().unwrap();
+    drop((engine, items));
+    let engine = builder().open(&folder.0).unwrap();
+    assert_eq!(engine.collection("items").unwrap().snapshot().len(), 21);
+    assert!(names().contains(&"mine".to_owned()));
+}
+
 // Both wrote to one draft once, and a file that mixed them got the name.
 #[test]
 fn backups_to_one_path_at_a_time_leave_one_that_is_whole() {

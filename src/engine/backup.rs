@@ -15,7 +15,7 @@ use crate::error::{
     CheckpointError, CollectionError, FileError, Gone, LoadError, Operation, ReindexError, WaitError,
 };
 use crate::persist::checkpoint::{self, Checkpoint, Meta};
-use crate::persist::{Disk, unless_short};
+use crate::persist::{Disk, check_target, unless_short};
 use crate::rows::NewRow;
 use crate::shard::{Backpressure, CollectionId, Note, reply};
 use crate::snapshot::{Calibrator, Helpers, Record, Screener, Snapshot};
@@ -63,9 +63,10 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`FileError::Failed`] when the file cannot be written; nothing is left
-    /// of it then.
+    /// of it then. That includes the names of an engine's own files in its folder, and what is there and no file.
     pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<u64, FileError> {
         let (disk, file) = around(path.as_ref())?;
+        check_target(&disk, &file)?;
         let config = &self.published().context.config;
         let (draft, cancelled) = (draft(&file), AtomicBool::new(false));
         checkpoint::write_by_draft(&disk, &draft, &file, self.sight(), config, &cancelled)
@@ -130,8 +131,7 @@ impl Engine {
     pub fn checkpoint(&self) -> Result<(), CheckpointError> {
         let files = self.owner.core.files().ok_or(CheckpointError::InMemory)?;
         self.check_open()?;
-        let collections: Vec<Collection> = self.collections_by_name().values().cloned().collect();
-        for collection in collections {
+        for collection in self.all_collections() {
             // What is not visible is not in a checkpoint, nor is what was left out.
             match collection.flush() {
                 Ok(_) | Err(WaitError::LeftOut { .. }) => {}
@@ -146,7 +146,8 @@ impl Engine {
     /// Makes a checkpoint a collection of this engine, under a name. It is there whole or, after an error or a
     /// crash, not at all; nobody finds it by its name before. From an
     /// engine with as many workers it comes with its index and the numbers of
-    /// its writes; else its records are spread anew, which takes as long as writing them, and its writes count from 1.
+    /// its writes; else its records are spread anew, which takes as long as writing them, and its writes count from 1. It has
+    /// the settings of the one that was saved, its memory budget too; what has expired since is not shown.
     ///
     /// # Errors
     /// [`LoadError`]: the file cannot be read or is damaged, the name is taken,

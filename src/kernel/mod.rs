@@ -73,6 +73,10 @@ pub(crate) struct Kernels {
     /// Exact products of a query with rows of two codes a byte: the first half
     /// of the query belongs to the low halves of the bytes, the second to the
     /// high ones. See [`codes`].
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", feature = "internals", test)),
+        expect(dead_code, reason = "only the tables of x86-64 are made of others'")
+    )]
     pub(crate) nibble_dots: CodeDots,
     /// The same instruction set for longer loops.
     pub(crate) level: Level,

@@ -17,7 +17,7 @@ use super::frame::{END, FILE_HEADER, FRAME_HEADER, FrameWriter};
 use super::log::{ClosedLog, FileNumbers, Log};
 use super::manifest::{Change, CheckpointAt, Contents, Cut, Entry, MANIFEST, Manifest};
 use super::recover::{GiveUp, GivenUp, Logs, parse_name};
-use super::storage::{Guard, Storage};
+use super::storage::{Disk, Guard, Storage};
 use super::{EntryHead, checkpoint};
 use crate::id::Seq;
 use crate::rows::Mutation;
@@ -124,6 +124,25 @@ fn check_is_new(storage: &dyn Storage, names: &[String]) -> Result<(), FileError
         }
     }
     Ok(())
+}
+
+/// A file that a caller names must not take the place of one of an engine's, nor of what is no file (a device).
+///
+/// # Errors
+/// [`FileError::Failed`] when it would.
+pub(crate) fn check_target(disk: &Disk, file: &str) -> Result<(), FileError> {
+    let is_own_name = [MANIFEST, LOCK].contains(&file)
+        || parse_name(file).is_some()
+        || checkpoint::parse_name(file).is_some();
+    let refused = |why: &str| {
+        let fault = std::io::Error::new(std::io::ErrorKind::AlreadyExists, why);
+        Err(failed(Operation::Create, file, &fault))
+    };
+    let names = || disk.list().map_err(|fault| failed(Operation::Folder, ".", &fault));
+    if is_own_name && names()?.iter().any(|name| name == MANIFEST) {
+        return refused("an engine keeps its collections in this folder, in files of such names");
+    }
+    if disk.is_no_file(file) { refused("it is there and no file") } else { Ok(()) }
 }
 
 impl Found {

@@ -24,7 +24,7 @@ pub(crate) use entry::{Asked, EntryHead};
 #[cfg(any(test, feature = "internals"))]
 pub(crate) use entry::{decode_mutations, encode_mutation};
 pub(crate) use fault::unless_short;
-pub(crate) use folder::{Folder, FolderOptions, Found, Opened, Refused, find};
+pub(crate) use folder::{Folder, FolderOptions, Found, Opened, Refused, check_target, find};
 pub(crate) use log::{ClosedLog, Log, NotLogged};
 pub(crate) use manifest::CheckpointAt;
 use manifest::MANIFEST;

@@ -40,6 +40,11 @@ impl Disk {
         let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
         Ok((Disk::existing(parent.unwrap_or(Path::new(".")))?, name.to_owned()))
     }
+
+    /// Whether there is something of this name that is no file: a folder, a device.
+    pub(crate) fn is_no_file(&self, name: &str) -> bool {
+        fs::metadata(self.folder.join(name)).is_ok_and(|about| !about.is_file())
+    }
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -48,11 +53,23 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
+/// To read, and to write at the end. (What is opened to append cannot be cut on Windows: there the end is looked for.)
+fn at_the_end() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    if cfg!(windows) {
+        options.write(true)
+    } else {
+        options.append(true)
+    };
+    options
+}
+
 impl Storage for Disk {
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
         let path = self.folder.join(name);
         // A backup may lie where nothing can be written.
-        let file = match OpenOptions::new().read(true).append(true).open(&path) {
+        let file = match at_the_end().open(&path) {
             Ok(file) => file,
             Err(_) => fs::File::open(&path)?,
         };
@@ -61,7 +78,7 @@ impl Storage for Disk {
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
         let path = self.folder.join(name);
-        let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        let file = at_the_end().create(true).truncate(false).open(path)?;
         file.set_len(0)?;
         Ok(Box::new(DiskFile(file)))
     }
@@ -130,6 +147,9 @@ impl Guard for DiskFile {}
 
 impl File for DiskFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Reading at a place moves where a file is written, there.
+        #[cfg(windows)]
+        io::Seek::seek(&mut self.0, io::SeekFrom::End(0))?;
         loop {
             match self.0.write(bytes) {
                 // Nothing was written; a sync is never tried again, this is no sync.
