@@ -81,7 +81,8 @@ impl ManualClock {
     /// Moves the time on.
     pub fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-        let _ = self.nanoseconds.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| now.checked_add(by));
+        let later = |now: u64| Some(now.saturating_add(by));
+        let _ = self.nanoseconds.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use common::{block_on, clustered, distance, index_specs, watchdog};
 use vecino::{
     Answer, CancelToken, Clock, Collection, CollectionConfig, Completeness, Engine, IndexSpec, ManualClock,
-    Metric, Query, Record,
+    Metric, Query, Record, SearchError, WaitError,
 };
 
 const DIM: usize = 32;
@@ -179,6 +179,41 @@ fn an_overdue_search_through_the_workers_computes_nothing() {
     let answer = block_on(items.search_async(query)).unwrap();
     assert_eq!((answer.completeness(), answer.len()), (Completeness::Deadline, 0));
     assert_eq!(answer.stats().distances, 0);
+}
+
+// It waited for the writes before it however long that took.
+#[test]
+fn a_search_through_the_workers_waits_no_longer_than_it_may() {
+    let _watchdog = watchdog(100);
+    let engine = Engine::builder().publish_interval(Duration::from_secs(10)).build().unwrap();
+    let config = CollectionConfig::new(2, Metric::L2).index(IndexSpec::Flat);
+    let items = engine.create_collection("items", config).unwrap();
+    items.upsert(Record::new(1, [0.0, 0.0])).unwrap().wait().unwrap();
+    let held_back = items.upsert(Record::new(2, [0.0, 0.0])).unwrap();
+    let (query, short) = (Query::new(vec![0.0, 0.0]).top(5), Duration::from_millis(30));
+
+    let answer = block_on(items.search_async(query.clone().deadline(short))).unwrap();
+    assert_eq!((answer.completeness(), answer.len()), (Completeness::Deadline, 0));
+    let timeout = |answer: Result<Answer, SearchError>| {
+        let is_right = matches!(
+            &answer,
+            Err(SearchError::AtLeast(WaitError::Timeout { seq, waited })) if *seq == held_back.seq() && *waited >= short
+        );
+        assert!(is_right, "{answer:?}");
+    };
+    let demanding = query.clone().at_least(held_back.seq());
+    for limited in [
+        query.clone().wait_at_most(short),
+        demanding.clone().wait_at_most(short),
+        demanding.clone().deadline(short),
+        query.clone().wait_at_most(short).deadline(Duration::from_secs(50)),
+    ] {
+        timeout(block_on(items.search_async(limited.clone())));
+        let answer = block_on(items.search_async(limited.allow_partial())).unwrap();
+        assert_eq!(answer.completeness(), Completeness::Partial);
+    }
+    timeout(items.search(&demanding.wait_at_most(short)));
+    assert!(!held_back.is_visible());
 }
 
 #[test]

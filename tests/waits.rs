@@ -1,5 +1,6 @@
 //! Waits that must end: empty writes, and limits under pressure.
 
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use vecino::{CollectionConfig, Engine, IndexSpec, Metric, Record, WaitError};
@@ -20,6 +21,40 @@ fn an_empty_batch_becomes_visible() {
         let write = items.delete_batch(ids).unwrap();
         assert!(write.wait_timeout(Duration::from_secs(60)).is_ok(), "workers {workers}");
     }
+}
+
+// A shard that has something to do since covers no later state than its last write, so it was thought.
+#[test]
+fn a_write_is_shown_before_later_ones_of_other_shards() {
+    let interval = Duration::from_millis(300);
+    let engine = Engine::builder().workers(2).publish_interval(interval).build().unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(16, Metric::L2)).unwrap();
+    let record = |id: u64| Record::new(id, [(id as f32).sin(); 16].map(|x| x + (id % 97) as f32));
+    items.upsert_batch((0..20).map(record)).unwrap().wait().unwrap();
+    let bulk: Vec<Record> = (1_000..61_000).map(record).collect();
+    let early = items.upsert(record(0)).unwrap();
+    let late = items.upsert_batch(bulk).unwrap();
+    early.wait_timeout(Duration::from_secs(50)).unwrap();
+    assert!(!late.is_visible(), "it waited for all that came after it");
+    late.wait().unwrap();
+}
+
+// Places were swept only when somebody got one.
+#[test]
+fn waits_that_were_given_up_keep_nobody_out() {
+    let engine = Engine::builder().publish_interval(Duration::from_secs(10)).build().unwrap();
+    let [stuck, free] = ["stuck", "free"].map(|name| engine.create_collection(name, flat()).unwrap());
+    stuck.upsert(Record::new(1, [0.0, 0.0])).unwrap().wait().unwrap();
+    let held_back = stuck.upsert(Record::new(2, [0.0, 0.0])).unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut waits: Vec<_> = (0..20_000).map(|_| Box::pin(held_back.wait_async())).collect();
+    for wait in &mut waits {
+        assert!(wait.as_mut().poll(&mut context).is_pending());
+    }
+    drop(waits);
+    let write = free.upsert(Record::new(1, [0.0, 0.0])).unwrap();
+    write.wait_timeout(Duration::from_secs(50)).unwrap();
+    assert!(!held_back.is_visible());
 }
 
 #[test]

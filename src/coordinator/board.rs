@@ -36,6 +36,16 @@ pub(crate) enum Waiter {
     Search { order: Arc<SearchOrder>, permit: Permit },
 }
 
+impl Waiter {
+    /// When it may wait no longer.
+    pub(super) fn until(&self) -> Option<Instant> {
+        match self {
+            Waiter::Visible { .. } => None,
+            Waiter::Search { order, .. } => order.wait.map(|wait| wait.until),
+        }
+    }
+}
+
 /// One collection.
 pub(crate) struct Board {
     pub(crate) context: Arc<Context>,
@@ -145,7 +155,7 @@ impl Board {
         let views = &self.views[shard];
         let Some(view) = views.get(at) else { return Seq(0) };
         let is_newest = at + 1 == views.len();
-        if is_newest && view.applied() >= self.admission.sent(shard) { last } else { view.applied() }
+        if is_newest && view.applied() >= self.admission.sent(shard) { last } else { view.covers() }
     }
 
     /// Publishes the newest state that can be shown, if it or the calibration
@@ -160,6 +170,10 @@ impl Board {
         self.look_after_who_waits();
         let shards: Box<[_]> = self.views.iter().filter_map(|views| views.front().cloned()).collect();
         let same_views = shards.iter().zip(&before.shards).all(|(new, old)| Arc::ptr_eq(new, old));
+        let spec = |view: &ShardView| view.switched().map(|switched| Arc::clone(&switched.spec));
+        if shards.iter().zip(&before.shards).any(|(new, old)| spec(new) != spec(old)) {
+            self.desk.switch();
+        }
         let number = |table: &Option<Arc<Calibration>>| table.as_ref().map(|table| table.number);
         let same_table = number(&self.desk.table) == number(&before.calibration);
         if seq == before.seq && same_views && same_table {
@@ -216,6 +230,20 @@ impl Board {
         }
         self.waiters.entry(seq).or_default().push(waiter);
         None
+    }
+
+    /// Takes out the searches that may wait no longer. Gives the moment when the next may not.
+    pub(super) fn take_overdue(&mut self, now: Instant, over: &mut Vec<Waiter>) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        self.waiters.retain(|_, waiters| {
+            over.extend(waiters.extract_if(.., |waiter| {
+                let until = waiter.until();
+                next = [next, until.filter(|until| *until > now)].into_iter().flatten().min();
+                until.is_some_and(|until| until <= now)
+            }));
+            !waiters.is_empty()
+        });
+        next
     }
 
     /// Takes out those who gave up waiting: their places are free again.

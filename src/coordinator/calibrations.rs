@@ -22,6 +22,10 @@ use crate::tuning::{Calibration, EXACT_ROWS, Extent};
 /// of the queue: an absorption that waits there delays writers.
 const SLICE: Duration = Duration::from_millis(5);
 
+/// Times that a calibration that failed is tried again, the first time after a pause, then after four times as long each time.
+const RETRIES: u32 = 4;
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 /// Asks the coordinator to look at a collection.
 pub(crate) struct AskCoordinator {
     pub(crate) requests: Mailbox<Request>,
@@ -46,6 +50,12 @@ pub(super) struct Desk {
     pub(super) table: Option<Arc<Calibration>>,
     /// What the last calibration that ended measured or tried to.
     tried: Option<Extent>,
+    /// Calibrations that failed since one was done, and when the next is tried.
+    failed: u32,
+    retry_at: Option<Instant>,
+    /// Changes of the index, and how many there were when the calibration under way began.
+    switches: u64,
+    of_switch: u64,
     /// Calibrations that were begun.
     begun: u64,
     /// It stands in the queue.
@@ -62,13 +72,46 @@ impl Desk {
             return false;
         }
         let now = published.extent();
-        now.indexed >= EXACT_ROWS && self.tried.is_none_or(|then| now.has_outgrown(&then))
+        let is_outdated = self.tried.is_none_or(|then| now.has_outgrown(&then));
+        let may_retry = self.retry_at.is_none_or(|at| at <= Instant::now());
+        now.indexed >= EXACT_ROWS && is_outdated && may_retry
     }
 
-    /// Ends the calibration under way; gives those who waited for it.
-    pub(super) fn end(&mut self, tried: Extent) -> Vec<Waiter> {
-        self.tried = Some(tried);
+    /// Ends the calibration under way, which measured something or failed while the collection was like `now`; gives those
+    /// who waited for it.
+    pub(super) fn end<E>(&mut self, measured: Result<Extent, E>, now: Extent) -> Vec<Waiter> {
+        self.retry_at = None;
+        match measured {
+            Ok(extent) => (self.tried, self.failed) = (Some(extent), 0),
+            // Memory may be short for a moment.
+            Err(_) if self.failed < RETRIES => {
+                self.retry_at = Some(Instant::now() + RETRY_PAUSE * 4u32.pow(self.failed));
+                self.failed += 1;
+            }
+            Err(_) => (self.tried, self.failed) = (Some(now), 0),
+        }
         std::mem::take(&mut self.served)
+    }
+
+    /// When a calibration that failed is tried again.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Another index has taken over: what is known is of the one before.
+    pub(super) fn switch(&mut self) {
+        self.switches += 1;
+        (self.table, self.tried) = (None, None);
+    }
+
+    /// Whether the index was changed since the calibration under way began.
+    pub(super) fn is_overtaken(&self) -> bool {
+        self.switches != self.of_switch
+    }
+
+    /// Who waited for the calibration that was under way waits for the next.
+    pub(super) fn begin_again(&mut self) {
+        self.waiting.append(&mut self.served);
     }
 }
 
@@ -93,13 +136,15 @@ impl Calibrations {
         published: &Published,
         waiter: Option<Waiter>,
     ) {
-        let wanted = waiter.is_some();
         desk.waiting.extend(waiter);
+        let wanted = !desk.waiting.is_empty();
         let idle = !desk.queued && (wanted || self.running != Some(collection));
         if idle && (wanted || desk.is_due(published)) {
             desk.queued = true;
             self.queue.push_back(collection);
         }
+        // Once is enough.
+        desk.retry_at = desk.retry_at.filter(|at| *at > Instant::now());
     }
 
     /// The collection whose turn it is, if none is being calibrated.
@@ -111,6 +156,7 @@ impl Calibrations {
     pub(super) fn begin(&mut self, collection: CollectionId, desk: &mut Desk, published: Arc<Published>) {
         desk.queued = false;
         desk.begun += 1;
+        desk.of_switch = desk.switches;
         desk.served.append(&mut desk.waiting);
         self.running = Some(collection);
         self.go_on(collection, Box::new(Run::new(published, desk.begun)));
@@ -172,4 +218,34 @@ fn work(mut run: Box<Run>, executor: &dyn Executor) -> Slice {
         error!("calibration panicked");
         Slice::Failed
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_tried_again_later_but_not_for_ever() {
+        let (mut desk, now) = (Desk::default(), Extent::default());
+        let mut last = Duration::ZERO;
+        for _ in 0..RETRIES {
+            let began = Instant::now();
+            desk.end::<()>(Err(()), now);
+            let pause = desk.retry_at().unwrap().saturating_duration_since(began);
+            assert!(desk.tried.is_none() && pause > last, "{pause:?}");
+            last = pause;
+        }
+        desk.end::<()>(Err(()), now);
+        assert!(desk.tried.is_some() && desk.retry_at().is_none());
+    }
+
+    #[test]
+    fn nothing_is_known_of_an_index_that_took_over() {
+        let mut desk = Desk::default();
+        desk.end::<()>(Ok(Extent::default()), Extent::default());
+        desk.of_switch = desk.switches;
+        assert!(desk.tried.is_some() && !desk.is_overtaken());
+        desk.switch();
+        assert!(desk.tried.is_none() && desk.table.is_none() && desk.is_overtaken());
+    }
 }

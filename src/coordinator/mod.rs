@@ -15,6 +15,7 @@ mod pool;
 mod thread;
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,12 @@ const DRAIN_REPORTS: usize = 1_024;
 
 /// Waits that are taken in before those that were given up are swept out.
 const SWEEP_WAITS: usize = 256;
+
+/// Least time between two looks whether searches waited for as long as they may.
+const WAITS_LOOK: Duration = Duration::from_millis(1);
+
+/// Time between two looks whether somebody who waits has given up, while all places are taken.
+const FULL_LOOK: Duration = Duration::from_millis(100);
 
 /// What callers ask of the coordinator.
 pub(crate) enum Request {
@@ -80,8 +87,15 @@ pub(crate) struct Coordinator {
     next_ticket: u64,
     /// When what expires was looked at, and for how long that is enough.
     tidied_at: Option<(Instant, Duration)>,
-    /// Waits taken in since the last sweep.
+    /// The collection that was looked at first then.
+    tidied_first: CollectionId,
+    /// Waits taken in since the last sweep, and when there was one because all places were taken.
     waits: usize,
+    full_swept_at: Option<Instant>,
+    /// When a search that waits may wait no longer.
+    wait_due: Option<Instant>,
+    /// When a calibration that failed is tried again.
+    retry_at: Option<Instant>,
     closing: bool,
 }
 
@@ -106,7 +120,11 @@ impl Coordinator {
             log_fault,
             next_ticket: 0,
             tidied_at: None,
+            tidied_first: CollectionId(u64::MAX),
             waits: 0,
+            full_swept_at: None,
+            wait_due: None,
+            retry_at: None,
             closing: false,
         }
     }
@@ -116,11 +134,77 @@ impl Coordinator {
         while !self.closing {
             let mut busy = self.take_requests();
             busy |= self.take_reports();
-            let due = [self.publish_changed(), self.tidy()].into_iter().flatten().min();
+            let news = [self.publish_changed(), self.tidy(), self.retry_calibrations()];
+            let waits = [self.end_waits(), self.sweep_full()];
+            let due = news.into_iter().chain(waits).flatten().min();
             if !busy && !self.closing {
                 wait_for_either(&self.requests, &self.reports, due);
             }
         }
+    }
+
+    /// Ends the waits of searches that may wait no longer. Gives the time until the next look.
+    fn end_waits(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let left = self.wait_due?.saturating_duration_since(now);
+        if !left.is_zero() {
+            return Some(left);
+        }
+        self.wait_due = None;
+        let mut all: Vec<(Arc<Published>, Vec<Waiter>)> = Vec::new();
+        for board in self.boards.values_mut() {
+            let mut over = Vec::new();
+            let next = board.take_overdue(now, &mut over);
+            self.wait_due = [self.wait_due, next].into_iter().flatten().min();
+            if !over.is_empty() {
+                all.push((board.cell.pin(), over));
+            }
+        }
+        for (published, over) in all {
+            over.into_iter().for_each(|waiter| self.time_out(waiter, &published));
+        }
+        // Each look passes by all who wait.
+        self.wait_due = self.wait_due.map(|due| due.max(now + WAITS_LOOK));
+        self.wait_due.map(|due| due.saturating_duration_since(now))
+    }
+
+    /// A search waited for a write for as long as it may.
+    fn time_out(&mut self, waiter: Waiter, published: &Arc<Published>) {
+        let Waiter::Search { order, permit } = waiter else { return };
+        let waited = order.wait.map_or(Duration::ZERO, |wait| wait.asked.elapsed());
+        if order.wait.is_some_and(|wait| wait.is_deadline) {
+            return self.fan_out(order, permit, published, None);
+        }
+        let timeout = WaitError::Timeout { seq: order.required, waited };
+        self.refuse_search(order, permit, published, timeout);
+    }
+
+    /// Where those who wait take all places nobody else comes in, whose turn it would be to sweep out who gave up. Gives
+    /// the time until the next look.
+    fn sweep_full(&mut self) -> Option<Duration> {
+        if !self.requests.is_full() {
+            return None;
+        }
+        let since = self.full_swept_at.map_or(FULL_LOOK, |at| at.elapsed());
+        if since < FULL_LOOK {
+            return Some(FULL_LOOK - since);
+        }
+        self.boards.values_mut().for_each(Board::sweep);
+        self.full_swept_at = Some(Instant::now());
+        Some(FULL_LOOK)
+    }
+
+    /// Tries calibrations again that failed a while ago. Gives the time until the next is due.
+    fn retry_calibrations(&mut self) -> Option<Duration> {
+        let left = self.retry_at?.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            return Some(left);
+        }
+        self.retry_at = None;
+        let collections: Vec<CollectionId> = self.boards.keys().copied().collect();
+        collections.into_iter().for_each(|collection| self.look_at_calibration(collection, None));
+        self.retry_at = self.boards.values().filter_map(|board| board.desk.retry_at()).min();
+        Some(self.retry_at?.saturating_duration_since(Instant::now()))
     }
 
     /// Has what has expired taken out, now and then. Gives the time until the
@@ -131,12 +215,16 @@ impl Coordinator {
             return Some(left);
         }
         let mut pause: Option<Duration> = None;
-        let boards = &mut self.boards;
-        self.expiring.retain(|collection| {
-            let next = boards.get_mut(collection).and_then(Board::tidy);
+        // Places are few: another one is the first each time.
+        let turn = in_turn(&self.expiring, self.tidied_first);
+        self.tidied_first = turn.first().copied().unwrap_or(self.tidied_first);
+        for collection in turn {
+            let next = self.boards.get_mut(&collection).and_then(Board::tidy);
             pause = [pause, next].into_iter().flatten().min();
-            next.is_some()
-        });
+            if next.is_none() {
+                self.expiring.remove(&collection);
+            }
+        }
         self.tidied_at = pause.map(|pause| (Instant::now(), pause));
         pause
     }
@@ -291,8 +379,13 @@ impl Coordinator {
             Slice::Done(table) => Ok(Arc::<Calibration>::from(table)),
             Slice::More(_) | Slice::Failed => Err(CalibrateError::Failed),
         };
-        let tried = outcome.as_ref().map_or_else(|_| board.cell.load().extent(), |table| table.extent);
-        let waiters = board.desk.end(tried);
+        if board.desk.is_overtaken() {
+            // It measured an index that is no more.
+            return board.desk.begin_again();
+        }
+        let now = board.cell.load().extent();
+        let waiters = board.desk.end(outcome.as_ref().map(|table| table.extent), now);
+        self.retry_at = [self.retry_at, board.desk.retry_at()].into_iter().flatten().min();
         if let Ok(table) = &outcome {
             debug!(
                 collection = board.context.name,
@@ -318,7 +411,11 @@ impl Coordinator {
             return;
         };
         let lost = board.context.lost(self.log_fault.get());
-        let Some(waiter) = board.wait(seq, waiter, lost.is_some()) else { return };
+        let until = waiter.until();
+        let Some(waiter) = board.wait(seq, waiter, lost.is_some()) else {
+            self.wait_due = [self.wait_due, until].into_iter().flatten().min();
+            return;
+        };
         let published = board.cell.pin();
         match lost {
             Some(lost) if seq > published.seq => self.refuse(waiter, &published, lost),
@@ -351,13 +448,14 @@ impl Coordinator {
         if let Some(lacking) = lacking {
             gather.lack(lacking);
         }
+        let now = published.sight().now();
         for (shard, worker) in self.workers.iter().enumerate().take(published.shards.len()) {
             if gather.has_failed() {
                 gather.lose(shard, SearchError::Failed { shard });
                 continue;
             }
-            let query =
-                ShardQuery { ticket, shard, published: Arc::clone(published), order: Arc::clone(&order) };
+            let (published, order) = (Arc::clone(published), Arc::clone(&order));
+            let query = ShardQuery { ticket, shard, published, now, order };
             let refusal =
                 match worker.acquire(Backpressure::Reject).and_then(|place| worker.send(place, query)) {
                     Ok(()) => continue,
@@ -411,13 +509,47 @@ impl Coordinator {
         match waiter {
             Waiter::Visible { reply, .. } => reply.send(Err(gone)),
             Waiter::Search { order, permit } => {
-                let lacking = SearchError::AtLeast(WaitError::Gone(gone));
-                if order.query.allows_partial() {
-                    self.fan_out(order, permit, published, Some(lacking));
-                } else {
-                    order.reply.send(Err(lacking));
-                }
+                self.refuse_search(order, permit, published, WaitError::Gone(gone));
             }
+        }
+    }
+
+    /// A search will not be shown its write: searches without it if that is put up with.
+    fn refuse_search(
+        &mut self,
+        order: Arc<SearchOrder>,
+        permit: Permit,
+        published: &Arc<Published>,
+        fault: WaitError,
+    ) {
+        let lacking = SearchError::AtLeast(fault);
+        if order.query.allows_partial() {
+            self.fan_out(order, permit, published, Some(lacking));
+        } else {
+            order.reply.send(Err(lacking));
+        }
+    }
+}
+
+/// All of them, beginning with the one that follows another.
+fn in_turn(all: &BTreeSet<CollectionId>, after: CollectionId) -> Vec<CollectionId> {
+    let later = all.range((Bound::Excluded(after), Bound::Unbounded));
+    later.chain(all.range(..=after)).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_collection_is_the_first_in_its_turn() {
+        let all: BTreeSet<CollectionId> = (0..40).map(|number| CollectionId(number * 3)).collect();
+        let mut first = CollectionId(u64::MAX);
+        for round in 0..80 {
+            let turn = in_turn(&all, first);
+            assert_eq!(turn.iter().copied().collect::<BTreeSet<_>>(), all);
+            first = turn[0];
+            assert_eq!(first, CollectionId(round % 40 * 3));
         }
     }
 }

@@ -173,7 +173,8 @@ impl EngineBuilder {
     /// delete, as the handle's [`Backpressure`](crate::Backpressure) says.
     /// Counted is the most that the records can take while they change: what
     /// lies in a full budget at rest is a third of it or more (of vectors of 64
-    /// numbers 35 to 60 % with a graph or none; a fifth with lists of codes).
+    /// numbers 35 to 60 % with a graph or none; a fifth with lists of codes; of a budget of some megabytes 5 to 25 %, since
+    /// what structures grow by is kept free for each).
     /// Deletes are always taken. One thing may go beyond the limit for a while: what
     /// is copied of an index while a snapshot is held for more than two seconds. A
     /// folder that holds more is opened all the same. Default: no budget.

@@ -16,6 +16,7 @@ use crate::snapshot::{Record, search, shard_of};
 
 /// What became of a write with a condition.
 #[derive(Clone, Debug)]
+#[must_use = "the record may not have been written"]
 #[non_exhaustive]
 pub enum Outcome {
     /// The record was written. Its version is the write's [`Write::seq`].
@@ -117,6 +118,9 @@ impl Collection {
     /// workers two near records that are written at the same moment may both get in, and so may
     /// one that an approximate index overlooks. With one worker (the default)
     /// neither can happen, and nothing is waited for.
+    ///
+    /// Another record: one with the same id is replaced, fields and all, however near it is. Under cosine the distance of a copy
+    /// is up to about 1e-6, not always 0: there 1e-5 means "the same".
     ///
     /// # Errors
     /// As [`Collection::upsert`]; [`WriteError::Params`] when the distance is NaN.

@@ -195,8 +195,10 @@ impl Core {
         if threads.is_empty() {
             return;
         }
+        let own = std::thread::current().id();
         for thread in threads.drain(..) {
-            if thread.join().is_err() {
+            // A waker may close the engine, on a thread of the engine: that ends by itself.
+            if thread.thread().id() != own && thread.join().is_err() {
                 error!("a thread of the engine ended by a panic");
             }
         }

@@ -142,11 +142,9 @@ impl Engine {
 
     /// Tells all counters.
     pub(super) fn tell(&self, to: &mut dyn Sink) {
-        let collections: Vec<(String, CollectionStats)> = self
-            .collections_by_name()
-            .values()
-            .map(|collection: &Collection| (collection.name().to_owned(), stats::of_collection(collection)))
-            .collect();
+        let all = self.all_collections();
+        let told = |collection: &Collection| (collection.name().to_owned(), stats::of_collection(collection));
+        let collections: Vec<(String, CollectionStats)> = all.iter().map(told).collect();
         self.tell_of_engine(to);
         tell_of_collections(&collections, to);
     }

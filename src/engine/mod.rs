@@ -52,7 +52,7 @@ use crate::error::{BuildError, CollectionError, Gone};
 /// Handles are cheap to clone and may be used from any thread. The engine ends
 /// when [`Engine::close`] is called or the last handle is dropped; collections
 /// that are still held then answer [`Gone::Closed`], and held snapshots go on
-/// answering.
+/// answering. What was accepted and is not visible yet is lost then: [`Collection::flush`] first.
 ///
 /// ```
 /// use vecino::{CollectionConfig, Engine, Metric, Query, Record};
@@ -184,7 +184,12 @@ impl Engine {
     /// What the engine does right now.
     #[must_use]
     pub fn stats(&self) -> EngineStats {
-        stats::of_engine(&self.owner.core, self.collections_by_name().values())
+        stats::of_engine(&self.owner.core, &self.all_collections())
+    }
+
+    /// Handles of all collections: whoever counts in them keeps nobody from their names.
+    fn all_collections(&self) -> Vec<Collection> {
+        self.collections_by_name().values().cloned().collect()
     }
 
     /// Ends the engine: later requests get [`Gone::Closed`], those under way

@@ -13,7 +13,7 @@ use crate::id::{RecordId, Seq};
 use crate::memory;
 use crate::payload::Filter;
 use crate::query::{Answer, Query, SearchParams};
-use crate::shard::{Load, Refusal, SearchOrder, reply_future};
+use crate::shard::{Load, Refusal, SearchOrder, SearchWait, reply_future};
 use crate::snapshot::{Record, Snapshot, Toil, VerifyReport, begun as begin, search, toil};
 
 impl Collection {
@@ -70,7 +70,8 @@ impl Collection {
     /// merges. Never blocks the thread; for any executor. Shows every write
     /// that was accepted before the call; with [`Query::at_least`] that write is
     /// enough, and with `at_least(Seq(0))` whatever is published, so that the
-    /// search waits for no write.
+    /// search waits for no write. It waits no longer than the query's [`deadline`](Query::deadline), then answers with what was
+    /// seen by then, if it is nothing; nor than [`wait_at_most`](Query::wait_at_most), which is an error then.
     ///
     /// It costs a way to the workers and back, so on one shard
     /// [`Collection::search`] answers sooner; with several and idle processors the
@@ -118,6 +119,7 @@ impl Collection {
         let query = query.begun(|| shared.context.wall.clock().elapsed());
         let (clock, k, renewal) = (shared.start_clock(), query.k(), query.renewal());
         let (demanded, allows_partial) = (query.required(), query.allows_partial());
+        let wait = search_wait(&query);
         let last = shared.admission.last();
         let required = query.required().unwrap_or(last);
         if required > last {
@@ -133,7 +135,7 @@ impl Collection {
         let place = searches.acquire_async(load, self.backpressure).await.map_err(refused)?;
         let permit = requests.acquire_async(Load::default(), self.backpressure).await.map_err(refused)?;
         let (reply, waiting) = reply_future();
-        let order = SearchOrder { collection: shared.id, query, required, reply, toil, _place: place };
+        let order = SearchOrder { collection: shared.id, query, required, reply, toil, wait, _place: place };
         requests.send(permit, Request::Search(Arc::new(order))).map_err(|_| shared.gone())?;
         let answer = waiting.wait().await.map_err(|_| shared.gone())?;
         shared.report_slow(clock, k, "workers");
@@ -199,6 +201,19 @@ impl Collection {
         let snapshot: Snapshot = self.snapshot();
         snapshot.verify()
     }
+}
+
+/// How long a search through the workers waits for writes: at most until its deadline, and for a write that was
+/// demanded as long as on the calling thread.
+fn search_wait(query: &Query<'_>) -> Option<SearchWait> {
+    let is_demanded = query.required().is_some();
+    let patience = query.patience().or(is_demanded.then_some(defaults::PATIENCE));
+    let limits = [patience, query.time_allowed()];
+    let limit = limits.into_iter().flatten().min()?;
+    let asked = Instant::now();
+    let is_deadline = !is_demanded && query.time_allowed() == Some(limit);
+    // (One that ends with the world is none.)
+    asked.checked_add(limit).map(|until| SearchWait { asked, until, is_deadline })
 }
 
 /// What a query puts up with that allows a partial answer.

@@ -228,7 +228,7 @@ pub(super) fn of_collection(collection: &Collection) -> CollectionStats {
     }
 }
 
-pub(super) fn of_engine<'a>(core: &Core, collections: impl Iterator<Item = &'a Collection>) -> EngineStats {
+pub(super) fn of_engine(core: &Core, collections: &[Collection]) -> EngineStats {
     let writes_refused: Refusals = core.writes.iter().map(Mailbox::refused).sum();
     let searches_refused = core.searches.refused();
     let mut stats = EngineStats {
@@ -250,7 +250,7 @@ pub(super) fn of_engine<'a>(core: &Core, collections: impl Iterator<Item = &'a C
         bytes: 0,
         budget: BudgetStats { limit: core.budget.limit(), used: core.budget.used() },
     };
-    for collection in collections.map(of_collection) {
+    for collection in collections.iter().map(of_collection) {
         stats.collections += 1;
         stats.rows += collection.rows;
         stats.bytes += collection.bytes.total();

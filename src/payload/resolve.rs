@@ -8,7 +8,7 @@ use super::filter::{Filter, Node};
 use super::mask::{Mask, ROWS, SHIFT, WORDS};
 use super::range::Test;
 use super::store::{PayloadView, place};
-use crate::bits::RowSet;
+use crate::bits::{RowSet, ones};
 use crate::id::{RecordId, Row, Seq};
 use crate::memory;
 
@@ -60,6 +60,23 @@ impl<'a> Resolver<'a> {
             *last &= (1 << (limit % 64)) - 1;
         }
         out.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// The first rows below `limit` that pass by their newest payloads and are wanted, `most` of them; looks no further than that.
+    pub(crate) fn first(&self, limit: Row, most: usize, wanted: &dyn Fn(Row) -> bool) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for number in 0..(limit as usize).div_ceil(ROWS) {
+            let words = self.block(number).0;
+            let in_block =
+                words.iter().zip(0..).flat_map(|(word, at)| ones(*word).map(move |bit| at * 64 + bit));
+            let passing = in_block.map(|row| (number << SHIFT) as Row + row);
+            let left = most - rows.len();
+            memory::extend(&mut rows, passing.filter(|row| *row < limit && wanted(*row)).take(left));
+            if rows.len() == most {
+                break;
+            }
+        }
+        rows
     }
 
     fn block(&self, number: usize) -> Mask {

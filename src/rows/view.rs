@@ -82,6 +82,8 @@ pub(crate) struct ViewParts {
     pub(crate) tail: Arc<[Row]>,
     /// The last write that the view holds completely.
     pub(crate) applied: Seq,
+    /// The last number up to which it holds all writes of its shard: those after `applied` went to others.
+    pub(crate) covers: Seq,
     /// Live rows after that write.
     pub(crate) live: usize,
     /// True when the index holds rows that are dead.
@@ -179,6 +181,10 @@ impl ShardView {
 
     pub(crate) fn applied(&self) -> Seq {
         self.parts.applied
+    }
+
+    pub(crate) fn covers(&self) -> Seq {
+        self.parts.covers
     }
 
     pub(crate) fn measure(&self) -> ShardMeasure {

@@ -206,6 +206,8 @@ pub(crate) struct Account {
     /// Changed with the index, by who holds all shards.
     sizes: Mutex<RowSizes>,
     shards: Box<[Mutex<ShardAccount>]>,
+    /// Held while both sums are asked: what one refuses was never counted in the other, for nobody to see.
+    taking: Mutex<()>,
 }
 
 impl Drop for Account {
@@ -244,7 +246,8 @@ impl Account {
     pub(crate) fn new(setup: AccountSetup) -> Arc<Account> {
         let AccountSetup { engine, limit, directory, sizes, shards } = setup;
         let shards = (0..shards).map(|_| Mutex::default()).collect();
-        Arc::new(Account { engine, gauge: Gauge::new(limit), directory, sizes: Mutex::new(sizes), shards })
+        let (gauge, sizes) = (Gauge::new(limit), Mutex::new(sizes));
+        Arc::new(Account { engine, gauge, directory, sizes, shards, taking: Mutex::default() })
     }
 
     /// The limit, if there is one.
@@ -389,6 +392,7 @@ impl Account {
             let (budget, used) = (gauge.limit, gauge.used());
             Denied::Short { scope, budget, used, needed: bytes, waited: Duration::ZERO }
         };
+        let _taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.gauge.take(bytes) {
             return Err(denied(BudgetScope::Collection, &self.gauge));
         }

@@ -11,6 +11,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::batch::Plans;
 use super::budget::{Grant, Meter};
@@ -26,6 +27,7 @@ use crate::error::{CheckpointError, SearchError};
 use crate::id::Seq;
 use crate::index::Executor;
 use crate::memory::Shortage;
+use crate::payload::Timestamp;
 use crate::persist::ClosedLog;
 use crate::query::{Answer, Query};
 use crate::rows::{Mutation, ShardView, Verdict};
@@ -130,6 +132,8 @@ pub(crate) struct ShardQuery {
     pub(crate) ticket: u64,
     pub(crate) shard: usize,
     pub(crate) published: Arc<Published>,
+    /// The time as of which all shards show what has not expired.
+    pub(crate) now: Timestamp,
     pub(crate) order: Arc<SearchOrder>,
 }
 
@@ -217,8 +221,19 @@ pub(crate) struct SearchOrder {
     pub(crate) reply: Reply<Result<Answer, SearchError>>,
     /// What it is for each worker.
     pub(crate) toil: Toil,
+    /// How long it may wait for that write; none: as long as it takes.
+    pub(crate) wait: Option<SearchWait>,
     /// Its place among the searches under way.
     pub(crate) _place: Permit,
+}
+
+/// How long a search waits for a write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SearchWait {
+    pub(crate) asked: Instant,
+    pub(crate) until: Instant,
+    /// Its own time is up then, and no write was demanded: an answer with what was seen by then is right, if it is nothing.
+    pub(crate) is_deadline: bool,
 }
 
 /// How much of the pool a background job may use.

@@ -23,7 +23,7 @@ impl<T> ShardState<T> {
 
     /// Kills some of the records that have expired, the first rows first.
     pub(super) fn sweep(&mut self, now: Timestamp, most: u64, seq: Seq) {
-        let expired = self.passing(&expired_at(now));
+        let expired = self.passing(&expired_at(now), (most as usize).saturating_add(1));
         let is_all = expired.len() as u64 <= most;
         expired.into_iter().take(most as usize).for_each(|row| self.kill_live(row, seq));
         if is_all {

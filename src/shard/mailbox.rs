@@ -16,9 +16,14 @@
 //! A message sent at that very moment is dropped by its sender: it looks at
 //! the mark after sending, and the receiver looks at the queue after marking.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+use tracing::error;
 
 use super::places::{BEYOND_MOST, Backpressure, Bounds, Load, Permit, Places, Refusal, Refusals};
 
@@ -205,6 +210,11 @@ impl Gate {
 }
 
 impl<T> Inbox<T> {
+    /// Whether a message would be refused.
+    pub(crate) fn is_full(&self) -> bool {
+        self.shared.places.is_full()
+    }
+
     /// A gate that ends with the mailbox.
     pub(crate) fn gate(&mut self, bounds: Bounds) -> Gate {
         let places = Places::new(bounds);
@@ -336,7 +346,7 @@ pub(crate) fn wait_for_either<A>(
 pub(crate) enum Reply<T> {
     /// The second part says whether the thread still waits.
     Thread(crossbeam_channel::Sender<T>, Weak<()>),
-    Future(flume::Sender<T>),
+    Future(FutureReply<T>),
 }
 
 impl<T> Reply<T> {
@@ -344,7 +354,7 @@ impl<T> Reply<T> {
     pub(crate) fn send(&self, answer: T) {
         match self {
             Reply::Thread(sender, _) => drop(sender.try_send(answer)),
-            Reply::Future(sender) => drop(sender.try_send(answer)),
+            Reply::Future(reply) => reply.send(answer),
         }
     }
 
@@ -353,7 +363,7 @@ impl<T> Reply<T> {
     pub(crate) fn is_abandoned(&self) -> bool {
         match self {
             Reply::Thread(_, waits) => waits.strong_count() == 0,
-            Reply::Future(sender) => sender.is_disconnected(),
+            Reply::Future(reply) => reply.sender.as_ref().is_none_or(flume::Sender::is_disconnected),
         }
     }
 }
@@ -393,19 +403,75 @@ pub(crate) fn reply<T>() -> (Reply<T>, Waiting<T>) {
     (Reply::Thread(sender, Arc::downgrade(&waits)), Waiting { answer, _waits: waits })
 }
 
+/// Who is to be told that there is an answer.
+type Waking = Arc<Mutex<Option<Waker>>>;
+
+/// Answers a future, which is woken by code of its executor: that may poll the future, drop it, or panic. So no lock is
+/// held meanwhile, not that of the channel either.
+#[derive(Debug)]
+pub(crate) struct FutureReply<T> {
+    /// None once it is dropped.
+    sender: Option<flume::Sender<T>>,
+    waking: Waking,
+}
+
+impl<T> FutureReply<T> {
+    fn send(&self, answer: T) {
+        if let Some(sender) = &self.sender {
+            // Nobody waits within the channel.
+            drop(sender.try_send(answer));
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        let waker = self.waking.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(waker) = waker else { return };
+        if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+            error!("the waker of a future panicked");
+        }
+    }
+}
+
+impl<T> Drop for FutureReply<T> {
+    fn drop(&mut self) {
+        // Before the future looks whether anybody is left who may answer.
+        self.sender = None;
+        self.wake();
+    }
+}
+
 /// The other end of a [`Reply`] for a future.
 #[derive(Debug)]
-pub(crate) struct WaitingFuture<T>(flume::Receiver<T>);
+pub(crate) struct WaitingFuture<T> {
+    answer: flume::Receiver<T>,
+    waking: Waking,
+}
 
 impl<T> WaitingFuture<T> {
     pub(crate) async fn wait(self) -> Result<T, NoAnswer> {
-        self.0.into_recv_async().await.map_err(|_| NoAnswer::Lost)
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<Result<T, NoAnswer>> {
+        let waker = context.waker().clone();
+        let before = self.waking.lock().unwrap_or_else(PoisonError::into_inner).replace(waker);
+        // Not while the lock is held: what it drops may be anything.
+        drop(before);
+        // After the waker is there: an answer that comes now wakes it.
+        match self.answer.try_recv() {
+            Ok(answer) => Poll::Ready(Ok(answer)),
+            Err(flume::TryRecvError::Empty) => Poll::Pending,
+            Err(flume::TryRecvError::Disconnected) => Poll::Ready(Err(NoAnswer::Lost)),
+        }
     }
 }
 
 pub(crate) fn reply_future<T>() -> (Reply<T>, WaitingFuture<T>) {
-    let (sender, receiver) = flume::bounded(1);
-    (Reply::Future(sender), WaitingFuture(receiver))
+    let (sender, answer) = flume::bounded(1);
+    let waking = Waking::default();
+    let reply = FutureReply { sender: Some(sender), waking: Arc::clone(&waking) };
+    (Reply::Future(reply), WaitingFuture { answer, waking })
 }
 
 #[cfg(test)]

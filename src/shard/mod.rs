@@ -24,8 +24,8 @@ mod worker;
 
 pub(crate) use budget::{Account, AccountSetup, Denied, EngineBudget, Grant, Meter, Need};
 pub(crate) use command::{
-    AskWorkers, Background, CollectionId, Job, Keep, LogPart, Note, Report, SearchOrder, ShardQuery, Signal,
-    Slice, Width, WriteCommand,
+    AskWorkers, Background, CollectionId, Job, Keep, LogPart, Note, Report, SearchOrder, SearchWait,
+    ShardQuery, Signal, Slice, Width, WriteCommand,
 };
 pub(crate) use footprint::{IndexSizes, RowSizes, Sampled};
 pub(crate) use journal::{Journal, LogFault};

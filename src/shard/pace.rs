@@ -46,8 +46,8 @@ impl Pace {
         if window < WINDOW {
             return self.limit;
         }
-        // Whoever was alone waited for nobody.
-        let stands = self.least > DELAY && waiting >= LEAST.min(self.capacity);
+        // Whoever was alone waited for nobody. (Itself counts: at the least bound no more can wait.)
+        let stands = self.least > DELAY && waiting + 1 >= LEAST.min(self.capacity);
         self.limit = if stands {
             let share = DELAY.as_secs_f64() / self.least.as_secs_f64();
             (self.limit as f64 * share) as usize
@@ -83,6 +83,16 @@ mod tests {
         assert_eq!(pass(&mut pace, 0, 50, 100, CAPACITY), CAPACITY, "not before a window is over");
         assert_eq!(pass(&mut pace, 50, 51, 100, CAPACITY), CAPACITY / 5);
         assert_eq!(pass(&mut pace, 51, 1_000, 1_000, CAPACITY), LEAST);
+    }
+
+    #[test]
+    fn a_queue_that_stands_stays_cut() {
+        let (mut pace, mut limit) = (Pace::new(CAPACITY), CAPACITY);
+        for at in 0..2_000 {
+            // As many wait as may, but for the one that is done.
+            limit = pace.done(millis(at), millis(400), limit - 1);
+            assert!(at < 200 || limit == LEAST, "{limit} after {at} ms");
+        }
     }
 
     #[test]

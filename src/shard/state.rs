@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use super::batch::{AbsorbJob, Plans, SealedBatch};
 use super::successor::{MakeIndex, Successor, SuccessorJob};
-use crate::bits::ones;
 use crate::id::{RecordId, Row, Seq};
 use crate::index::Index;
 use crate::memory::{collect, push, reserve, reserve_back};
@@ -436,21 +435,17 @@ impl<T> ShardState<T> {
 
     /// Kills all records that pass a filter as of now.
     fn delete_where(&mut self, filter: &Filter, seq: Seq) {
-        self.passing(filter).into_iter().for_each(|row| self.kill_live(row, seq));
+        self.passing(filter, usize::MAX).into_iter().for_each(|row| self.kill_live(row, seq));
     }
 
-    /// The living rows that pass a filter, ascending.
-    pub(super) fn passing(&mut self, filter: &Filter) -> Vec<Row> {
+    /// The first living rows that pass a filter, ascending, `most` of them.
+    pub(super) fn passing(&mut self, filter: &Filter, most: usize) -> Vec<Row> {
         let payloads = self.rows.payloads_mut().view(self.applied);
         let find = |id: &RecordId| self.live_row(id);
-        let mut words = Vec::new();
         // No change is later than that: the newest payloads count.
         let newest = Seq(u64::MAX);
         let limit = self.rows.high_water() as Row;
-        Resolver::new(filter, &payloads, newest, &find).resolve(limit, &mut words);
-        let words = words.into_iter().enumerate();
-        let passing = words.flat_map(|(at, word)| ones(word).map(move |bit| (at * 64) as Row + bit));
-        collect(passing.filter(|row| self.rows.is_alive(*row)))
+        Resolver::new(filter, &payloads, newest, &find).first(limit, most, &|row| self.rows.is_alive(row))
     }
 
     /// Kills a living record.

@@ -36,7 +36,7 @@ use super::turns::Turns;
 use crate::error::SearchError;
 use crate::index::Settling;
 use crate::rows::{ShardMeasure, ShardView};
-use crate::snapshot::search_one_shard;
+use crate::snapshot::{Sight, search_one_shard};
 use held_up::{HeldUp, LOOK};
 use jobs::{JobAnswer, Offer, start};
 use logging::{HeldBack, Taken};
@@ -294,14 +294,14 @@ impl Worker {
 
     /// Searches one shard, from a moment on; gives that of its end.
     fn answer(&self, query: ShardQuery, permit: Permit, began: Instant) -> Instant {
-        let ShardQuery { ticket, shard, published, order } = query;
+        let ShardQuery { ticket, shard, published, now, order } = query;
         if order.reply.is_abandoned() {
             let answer = Err(SearchError::Failed { shard });
             self.ports.reports.send(Report::Partial { ticket, shard, answer });
             return began;
         }
         let abandoned = || order.reply.is_abandoned();
-        let search = || search_one_shard(published.sight(), &order.query, shard, &abandoned);
+        let search = || search_one_shard(Sight::at(&published, now), &order.query, shard, &abandoned);
         let answer = catch_unwind(AssertUnwindSafe(search)).unwrap_or_else(|defect| {
             error!(worker = self.number, shard, defect = describe(&*defect), "search panicked");
             Err(SearchError::Failed { shard })

@@ -23,7 +23,7 @@ impl Deref for Sight<'_> {
 }
 
 impl<'a> Sight<'a> {
-    pub(super) fn at(published: &'a Published, now: Timestamp) -> Sight<'a> {
+    pub(crate) fn at(published: &'a Published, now: Timestamp) -> Sight<'a> {
         Sight { published, now }
     }
 
@@ -61,7 +61,7 @@ impl Published {
 
     /// The time at which it is looked at.
     #[inline]
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         if self.soonest_expiry() == NEVER { BEFORE_ALL } else { Timestamp(self.context.wall.now()) }
     }
 

@@ -59,8 +59,11 @@ pub(crate) fn choose(table: &Calibration, target: Target, k: usize) -> Option<Ch
     }
 }
 
-fn more(a: Choice, b: Choice) -> Choice {
-    Choice { ef: a.ef.max(b.ef), ..both(a, b) }
+/// The choice for more hits, with no less breadth than for few. (A sample shows less of the recall of few hits: what
+/// it cannot show for one may be shown for ten.)
+fn more(few: Choice, many: Choice) -> Choice {
+    let exact = few.exact || many.exact;
+    Choice { ef: few.ef.max(many.ef), reached: exact || many.reached, exact }
 }
 
 /// What holds for searches between two choices.
@@ -233,6 +236,15 @@ mod tests {
     fn a_slow_breadth_hides_the_faster_ones_above_it() {
         let bumpy = table(vec![curve(10, vec![at(10, 0.8, 10), at(20, 0.9, 50), at(40, 0.95, 30)], false)]);
         assert_eq!(ef(&bumpy, p99(40), 10), (10, true));
+    }
+
+    #[test]
+    fn what_a_sample_cannot_show_for_one_hit_is_reached_for_ten_if_it_shows_that() {
+        let one = curve(1, vec![at(8, 0.9934, 8)], false);
+        let ten = curve(10, vec![at(10, 0.98, 10), at(40, 0.9993, 40)], false);
+        let table = table(vec![one, ten]);
+        assert!(!choose(&table, recall(0.995), 1).unwrap().reached);
+        assert!(choose(&table, recall(0.995), 10).unwrap().reached);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What readers are shown of a shard, and what they need no more.
 
 use super::ShardState;
+use crate::id::Seq;
 use crate::index::Settling;
 use crate::memory;
 use crate::rows::{Reindexing, ShardMeasure, ShardView, ViewParts};
@@ -23,6 +24,7 @@ impl<T> ShardState<T> {
             switched: self.switched.clone(),
             tail,
             applied: self.applied,
+            covers: self.covers(),
             live: self.live_applied,
             index_has_dead: unlinking || !self.dead_linked.is_empty(),
             index_newest: self.index_newest,
@@ -33,6 +35,12 @@ impl<T> ShardState<T> {
         // Last: making the view may unwind.
         self.unshown.clear();
         view
+    }
+
+    /// Writes come in the order of their numbers: what is before the next one and was not applied went to other shards.
+    fn covers(&self) -> Seq {
+        let before_next = self.pending.front().map_or(0, |write| write.seq.0.saturating_sub(1));
+        self.applied.max(Seq(before_next))
     }
 
     /// What was kept for the optimizations that are done by now.

@@ -1,0 +1,100 @@
+//! What an executor does when a future is woken is its own affair: it may poll
+//! the future at once, drop it, panic, or end the engine.
+
+#![allow(missing_docs, unreachable_pub, reason = "a test has no readers of its interface")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test may fail loudly"
+)]
+
+mod common;
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use common::{eventually, watchdog};
+use vecino::{Collection, CollectionConfig, Engine, IndexSpec, Metric, Query, Record};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Habit {
+    Polls,
+    Drops,
+    Panics,
+    Closes,
+}
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A future, and what is done with it when it is woken.
+struct Woken {
+    habit: Habit,
+    task: Mutex<Option<Task>>,
+    engine: Engine,
+    times: AtomicUsize,
+}
+
+impl Woken {
+    /// Polls; what is not ready is kept.
+    fn poll(self: &Arc<Self>) {
+        let waker = Waker::from(Arc::clone(self));
+        let Some(mut task) = self.task.lock().unwrap().take() else { return };
+        if task.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Pending {
+            *self.task.lock().unwrap() = Some(task);
+        }
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.times.fetch_add(1, Ordering::SeqCst);
+        match self.habit {
+            Habit::Polls => self.poll(),
+            Habit::Drops => drop(self.task.lock().unwrap().take()),
+            Habit::Panics => panic!("a waker that panics, on purpose"),
+            Habit::Closes => self.engine.close().unwrap(),
+        }
+    }
+}
+
+/// Waits for a write, or searches through the workers, on an executor of such a habit.
+fn wake(habit: Habit, future: impl FnOnce(Collection) -> Task) {
+    let _watchdog = watchdog(60);
+    let engine = Engine::builder().workers(2).publish_interval(Duration::from_millis(200)).build().unwrap();
+    let config = CollectionConfig::new(2, Metric::L2).index(IndexSpec::Flat);
+    let items = engine.create_collection("items", config).unwrap();
+    items.upsert(Record::new(1, [0.0, 0.0])).unwrap().wait().unwrap();
+    // It is shown when the interval is over.
+    let task = Mutex::new(Some(future(items.clone())));
+    let woken = Arc::new(Woken { habit, task, engine: engine.clone(), times: AtomicUsize::new(0) });
+    woken.poll();
+    eventually("it was woken", || woken.times.load(Ordering::SeqCst) > 0);
+    if habit == Habit::Closes {
+        eventually("the engine is closed", || items.upsert(Record::new(2, [0.0, 0.0])).is_err());
+    } else {
+        // Everything goes on.
+        let write = items.upsert(Record::new(3, [1.0, 0.0])).unwrap();
+        write.wait_timeout(Duration::from_secs(50)).unwrap();
+        assert_eq!(items.search(&Query::new(&[0.0, 0.0])).unwrap().len(), items.len());
+    }
+    engine.close().unwrap();
+}
+
+#[test]
+fn a_waker_may_do_what_it_likes() {
+    for habit in [Habit::Polls, Habit::Drops, Habit::Panics, Habit::Closes] {
+        wake(habit, |items| {
+            let write = items.upsert(Record::new(7, [0.0, 0.0])).unwrap();
+            Box::pin(async move { drop(write.wait_async().await) })
+        });
+        wake(habit, |items| {
+            let _ = items.upsert(Record::new(7, [0.0, 0.0])).unwrap();
+            Box::pin(async move { drop(items.search_async(Query::new(vec![0.0, 0.0])).await) })
+        });
+    }
+}
