@@ -173,7 +173,9 @@ impl<'a> Query<'a> {
         self
     }
 
-    /// How long [`Query::at_least`] may wait; 30 seconds when nothing is said.
+    /// How long [`Query::at_least`] may wait; 30 seconds when nothing is said. Also how long a
+    /// [search through the workers](crate::Collection::search_async) may wait for the writes before it; as long as it takes when
+    /// nothing is said.
     #[must_use]
     pub fn wait_at_most(mut self, limit: Duration) -> Self {
         self.wait_at_most = Some(limit);

@@ -66,7 +66,9 @@ impl Set {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.bools.len() + self.ints.len().max(self.floats.len()) + self.times.len() + self.texts.len() + 1
+        let values =
+            self.bools.len() + self.ints.len().max(self.floats.len()) + self.times.len() + self.texts.len();
+        (values + usize::from(self.null)).max(1)
     }
 
     fn holds(&self, value: &Value) -> bool {

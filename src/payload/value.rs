@@ -26,7 +26,8 @@ impl Timestamp {
 /// The value of a field.
 ///
 /// Whole numbers and floats are compared by what they are worth (`1` is
-/// `1.0`), everything else only with its own kind.
+/// `1.0`), everything else only with its own kind. Whole numbers are of 64 bits with a sign: what may be larger (`u64`,
+/// `usize`) is converted by the caller, who knows what to do then.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// Known to be nothing; not the same as a field that is not there.

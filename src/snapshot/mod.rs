@@ -218,7 +218,7 @@ impl Snapshot {
         search_many(self.sight(), queries)
     }
 
-    /// Up to `limit` records from a place on (`None`: from the start), in an
+    /// Up to `limit` records (at least one) from a place on (`None`: from the start), in an
     /// order that is fixed for this snapshot: all pages together show every
     /// record once. O(limit) plus the dead rows skipped.
     ///
@@ -249,6 +249,8 @@ impl Snapshot {
     }
 
     fn page(&self, from: Option<Cursor>, limit: usize) -> Page {
+        // Whoever goes on from page to page comes to the end.
+        let limit = limit.max(1);
         let from = from.unwrap_or(Cursor { shard: 0, row: 0 });
         let mut records = Vec::new();
         for (number, shard) in self.published.shards.iter().enumerate().skip(from.shard) {

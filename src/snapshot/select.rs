@@ -162,6 +162,7 @@ impl Snapshot {
     }
 
     fn page_where(&self, filter: &Filter, from: Option<Cursor>, limit: usize) -> Page {
+        let limit = limit.max(1);
         let from = from.unwrap_or(Cursor { shard: 0, row: 0 });
         let mut records = Vec::new();
         for (number, shard) in self.published.shards.iter().enumerate().skip(from.shard) {
@@ -178,7 +179,7 @@ impl Snapshot {
         Page { records, next: None }
     }
 
-    /// Up to `limit` records that pass a filter, in the order of a field, from
+    /// Up to `limit` records (at least one) that pass a filter, in the order of a field, from
     /// a place on (`None`: from the start). Records without the field are left
     /// out; one with a list stands where its first member in the order does.
     /// O(m log m), m being the records that pass.
@@ -206,7 +207,8 @@ impl Snapshot {
         limit: usize,
     ) -> Result<OrderedPage, ReadError> {
         filter.check()?;
-        Ok(memory::unless_short(|| self.page_by(filter, order, from, limit))?)
+        Filter::exists(&order.path).check()?;
+        Ok(memory::unless_short(|| self.page_by(filter, order, from, limit.max(1)))?)
     }
 
     fn page_by(
@@ -232,11 +234,7 @@ impl Snapshot {
         let shard = |ranked: &Ranked| self.record(&self.published.shards[ranked.shard], ranked.row);
         OrderedPage {
             records: memory::collect(page.iter().filter_map(shard)),
-            next: match page.last() {
-                Some(last) => has_more.then(|| OrderCursor(last.copy())),
-                // No page at all: it goes on where it was.
-                None => from.filter(|_| has_more).map(|from| OrderCursor(from.0.copy())),
-            },
+            next: page.last().filter(|_| has_more).map(|last| OrderCursor(last.copy())),
         }
     }
 
@@ -259,6 +257,7 @@ impl Snapshot {
     /// [`ReadError`]: the filter cannot be used, or there is no memory.
     pub fn facets(&self, path: &str, filter: &Filter, most: usize) -> Result<Vec<Facet>, ReadError> {
         filter.check()?;
+        Filter::exists(path).check()?;
         Ok(memory::unless_short(|| self.counted(path, filter, most))?)
     }
 
