@@ -42,7 +42,7 @@ const HOMES: &[(&str, Home)] = &[
     ("crossbeam_channel", Home::Paths(&["src/shard/mailbox.rs"])),
     ("crossbeam_utils", Home::Anywhere),
     ("dashmap", Home::Paths(&["src/coordinator/directory.rs"])),
-    ("event_listener", Home::Paths(&["src/shard/places.rs", "src/shard/budget.rs"])),
+    ("event_listener", Home::Paths(&["src/shard/places.rs", "src/shard/budget.rs", "src/shard/wakes.rs"])),
     ("loom", Home::Paths(&["src/lease.rs", "src/memory/words.rs", "src/index/cow"])),
     ("flume", Home::Paths(&["src/shard/mailbox.rs"])),
     // Optional: one of the ways out for the counters.

@@ -20,6 +20,7 @@ mod state;
 mod successor;
 mod toll;
 mod turns;
+mod wakes;
 mod worker;
 
 pub(crate) use budget::{Account, AccountSetup, Denied, EngineBudget, Grant, Meter, Need};

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use event_listener::{Event, Listener};
 
 use super::pace::Pace;
+use super::wakes::FutureEvent;
 use crate::error::FullReason;
 
 /// What a writer does when the mailbox of a worker is full, or what it writes does not fit into
@@ -194,7 +195,7 @@ pub(super) struct Places {
     started: Instant,
     closed: AtomicBool,
     threads: Event,
-    futures: Event,
+    futures: FutureEvent,
     refused: Refused,
     /// Threads that wait: whoever does not wait is refused meanwhile, or those
     /// who come again at once would take every place.
@@ -215,7 +216,7 @@ impl Places {
             started: Instant::now(),
             closed: AtomicBool::new(false),
             threads: Event::new(),
-            futures: Event::new(),
+            futures: FutureEvent::default(),
             refused: Refused::default(),
             waiting: AtomicUsize::new(0),
             beyond: AtomicUsize::new(0),
@@ -396,14 +397,14 @@ impl Places {
 
     fn call_one(&self) {
         self.threads.notify_additional(1);
-        self.futures.notify_additional(1);
+        self.futures.call_one();
     }
 
     /// Refuses everybody from now on and wakes all who wait.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.threads.notify(usize::MAX);
-        self.futures.notify(usize::MAX);
+        self.futures.call_all();
     }
 }
 
