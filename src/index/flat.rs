@@ -204,12 +204,12 @@ impl Index for Flat {
                 let before = own.replace(codes);
                 self.left.add(before.iter().flat_map(SiftedBlocks::shared));
             }
-            (SiftedChange::Add(codes), Some(own)) => own.write(&codes, epoch),
-            _ => {}
-        }
-        if held.len() == 0 {
-            let before = self.codes.take();
-            self.left.add(before.iter().flat_map(SiftedBlocks::shared));
+            (SiftedChange::Add(codes), Some(own)) if held.len() > 0 => own.write(&codes, epoch),
+            (SiftedChange::Add(_) | SiftedChange::Drop, own) => {
+                let before = own.take();
+                self.left.add(before.iter().flat_map(SiftedBlocks::shared));
+            }
+            (SiftedChange::None, _) => {}
         }
         let sifted = self.codes.as_mut().map(|codes| codes.publish(epoch, &self.versions));
         self.newest = Arc::new(FlatVersion { held, sifted, lease: self.versions.publish() });

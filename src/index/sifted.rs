@@ -16,6 +16,10 @@ use crate::quant::{Screen, Sieve};
 /// a query takes to prepare.
 pub(super) const LEAST_ROWS: usize = 2_048;
 
+/// Rows below which codes go again: fewer than those from which on they come, so
+/// that a number of rows about there does not have them made again and again.
+const KEPT_FROM: usize = LEAST_ROWS / 2;
+
 /// Dimensions from which on they pay: a line of codes must be clearly shorter
 /// than the vector.
 pub(super) const LEAST_DIM: usize = 32;
@@ -69,6 +73,8 @@ pub(super) enum SiftedChange {
     Add(FreshCodes),
     /// A new sieve, and the codes of all rows by it.
     Replace(SiftedBlocks),
+    /// Too few rows are left for them.
+    Drop,
 }
 
 /// The rows before and after a batch.
@@ -101,7 +107,9 @@ pub(super) fn change(
         let codes = encode(&sieve, points, held, executor);
         return SiftedChange::Replace(SiftedBlocks::filled(sieve, &codes));
     }
+    let least = if turn.optimize { LEAST_ROWS } else { KEPT_FROM };
     match sifted {
+        Some(_) if turn.count < least && may_be => SiftedChange::Drop,
         Some(sifted) => {
             SiftedChange::Add(encode(&sifted.sieve, points, memory::copied(turn.absorb), executor))
         }

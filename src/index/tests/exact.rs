@@ -202,3 +202,24 @@ fn codes_do_not_depend_on_the_number_of_threads() {
     };
     assert_eq!(digest(1), digest(3));
 }
+
+#[test]
+fn few_rows_that_are_left_have_no_codes() {
+    for optimizes in [true, false] {
+        let mut fixture = Fixture::flat(Metric::L2, 64);
+        fixture.fill(0, 8_000, 1, &Threads(2));
+        let full = fixture.index.bytes();
+        let stay = if optimizes { 1_900 } else { 900 };
+        let gone: Vec<Row> = (stay..8_000).collect();
+        fixture.change(&[], &gone, &Sequential);
+        if optimizes {
+            fixture.optimize(&Sequential);
+        }
+        let bytes = fixture.index.bytes();
+        assert!(bytes * 4 < full, "{bytes} bytes of {full}");
+        assert_same(&fixture, &[clustered(64, 20, 9, 1)], "without codes");
+        fixture.fill(8_000, 2_000, 1, &Threads(2));
+        assert!(fixture.index.bytes() > 2 * bytes, "codes come again");
+        assert_same(&fixture, &[clustered(64, 20, 9, 1)], "with codes again");
+    }
+}
