@@ -190,6 +190,12 @@ impl Pool {
         self.entries[..self.len].partition_point(|entry| distance(*entry) <= bound)
     }
 
+    /// Candidates at this very distance.
+    pub(crate) fn count_at(&self, at: f32) -> usize {
+        let nearer = self.entries[..self.len].partition_point(|entry| distance(*entry) < at);
+        self.within(at).saturating_sub(nearer)
+    }
+
     /// The row that `expand_next` would give.
     #[inline(always)]
     pub(crate) fn peek(&self) -> Option<Row> {

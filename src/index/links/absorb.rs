@@ -1,6 +1,7 @@
 //! Finding the links of new rows.
 
 use super::beam::{Limits, Walk};
+use super::crowds::{look_around, thin};
 use super::graph::MAX_LEVEL;
 use super::plan::{Job, Worker};
 use crate::id::{Row, mix};
@@ -98,8 +99,9 @@ fn links<M: RowMeasure>(
     if job.executor.cancelled() {
         return links;
     }
-    let Worker { scratch, selector, query } = worker;
-    let query = job.measure.row_query(job.batch.absorb[at], query);
+    let Worker { scratch, selector, query, other } = worker;
+    let row = job.batch.absorb[at];
+    let query = job.measure.row_query(row, query);
     let walk = Walk { graph: job.graph, measure: job.measure, query };
     let top = job.graph.entry.map_or(0, |entry| entry.level);
     scratch.starts.clear();
@@ -107,11 +109,12 @@ fn links<M: RowMeasure>(
     for layer in (0..=levels[at]).rev() {
         scratch.candidates.clear();
         if layer <= top && job.graph.entry.is_some() {
-            candidates(job, walk, layer, scratch);
+            candidates(job, walk, (layer, row), scratch, other);
         }
         add_mates(job, at, levels, layer, query, scratch);
         let candidates = &mut scratch.candidates;
         candidates.sort_unstable_by(Neighbor::order);
+        thin(job, row, candidates, other);
         candidates.truncate(job.options.ef_construction);
         let chosen = selector.choose(job.measure, candidates, job.first_share(), |_| false);
         links[layer] = memory::copied(chosen);
@@ -121,9 +124,16 @@ fn links<M: RowMeasure>(
 
 /// Live rows of the frozen graph near the query, into `scratch.candidates`.
 /// The rows found are where the search of the layer below starts.
-fn candidates<M: RowMeasure>(job: Job<'_, M>, walk: Walk<'_, M>, layer: usize, scratch: &mut Scratch) {
+fn candidates<M: RowMeasure>(
+    job: Job<'_, M>,
+    walk: Walk<'_, M>,
+    (layer, row): (usize, Row),
+    scratch: &mut Scratch,
+    other: &mut M::Buffer,
+) {
     let (ef, mut effort) = (job.options.ef_construction, Effort::default());
     walk.beam(layer, ef, Limits::building(ef), scratch, &mut effort);
+    look_around(job, walk, (layer, row), scratch, other);
     let Scratch { pool, candidates, .. } = scratch;
     memory::extend(candidates, pool.iter().filter(|near| !job.is_dead(near.row)));
     if layer == 0 && candidates.len() < job.options.first.min(pool.len()) {

@@ -180,7 +180,7 @@ fn prune<M: RowMeasure>(
     share: Share,
     worker: &mut Worker<M>,
 ) {
-    let Worker { scratch, selector, query } = worker;
+    let Worker { scratch, selector, query, .. } = worker;
     let Scratch { candidates, rows, others: tree, .. } = scratch;
     let query = job.measure.row_query(row, query);
     rows.clear();

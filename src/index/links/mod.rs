@@ -20,6 +20,7 @@ use crate::memory::Memory;
 mod absorb;
 mod audit;
 mod beam;
+mod crowds;
 mod forget;
 mod graph;
 mod laid;

@@ -37,11 +37,18 @@ pub(super) struct Worker<M: RowMeasure> {
     pub(super) selector: Selector<M>,
     /// A stored row in the form of a query.
     pub(super) query: M::Buffer,
+    /// Another one beside it.
+    pub(super) other: M::Buffer,
 }
 
 impl<M: RowMeasure> Default for Worker<M> {
     fn default() -> Worker<M> {
-        Worker { scratch: Scratch::default(), selector: Selector::default(), query: M::Buffer::default() }
+        Worker {
+            scratch: Scratch::default(),
+            selector: Selector::default(),
+            query: M::Buffer::default(),
+            other: M::Buffer::default(),
+        }
     }
 }
 

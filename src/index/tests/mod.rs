@@ -2,6 +2,7 @@
 
 mod auto;
 mod churn;
+mod crowds;
 mod edges;
 mod entries;
 mod exact;
