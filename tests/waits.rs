@@ -1,9 +1,21 @@
 //! Waits that must end: empty writes, and limits under pressure.
 
+#![allow(missing_docs, unreachable_pub, reason = "a test has no readers of its interface")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test may fail loudly"
+)]
+
+mod common;
+
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use vecino::{CollectionConfig, Engine, IndexSpec, Metric, Record, WaitError};
+use common::block_on;
+use vecino::{CollectionConfig, Engine, IndexSpec, Metric, Query, Record, WaitError};
 
 fn flat() -> CollectionConfig {
     CollectionConfig::new(2, Metric::L2).index(IndexSpec::Flat)
@@ -52,6 +64,13 @@ fn waits_that_were_given_up_keep_nobody_out() {
         assert!(wait.as_mut().poll(&mut context).is_pending());
     }
     drop(waits);
+    // Searches have a bound of their own.
+    let mut searches: Vec<_> =
+        (0..2_000).map(|_| Box::pin(stuck.search_async(Query::new(vec![0.0, 0.0])))).collect();
+    searches.iter_mut().for_each(|search| assert!(search.as_mut().poll(&mut context).is_pending()));
+    drop(searches);
+    let search = free.search_async(Query::new(vec![0.0, 0.0]));
+    assert!(block_on(search).unwrap().is_empty());
     let write = free.upsert(Record::new(1, [0.0, 0.0])).unwrap();
     write.wait_timeout(Duration::from_secs(50)).unwrap();
     assert!(!held_back.is_visible());

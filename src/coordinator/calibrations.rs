@@ -102,6 +102,7 @@ impl Desk {
     pub(super) fn switch(&mut self) {
         self.switches += 1;
         (self.table, self.tried) = (None, None);
+        (self.failed, self.retry_at) = (0, None);
     }
 
     /// Whether the index was changed since the calibration under way began.

@@ -92,8 +92,9 @@ pub(crate) struct Coordinator {
     /// Waits taken in since the last sweep, and when there was one because all places were taken.
     waits: usize,
     full_swept_at: Option<Instant>,
-    /// When a search that waits may wait no longer.
+    /// When a search that waits may wait no longer, and when that was looked at.
     wait_due: Option<Instant>,
+    waits_looked_at: Option<Instant>,
     /// When a calibration that failed is tried again.
     retry_at: Option<Instant>,
     closing: bool,
@@ -124,6 +125,7 @@ impl Coordinator {
             waits: 0,
             full_swept_at: None,
             wait_due: None,
+            waits_looked_at: None,
             retry_at: None,
             closing: false,
         }
@@ -150,7 +152,7 @@ impl Coordinator {
         if !left.is_zero() {
             return Some(left);
         }
-        self.wait_due = None;
+        (self.wait_due, self.waits_looked_at) = (None, Some(now));
         let mut all: Vec<(Arc<Published>, Vec<Waiter>)> = Vec::new();
         for board in self.boards.values_mut() {
             let mut over = Vec::new();
@@ -373,29 +375,28 @@ impl Coordinator {
     }
 
     /// Publishes a calibration, then tells those who wait for it.
-    fn end_calibration(&mut self, collection: CollectionId, slice: Slice) {
-        let Some(board) = self.boards.get_mut(&collection) else { return };
+    fn end_calibration(&mut self, id: CollectionId, slice: Slice) {
+        let Some(board) = self.boards.get_mut(&id) else { return };
         let outcome = match slice {
             Slice::Done(table) => Ok(Arc::<Calibration>::from(table)),
             Slice::More(_) | Slice::Failed => Err(CalibrateError::Failed),
         };
+        if !board.desk.is_overtaken()
+            && let Ok(table) = &outcome
+        {
+            let (collection, generation) = (&board.context.name, table.generation.0);
+            debug!(collection, generation, rows = table.rows, "calibrated");
+            board.desk.table = Some(Arc::clone(table));
+            self.publish(id, Instant::now());
+        }
+        let Some(board) = self.boards.get_mut(&id) else { return };
         if board.desk.is_overtaken() {
-            // It measured an index that is no more.
+            // It measured an index that is no more: publishing may have shown that.
             return board.desk.begin_again();
         }
         let now = board.cell.load().extent();
         let waiters = board.desk.end(outcome.as_ref().map(|table| table.extent), now);
         self.retry_at = [self.retry_at, board.desk.retry_at()].into_iter().flatten().min();
-        if let Ok(table) = &outcome {
-            debug!(
-                collection = board.context.name,
-                generation = table.generation.0,
-                rows = table.rows,
-                "calibrated"
-            );
-            board.desk.table = Some(Arc::clone(table));
-            self.publish(collection, Instant::now());
-        }
         waiters.into_iter().for_each(|(reply, _permit)| reply.send(outcome.clone()));
     }
 
@@ -413,6 +414,8 @@ impl Coordinator {
         let lost = board.context.lost(self.log_fault.get());
         let until = waiter.until();
         let Some(waiter) = board.wait(seq, waiter, lost.is_some()) else {
+            let earliest = self.waits_looked_at.map(|at| at + WAITS_LOOK);
+            let until = until.map(|until| earliest.map_or(until, |earliest| until.max(earliest)));
             self.wait_due = [self.wait_due, until].into_iter().flatten().min();
             return;
         };

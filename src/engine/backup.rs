@@ -99,6 +99,17 @@ fn blueprint(id: CollectionId, name: &str, meta: &Meta, file: &str) -> Result<Bl
     Ok(Blueprint::empty(id, name, config, meta.shards))
 }
 
+/// A collection that has no name yet: it ends with this, unless that is taken out.
+struct Hidden(Option<Collection>);
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        if let Some(collection) = &self.0 {
+            collection.end();
+        }
+    }
+}
+
 /// A snapshot without an engine has no threads to help.
 pub(super) struct Alone;
 
@@ -180,11 +191,11 @@ impl Engine {
         self.check_free(&blueprint.name)?;
         let config = blueprint.config.encode();
         let collection = Collection::create(&self.owner.core, blueprint)?;
-        let admitted = collection.unlogged(fill).and_then(|()| Ok(self.admit(&collection, config)?));
-        if admitted.is_err() {
-            collection.end();
-        }
-        admitted.map(|()| collection)
+        let mut hidden = Hidden(Some(collection.clone()));
+        collection.unlogged(fill)?;
+        self.admit(&collection, config)?;
+        hidden.0 = None;
+        Ok(collection)
     }
 
     fn check_free(&self, name: &str) -> Result<(), CollectionError> {

@@ -58,12 +58,14 @@ impl Errors {
         self.count >= KNOWN
     }
 
-    /// A row was measured. Copies of one vector, which come one after the other, err once.
+    /// A row was measured. Copies of one vector, which come one after the other, err once. (Where estimates are exact
+    /// there may be many equal ones that are no copies.)
     fn add(&mut self, estimate: f32, distance: f32) {
-        if self.last.replace((estimate, distance)) == Some((estimate, distance)) {
+        let error = distance - estimate;
+        let is_copy = self.last.replace((estimate, distance)) == Some((estimate, distance));
+        if is_copy && error != 0.0 {
             return;
         }
-        let error = distance - estimate;
         self.count += 1.0;
         self.sum += f64::from(error);
         self.squares += f64::from(error) * f64::from(error);

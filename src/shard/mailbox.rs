@@ -210,9 +210,9 @@ impl Gate {
 }
 
 impl<T> Inbox<T> {
-    /// Whether a message would be refused.
+    /// Whether a message would be refused, here or at a gate.
     pub(crate) fn is_full(&self) -> bool {
-        self.shared.places.is_full()
+        self.shared.places.is_full() || self.gates.iter().any(|gate| gate.is_full())
     }
 
     /// A gate that ends with the mailbox.

@@ -23,7 +23,8 @@ pub(super) struct FutureEvent {
 impl FutureEvent {
     /// From now on calls count; await it for one.
     pub(super) fn listen(&self) -> FutureListener {
-        FutureListener { listener: Some(self.event.listen()), noted: Arc::clone(&self.noted) }
+        let call = Arc::new(Call { waker: Mutex::default(), noted: Arc::clone(&self.noted) });
+        FutureListener { listener: Some(self.event.listen()), call }
     }
 
     /// Calls one more of those who listen.
@@ -44,15 +45,18 @@ impl FutureEvent {
 pub(super) struct FutureListener {
     /// None once it is dropped.
     listener: Option<EventListener>,
-    noted: Arc<Noted>,
+    call: Arc<Call>,
 }
 
 impl Future for FutureListener {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let call = Call { waker: context.waker().clone(), noted: Arc::clone(&self.noted) };
-        let waker = Waker::from(Arc::new(call));
+        let before = self.call.lock().replace(context.waker().clone());
+        // Not while a lock is held: its end may be that of a future.
+        drop(before);
+        // The same for the event each time, so it keeps the one that it has.
+        let waker = Waker::from(Arc::clone(&self.call));
         let Some(listener) = &mut self.listener else { return Poll::Ready(()) };
         Pin::new(listener).poll(&mut Context::from_waker(&waker))
     }
@@ -62,14 +66,20 @@ impl Drop for FutureListener {
     fn drop(&mut self) {
         // One that was called and did not come calls another.
         self.listener = None;
-        self.noted.wake_all();
+        self.call.noted.wake_all();
     }
 }
 
 /// Who is to be woken.
 struct Call {
-    waker: Waker,
+    waker: Mutex<Option<Waker>>,
     noted: Arc<Noted>,
+}
+
+impl Call {
+    fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl std::fmt::Debug for Call {
@@ -82,7 +92,6 @@ impl Wake for Call {
     fn wake(self: Arc<Self>) {
         let noted = Arc::clone(&self.noted);
         noted.count.fetch_add(1, Ordering::SeqCst);
-        // Moved, not copied: its end may be that of a future.
         noted.lock().calls.push_back(self);
     }
 }
@@ -120,8 +129,9 @@ impl Noted {
         while let Some(call) = turn.calls.pop_front() {
             drop(turn);
             self.count.fetch_sub(1, Ordering::SeqCst);
-            let wake = move || {
-                call.waker.wake_by_ref();
+            let wake = || {
+                let waker = call.lock().take();
+                waker.into_iter().for_each(Waker::wake);
                 drop(call);
             };
             if catch_unwind(AssertUnwindSafe(wake)).is_err() {

@@ -342,13 +342,15 @@ impl Snapshot {
                 break;
             }
         }
+        // What is nearest first: it may be cut short.
+        found.groups.sort_unstable_by_key(|(place, _)| *place);
         for (_, group) in &mut found.groups {
             if rounds.cut.is_some() {
                 break;
             }
             let hits = rounds.search(size, base.and(Filter::eq(path, group.value.copy())))?;
             // Else those that were met on the way are the best that is known.
-            if rounds.cut.is_none() {
+            if rounds.cut.is_none() && !hits.is_empty() {
                 group.hits = hits;
             }
         }
