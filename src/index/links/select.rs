@@ -24,6 +24,9 @@ const STEP: usize = 8;
 /// them, and most of the list for ways out.
 const CROWD_SHARE: usize = 4;
 
+/// So few equal rows are no crowd, however short the list is.
+const CROWD_LEAST: usize = 4;
+
 /// Working memory of a selection.
 #[derive(Debug)]
 pub(super) struct Selector<M: RowMeasure> {
@@ -82,7 +85,7 @@ pub(super) struct Share {
 impl Share {
     /// Links to one crowd at most.
     fn crowd(self) -> usize {
-        (self.most / CROWD_SHARE).max(1)
+        (self.most / CROWD_SHARE).max(CROWD_LEAST)
     }
 }
 
