@@ -87,13 +87,13 @@ impl<'a> Query<'a> {
     }
 
     /// The breadth of the search in graph indexes: more finds better and costs
-    /// more. At most the number of rows counts. HNSW raises it to k; the quantized graph keeps
+    /// more. At most the number of rows counts, at least 1. HNSW raises it to k; the quantized graph keeps
     /// candidates for k beside it. Default: the collection's own, or k / 2 if that is more.
     /// Exact indexes ignore it.
     /// Short for [`Query::params`] with [`SearchParams::ef_search`].
     #[must_use]
     pub fn ef_search(self, ef_search: usize) -> Self {
-        self.params(SearchParams::ef_search(ef_search))
+        self.params(SearchParams::ef_search(ef_search.max(1)))
     }
 
     /// The lists that a search of an inverted file

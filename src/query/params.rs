@@ -89,10 +89,10 @@ impl Target {
 }
 
 impl SearchParams {
-    /// The breadth of the search in graph indexes: see [`Query::ef_search`](crate::Query::ef_search). 0 counts as 1.
+    /// The breadth of the search in graph indexes: see [`Query::ef_search`](crate::Query::ef_search).
     #[must_use]
     pub fn ef_search(ef_search: usize) -> SearchParams {
-        SearchParams(Goal::Breadth(ef_search.max(1)))
+        SearchParams(Goal::Breadth(ef_search))
     }
 
     /// The least breadth that finds this share of the k nearest, on average
