@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::admission::Admission;
 use super::broom::Broom;
 use super::calibrations::Desk;
+use super::sooner;
 use crate::error::Gone;
 use crate::id::{Generation, Seq};
 use crate::rows::ShardView;
@@ -238,7 +239,7 @@ impl Board {
         self.waiters.retain(|_, waiters| {
             over.extend(waiters.extract_if(.., |waiter| {
                 let until = waiter.until();
-                next = [next, until.filter(|until| *until > now)].into_iter().flatten().min();
+                next = sooner(next, until.filter(|until| *until > now));
                 until.is_some_and(|until| until <= now)
             }));
             !waiters.is_empty()

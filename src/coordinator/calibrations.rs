@@ -53,9 +53,8 @@ pub(super) struct Desk {
     /// Calibrations that failed since one was done, and when the next is tried.
     failed: u32,
     retry_at: Option<Instant>,
-    /// Changes of the index, and how many there were when the calibration under way began.
-    switches: u64,
-    of_switch: u64,
+    /// The index was changed since the calibration under way began.
+    is_overtaken: bool,
     /// Calibrations that were begun.
     begun: u64,
     /// It stands in the queue.
@@ -100,14 +99,14 @@ impl Desk {
 
     /// Another index has taken over: what is known is of the one before.
     pub(super) fn switch(&mut self) {
-        self.switches += 1;
+        self.is_overtaken = true;
         (self.table, self.tried) = (None, None);
         (self.failed, self.retry_at) = (0, None);
     }
 
     /// Whether the index was changed since the calibration under way began.
     pub(super) fn is_overtaken(&self) -> bool {
-        self.switches != self.of_switch
+        self.is_overtaken
     }
 
     /// Who waited for the calibration that was under way waits for the next.
@@ -157,7 +156,7 @@ impl Calibrations {
     pub(super) fn begin(&mut self, collection: CollectionId, desk: &mut Desk, published: Arc<Published>) {
         desk.queued = false;
         desk.begun += 1;
-        desk.of_switch = desk.switches;
+        desk.is_overtaken = false;
         desk.served.append(&mut desk.waiting);
         self.running = Some(collection);
         self.go_on(collection, Box::new(Run::new(published, desk.begun)));
@@ -244,7 +243,6 @@ mod tests {
     fn nothing_is_known_of_an_index_that_took_over() {
         let mut desk = Desk::default();
         desk.end::<()>(Ok(Extent::default()), Extent::default());
-        desk.of_switch = desk.switches;
         assert!(desk.tried.is_some() && !desk.is_overtaken());
         desk.switch();
         assert!(desk.tried.is_none() && desk.table.is_none() && desk.is_overtaken());

@@ -157,7 +157,7 @@ impl Coordinator {
         for board in self.boards.values_mut() {
             let mut over = Vec::new();
             let next = board.take_overdue(now, &mut over);
-            self.wait_due = [self.wait_due, next].into_iter().flatten().min();
+            self.wait_due = sooner(self.wait_due, next);
             if !over.is_empty() {
                 all.push((board.cell.pin(), over));
             }
@@ -222,7 +222,7 @@ impl Coordinator {
         self.tidied_first = turn.first().copied().unwrap_or(self.tidied_first);
         for collection in turn {
             let next = self.boards.get_mut(&collection).and_then(Board::tidy);
-            pause = [pause, next].into_iter().flatten().min();
+            pause = sooner(pause, next);
             if next.is_none() {
                 self.expiring.remove(&collection);
             }
@@ -396,7 +396,7 @@ impl Coordinator {
         }
         let now = board.cell.load().extent();
         let waiters = board.desk.end(outcome.as_ref().map(|table| table.extent), now);
-        self.retry_at = [self.retry_at, board.desk.retry_at()].into_iter().flatten().min();
+        self.retry_at = sooner(self.retry_at, board.desk.retry_at());
         waiters.into_iter().for_each(|(reply, _permit)| reply.send(outcome.clone()));
     }
 
@@ -416,7 +416,7 @@ impl Coordinator {
         let Some(waiter) = board.wait(seq, waiter, lost.is_some()) else {
             let earliest = self.waits_looked_at.map(|at| at + WAITS_LOOK);
             let until = until.map(|until| earliest.map_or(until, |earliest| until.max(earliest)));
-            self.wait_due = [self.wait_due, until].into_iter().flatten().min();
+            self.wait_due = sooner(self.wait_due, until);
             return;
         };
         let published = board.cell.pin();
@@ -532,6 +532,11 @@ impl Coordinator {
             order.reply.send(Err(lacking));
         }
     }
+}
+
+/// The sooner of two times that may not come.
+fn sooner<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    [one, other].into_iter().flatten().min()
 }
 
 /// All of them, beginning with the one that follows another.

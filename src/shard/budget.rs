@@ -15,7 +15,7 @@ use event_listener::{Event, Listener};
 
 use super::batch::dead_most;
 use super::footprint::{Contents, IndexSizes, RowSizes};
-use super::places::Backpressure;
+use super::refusal::Backpressure;
 use crate::error::BudgetScope;
 use crate::rows::{Directory, ShardMeasure};
 

@@ -17,15 +17,14 @@
 //! the mark after sending, and the receiver looks at the queue after marking.
 
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tracing::error;
-
-use super::places::{BEYOND_MOST, Backpressure, Bounds, Load, Permit, Places, Refusal, Refusals};
+use super::places::{BEYOND_MOST, Bounds, Load, Permit, Places};
+use super::refusal::{Backpressure, Refusal, Refusals};
+use super::wakes::wake;
 
 /// A message and the place that it takes.
 #[derive(Debug)]
@@ -426,10 +425,7 @@ impl<T> FutureReply<T> {
 
     fn wake(&self) {
         let waker = self.waking.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(waker) = waker else { return };
-        if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-            error!("the waker of a future panicked");
-        }
+        waker.into_iter().for_each(wake);
     }
 }
 

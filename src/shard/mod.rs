@@ -1,7 +1,7 @@
 //! Workers and the shards that they own.
 //!
-//! `command` is the protocol, `journal` a worker's log, `mailbox` how it travels, `places` what bounds
-//! it, `pace` and `toll` by how much, `budget` what bounds memory, `state` what a shard does with it (without
+//! `command` is the protocol, `journal` a worker's log, `mailbox` how it travels, `places` (and `refusal`) what bounds
+//! it, `pace` and `toll` by how much, `wakes` how futures are woken, `budget` what bounds memory, `state` what a shard does with it (without
 //! threads), `batch` what goes into the index together, `successor` how another index takes over, `turns`
 //! how a worker shares its time, `worker` the thread.
 
@@ -15,6 +15,7 @@ mod judge;
 mod mailbox;
 mod pace;
 mod places;
+mod refusal;
 mod rescue;
 mod state;
 mod successor;
@@ -34,8 +35,9 @@ pub(crate) use mailbox::{
     Envelope, Gate, Inbox, Mailbox, NoAnswer, Reply, SignalInbox, Signals, mailbox, reply, reply_future,
     reports, signals, wait_for_either,
 };
-pub use places::{Backpressure, Refusals};
-pub(crate) use places::{Bounds, Load, Permit, Refusal};
+pub(crate) use places::{Bounds, Load, Permit};
+pub(crate) use refusal::Refusal;
+pub use refusal::{Backpressure, Refusals};
 pub(crate) use rescue::{Rebuilder, Trouble};
 pub(crate) use state::{RestoredShard, ShardSetup, ShardState};
 pub(crate) use toll::{SearchTolls, ShardTolls, Toll};

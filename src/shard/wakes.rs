@@ -70,6 +70,13 @@ impl Drop for FutureListener {
     }
 }
 
+/// Wakes a future, whose executor may panic then.
+pub(super) fn wake(waker: Waker) {
+    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+        error!("the waker of a future panicked");
+    }
+}
+
 /// Who is to be woken.
 struct Call {
     waker: Mutex<Option<Waker>>,
@@ -129,14 +136,9 @@ impl Noted {
         while let Some(call) = turn.calls.pop_front() {
             drop(turn);
             self.count.fetch_sub(1, Ordering::SeqCst);
-            let wake = || {
-                let waker = call.lock().take();
-                waker.into_iter().for_each(Waker::wake);
-                drop(call);
-            };
-            if catch_unwind(AssertUnwindSafe(wake)).is_err() {
-                error!("the waker of a future panicked");
-            }
+            let waker = call.lock().take();
+            waker.into_iter().for_each(wake);
+            drop(call);
             turn = self.lock();
         }
         turn.waking.retain(|thread| *thread != own);
