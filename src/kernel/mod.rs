@@ -25,7 +25,7 @@ pub(crate) use arch::{Arch, ArchJob, Level, Portable};
 pub(crate) use codes::{CodeDots, LINE};
 pub(crate) use formats::{BYTES_HEADER, Element, from_half, to_half};
 use isa::Isa;
-pub(crate) use prefetch::{prefetch, prefetch_all};
+pub(crate) use prefetch::{prefetch, prefetch_all, prefetch_one_of_many};
 pub(crate) use scan::{SCAN_POSITION, SCAN_ROWS, SCAN_STEP};
 
 /// Distances of one query to many rows within a bound.

@@ -11,7 +11,7 @@ use crate::index::Defect;
 use crate::index::cow::{BlockView, Blocks, Epoch, Versions};
 use crate::index::measure::{Measure, RowMeasure};
 use crate::index::training::Training;
-use crate::kernel::{Arch, prefetch};
+use crate::kernel::{Arch, prefetch_one_of_many};
 use crate::memory::{self, Memory};
 use crate::quant::{CodeQuery, Codec, EntryPoints, ROW_WORD, row_of};
 
@@ -228,7 +228,7 @@ impl<S: CodeSource, A: Arch> Measure for Coded<'_, S, A> {
 
     #[inline(always)]
     fn prefetch(&self, node: Row) {
-        prefetch(self.source.code(node));
+        prefetch_one_of_many(self.source.code(node));
     }
 
     #[inline(always)]
