@@ -201,20 +201,20 @@ impl Index for Hnsw {
 }
 
 impl HnswVersion {
-    /// Finds the candidates by a walk, `kept` of them; false when looking at
-    /// every row is the better way.
+    /// Finds the candidates by a walk; false when looking at every row is the better way.
     fn walk<M: Measure>(
         &self,
         walk: Walk<'_, M>,
         request: &Request<'_>,
-        (limits, kept): (Limits, usize),
+        limits: Limits,
         scratch: &mut Scratch,
         effort: &mut Effort,
     ) -> bool {
         walk.find_starts(scratch, effort);
+        let kept = limits.ef;
         match request.admit {
             None => {
-                let mut step = walk.set_out(kept, limits, scratch);
+                let mut step = walk.set_out(limits.cap(), limits, scratch);
                 while step != Step::End && !request.ends.are_due(effort.distances) {
                     step = walk.advance(0, step, limits, scratch, effort);
                 }
@@ -255,22 +255,27 @@ impl HnswVersion {
         }
         let ef = request.ef.max(k).min(held);
         let exhausts = request.ends.reach.is_some();
-        let limits = Limits { bound: request.bound, k, ef, exhausts };
+        let metric = points.space.metric();
+        let limits = |bound, ef, is_rigid| {
+            // Inner products are no lengths, and whoever asks for all rows gets them.
+            let is_rigid = is_rigid || metric == Metric::Dot || ef == held;
+            let limits = if is_rigid { Limits::rigid } else { Limits::adaptive };
+            limits(bound, k, ef).exhausting(exhausts)
+        };
         let Some(copies) = &self.copies else {
             let walk = Walk { graph: &self.graph, measure: Exact::new(points), query: request.query };
-            let is_found = self.walk(walk, request, (limits, ef), scratch, effort);
+            let is_found = self.walk(walk, request, limits(request.bound, ef, false), scratch, effort);
             if is_found {
                 scratch.candidates.iter().take(k).for_each(|near| found.offer(*near));
             }
             return is_found;
         };
-        let metric = points.space.metric();
         let wanted = k.saturating_mul(self.options.oversample).max(k + SPARE).min(held);
-        let limits = Limits { bound: request.bound * scale(metric), ef: ef.max(wanted), ..limits };
+        let limits = limits(request.bound * scale(metric), ef.max(wanted), copies.are_coarse());
         let mut room = std::mem::take(&mut scratch.single);
         let query = copies.query(metric, request.query, &mut room);
         let walk = Walk { graph: &self.graph, measure: Copied(copies), query: &query };
-        let is_found = self.walk(walk, request, (limits, limits.ef), scratch, effort);
+        let is_found = self.walk(walk, request, limits, scratch, effort);
         scratch.single = room;
         if is_found && copies.are_coarse() {
             let request = Request { ef: limits.ef, ..*request };

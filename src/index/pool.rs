@@ -28,6 +28,8 @@ pub(crate) struct Pool {
     entries: Vec<i64>,
     len: usize,
     cap: usize,
+    /// Nothing comes in from here on.
+    end: i64,
     /// No entry before this one waits to be expanded.
     cursor: usize,
     /// Candidates on their way in: all of a hop, those near enough, and these in order.
@@ -41,6 +43,7 @@ impl Pool {
     pub(crate) fn reset(&mut self, cap: usize) {
         self.len = 0;
         self.cap = cap;
+        self.end = NOTHING;
         self.cursor = 0;
     }
 
@@ -54,6 +57,7 @@ impl Pool {
     pub(crate) fn bound(&self) -> f32 {
         match self.last() {
             Some(last) if self.len >= self.cap => distance(last),
+            _ if self.end < NOTHING => distance(self.end),
             _ => f32::INFINITY,
         }
     }
@@ -75,7 +79,7 @@ impl Pool {
     /// out eight by eight: no processor predicts it.
     #[inline(always)]
     pub(crate) fn insert_all<A: Arch>(&mut self, arch: A, rows: &[Row], distances: &[f32]) {
-        self.insert_before(arch, rows, distances, NOTHING);
+        self.insert_before(arch, rows, distances, self.end);
     }
 
     /// The same of those that are not farther than `bound`.
@@ -86,7 +90,7 @@ impl Pool {
         } else {
             NOTHING
         };
-        self.insert_before(arch, rows, distances, end);
+        self.insert_before(arch, rows, distances, end.min(self.end));
     }
 
     /// The same of those that stand before `end`.
@@ -178,6 +182,27 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// The distance of the candidate of a rank from 1 on; infinite when there are fewer.
+    #[inline(always)]
+    pub(crate) fn distance_at(&self, rank: usize) -> f32 {
+        let entry = self.entries[..self.len].get(rank.saturating_sub(1));
+        entry.map_or(f32::INFINITY, |entry| distance(*entry))
+    }
+
+    /// Drops the last candidates for as long as `is_idle` says, of the number that are nearer and of the distance,
+    /// that they are of no use, and keeps out what is as far from now on; `least` stay.
+    #[inline(always)]
+    pub(crate) fn trim(&mut self, least: usize, is_idle: impl Fn(usize, f32) -> bool) {
+        while self.len > least
+            && let Some(last) = self.last()
+            && is_idle(self.len - 1, distance(last))
+        {
+            self.end = last;
+            self.len -= 1;
+        }
+        self.cursor = self.cursor.min(self.len);
     }
 
     /// Candidates before the one that `expand_next` gave last.

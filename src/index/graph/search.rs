@@ -70,14 +70,22 @@ impl<'a, A: Arch> Ground<'a, A> {
         Walk { graph: &self.version.graph, measure, query }
     }
 
-    /// The limits of a walk, and how many candidates it keeps.
-    fn limits(&self, request: &Request<'_>) -> (Limits, usize) {
-        let held = self.version.graph.held.len();
+    /// The limits of a walk.
+    fn limits(&self, request: &Request<'_>) -> Limits {
         let ef = request.ef.max(1);
-        let kept = ef.max(request.k + SPARE.max(request.k / SPARE_DIVISOR)).min(held);
         let exhausts = request.ends.reach.is_some();
-        let bound = request.bound * scale(self.points.space.metric());
-        (Limits { bound, k: request.k, ef, exhausts }, kept)
+        let metric = self.points.space.metric();
+        let bound = request.bound * scale(metric);
+        let limits = match measure(metric) {
+            Measure::SquaredL2 => Limits::adaptive(bound, request.k, ef),
+            Measure::NegatedDot => Limits::rigid(bound, request.k, ef),
+        };
+        limits.exhausting(exhausts).keeping(self.kept(ef, request.k))
+    }
+
+    /// How many candidates a walk of that breadth keeps.
+    fn kept(&self, ef: usize, k: usize) -> usize {
+        ef.max(k + SPARE.max(k / SPARE_DIVISOR)).min(self.version.graph.held.len())
     }
 
     #[inline(always)]
@@ -90,8 +98,8 @@ impl<'a, A: Arch> Ground<'a, A> {
     ) -> Stage {
         let walk = self.walk(query);
         walk.find_starts(scratch, effort);
-        let (limits, kept) = self.limits(request);
-        Stage::Walking(walk.set_out(kept, limits, scratch))
+        let limits = self.limits(request);
+        Stage::Walking(walk.set_out(limits.cap(), limits, scratch))
     }
 
     #[inline(always)]
@@ -111,7 +119,7 @@ impl<'a, A: Arch> Ground<'a, A> {
                 self.begin_rerank(request, scratch)
             }
             Stage::Walking(step) => {
-                let (limits, _) = self.limits(request);
+                let limits = self.limits(request);
                 Stage::Walking(self.walk(query).advance(0, step, limits, scratch, effort))
             }
             Stage::Reranking(rerank) => match rerank.advance(self.points, request, scratch, found, effort) {
@@ -180,7 +188,7 @@ impl<'a, A: Arch> Ground<'a, A> {
     #[inline(always)]
     fn walk_past_hidden<'b>(
         &self,
-        (limits, kept): (Limits, usize),
+        limits: Limits,
         walk: Walk<'b, Coded<'b, &'b BlockView, A>>,
         request: &Request<'_>,
         admit: &dyn Fn(Row) -> bool,
@@ -190,8 +198,9 @@ impl<'a, A: Arch> Ground<'a, A> {
     where
         'a: 'b,
     {
-        let kept = kept + kept.div_ceil(HIDDEN_DIVISOR);
-        let mut step = walk.set_out(kept, limits, scratch);
+        let kept = self.kept(limits.ef, request.k);
+        let limits = limits.keeping(kept + kept.div_ceil(HIDDEN_DIVISOR));
+        let mut step = walk.set_out(limits.cap(), limits, scratch);
         while step != Step::End && !request.ends.are_due(effort.distances) {
             step = walk.advance(0, step, limits, scratch, effort);
         }
@@ -214,9 +223,10 @@ impl<'a, A: Arch> Ground<'a, A> {
     ) -> Option<Stage> {
         let walk = self.walk(query);
         walk.find_starts(scratch, effort);
-        let (limits, kept) = self.limits(request);
+        let limits = self.limits(request);
+        let kept = self.kept(limits.ef, request.k);
         let Some(filter) = request.filter else {
-            if self.walk_past_hidden((limits, kept), walk, request, admit, scratch, effort) {
+            if self.walk_past_hidden(limits, walk, request, admit, scratch, effort) {
                 return Some(self.begin_rerank(request, scratch));
             }
             walk.find_starts(scratch, effort);

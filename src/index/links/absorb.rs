@@ -1,8 +1,9 @@
 //! Finding the links of new rows.
 
-use super::beam::{Limits, Walk};
+use super::beam::Walk;
 use super::crowds::{look_around, thin};
 use super::graph::MAX_LEVEL;
+use super::limits::Limits;
 use super::plan::{Job, Worker};
 use crate::id::{Row, mix};
 use crate::index::measure::{RowMeasure, add_near};

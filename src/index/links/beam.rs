@@ -4,6 +4,7 @@
 //! with the candidate list of [`Pool`](crate::index::pool::Pool).
 
 use super::graph::{Graph, TREE};
+use super::limits::Limits;
 use crate::id::Row;
 use crate::index::cow::NONE;
 use crate::index::measure::Measure;
@@ -37,46 +38,6 @@ impl<M: Measure> Clone for Walk<'_, M> {
 }
 
 impl<M: Measure> Copy for Walk<'_, M> {}
-
-/// When a beam search may end before its list is exhausted.
-///
-/// A caller that has rows already (from another shard) has use for few rows of
-/// this graph, or none, and few near rows need a shorter list than many: from
-/// the full length down to half of it.
-#[derive(Clone, Copy)]
-pub(in crate::index) struct Limits {
-    /// Rows beyond it are of no use to the caller.
-    pub(in crate::index) bound: f32,
-    pub(in crate::index) k: usize,
-    pub(in crate::index) ef: usize,
-    /// All rows within the bound are wanted, however many: the list is not cut
-    /// before them, and half of it is walked through beyond them.
-    pub(in crate::index) exhausts: bool,
-}
-
-impl Limits {
-    /// The limits of a walk that looks for links: no row is an answer, and half
-    /// the list is exhausted. The other half is candidates too, but what lies
-    /// behind it does not change the links (measured: the same recall at the
-    /// same cost, and two thirds of the distances).
-    pub(super) fn building(ef: usize) -> Limits {
-        Limits { bound: f32::NEG_INFINITY, k: 1, ef, exhausts: false }
-    }
-
-    /// Whether the walk is at its end: every candidate within the bound was
-    /// expanded, `useful` in number, and `nearer` candidates are nearer than
-    /// the next.
-    pub(super) fn are_reached(&self, useful: usize, nearer: usize) -> bool {
-        if self.exhausts {
-            return 2 * nearer.saturating_sub(useful) >= self.ef;
-        }
-        2 * self.k * nearer.saturating_sub(SPARE) >= self.ef * (self.k + useful)
-    }
-}
-
-/// Candidates that are expanded beyond the shortened list. With four shards
-/// this keeps recall within 0.001 of that of the whole list.
-const SPARE: usize = 6;
 
 /// A whole beam search, to be compiled for an instruction set.
 struct Beam<'a, 'b, M: Measure> {
@@ -277,6 +238,7 @@ impl<M: Measure> Walk<'_, M> {
                     self.measure.distances(self.query, rows, pool.bound(), distances);
                     pool.insert_all(self.measure.arch(), rows, distances);
                 }
+                limits.trim(pool);
                 self.next(limits, scratch)
             }
             Step::End => Step::End,
@@ -287,15 +249,16 @@ impl<M: Measure> Walk<'_, M> {
     #[inline(always)]
     fn next(&self, limits: Limits, scratch: &mut Scratch) -> Step {
         let Some(nearest) = scratch.pool.expand_next() else { return Step::End };
-        if scratch.pool.expanded() >= limits.ef
-            && scratch.pool.len() >= limits.k
+        let pool = &scratch.pool;
+        if pool.len() >= limits.k
+            && limits.suffice(pool.expanded(), nearest.distance, || pool.distance_at(limits.k))
             && !(limits.exhausts && nearest.distance <= limits.bound)
         {
             return Step::End;
         }
         if nearest.distance > limits.bound {
-            let (useful, nearer) = (scratch.pool.within(limits.bound), scratch.pool.expanded());
-            if limits.are_reached(useful, nearer) {
+            let (useful, nearer) = (pool.within(limits.bound), pool.expanded());
+            if limits.are_reached_at(useful, nearer, nearest.distance, pool.distance_at(limits.k)) {
                 return Step::End;
             }
         }

@@ -4,7 +4,8 @@
 //! all places of its walk, which ends among them. Then a second walk goes by some
 //! of them only, and meets the rows around.
 
-use super::beam::{Limits, Walk};
+use super::beam::Walk;
+use super::limits::Limits;
 use super::plan::Job;
 use crate::id::{Row, mix};
 use crate::index::measure::{Measure, RowMeasure, add_near};

@@ -7,7 +7,8 @@
 //! graph keeps enough of its links. Which ones is a function of their numbers, so
 //! that they are the same wherever they are met.
 
-use super::beam::{Limits, Walk};
+use super::beam::Walk;
+use super::limits::Limits;
 use crate::id::Row;
 use crate::index::measure::Measure;
 use crate::index::{Effort, Ends, RowFilter, Scratch};

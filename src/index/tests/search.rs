@@ -1,5 +1,5 @@
 use super::fixture::{Fixture, Kind, METRICS, Threads, clustered, on_every_kind, on_lists};
-use crate::id::Row;
+use crate::id::{Row, mix};
 use crate::index::{Ends, Request, RowFilter, Sequential};
 use crate::metric::Metric;
 
@@ -92,6 +92,40 @@ fn a_bound_from_elsewhere_saves_work_and_loses_no_near_row(kind: Kind) {
     let is_sharp = kind.tolerance() == 0.0;
     assert!(with * 10 < without * 9 || !is_sharp, "{with} of {without} hops");
     assert!(lost * 100 <= useful, "{lost} of {useful} rows lost");
+}
+
+// Of 60 numbers drawn at random rows are all about equally far; those in groups of 4 numbers are not.
+#[test]
+fn a_list_is_walked_through_the_further_the_less_distances_tell() {
+    for kind in [Kind::Hnsw, Kind::GRAPHS[0]] {
+        let [easy, hard] = [4, 60].map(|spread| {
+            let mut fixture = Fixture::of(kind, Metric::L2, 64);
+            let vector = |at: u64| -> Vec<f32> {
+                (0..64).map(|x| if x < spread { (mix(at << 8 | x) % 10_000) as f32 } else { 0.0 }).collect()
+            };
+            for from in (0..3_000).step_by(500) {
+                let rows: Vec<Row> = (from..from + 500).collect();
+                rows.iter().for_each(|row| fixture.put(*row, &vector(u64::from(*row))));
+                fixture.change(&rows, &[], &Threads(2));
+            }
+            let version = fixture.index.version();
+            let hops = (0..50u64).map(|query| {
+                let query = fixture.prepared(&vector(1_000_000 + query));
+                let request = Request {
+                    query: &query,
+                    k: 10,
+                    ef: 100,
+                    bound: f32::INFINITY,
+                    admit: None,
+                    filter: None,
+                    ends: Ends::default(),
+                };
+                fixture.search_in(&*version, &request).1.hops
+            });
+            hops.sum::<u64>() / 50
+        });
+        assert!((50..75).contains(&easy) && (120..240).contains(&hard), "{kind:?}: {easy}, {hard}");
+    }
 }
 
 fn filters_may_admit_none_one_half_or_all(kind: Kind) {
