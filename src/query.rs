@@ -90,9 +90,9 @@ impl<'a> Query<'a> {
     /// more. At most the number of rows counts, at least 1. HNSW raises it to k; the quantized graph keeps
     /// candidates for k beside it. Default: the collection's own, or k / 2 if that is more.
     ///
-    /// Graphs under L2 and cosine walk through about `ef_search` rows where it is more than k: half as many (but k) where
-    /// rows soon get much farther than the k-th, so that none of them can come into the answer, and up to
-    /// twice as many where they do not. Under inner product, with a filter, and in HNSW by coarse codes it is `ef_search` rows.
+    /// Graphs under L2 and cosine walk through about `ef_search` rows where it is more than k: down to half as many (k at least) where
+    /// rows soon get much farther than the k-th, so that hardly any of them comes into the answer, and up to
+    /// twice as many where they do not. Under inner product, with a filter, and in HNSW by coarse codes (binary, PQ) it is `ef_search` rows.
     ///
     /// Exact indexes ignore it.
     /// Short for [`Query::params`] with [`SearchParams::ef_search`].

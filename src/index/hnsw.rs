@@ -211,10 +211,9 @@ impl HnswVersion {
         effort: &mut Effort,
     ) -> bool {
         walk.find_starts(scratch, effort);
-        let kept = limits.ef;
         match request.admit {
             None => {
-                let mut step = walk.set_out(limits.cap(), limits, scratch);
+                let mut step = walk.set_out(limits, scratch);
                 while step != Step::End && !request.ends.are_due(effort.distances) {
                     step = walk.advance(0, step, limits, scratch, effort);
                 }
@@ -225,12 +224,12 @@ impl HnswVersion {
                 if let Some(filter) = request.filter {
                     let passes = |row: Row| filter.passes(row) && (filter.is_all || admit(row));
                     let (ends, passes) = (request.ends, (filter, passes));
-                    let is_found = walk.thinned_beam(kept, limits, ends, passes, scratch, effort);
+                    let is_found = walk.thinned_beam(limits, ends, passes, scratch, effort);
                     scratch.candidates.clear();
                     memory::extend(&mut scratch.candidates, scratch.passing.iter());
                     return is_found;
                 }
-                if !walk.filtered_beam(kept, limits, request.ends, admit, scratch, effort) {
+                if !walk.filtered_beam(limits, request.ends, admit, scratch, effort) {
                     return false;
                 }
                 scratch.candidates.clear();
@@ -256,22 +255,22 @@ impl HnswVersion {
         let ef = request.ef.max(k).min(held);
         let exhausts = request.ends.reach.is_some();
         let metric = points.space.metric();
-        let limits = |bound, ef, is_rigid| {
+        let limits_of = |bound, ef, is_coarse| {
             // Inner products are no lengths, and whoever asks for all rows gets them.
-            let is_rigid = is_rigid || metric == Metric::Dot || ef == held;
+            let is_rigid = is_coarse || metric == Metric::Dot || ef == held;
             let limits = if is_rigid { Limits::rigid } else { Limits::adaptive };
             limits(bound, k, ef).exhausting(exhausts)
         };
         let Some(copies) = &self.copies else {
             let walk = Walk { graph: &self.graph, measure: Exact::new(points), query: request.query };
-            let is_found = self.walk(walk, request, limits(request.bound, ef, false), scratch, effort);
+            let is_found = self.walk(walk, request, limits_of(request.bound, ef, false), scratch, effort);
             if is_found {
                 scratch.candidates.iter().take(k).for_each(|near| found.offer(*near));
             }
             return is_found;
         };
         let wanted = k.saturating_mul(self.options.oversample).max(k + SPARE).min(held);
-        let limits = limits(request.bound * scale(metric), ef.max(wanted), copies.are_coarse());
+        let limits = limits_of(request.bound * scale(metric), ef.max(wanted), copies.are_coarse());
         let mut room = std::mem::take(&mut scratch.single);
         let query = copies.query(metric, request.query, &mut room);
         let walk = Walk { graph: &self.graph, measure: Copied(copies), query: &query };

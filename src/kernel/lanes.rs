@@ -346,11 +346,11 @@ pub(super) unsafe fn many<V: Lanes, T: Term, S: Source<V>>(
     let bytes = (len * size_of::<S::Element>()).min(T::BYTES_AHEAD);
     let rows_ahead = (BYTES_IN_FLIGHT / bytes.max(1)).min(MAX_ROWS_AHEAD);
     for row in rows.iter().take(rows_ahead) {
-        prefetch_bytes(row.as_ptr().cast(), bytes);
+        prefetch_bytes::<1>(row.as_ptr().cast(), bytes);
     }
     for (at, (row, out)) in rows.iter().zip(out).enumerate() {
         if let Some(next) = rows.get(at + rows_ahead) {
-            prefetch_bytes(next.as_ptr().cast(), bytes);
+            prefetch_bytes::<1>(next.as_ptr().cast(), bytes);
         }
         assert_eq!(row.len(), len);
         // SAFETY: the row has as many numbers as the query; the caller vouches

@@ -10,33 +10,37 @@ const START_LINES: usize = 4;
 /// Asks the processor to bring the start of a slice nearer; never faults.
 #[inline]
 pub(crate) fn prefetch<T>(slice: &[T]) {
-    prefetch_bytes(slice.as_ptr().cast(), size_of_val(slice).min(START_LINES * LINE_BYTES));
+    prefetch_start::<1, T>(slice);
 }
 
 /// The same as far as the second level, for many slices at a time: few lines can be on
 /// their way to the first level (16 on Intel's), and further instructions wait for a place among them.
 #[inline]
 pub(crate) fn prefetch_one_of_many<T>(slice: &[T]) {
-    for at in (0..size_of_val(slice).min(START_LINES * LINE_BYTES)).step_by(LINE_BYTES) {
-        prefetch_line::<2>(slice.as_ptr().cast::<u8>().wrapping_add(at));
-    }
+    prefetch_start::<2, T>(slice);
+}
+
+#[inline(always)]
+fn prefetch_start<const LEVEL: u8, T>(slice: &[T]) {
+    prefetch_bytes::<LEVEL>(slice.as_ptr().cast(), size_of_val(slice).min(START_LINES * LINE_BYTES));
 }
 
 /// Asks the processor to bring all of a slice nearer; never faults.
 #[inline]
 pub(crate) fn prefetch_all<T>(slice: &[T]) {
-    prefetch_bytes(slice.as_ptr().cast(), size_of_val(slice));
+    prefetch_bytes::<1>(slice.as_ptr().cast(), size_of_val(slice));
 }
 
-/// Asks for the lines of `bytes` bytes from `start`, which may be any address.
+/// Asks for the lines of `bytes` bytes from `start`, which may be any address, as far as a level of the
+/// cache: the first or the second.
 #[inline(always)]
-pub(super) fn prefetch_bytes(start: *const u8, bytes: usize) {
+pub(super) fn prefetch_bytes<const LEVEL: u8>(start: *const u8, bytes: usize) {
     for at in (0..bytes).step_by(LINE_BYTES) {
-        prefetch_line::<1>(start.wrapping_add(at));
+        prefetch_line::<LEVEL>(start.wrapping_add(at));
     }
 }
 
-/// Asks for the line of one address, as far as a level of the cache: the first or the second.
+/// Asks for the line of one address.
 #[inline(always)]
 pub(super) fn prefetch_line<const LEVEL: u8>(address: *const u8) {
     #[cfg(target_arch = "x86_64")]

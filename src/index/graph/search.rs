@@ -47,7 +47,7 @@ pub(super) struct Ground<'a, A> {
 
 /// How far a search has come.
 enum Stage {
-    Walking(Step),
+    Walking(Limits, Step),
     Reranking(Rerank),
     Done,
 }
@@ -80,12 +80,8 @@ impl<'a, A: Arch> Ground<'a, A> {
             Measure::SquaredL2 => Limits::adaptive(bound, request.k, ef),
             Measure::NegatedDot => Limits::rigid(bound, request.k, ef),
         };
-        limits.exhausting(exhausts).keeping(self.kept(ef, request.k))
-    }
-
-    /// How many candidates a walk of that breadth keeps.
-    fn kept(&self, ef: usize, k: usize) -> usize {
-        ef.max(k + SPARE.max(k / SPARE_DIVISOR)).min(self.version.graph.held.len())
+        let kept = ef.max(request.k + SPARE.max(request.k / SPARE_DIVISOR));
+        limits.exhausting(exhausts).keeping(kept.min(self.version.graph.held.len()))
     }
 
     #[inline(always)]
@@ -99,7 +95,7 @@ impl<'a, A: Arch> Ground<'a, A> {
         let walk = self.walk(query);
         walk.find_starts(scratch, effort);
         let limits = self.limits(request);
-        Stage::Walking(walk.set_out(limits.cap(), limits, scratch))
+        Stage::Walking(limits, walk.set_out(limits, scratch))
     }
 
     #[inline(always)]
@@ -113,14 +109,13 @@ impl<'a, A: Arch> Ground<'a, A> {
         effort: &mut Effort,
     ) -> Stage {
         match stage {
-            Stage::Walking(Step::End) => {
+            Stage::Walking(_, Step::End) => {
                 scratch.candidates.clear();
                 memory::extend(&mut scratch.candidates, scratch.pool.iter());
                 self.begin_rerank(request, scratch)
             }
-            Stage::Walking(step) => {
-                let limits = self.limits(request);
-                Stage::Walking(self.walk(query).advance(0, step, limits, scratch, effort))
+            Stage::Walking(limits, step) => {
+                Stage::Walking(limits, self.walk(query).advance(0, step, limits, scratch, effort))
             }
             Stage::Reranking(rerank) => match rerank.advance(self.points, request, scratch, found, effort) {
                 Some(rerank) => Stage::Reranking(rerank),
@@ -142,7 +137,7 @@ impl<'a, A: Arch> Ground<'a, A> {
         effort: &mut Effort,
     ) -> Stage {
         let from = match stage {
-            Stage::Walking(_) => {
+            Stage::Walking(..) => {
                 scratch.candidates.clear();
                 memory::extend(&mut scratch.candidates, scratch.pool.iter());
                 scratch.candidates.iter_mut().for_each(|near| near.row = self.codes.row(near.row));
@@ -198,9 +193,8 @@ impl<'a, A: Arch> Ground<'a, A> {
     where
         'a: 'b,
     {
-        let kept = self.kept(limits.ef, request.k);
-        let limits = limits.keeping(kept + kept.div_ceil(HIDDEN_DIVISOR));
-        let mut step = walk.set_out(limits.cap(), limits, scratch);
+        let limits = limits.keeping(limits.kept + limits.kept.div_ceil(HIDDEN_DIVISOR));
+        let mut step = walk.set_out(limits, scratch);
         while step != Step::End && !request.ends.are_due(effort.distances) {
             step = walk.advance(0, step, limits, scratch, effort);
         }
@@ -224,14 +218,13 @@ impl<'a, A: Arch> Ground<'a, A> {
         let walk = self.walk(query);
         walk.find_starts(scratch, effort);
         let limits = self.limits(request);
-        let kept = self.kept(limits.ef, request.k);
         let Some(filter) = request.filter else {
             if self.walk_past_hidden(limits, walk, request, admit, scratch, effort) {
                 return Some(self.begin_rerank(request, scratch));
             }
             walk.find_starts(scratch, effort);
             let admit = |node: Row| admit(self.codes.row(node));
-            let is_found = walk.filtered_beam(kept, limits, request.ends, admit, scratch, effort);
+            let is_found = walk.filtered_beam(limits, request.ends, admit, scratch, effort);
             scratch.candidates.clear();
             memory::append(&mut scratch.candidates, scratch.admitted.sorted());
             return is_found.then(|| self.begin_rerank(request, scratch));
@@ -241,7 +234,7 @@ impl<'a, A: Arch> Ground<'a, A> {
             let row = layout.row(node);
             filter.passes(row) && (filter.is_all || admit(row))
         };
-        let is_found = walk.thinned_beam(kept, limits, request.ends, (filter, passes), scratch, effort);
+        let is_found = walk.thinned_beam(limits, request.ends, (filter, passes), scratch, effort);
         scratch.candidates.clear();
         memory::extend(&mut scratch.candidates, scratch.passing.iter());
         is_found.then(|| self.begin_rerank(request, scratch))

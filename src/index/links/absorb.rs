@@ -132,14 +132,14 @@ fn candidates<M: RowMeasure>(
     scratch: &mut Scratch,
     other: &mut M::Buffer,
 ) {
-    let (ef, mut effort) = (job.options.ef_construction, Effort::default());
-    walk.beam(layer, ef, Limits::building(ef), scratch, &mut effort);
+    let (limits, mut effort) = (Limits::building(job.options.ef_construction), Effort::default());
+    walk.beam(layer, limits, scratch, &mut effort);
     look_around(job, walk, (layer, row), scratch, other);
     let Scratch { pool, candidates, .. } = scratch;
     memory::extend(candidates, pool.iter().filter(|near| !job.is_dead(near.row)));
     if layer == 0 && candidates.len() < job.options.first.min(pool.len()) {
         let live = |row: Row| !job.is_dead(row);
-        walk.filtered_beam(ef, Limits::building(ef), Ends::default(), live, scratch, &mut effort);
+        walk.filtered_beam(limits, Ends::default(), live, scratch, &mut effort);
         scratch.candidates.clear();
         memory::append(&mut scratch.candidates, scratch.admitted.sorted());
     }

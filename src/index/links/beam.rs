@@ -43,7 +43,6 @@ impl<M: Measure> Copy for Walk<'_, M> {}
 struct Beam<'a, 'b, M: Measure> {
     walk: &'a Walk<'b, M>,
     layer: usize,
-    cap: usize,
     limits: Limits,
     scratch: &'a mut Scratch,
     effort: &'a mut Effort,
@@ -54,8 +53,8 @@ impl<M: Measure> ArchJob for Beam<'_, '_, M> {
 
     #[inline(always)]
     fn run<A: Arch>(self, _arch: A) {
-        let Beam { walk, layer, cap, limits, scratch, effort } = self;
-        let mut step = walk.set_out(cap, limits, scratch);
+        let Beam { walk, layer, limits, scratch, effort } = self;
+        let mut step = walk.set_out(limits, scratch);
         while step != Step::End {
             step = walk.advance(layer, step, limits, scratch, effort);
         }
@@ -190,23 +189,16 @@ impl<M: Measure> Walk<'_, M> {
     }
 
     /// Beam search on a layer from `scratch.starts`: the nearest `limits.ef` rows
-    /// are walked through, and more while fewer than `limits.k` were met. Afterwards `scratch.pool` holds the `cap` nearest rows
-    /// that were met.
-    pub(super) fn beam(
-        &self,
-        layer: usize,
-        cap: usize,
-        limits: Limits,
-        scratch: &mut Scratch,
-        effort: &mut Effort,
-    ) {
-        self.measure.arch().run(Beam { walk: self, layer, cap, limits, scratch, effort });
+    /// are walked through, and more while fewer than `limits.k` were met. Afterwards `scratch.pool` holds the nearest rows
+    /// that were met, as many as the limits keep.
+    pub(super) fn beam(&self, layer: usize, limits: Limits, scratch: &mut Scratch, effort: &mut Effort) {
+        self.measure.arch().run(Beam { walk: self, layer, limits, scratch, effort });
     }
 
     /// Begins a beam search on layer 0 or above from `scratch.starts`.
     #[inline(always)]
-    pub(in crate::index) fn set_out(&self, cap: usize, limits: Limits, scratch: &mut Scratch) -> Step {
-        self.start(cap, scratch);
+    pub(in crate::index) fn set_out(&self, limits: Limits, scratch: &mut Scratch) -> Step {
+        self.start(limits.cap(), scratch);
         memory::resize(&mut scratch.distances, BLOCK, 0.0);
         self.next(limits, scratch)
     }
@@ -250,15 +242,16 @@ impl<M: Measure> Walk<'_, M> {
     fn next(&self, limits: Limits, scratch: &mut Scratch) -> Step {
         let Some(nearest) = scratch.pool.expand_next() else { return Step::End };
         let pool = &scratch.pool;
+        let (nearer, kth) = (pool.expanded(), pool.distance_at(limits.k));
         if pool.len() >= limits.k
-            && limits.suffice(pool.expanded(), nearest.distance, || pool.distance_at(limits.k))
+            && limits.suffice(nearer, nearest.distance, kth)
             && !(limits.exhausts && nearest.distance <= limits.bound)
         {
             return Step::End;
         }
         if nearest.distance > limits.bound {
-            let (useful, nearer) = (pool.within(limits.bound), pool.expanded());
-            if limits.are_reached_at(useful, nearer, nearest.distance, pool.distance_at(limits.k)) {
+            let useful = pool.within(limits.bound);
+            if limits.are_reached_at(useful, nearer, nearest.distance, kth) {
                 return Step::End;
             }
         }
@@ -267,13 +260,12 @@ impl<M: Measure> Walk<'_, M> {
     }
 
     /// Beam search on layer 0 that counts only admitted rows: others are
-    /// walked through. Afterwards `scratch.admitted` holds the `ef` nearest
+    /// walked through. Afterwards `scratch.admitted` holds the `limits.kept` nearest
     /// admitted rows that were met. False when it gave up: rows that are
     /// admitted are so rare that looking at each of them costs less.
     #[inline(always)]
     pub(in crate::index) fn filtered_beam(
         &self,
-        ef: usize,
         limits: Limits,
         ends: Ends<'_>,
         admit: impl Fn(Row) -> bool,
@@ -281,12 +273,12 @@ impl<M: Measure> Walk<'_, M> {
         effort: &mut Effort,
     ) -> bool {
         self.start(usize::MAX, scratch);
-        scratch.admitted.reset(ef);
+        scratch.admitted.reset(limits.kept);
         memory::resize(&mut scratch.distances, BLOCK, 0.0);
         for start in scratch.pool.iter().filter(|start| admit(start.row)) {
             scratch.admitted.offer(start);
         }
-        let waiting = 2 * ef + (ef * self.graph.held.len() / 3).isqrt();
+        let waiting = limits.waiting(self.graph.held.len());
         while let Some(nearest) = scratch.pool.expand_next() {
             if ends.are_due(effort.distances) {
                 break;

@@ -88,7 +88,7 @@ pub(super) fn look_around<M: RowMeasure>(
         add_near(job.measure, walk.query, &rows, f32::INFINITY, &mut scratch.starts);
     }
     let limits = Limits::building(ef);
-    job.measure.arch().run(Around { walk: &walk, layer, cap: ef, limits, most: most(ef), scratch });
+    job.measure.arch().run(Around { walk: &walk, layer, limits, most: most(ef), scratch });
 }
 
 /// A walk that takes in only `most` rows of any one distance, to be compiled for
@@ -96,7 +96,6 @@ pub(super) fn look_around<M: RowMeasure>(
 struct Around<'a, 'b, M: Measure> {
     walk: &'a Walk<'b, M>,
     layer: usize,
-    cap: usize,
     limits: Limits,
     most: usize,
     scratch: &'a mut Scratch,
@@ -107,8 +106,8 @@ impl<M: Measure> ArchJob for Around<'_, '_, M> {
 
     #[inline(always)]
     fn run<A: Arch>(self, arch: A) {
-        let Around { walk, layer, cap, limits, most, scratch } = self;
-        walk.start(cap, scratch);
+        let Around { walk, layer, limits, most, scratch } = self;
+        walk.start(limits.cap(), scratch);
         memory::resize(&mut scratch.distances, BLOCK, 0.0);
         while let Some(nearest) = scratch.pool.expand_next() {
             if limits.are_reached(0, scratch.pool.expanded()) {

@@ -24,10 +24,10 @@ pub(in crate::index) struct Limits {
     /// before them, and half of it is walked through beyond them.
     pub(super) exhausts: bool,
     /// Candidates that are kept at least, for whoever chooses among them.
-    kept: usize,
+    pub(in crate::index) kept: usize,
     /// Rows that are walked through at least and at most, as far as the bound lets them.
     least: usize,
-    pub(in crate::index) most: usize,
+    most: usize,
     /// What a walk weighs ([`Limits::weight`]) at its end.
     enough: f32,
 }
@@ -72,8 +72,13 @@ impl Limits {
     }
 
     /// The length of the list.
-    pub(in crate::index) fn cap(&self) -> usize {
+    pub(super) fn cap(&self) -> usize {
         self.most.max(self.kept)
+    }
+
+    /// How many candidates may wait, of so many rows, before looking at each row that passes a filter costs less.
+    pub(super) fn waiting(&self, rows: usize) -> usize {
+        2 * self.kept + (self.kept * rows / 3).isqrt()
     }
 
     /// The limits of a walk that looks for links: no row is an answer, and half
@@ -106,13 +111,13 @@ impl Limits {
         if self.exhausts {
             return self.are_reached(useful, nearer);
         }
-        self.suffice(self.stretched(useful, nearer), distance, || kth)
+        self.suffice(self.stretched(useful, nearer), distance, kth)
     }
 
     /// Whether `nearer` rows are enough when the next is at `distance`, and the k-th at `kth` (or nearer, elsewhere).
     #[inline(always)]
-    pub(super) fn suffice(&self, nearer: usize, distance: f32, kth: impl FnOnce() -> f32) -> bool {
-        nearer >= self.least && (nearer >= self.most || self.weight(nearer, distance, kth()) > self.enough)
+    pub(super) fn suffice(&self, nearer: usize, distance: f32, kth: f32) -> bool {
+        nearer >= self.least && (nearer >= self.most || self.weight(nearer, distance, kth) > self.enough)
     }
 
     /// Takes out what will never be walked through: ever more candidates come to be nearer, and the k-th only comes nearer.
@@ -146,7 +151,7 @@ mod tests {
     /// Rows expanded of a list whose distances grow like those of data of `d` dimensions.
     fn expanded(limits: Limits, d: f32) -> usize {
         let at = |rank: usize| (rank as f32 / limits.k as f32).powf(2.0 / d);
-        (0..10_000).find(|nearer| limits.suffice(*nearer, at(*nearer + 1), || 1.0)).unwrap_or(usize::MAX)
+        (0..10_000).find(|nearer| limits.suffice(*nearer, at(*nearer + 1), 1.0)).unwrap_or(usize::MAX)
     }
 
     #[test]
@@ -172,7 +177,7 @@ mod tests {
     fn a_kth_distance_of_nothing_ends_a_walk_after_half_of_the_list() {
         let limits = Limits::adaptive(f32::INFINITY, 10, 64);
         for kth in [0.0, -1e-6] {
-            assert!(!limits.suffice(31, 1.0, || kth) && limits.suffice(32, 1.0, || kth));
+            assert!(!limits.suffice(31, 1.0, kth) && limits.suffice(32, 1.0, kth));
         }
     }
 
@@ -185,7 +190,7 @@ mod tests {
             0 => Some(Neighbor { distance: 9.0, row: u32::MAX >> 1 }),
             _ => pool.expand_next(),
         } {
-            if row > 0 && limits.suffice(pool.expanded(), next.distance, || pool.distance_at(limits.k)) {
+            if row > 0 && limits.suffice(pool.expanded(), next.distance, pool.distance_at(limits.k)) {
                 break;
             }
             expanded.push(next.row);

@@ -55,20 +55,19 @@ fn is_bridge(row: Row, bridges: u32) -> bool {
 
 impl<M: Measure> Walk<'_, M> {
     /// Beam search on layer 0. Afterwards `scratch.passing` holds the nearest
-    /// rows that were met and pass, `ef` or a few more. False when it gave up, since
+    /// rows that were met and pass, `limits.kept` of them. False when it gave up, since
     /// rows that pass are so rare that looking at each of them costs less, or met fewer.
     #[inline(always)]
     pub(in crate::index) fn thinned_beam(
         &self,
-        ef: usize,
         limits: Limits,
         ends: Ends<'_>,
         (filter, passes): (RowFilter<'_>, impl Fn(Row) -> bool),
         scratch: &mut Scratch,
         effort: &mut Effort,
     ) -> bool {
-        let waiting = 2 * ef + (ef * self.graph.held.len() / 3).isqrt();
-        self.start_thinned(ef, &passes, scratch);
+        let waiting = limits.waiting(self.graph.held.len());
+        self.start_thinned(limits.kept, &passes, scratch);
         let mut share = Share { met: PRIOR, passed: PRIOR * filter.share };
         while let Some(nearest) = scratch.pool.expand_next() {
             if ends.are_due(effort.distances) {
@@ -92,15 +91,15 @@ impl<M: Measure> Walk<'_, M> {
         }
         // With too few it was in a part of the graph that only rows lead out of that were
         // left out.
-        scratch.passing.len() >= ef
+        scratch.passing.len() >= limits.kept
     }
 
     #[inline(always)]
-    fn start_thinned(&self, ef: usize, passes: &impl Fn(Row) -> bool, scratch: &mut Scratch) {
+    fn start_thinned(&self, kept: usize, passes: &impl Fn(Row) -> bool, scratch: &mut Scratch) {
         self.start(usize::MAX, scratch);
         memory::resize(&mut scratch.distances, BLOCK, 0.0);
         let Scratch { pool, passing, .. } = scratch;
-        passing.reset(ef);
+        passing.reset(kept);
         for start in pool.iter().filter(|start| passes(start.row)) {
             passing.insert_all(self.measure.arch(), &[start.row], &[start.distance]);
         }

@@ -144,6 +144,12 @@ impl Kind {
     }
 }
 
+/// A search without bound, filter or end.
+pub(super) fn unlimited(query: &[f32], k: usize, ef: usize) -> Request<'_> {
+    let (bound, ends) = (f32::INFINITY, Ends::default());
+    Request { query, k, ef, bound, admit: None, filter: None, ends }
+}
+
 /// Runs functions of a [`Kind`] as tests of every kind.
 macro_rules! on_every_kind {
     ($($test:ident),+ $(,)?) => {
@@ -374,16 +380,8 @@ impl Fixture {
         admit: Option<&dyn Fn(Row) -> bool>,
     ) -> Vec<Row> {
         let query = self.prepared(query);
-        let request = Request {
-            query: &query,
-            k,
-            ef,
-            bound: f32::INFINITY,
-            admit,
-            filter: None,
-            ends: Ends::default(),
-        };
-        let (found, _) = self.search_in(&*self.index.version(), &request);
+        let (found, _) =
+            self.search_in(&*self.index.version(), &Request { admit, ..unlimited(&query, k, ef) });
         found.iter().map(|near| near.row).collect()
     }
 

@@ -1,6 +1,6 @@
-use super::fixture::{Fixture, Kind, METRICS, Threads, clustered, on_every_kind, on_lists};
+use super::fixture::{Fixture, Kind, METRICS, Threads, clustered, on_every_kind, on_lists, unlimited};
 use crate::id::{Row, mix};
-use crate::index::{Ends, Request, RowFilter, Sequential};
+use crate::index::{Request, RowFilter, Sequential};
 use crate::metric::Metric;
 
 fn finds_nearly_all_neighbours_under_every_metric(kind: Kind) {
@@ -71,15 +71,7 @@ fn a_bound_from_elsewhere_saves_work_and_loses_no_near_row(kind: Kind) {
     let (mut with, mut without, mut lost, mut useful) = (0, 0, 0, 0);
     for index in 0..100 {
         let query = fixture.prepared(&clustered(16, 20, 4_242, 1_000_000 + index));
-        let open = Request {
-            query: &query,
-            k: 10,
-            ef: 100,
-            bound: f32::INFINITY,
-            admit: None,
-            filter: None,
-            ends: Ends::default(),
-        };
+        let open = unlimited(&query, 10, 100);
         let (all, effort) = fixture.search_in(&*version, &open);
         without += effort.hops;
         let bound = all[3].distance;
@@ -111,15 +103,7 @@ fn a_list_is_walked_through_the_further_the_less_distances_tell() {
             let version = fixture.index.version();
             let hops = (0..50u64).map(|query| {
                 let query = fixture.prepared(&vector(1_000_000 + query));
-                let request = Request {
-                    query: &query,
-                    k: 10,
-                    ef: 100,
-                    bound: f32::INFINITY,
-                    admit: None,
-                    filter: None,
-                    ends: Ends::default(),
-                };
+                let request = unlimited(&query, 10, 100);
                 fixture.search_in(&*version, &request).1.hops
             });
             hops.sum::<u64>() / 50
@@ -166,13 +150,9 @@ fn a_filtered_search_goes_beyond_a_group_of_rows_that_are_all_but_the_same(kind:
         let share = words.iter().map(|word| word.count_ones()).sum::<u32>() as f32 / 3_000.0;
         let query = fixture.prepared(&same);
         let request = Request {
-            query: &query,
-            k: 100,
-            ef: 100,
-            bound: f32::INFINITY,
             admit: Some(&passes),
             filter: Some(RowFilter { words: &words, share, is_all: true }),
-            ends: Ends::default(),
+            ..unlimited(&query, 100, 100)
         };
         let (found, _) = fixture.search_in(&*fixture.index.version(), &request);
         assert_eq!(found.len(), 100, "{kind:?}, one in {others}");
@@ -188,15 +168,7 @@ fn distances_are_exact_and_ascend(kind: Kind) {
         let version = fixture.index.version();
         for index in 0..20 {
             let query = fixture.prepared(&clustered(50, 20, 4_242, index));
-            let request = Request {
-                query: &query,
-                k: 20,
-                ef: 40,
-                bound: f32::INFINITY,
-                admit: None,
-                filter: None,
-                ends: Ends::default(),
-            };
+            let request = unlimited(&query, 20, 40);
             let (found, _) = fixture.search_in(&*version, &request);
             assert!(found.windows(2).all(|pair| pair[0].order(&pair[1]).is_lt()));
             for near in found {
