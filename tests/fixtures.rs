@@ -15,8 +15,8 @@ use vecino::{
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 /// The format version that is written, and all that are read.
-const FORMAT: u32 = 3;
-const FORMATS: [u32; 3] = [1, 2, 3];
+const FORMAT: u32 = 4;
+const FORMATS: [u32; 4] = [1, 2, 3, 4];
 
 const DIM: usize = 6;
 
@@ -31,12 +31,17 @@ fn records(ids: std::ops::Range<u64>) -> impl Iterator<Item = Record> {
     })
 }
 
-fn configs() -> [(&'static str, CollectionConfig); 3] {
+/// What backups and folders are of, and the first versions of both that there are files of.
+fn configs() -> [(&'static str, CollectionConfig, [u32; 2]); 5] {
     let graph = GraphConfig::default().degree(32);
+    let hnsw = HnswConfig::default().m(4);
     [
-        ("flat", CollectionConfig::new(DIM, Metric::Dot).index(IndexSpec::Flat)),
-        ("graph", CollectionConfig::new(DIM, Metric::Cosine).index(IndexSpec::Graph(graph))),
-        ("hnsw", CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Hnsw(HnswConfig::default().m(4)))),
+        ("flat", CollectionConfig::new(DIM, Metric::Dot).index(IndexSpec::Flat), [1, 1]),
+        ("graph", CollectionConfig::new(DIM, Metric::Cosine).index(IndexSpec::Graph(graph)), [1, 1]),
+        ("hnsw", CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Hnsw(hnsw)), [1, 1]),
+        // Until 3 without links by inner product.
+        ("dot-graph", CollectionConfig::new(DIM, Metric::Dot).index(IndexSpec::Graph(graph)), [3, 4]),
+        ("dot-hnsw", CollectionConfig::new(DIM, Metric::Dot).index(IndexSpec::Hnsw(hnsw)), [3, 4]),
     ]
 }
 
@@ -91,13 +96,13 @@ impl Drop for Place {
 fn write_all(to: &Path) {
     let engine =
         Engine::builder().workers(2).pool_threads(1).open(to.join(format!("folder-{FORMAT}"))).unwrap();
-    for (name, config) in configs() {
+    for (name, config, _) in configs() {
         let items = engine.create_collection(name, config).unwrap();
         fill(&items, &|| engine.checkpoint().unwrap());
     }
     engine.close().unwrap();
     let engine = Engine::builder().pool_threads(1).build().unwrap();
-    for (name, config) in configs() {
+    for (name, config, _) in configs() {
         let items = engine.create_collection(name, config).unwrap();
         fill(&items, &|| {});
         items.snapshot().checkpoint(to.join(format!("{name}-{FORMAT}.backup"))).unwrap();
@@ -124,10 +129,12 @@ fn open_folder(format: u32) {
     for _ in 0..2 {
         let engine = Engine::builder().pool_threads(1).open(&place.0).unwrap();
         assert!(engine.recovery().given_up.is_empty());
-        for (name, config) in configs() {
+        for (name, config, _) in configs().into_iter().filter(|(_, _, [_, since])| *since <= format) {
             let items = engine.collection(name).unwrap();
             assert_eq!(items.config(), config);
-            assert_eq!(items.snapshot().seq().0, 6);
+            // Its shards had learned other codes each: since 4 the order to optimize gives them the same.
+            let writes = if format >= 4 && name == "graph" { 9 } else { 6 };
+            assert_eq!(items.snapshot().seq().0, writes, "{name} of format {format}");
             check(&items.snapshot(), 66);
         }
         engine.close().unwrap();
@@ -136,8 +143,9 @@ fn open_folder(format: u32) {
 
 #[test]
 fn backups_of_earlier_versions_are_read() {
-    for (format, (name, _)) in FORMATS.into_iter().flat_map(|format| configs().map(|config| (format, config)))
-    {
+    let all =
+        FORMATS.into_iter().flat_map(|format| configs().map(|(name, _, [since, _])| (format, name, since)));
+    for (format, name, _) in all.filter(|(format, _, since)| since <= format) {
         let path = Path::new(FIXTURES).join(format!("{name}-{format}.backup"));
         check(&Snapshot::open(&path).unwrap(), 66);
         for workers in [1, 2] {
@@ -152,7 +160,7 @@ fn backups_of_earlier_versions_are_read() {
 fn the_same_records_are_the_same_bytes_as_before() {
     let place = Place::new("bytes");
     write_all(&place.0);
-    for (name, _) in configs() {
+    for (name, ..) in configs() {
         let file = format!("{name}-{FORMAT}.backup");
         let before = std::fs::read(Path::new(FIXTURES).join(&file)).unwrap();
         let now = std::fs::read(place.0.join(&file)).unwrap();

@@ -165,10 +165,10 @@ impl HnswConfig {
         })
     }
 
-    fn options(self, dimension: usize) -> HnswOptions {
+    fn options(self, dimension: usize, metric: Metric) -> HnswOptions {
         let (HnswConfig { m, ef_construction, seed, .. }, oversample) = (self, self.measured());
         let copies = self.quantization.copies(dimension);
-        HnswOptions { m, ef_construction, seed, copies, oversample }
+        HnswOptions { m, ef_construction, products: metric == Metric::Dot, seed, copies, oversample }
     }
 }
 
@@ -489,7 +489,7 @@ impl CollectionConfig {
                 Some(options) => Box::new(Ivf::new(options)),
                 None => return Box::new(Flat::default()),
             },
-            IndexSpec::Hnsw(graph) => Box::new(Hnsw::new(graph.options(self.dimension))),
+            IndexSpec::Hnsw(graph) => Box::new(Hnsw::new(graph.options(self.dimension, self.metric))),
             IndexSpec::Ivf(lists) => Box::new(Ivf::new(lists.options(self.dimension))),
             IndexSpec::Pq(codes) => Box::new(Ivf::new(codes.options())),
         };
@@ -516,7 +516,7 @@ impl CollectionConfig {
                 None => return Ok(Box::new(Flat::load(saved))),
             },
             IndexSpec::Hnsw(graph) => {
-                let (options, dim) = (graph.options(self.dimension), self.dimension);
+                let (options, dim) = (graph.options(self.dimension, self.metric), self.dimension);
                 Box::new(Hnsw::load(options, dim, saved, input)?)
             }
             IndexSpec::Ivf(lists) => {
@@ -533,9 +533,10 @@ impl CollectionConfig {
         let GraphConfig { degree, ef_construction, seed, .. } = graph;
         if self.dimension > MAX_TRAINED {
             let like = HnswConfig { ef_construction, seed, ..HnswConfig::default() };
-            return Err(like.options(self.dimension));
+            return Err(like.options(self.dimension, self.metric));
         }
-        Ok(GraphOptions { degree, ef_construction, coding: graph.coding(), seed })
+        let products = self.metric == Metric::Dot;
+        Ok(GraphOptions { degree, ef_construction, products, coding: graph.coding(), seed })
     }
 
     pub(super) fn ef_search(&self) -> usize {

@@ -76,13 +76,16 @@ impl Grown {
     /// more links, whatever they cost in speed.
     fn by_vectors(self) -> Grown {
         match self {
-            Grown::Graph(GraphOptions { degree, ef_construction, seed, .. }) => Grown::Hnsw(HnswOptions {
-                m: (degree / 2).max(2),
-                ef_construction,
-                seed,
-                copies: None,
-                oversample: 1,
-            }),
+            Grown::Graph(GraphOptions { degree, ef_construction, products, seed, .. }) => {
+                Grown::Hnsw(HnswOptions {
+                    m: (degree / 2).max(2),
+                    ef_construction,
+                    products,
+                    seed,
+                    copies: None,
+                    oversample: 1,
+                })
+            }
             Grown::Hnsw(options) => Grown::Hnsw(options),
         }
     }

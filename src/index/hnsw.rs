@@ -39,6 +39,8 @@ pub(crate) struct HnswOptions {
     pub(crate) m: usize,
     /// Candidates that are looked at for the links of a new row.
     pub(crate) ef_construction: usize,
+    /// Whether a row has `m` links more on layer 0, to the rows of the greatest inner products.
+    pub(crate) products: bool,
     /// Seed of the rows' levels.
     pub(crate) seed: u64,
     /// Copies of rows that walks go by; none: the vectors themselves.
@@ -60,6 +62,7 @@ impl HnswOptions {
     fn links(self) -> LinkOptions {
         LinkOptions {
             degree: 2 * self.m,
+            products: if self.products { self.m } else { 0 },
             upper: self.m,
             first: self.m,
             tree: self.m,
@@ -119,7 +122,9 @@ impl Hnsw {
     ) -> Result<Hnsw, Malformed> {
         let mut versions = Versions::default();
         let epoch = versions.begin();
-        let (links, graph) = Links::load(options.links(), saved.held, input, epoch, &versions)?;
+        let options_of = |has: bool| HnswOptions { products: options.products && has, ..options }.links();
+        let (links, graph) = Links::load(&options_of, saved.held, input, epoch, &versions)?;
+        let options = HnswOptions { products: links.has_products(), ..options };
         let load = |copying| CopyBlocks::load((copying, options.seed), dim, saved.held, input, epoch);
         let mut copies = options.copies.map(load).transpose()?.flatten();
         let view = copies.as_mut().map(|copies| copies.publish(epoch, &versions));
@@ -262,7 +267,12 @@ impl HnswVersion {
             limits(bound, k, ef).exhausting(exhausts)
         };
         let Some(copies) = &self.copies else {
-            let walk = Walk { graph: &self.graph, measure: Exact::new(points), query: request.query };
+            let walk = Walk {
+                graph: &self.graph,
+                measure: Exact::new(points),
+                query: request.query,
+                products: self.options.products,
+            };
             let is_found = self.walk(walk, request, limits_of(request.bound, ef, false), scratch, effort);
             if is_found {
                 scratch.candidates.iter().take(k).for_each(|near| found.offer(*near));
@@ -273,7 +283,12 @@ impl HnswVersion {
         let limits = limits_of(request.bound * scale(metric), ef.max(wanted), copies.are_coarse());
         let mut room = std::mem::take(&mut scratch.single);
         let query = copies.query(metric, request.query, &mut room);
-        let walk = Walk { graph: &self.graph, measure: Copied(copies), query: &query };
+        let walk = Walk {
+            graph: &self.graph,
+            measure: Copied(copies),
+            query: &query,
+            products: self.options.products,
+        };
         let is_found = self.walk(walk, request, limits, scratch, effort);
         scratch.single = room;
         if is_found && copies.are_coarse() {
@@ -329,6 +344,7 @@ impl IndexVersion for HnswVersion {
             options: &options,
             graph: &self.graph,
             measure: Exact::new(points),
+            products: options.products.gt(&0).then(|| Exact::new(given)),
             batch,
             forgotten: &forgotten,
             executor,

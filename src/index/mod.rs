@@ -45,7 +45,7 @@ pub(crate) use copies::Copying;
 #[cfg(any(feature = "internals", all(test, not(vecino_loom))))]
 pub(crate) use cow::{BlockView, Blocks, Versions};
 pub(crate) use flat::Flat;
-pub(crate) use graph::{Coding, GraphOptions, QuantizedGraph};
+pub(crate) use graph::{Coding, GraphOptions, PRODUCT_SHARE, QuantizedGraph};
 pub(crate) use hnsw::{Hnsw, HnswOptions};
 pub(crate) use ivf::{
     Ivf, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, ROWS_A_LIST, SHORT_DIM, TRAINED_A_LIST,

@@ -115,6 +115,17 @@ impl Visited {
         self.count = first + count;
     }
 
+    /// Adds further rows to those of the last call of `extend`.
+    ///
+    /// # Panics
+    /// As `insert`.
+    #[inline(always)]
+    pub(crate) fn extend_more(&mut self, rows: &[Row]) {
+        let before = self.before;
+        self.extend(rows, Row::MAX);
+        self.before = before;
+    }
+
     /// The rows of the last call of `extend` that were not there before.
     #[inline(always)]
     pub(crate) fn fresh(&self) -> &[Row] {

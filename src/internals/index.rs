@@ -104,11 +104,23 @@ impl BareIndex {
         let BareOptions { m, ef_construction, threads, .. } = options;
         let shape = |(bits, lines)| Shape { bits: if bits == 7 { Bits::Seven } else { Bits::Four }, lines };
         let coding = options.code.map_or(Coding::Measured, |code| Coding::Fixed(shape(code)));
+        let products = options.metric == Metric::Dot;
         let mut index: Box<dyn Index> = match m {
-            0 => Box::new(QuantizedGraph::new(GraphOptions { degree: 64, ef_construction, coding, seed: 1 })),
-            _ => {
-                Box::new(Hnsw::new(HnswOptions { m, ef_construction, seed: 1, copies: None, oversample: 1 }))
-            }
+            0 => Box::new(QuantizedGraph::new(GraphOptions {
+                degree: 64,
+                ef_construction,
+                products,
+                coding,
+                seed: 1,
+            })),
+            _ => Box::new(Hnsw::new(HnswOptions {
+                m,
+                ef_construction,
+                products,
+                seed: 1,
+                copies: None,
+                oversample: 1,
+            })),
         };
         let count = rows.len() / dim;
         let mut next = 0;

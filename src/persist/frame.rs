@@ -21,8 +21,8 @@ pub(super) const FRAME_HEADER: usize = 24;
 
 /// The version of all formats in this folder: 2 brought payloads, filters in
 /// logs, writes with conditions, and the writes that records come from; 3 brought
-/// records that expire. Files of versions 1 and 2 are read too.
-pub(super) const FORMAT: u32 = 3;
+/// records that expire; 4 links by inner product. Files of versions 1 to 3 are read too.
+pub(super) const FORMAT: u32 = 4;
 
 const MAGIC: &[u8; 7] = b"vecino\0";
 

@@ -174,7 +174,16 @@ impl Codec {
     /// # Panics
     /// When the block is shorter than the shape says.
     pub(crate) fn prepare_block(&self, block: &[u8], query: &mut CodeQuery) {
-        query.set_block(self.shape, self.projection.rank(), &block[..self.shape.bytes()]);
+        self.prepare_block_by(Measure::SquaredL2, block, query);
+    }
+
+    /// The same for inner products, negated, of vectors that were not centred.
+    pub(crate) fn prepare_block_for_products(&self, block: &[u8], query: &mut CodeQuery) {
+        self.prepare_block_by(Measure::NegatedDot, block, query);
+    }
+
+    fn prepare_block_by(&self, measure: Measure, block: &[u8], query: &mut CodeQuery) {
+        query.set_block(self.shape, measure, self.projection.rank(), &block[..self.shape.bytes()]);
     }
 
     /// Estimates for the rows of `blocks`.

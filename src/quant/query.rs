@@ -56,7 +56,7 @@ impl CodeQuery {
     }
 
     /// From the codes of a block, exactly.
-    pub(super) fn set_block(&mut self, shape: Shape, rank: usize, block: &[u8]) {
+    pub(super) fn set_block(&mut self, shape: Shape, measure: Measure, rank: usize, block: &[u8]) {
         self.forget();
         let codes = &block[super::block::HEADER..];
         let numbers =
@@ -76,7 +76,7 @@ impl CodeQuery {
         self.rounded.truncate(rank);
         self.place(shape);
         let header = Header::read(block);
-        self.measure(Measure::SquaredL2, header.squared_length, header.scale * scale);
+        self.measure(measure, header.squared_length, header.scale * scale);
     }
 
     /// Puts the rounded numbers where the kernel looks for them.

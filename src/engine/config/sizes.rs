@@ -3,20 +3,22 @@
 use super::{CollectionConfig, GraphConfig, IndexSpec, defaults};
 use crate::coordinator::ENTRY_BYTES_MOST;
 use crate::index::{
-    Copying, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, ROWS_A_LIST, SHORT_DIM,
-    TRAINED_A_LIST,
+    Copying, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, PRODUCT_SHARE, ROWS_A_LIST,
+    SHORT_DIM, TRAINED_A_LIST,
 };
+use crate::metric::Metric;
 use crate::quant::MAX_TRAINED;
 use crate::rows::CELL_BYTES;
 use crate::shard::{IndexSizes, Sampled};
 use crate::vector::VectorStorage;
 
+/// Bytes of where blocks of a record stand, and of numbers of rows.
+const PLACES: usize = 4 * size_of::<u32>();
+
 impl CollectionConfig {
     /// Bytes of an index for a record.
     pub(in crate::engine) fn index_sizes(&self) -> IndexSizes {
         const WORD: usize = size_of::<u32>();
-        // Where blocks stand, and numbers of rows.
-        const PLACES: usize = 4 * WORD;
         // Of entry points: 44 bytes for one row in 256, twice while they change.
         const ENTRIES: usize = 1;
         // Blocks that moved have a quarter more places than they need.
@@ -33,14 +35,16 @@ impl CollectionConfig {
             IndexSpec::Graph(GraphConfig { degree, code_bytes, .. }) => {
                 let codes = code_bytes.unwrap_or_else(|| code_bytes_most(self.dimension, 4));
                 let codec = self.dimension * (2 * codes + 2 * WORD);
-                let row = degree * WORD + codes + PLACES + ENTRIES;
-                let anew = degree * WORD + 3 * codes + 2 * PLACES + ENTRIES;
-                IndexSizes { codec, row, anew, moved: elsewhere(degree * WORD), ..IndexSizes::default() }
+                let links = degree * WORD + product_links(self.metric, degree / PRODUCT_SHARE);
+                let row = links + codes + PLACES + ENTRIES;
+                let anew = links + 3 * codes + 2 * PLACES + ENTRIES;
+                IndexSizes { codec, row, anew, moved: elsewhere(links), ..IndexSizes::default() }
             }
             IndexSpec::Hnsw(graph) => {
                 let copying = graph.quantization.copies(self.dimension);
                 let copies = copying.map_or(0, |copying| copying.words() * WORD);
-                let row = (2 * graph.m + 4) * WORD + copies + 3 * PLACES;
+                let links = (2 * graph.m + 4) * WORD + product_links(self.metric, graph.m);
+                let row = links + copies + 3 * PLACES;
                 let mut sizes = IndexSizes { row, moved: elsewhere(row), ..IndexSizes::default() };
                 if let Some(Copying::Codes(_)) = copying {
                     // Trained anew: by the piece, together, and in blocks. At
@@ -76,6 +80,11 @@ impl CollectionConfig {
         let index = self.index_sizes();
         self.dimension * number + CELL_BYTES + ENTRY_BYTES_MOST + index.row + index.anew.max(index.moved)
     }
+}
+
+/// Bytes of so many links by inner product, and of where they stand: there are none by another metric.
+fn product_links(metric: Metric, links: usize) -> usize {
+    if metric == Metric::Dot { links * size_of::<u32>() + PLACES } else { 0 }
 }
 
 /// Bytes of the largest codes, of so many lines, that may be found best for

@@ -187,14 +187,23 @@ impl CodeSource for Drafted<'_> {
     }
 }
 
-/// Distances by codes: squared Euclidean ones between nodes, what the query
-/// was prepared for from a query.
+/// What is measured between nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Between {
+    /// Squared Euclidean distances.
+    Distances,
+    /// Inner products, negated.
+    Products,
+}
+
+/// Distances by codes: between nodes, or what the query was prepared for from a query.
 #[derive(Clone, Copy)]
 pub(super) struct Coded<'a, S, A> {
     pub(super) codec: &'a Codec,
     pub(super) source: S,
     /// The codec's.
     pub(super) arch: A,
+    pub(super) between: Between,
     /// Where walks of large graphs start.
     pub(super) entries: Option<&'a EntryPoints>,
 }
@@ -244,7 +253,10 @@ impl<S: CodeSource, A: Arch> RowMeasure for Coded<'_, S, A> {
     type Buffer = CodeQuery;
 
     fn row_query<'a>(&'a self, node: Row, buffer: &'a mut CodeQuery) -> &'a CodeQuery {
-        self.codec.prepare_block(self.source.code(node), buffer);
+        match self.between {
+            Between::Distances => self.codec.prepare_block(self.source.code(node), buffer),
+            Between::Products => self.codec.prepare_block_for_products(self.source.code(node), buffer),
+        }
         buffer
     }
 }

@@ -56,6 +56,10 @@ pub(super) use train::train;
 const FIRST_LINKS: usize = 28;
 const FIRST_SHARE: (usize, usize) = (3, 4);
 
+/// For each link by inner product so many to rows that are near. Of 16 links by inner product and 28 or 64 near ones, 24 and 40, 32 and 32, 32 and 64,
+/// 48 and 32 (fewer codes are read with fewer near ones, in more hops).
+pub(crate) const PRODUCT_SHARE: usize = 2;
+
 /// Tree edges that a row takes on when there is a choice.
 const TREE_EDGES: usize = 8;
 
@@ -66,10 +70,12 @@ const SLACK: f32 = 1.05;
 /// How a graph is built.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct GraphOptions {
-    /// Links of a row at most.
+    /// Links of a row at most, to rows near it.
     pub(crate) degree: usize,
     /// Candidates that are looked at for the links of a new row.
     pub(crate) ef_construction: usize,
+    /// Whether there are half as many links more, to the rows of the greatest inner products.
+    pub(crate) products: bool,
     /// The codes that rows get.
     pub(crate) coding: Coding,
     /// Seed of everything that is drawn.
@@ -80,6 +86,7 @@ impl GraphOptions {
     fn links(self) -> LinkOptions {
         LinkOptions {
             degree: self.degree,
+            products: if self.products { self.degree / PRODUCT_SHARE } else { 0 },
             upper: self.degree,
             first: FIRST_LINKS.min(self.degree * FIRST_SHARE.0 / FIRST_SHARE.1),
             tree: TREE_EDGES,
@@ -159,7 +166,9 @@ impl QuantizedGraph {
         nodes.sort_unstable();
         let mut held = RowSet::default();
         nodes.into_iter().for_each(|node| _ = held.insert(node));
-        let (links, graph) = Links::load(options.links(), &held, input, epoch, &versions)?;
+        let options_of = |has: bool| GraphOptions { products: options.products && has, ..options }.links();
+        let (links, graph) = Links::load(&options_of, &held, input, epoch, &versions)?;
+        let options = GraphOptions { products: links.has_products(), ..options };
         let mut codes = match input.u8()? {
             0 => None,
             _ => Some(CodeBlocks::load(dim, &held, &layout, input, epoch)?),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::GraphVersion;
-use super::codes::{CodeBlocks, CodeSource, Coded, Codes, Drafted, Fresh};
+use super::codes::{Between, CodeBlocks, CodeSource, Coded, Codes, Drafted, Fresh};
 use super::entries::{entries, entries_after};
 use super::layout::Layout;
 use super::train::{MEASURED, SETTLED, encode, train};
@@ -153,11 +153,13 @@ impl<S: CodeSource> ArchJob for Linking<'_, S> {
             optimize: false,
             renews: batch.renews,
         };
+        // Walks that start near the new row would give it near links alone.
+        let measure = Coded { codec, source, arch, between: Between::Distances, entries: None };
         change_links(Job {
             options: &options,
             graph: &version.graph,
-            // Walks that start near the new row would give it near links alone.
-            measure: Coded { codec, source, arch, entries: None },
+            measure,
+            products: version.options.products.then_some(Coded { between: Between::Products, ..measure }),
             batch: &by_node,
             forgotten: &nodes.forgotten,
             executor,

@@ -6,7 +6,7 @@
 
 use super::GraphVersion;
 use super::among::Among;
-use super::codes::{Coded, Codes};
+use super::codes::{Between, Coded, Codes};
 use crate::id::Row;
 use crate::index::cow::BlockView;
 use crate::index::flat;
@@ -65,9 +65,14 @@ impl<'a, A: Arch> Ground<'a, A> {
         'a: 'b,
     {
         let entries = self.version.entries.as_deref();
-        let measure =
-            Coded { codec: &self.codes.codec, source: &self.codes.blocks, arch: self.arch, entries };
-        Walk { graph: &self.version.graph, measure, query }
+        let measure = Coded {
+            codec: &self.codes.codec,
+            source: &self.codes.blocks,
+            arch: self.arch,
+            between: Between::Distances,
+            entries,
+        };
+        Walk { graph: &self.version.graph, measure, query, products: self.version.options.products }
     }
 
     /// The limits of a walk.

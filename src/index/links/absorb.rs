@@ -5,6 +5,7 @@ use super::crowds::{look_around, thin};
 use super::graph::MAX_LEVEL;
 use super::limits::Limits;
 use super::plan::{Job, Worker};
+use super::products;
 use crate::id::{Row, mix};
 use crate::index::measure::{RowMeasure, add_near};
 use crate::index::parallel::parallel_map;
@@ -17,6 +18,8 @@ use crate::neighbor::Neighbor;
 pub(super) struct Absorbed {
     pub(super) row: Row,
     pub(super) links: Vec<Vec<Neighbor>>,
+    /// Its links by inner product, greatest first.
+    pub(super) products: Vec<Row>,
 }
 
 impl Absorbed {
@@ -57,10 +60,12 @@ pub(super) fn find_links<M: RowMeasure>(job: Job<'_, M>, workers: &mut [Worker<M
     let order = similar_together(&paths);
     let mut absorbed = parallel_map(job.executor, count, workers, |item, worker| {
         let at = order[item];
-        (at, links(job, at, &levels, &paths[at], worker))
+        let links = links(job, at, &levels, &paths[at], worker);
+        let products = if job.executor.cancelled() { Vec::new() } else { products::find(job, at, worker) };
+        (at, Absorbed { row: batch.absorb[at], links, products })
     });
     absorbed.sort_unstable_by_key(|(at, _)| *at);
-    memory::collect(absorbed.into_iter().map(|(at, links)| Absorbed { row: batch.absorb[at], links }))
+    memory::collect(absorbed.into_iter().map(|(_, new)| new))
 }
 
 /// An order in which rows of one region follow each other: their searches read
@@ -75,7 +80,7 @@ fn similar_together(paths: &[Path]) -> Vec<usize> {
 fn path<M: RowMeasure>(job: Job<'_, M>, at: usize, worker: &mut Worker<M>) -> Path {
     let Worker { scratch, query, .. } = worker;
     let query = job.measure.row_query(job.batch.absorb[at], query);
-    let walk = Walk { graph: job.graph, measure: job.measure, query };
+    let walk = Walk { graph: job.graph, measure: job.measure, query, products: false };
     let effort = &mut Effort::default();
     if !job.options.layered {
         return walk.descend_flat(scratch, effort).into_iter().collect();
@@ -103,7 +108,7 @@ fn links<M: RowMeasure>(
     let Worker { scratch, selector, query, other } = worker;
     let row = job.batch.absorb[at];
     let query = job.measure.row_query(row, query);
-    let walk = Walk { graph: job.graph, measure: job.measure, query };
+    let walk = Walk { graph: job.graph, measure: job.measure, query, products: false };
     let top = job.graph.entry.map_or(0, |entry| entry.level);
     scratch.starts.clear();
     scratch.starts.extend(path.get(top.saturating_sub(levels[at])));
@@ -112,7 +117,8 @@ fn links<M: RowMeasure>(
         if layer <= top && job.graph.entry.is_some() {
             candidates(job, walk, (layer, row), scratch, other);
         }
-        add_mates(job, at, levels, layer, query, scratch);
+        let mates = job.batch.absorb[..at].iter().zip(levels).filter(|(_, level)| **level >= layer);
+        add_mates(job.measure, mates.map(|(row, _)| row), job.options.ef_construction, query, scratch);
         let candidates = &mut scratch.candidates;
         candidates.sort_unstable_by(Neighbor::order);
         thin(job, row, candidates, other);
@@ -147,21 +153,19 @@ fn candidates<M: RowMeasure>(
     memory::extend(&mut scratch.starts, scratch.pool.iter());
 }
 
-/// Adds the earlier rows of the batch to the candidates, as far as they are
+/// Adds the earlier rows of the batch to the `most` candidates, which ascend, as far as they are
 /// near enough: rows of one batch do not find each other in the frozen graph.
-fn add_mates<M: RowMeasure>(
-    job: Job<'_, M>,
-    at: usize,
-    levels: &[usize],
-    layer: usize,
+pub(super) fn add_mates<'a, M: RowMeasure>(
+    measure: M,
+    mates: impl IntoIterator<Item = &'a Row>,
+    most: usize,
     query: &M::Query,
     scratch: &mut Scratch,
 ) {
     let Scratch { rows, candidates, .. } = scratch;
-    let is_full = candidates.len() >= job.options.ef_construction;
+    let is_full = candidates.len() >= most;
     let bound = candidates.last().filter(|_| is_full).map_or(f32::INFINITY, |last| last.distance);
     rows.clear();
-    let mates = job.batch.absorb[..at].iter().zip(levels);
-    memory::extend(rows, mates.filter(|(_, level)| **level >= layer).map(|(row, _)| *row));
-    add_near(job.measure, query, rows, bound, candidates);
+    memory::extend(rows, mates.into_iter().copied());
+    add_near(measure, query, rows, bound, candidates);
 }

@@ -17,6 +17,7 @@ pub(in crate::index) fn audit(
         for layer in 0..=graph.level(row) {
             check_list(graph, options, layer, row, &mut defects);
         }
+        check_products(graph, options, row, &mut defects);
         check_tree(graph, row, &mut defects);
     }
     let reached = reached(graph);
@@ -26,13 +27,25 @@ pub(in crate::index) fn audit(
 }
 
 fn check_list(graph: &Graph, options: &LinkOptions, layer: usize, row: Row, defects: &mut Vec<Defect>) {
-    let mut links: Vec<Row> = memory::collect(graph.links(layer, row));
+    let links: Vec<Row> = memory::collect(graph.links(layer, row));
     let dangling = links.iter().filter(|to| !graph.held.contains(**to) || graph.level(**to) < layer);
     memory::extend(defects, dangling.map(|to| Defect::Dangling { from: row, to: *to }));
+    check_links(row, links, options.degree(layer), defects);
+}
+
+fn check_products(graph: &Graph, options: &LinkOptions, row: Row, defects: &mut Vec<Defect>) {
+    let links: Vec<Row> = memory::collect(graph.product_links(row));
+    let dangling = links.iter().filter(|to| !graph.held.contains(**to));
+    memory::extend(defects, dangling.map(|to| Defect::Dangling { from: row, to: *to }));
+    check_links(row, links, options.products, defects);
+}
+
+/// A list has no row twice, nor its own, nor more than it may.
+fn check_links(row: Row, mut links: Vec<Row>, most: usize, defects: &mut Vec<Defect>) {
     let count = links.len();
     links.sort_unstable();
     links.dedup();
-    if links.len() < count || count > options.degree(layer) || links.contains(&row) {
+    if links.len() < count || count > most || links.contains(&row) {
         memory::push(defects, Defect::Malformed(row));
     }
 }
@@ -70,6 +83,7 @@ pub(in crate::index) fn digest(graph: &Graph) -> u64 {
     for row in graph.held.iter() {
         add(row);
         graph.base_links(row).for_each(&mut add);
+        graph.product_links(row).for_each(&mut add);
         for layer in 1..=graph.level(row) {
             add(u32::MAX - layer as u32);
             graph.links(layer, row).for_each(&mut add);

@@ -19,6 +19,8 @@ pub(in crate::index) struct Walk<'a, M: Measure> {
     pub(in crate::index) graph: &'a Graph,
     pub(in crate::index) measure: M,
     pub(in crate::index) query: &'a M::Query,
+    /// Whether links by inner product are walked, too.
+    pub(in crate::index) products: bool,
 }
 
 /// What a beam search does next.
@@ -255,7 +257,7 @@ impl<M: Measure> Walk<'_, M> {
                 return Step::End;
             }
         }
-        prefetch(self.graph.base.words_of(nearest.row));
+        self.prefetch_links(nearest.row);
         Step::Gather(nearest.row)
     }
 
@@ -337,10 +339,25 @@ impl<M: Measure> Walk<'_, M> {
         // Links stand before what is empty.
         let count = links.iter().filter(|link| **link != NONE).count();
         visited.extend(&links[..count], !TREE);
-        if layer == 0
-            && let Some(next) = pool.peek()
-        {
-            prefetch(self.graph.base.words_of(next));
+        if layer > 0 {
+            return;
+        }
+        if self.products {
+            let links = self.graph.products.words_of(row);
+            let count = links.iter().filter(|link| **link != NONE).count();
+            visited.extend_more(&links[..count]);
+        }
+        if let Some(next) = pool.peek() {
+            self.prefetch_links(next);
+        }
+    }
+
+    /// Asks the processor for the links of a row on layer 0.
+    #[inline(always)]
+    fn prefetch_links(&self, row: Row) {
+        prefetch(self.graph.base.words_of(row));
+        if self.products {
+            prefetch(self.graph.products.words_of(row));
         }
     }
 }

@@ -19,6 +19,24 @@ pub(super) struct Holed {
 /// Every list of a row that stays which leads to a forgotten row, by row.
 /// There are no reverse links to follow: one pass over all lists.
 pub(super) fn holed_lists<M: RowMeasure>(job: Job<'_, M>, workers: &mut [Worker<M>]) -> Vec<Holed> {
+    each_staying(job, workers, |row, holed| collect(job, row, holed))
+}
+
+/// Every row that stays whose list by inner product leads to a forgotten row.
+pub(super) fn holed_products<M: RowMeasure>(job: Job<'_, M>, workers: &mut [Worker<M>]) -> Vec<Row> {
+    each_staying(job, workers, |row, holed| {
+        if job.graph.product_links(row).any(|link| job.forgotten.contains(link)) {
+            memory::push(holed, row);
+        }
+    })
+}
+
+/// What `collect` collects of the rows that stay, in their order. Nothing when none goes.
+fn each_staying<M: RowMeasure, T: Send>(
+    job: Job<'_, M>,
+    workers: &mut [Worker<M>],
+    collect: impl Fn(Row, &mut Vec<T>) + Sync,
+) -> Vec<T> {
     if job.batch.forget.is_empty() {
         return Vec::new();
     }
@@ -27,7 +45,7 @@ pub(super) fn holed_lists<M: RowMeasure>(job: Job<'_, M>, workers: &mut [Worker<
         let mut holed = Vec::new();
         for row in (piece * PIECE) as Row..((piece + 1) * PIECE) as Row {
             if job.graph.held.contains(row) && !job.forgotten.contains(row) {
-                collect(job, row, &mut holed);
+                collect(row, &mut holed);
             }
         }
         holed

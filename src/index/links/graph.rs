@@ -42,6 +42,8 @@ pub(super) struct Entry {
 pub(in crate::index) struct Graph {
     /// Layer 0, by row.
     pub(in crate::index) base: BlockView,
+    /// Links by inner product, by row; empty where there are none.
+    pub(super) products: BlockView,
     /// The layers above, by upper block.
     pub(super) upper: BlockView,
     /// For each row its tower.
@@ -65,6 +67,11 @@ impl Graph {
     #[inline]
     pub(super) fn base_links(&self, row: Row) -> impl Iterator<Item = u32> + '_ {
         words(self.base.block(row))
+    }
+
+    /// The links of a held row by inner product; none where there are no such links.
+    pub(super) fn product_links(&self, row: Row) -> impl Iterator<Item = Row> + '_ {
+        self.products.get(row).into_iter().flat_map(words)
     }
 
     /// The links of a held row on a layer, without flags; none above its level.

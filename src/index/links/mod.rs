@@ -27,6 +27,7 @@ mod laid;
 mod limits;
 mod merge;
 mod plan;
+mod products;
 mod saved;
 mod select;
 mod starts;
@@ -47,8 +48,10 @@ use towers::Towers;
 /// How a graph is built.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct LinkOptions {
-    /// Links of a row on the lowest layer.
+    /// Links of a row on the lowest layer to rows near it.
     pub(super) degree: usize,
+    /// Links beside these to the rows of the greatest inner products with it (`products`).
+    pub(super) products: usize,
     /// Links of a row on a layer above.
     pub(super) upper: usize,
     /// Links that a new row chooses.
@@ -78,6 +81,8 @@ pub(super) struct Links {
     options: LinkOptions,
     /// Layer 0, by row.
     base: Blocks,
+    /// Links by inner product, by row; nothing is written where there are none.
+    products: Blocks,
     /// The layers above, by upper block.
     upper: Blocks,
     /// For each row its tower; nothing is written for a flat graph.
@@ -95,6 +100,7 @@ impl Links {
         Links {
             options,
             base: Blocks::new(options.degree),
+            products: Blocks::new(options.products.max(1)),
             upper: Blocks::new(options.upper),
             towers: Blocks::new(1),
             places: Towers::default(),
@@ -105,12 +111,18 @@ impl Links {
     pub(super) fn empty(&mut self, epoch: Epoch, versions: &Versions) -> Graph {
         Graph {
             base: self.base.publish(epoch, versions),
+            products: self.products.publish(epoch, versions),
             upper: self.upper.publish(epoch, versions),
             towers: self.towers.publish(epoch, versions),
             held: RowSet::default(),
             entry: None,
             starts: Starts::default(),
         }
+    }
+
+    /// Whether rows have links by inner product.
+    pub(super) fn has_products(&self) -> bool {
+        self.options.products > 0
     }
 
     /// Writes a change to the graph `before`; gives the graph after it.
@@ -132,6 +144,7 @@ impl Links {
         }
         Graph {
             base: self.base.publish(epoch, versions),
+            products: self.products.publish(epoch, versions),
             upper: self.upper.publish(epoch, versions),
             towers: self.towers.publish(epoch, versions),
             held,
@@ -162,6 +175,9 @@ impl Links {
     }
 
     fn write_lists(&mut self, change: &Change, epoch: Epoch) {
+        for list in &change.products {
+            self.products.write(list.row, &list.links, epoch);
+        }
         for list in &change.lists {
             if list.layer == 0 {
                 self.base.write(list.row, &list.links, epoch);
@@ -175,6 +191,7 @@ impl Links {
     pub(super) fn again(&mut self, before: &Graph, epoch: Epoch, versions: &Versions) -> Graph {
         Graph {
             base: self.base.publish(epoch, versions),
+            products: self.products.publish(epoch, versions),
             upper: self.upper.publish(epoch, versions),
             towers: self.towers.publish(epoch, versions),
             held: before.held.clone(),
@@ -185,16 +202,27 @@ impl Links {
 
     /// True when further versions without a change would save nothing.
     pub(super) fn is_settled(&self) -> bool {
-        self.base.is_settled() && self.upper.is_settled() && self.towers.is_settled()
+        self.base.is_settled()
+            && self.products.is_settled()
+            && self.upper.is_settled()
+            && self.towers.is_settled()
     }
 
     /// The memory of all blocks, for as long as somebody has it.
     pub(super) fn shared(&self) -> impl Iterator<Item = Weak<Memory>> + '_ {
-        self.base.shared().chain(self.upper.shared()).chain(self.towers.shared())
+        self.base
+            .shared()
+            .chain(self.products.shared())
+            .chain(self.upper.shared())
+            .chain(self.towers.shared())
     }
 
     /// Bytes of all blocks, with those that wait to be reused.
     pub(super) fn bytes(&self) -> usize {
-        self.base.bytes() + self.upper.bytes() + self.towers.bytes() + self.places.bytes()
+        self.base.bytes()
+            + self.products.bytes()
+            + self.upper.bytes()
+            + self.towers.bytes()
+            + self.places.bytes()
     }
 }

@@ -10,6 +10,7 @@ use super::absorb::{self, Absorbed};
 use super::forget;
 use super::graph::{Entry, Graph};
 use super::merge::{self, List};
+use super::products;
 use super::select::{Selector, Share};
 use super::starts::{self, Starts};
 use super::tree::TreeDraft;
@@ -26,6 +27,8 @@ pub(in crate::index) struct Change {
     pub(super) absorb: Vec<(Row, usize)>,
     pub(super) forget: Vec<Row>,
     pub(super) lists: Vec<List>,
+    /// Lists by inner product.
+    pub(super) products: Vec<List>,
     pub(super) entry: Option<Entry>,
     pub(super) starts: Starts,
 }
@@ -61,6 +64,8 @@ pub(in crate::index) struct Job<'a, M: RowMeasure> {
     pub(in crate::index) batch: &'a Batch<'a>,
     pub(in crate::index) forgotten: &'a RowSet,
     pub(in crate::index) executor: &'a dyn Executor,
+    /// The inner products of rows, negated, where rows have links by them.
+    pub(in crate::index) products: Option<M>,
     /// Links that a list is filled up to.
     pub(in crate::index) least: usize,
     /// The lengths of rows, where long rows are to be starts.
@@ -108,6 +113,7 @@ pub(in crate::index) fn change<M: RowMeasure>(job: Job<'_, M>) -> Change {
         absorb: memory::collect(absorbed.iter().map(|row| (row.row, row.level()))),
         forget: memory::copied(job.batch.forget),
         lists,
+        products: products::lists(job, &absorbed, &mut workers),
         entry: next_entry(job, &absorbed),
         starts: starts::next(job),
     }

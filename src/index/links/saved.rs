@@ -11,16 +11,23 @@ use crate::id::Row;
 use crate::index::cow::{Epoch, NONE, Versions};
 use crate::memory::Word;
 
+/// Beside the mark whether there is a row to start from: rows have links by inner product.
+const HAS_PRODUCTS: u8 = 2;
+
 impl Graph {
     /// Writes all but which rows are held.
     pub(in crate::index) fn save(&self, options: &LinkOptions, out: &mut Encoder) {
-        out.u8(u8::from(self.entry.is_some()));
+        let products = if options.products > 0 { HAS_PRODUCTS } else { 0 };
+        out.u8(u8::from(self.entry.is_some()) | products);
         let entry = self.entry.unwrap_or(Entry { row: 0, level: 0 });
         out.u32(entry.row);
         out.u8(entry.level as u8);
         self.starts.save(out);
         for row in self.held.iter() {
             out.words(words(self.base.block(row)));
+        }
+        for block in self.held.iter().filter_map(|row| self.products.get(row)) {
+            out.words(words(block));
         }
         if !options.layered {
             return;
@@ -40,32 +47,44 @@ fn words(block: &[Word]) -> impl Iterator<Item = u32> + '_ {
 }
 
 impl Links {
-    /// Reads the graph that [`Graph::save`] wrote. Walks over what comes out
+    /// Reads the graph that [`Graph::save`] wrote; `options` are told whether it has links by inner product. Walks over what comes out
     /// meet held rows only; that it is the graph that was saved, the checksum
     /// of the file vouches for.
     pub(in crate::index) fn load(
-        options: LinkOptions,
+        options: &dyn Fn(bool) -> LinkOptions,
         held: &RowSet,
         input: &mut Decoder<'_>,
         epoch: Epoch,
         versions: &Versions,
     ) -> Result<(Links, Graph), Malformed> {
+        let marks = input.u8()?;
+        let (has_entry, has_products) = (marks & 1 == 1, marks & HAS_PRODUCTS != 0);
+        input.check(marks <= 1 | HAS_PRODUCTS, "a graph has unknown marks")?;
+        let options = options(has_products);
+        input
+            .check(has_products == (options.products > 0), "links by inner product are not of this metric")?;
         let mut links = Links::new(options);
-        let has_entry = input.u8()? == 1;
         let entry = Entry { row: input.u32()?, level: usize::from(input.u8()?) };
         input.check(has_entry == (held.len() > 0), "there is no row to start from")?;
         input.check(!has_entry || held.contains(entry.row), "the first row is not held")?;
         let starts = Starts::load(held, input)?;
         let mut list = Vec::new();
         for row in held.iter() {
-            load_list(options.degree, held, input, &mut list)?;
+            load_list((options.degree, !TREE), held, input, &mut list)?;
             links.base.write(row, &list, epoch);
+        }
+        if has_products {
+            for row in held.iter() {
+                load_list((options.products, Row::MAX), held, input, &mut list)?;
+                links.products.write(row, &list, epoch);
+            }
         }
         if options.layered {
             links.load_towers(held, input, epoch)?;
         }
         let graph = Graph {
             base: links.base.publish(epoch, versions),
+            products: links.products.publish(epoch, versions),
             upper: links.upper.publish(epoch, versions),
             towers: links.towers.publish(epoch, versions),
             held: held.clone(),
@@ -91,7 +110,7 @@ impl Links {
             self.places.insert(row, word);
             self.towers.write(row, &[word], epoch);
             for layer in 1..=level {
-                load_list(self.options.upper, held, input, &mut list)?;
+                load_list((self.options.upper, !TREE), held, input, &mut list)?;
                 if let Some(block) = self.places.block(row, layer) {
                     self.upper.write(block, &list, epoch);
                 }
@@ -101,9 +120,9 @@ impl Links {
     }
 }
 
-/// Reads one list; all rows in it must be held.
+/// Reads one list of links whose row is within `mask`; all rows in it must be held.
 fn load_list(
-    degree: usize,
+    (degree, mask): (usize, u32),
     held: &RowSet,
     input: &mut Decoder<'_>,
     list: &mut Vec<Row>,
@@ -111,5 +130,5 @@ fn load_list(
     let fault = input.fault("a link leads to a row that is not held");
     list.clear();
     list.extend(input.words(degree)?.take_while(|link| *link != NONE));
-    if list.iter().all(|link| held.contains(link & !TREE)) { Ok(()) } else { Err(fault) }
+    if list.iter().all(|link| held.contains(link & mask)) { Ok(()) } else { Err(fault) }
 }

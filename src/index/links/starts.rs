@@ -148,6 +148,7 @@ mod tests {
 
     const OPTIONS: LinkOptions = LinkOptions {
         degree: 16,
+        products: 0,
         upper: 8,
         first: 8,
         tree: 8,
@@ -173,6 +174,7 @@ mod tests {
             options: &OPTIONS,
             graph,
             measure: Exact::new(points),
+            products: None,
             batch: &Batch { forget, ..Batch::of(absorb, &ordinals) },
             forgotten: &forgotten,
             executor: &Sequential,

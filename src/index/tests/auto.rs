@@ -17,7 +17,8 @@ fn options(grown: Grown) -> AutoOptions {
 }
 
 fn both() -> [Grown; 2] {
-    let graph = GraphOptions { degree: 32, ef_construction: 64, coding: Coding::Measured, seed: 7 };
+    let graph =
+        GraphOptions { degree: 32, ef_construction: 64, products: false, coding: Coding::Measured, seed: 7 };
     [Grown::Graph(graph), Grown::Hnsw(OPTIONS)]
 }
 

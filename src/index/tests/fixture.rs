@@ -90,10 +90,11 @@ impl Kind {
     }
 
     /// An empty index.
-    pub(super) fn index(self, dim: usize) -> Box<dyn Index> {
-        let HnswOptions { ef_construction, seed, .. } = OPTIONS;
+    pub(super) fn index(self, dim: usize, metric: Metric) -> Box<dyn Index> {
+        let options = HnswOptions { products: metric == Metric::Dot, ..OPTIONS };
+        let HnswOptions { ef_construction, products, seed, .. } = options;
         match self {
-            Kind::Hnsw => Box::new(Hnsw::new(OPTIONS)),
+            Kind::Hnsw => Box::new(Hnsw::new(options)),
             Kind::HnswOf(copies) => {
                 let copies = copies(dim);
                 let oversample = match copies {
@@ -101,11 +102,15 @@ impl Kind {
                     Copying::Codes(SingleShape::Product(_)) => 10,
                     Copying::Codes(SingleShape::Signs { .. }) => 40,
                 };
-                Box::new(Hnsw::new(HnswOptions { copies: Some(copies), oversample, ..OPTIONS }))
+                Box::new(Hnsw::new(HnswOptions { copies: Some(copies), oversample, ..options }))
             }
-            Kind::Graph(coding) => {
-                Box::new(QuantizedGraph::new(GraphOptions { degree: 32, ef_construction, coding, seed }))
-            }
+            Kind::Graph(coding) => Box::new(QuantizedGraph::new(GraphOptions {
+                degree: 32,
+                ef_construction,
+                products,
+                coding,
+                seed,
+            })),
             Kind::Lists(kind) => Box::new(Ivf::new(kind.options(dim))),
         }
     }
@@ -257,7 +262,7 @@ pub(super) fn clustered(dim: usize, clusters: u64, seed: u64, index: u64) -> Vec
 }
 
 pub(super) const OPTIONS: HnswOptions =
-    HnswOptions { m: 8, ef_construction: 64, seed: 7, copies: None, oversample: 1 };
+    HnswOptions { m: 8, ef_construction: 64, products: false, seed: 7, copies: None, oversample: 1 };
 
 pub(super) struct Fixture {
     pub(super) space: Space,
@@ -273,7 +278,7 @@ pub(super) struct Fixture {
 
 impl Fixture {
     pub(super) fn of(kind: Kind, metric: Metric, dim: usize) -> Fixture {
-        Fixture::with(kind.index(dim), metric, dim)
+        Fixture::with(kind.index(dim, metric), metric, dim)
     }
 
     pub(super) fn flat(metric: Metric, dim: usize) -> Fixture {

@@ -11,7 +11,7 @@ use crate::neighbor::{Neighbor, TopK};
 const DIM: usize = 40;
 
 fn fixture(kind: Kind, metric: Metric) -> Fixture {
-    Fixture::with(Box::new(Screened::new(kind.index(DIM))), metric, DIM)
+    Fixture::with(Box::new(Screened::new(kind.index(DIM, metric))), metric, DIM)
 }
 
 /// Does a piece of upkeep; false when none is due.
