@@ -94,7 +94,8 @@ impl Default for HnswConfig {
 
 impl HnswConfig {
     /// Links of a record on the upper layers, twice as many on the lowest.
-    /// Default 16; 2 to 512. Memory: about 8 m bytes a record.
+    /// Default 16; 2 to 512. Memory: about 8 m bytes a record, 12 m under [`Metric::Dot`], where a record has `m` links
+    /// more to those of the greatest inner products.
     #[must_use]
     pub fn m(mut self, m: usize) -> Self {
         self.m = m;
@@ -204,7 +205,8 @@ impl Default for GraphConfig {
 
 impl GraphConfig {
     /// Links of a record at most: a multiple of 32 up to 256. Default 64: 256
-    /// bytes a record. Fewer take less memory and build faster, and reach high
+    /// bytes a record, and half as many more under [`Metric::Dot`], to the records of the greatest inner
+    /// products. Fewer take less memory and build faster, and reach high
     /// recalls later.
     #[must_use]
     pub fn degree(mut self, degree: usize) -> Self {

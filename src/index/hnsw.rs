@@ -5,8 +5,8 @@
 //! [`links`](super::links); and under the inner product the graph is the
 //! Euclidean one of the same rows (PSP, PVLDB 2025): inner products have no
 //! neighbourhoods to prune by. Its lists are filled up to m, because the
-//! answers often lie outside all neighbourhoods of the query, and the walk
-//! starts at rows of large norm too.
+//! answers often lie outside all neighbourhoods of the query, each row has links to the rows of the
+//! greatest inner products too, and the walk starts at rows of large norm.
 //!
 //! Rows may have rounded copies or codes ([`copies`](super::copies)): walks of
 //! searches then go by these, and the best are measured. The graph is built by

@@ -27,6 +27,9 @@ use crate::neighbor::Neighbor;
 /// are walked through.
 const KEPT: usize = 2;
 
+/// Rows near one that has lost most of its list, whose lists are looked through for it.
+const ASKED: usize = 16;
+
 /// The rows of the greatest inner products with the new row `at` of the batch,
 /// greatest first.
 pub(super) fn find<M: RowMeasure>(job: Job<'_, M>, at: usize, worker: &mut Worker<M>) -> Vec<Row> {
@@ -98,12 +101,16 @@ fn rewrite<M: RowMeasure>(
     let is_forgotten = |row: &Row| job.forgotten.contains(*row);
     rows.clear();
     memory::extend(rows, before.iter().copied().filter(|link| !is_forgotten(link)));
+    let lists_of =
+        |link: &Row| job.graph.product_links(*link).filter(|link| *link != row && !job.is_dead(*link));
     // What they led to is as near as anything to what is lost.
-    for gone in before.iter().filter(|link| is_forgotten(link)) {
-        memory::extend(
-            rows,
-            job.graph.product_links(*gone).filter(|link| *link != row && !job.is_dead(*link)),
-        );
+    let staying = rows.len();
+    before.iter().filter(|link| is_forgotten(link)).for_each(|gone| memory::extend(rows, lists_of(gone)));
+    // But that may be lost itself: where most of a list is, rows near this one know others.
+    if staying < before.len() / 2 {
+        let near: Vec<Row> = memory::collect(job.graph.links(0, row).filter(|link| !job.is_dead(*link)));
+        near.iter().take(ASKED).for_each(|near| memory::extend(rows, lists_of(near)));
+        memory::append(rows, &near);
     }
     memory::extend(rows, told);
     rows.sort_unstable();
@@ -113,4 +120,179 @@ fn rewrite<M: RowMeasure>(
     add_near(measure, query, rows, f32::INFINITY, candidates);
     let links = greatest(candidates, job.options.products);
     (new.is_some() || links != *before).then_some(List { row, layer: 0, links })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::bits::RowSet;
+    use crate::id::mix;
+    use crate::index::cow::Versions;
+    use crate::index::links::{Graph, LinkOptions, Links, audit, change};
+    use crate::index::measure::Measure;
+    use crate::index::{Batch, Sequential};
+    use crate::kernel::Portable;
+
+    const DIM: usize = 8;
+    const OPTIONS: LinkOptions = LinkOptions {
+        degree: 16,
+        products: 8,
+        upper: 8,
+        first: 8,
+        tree: 8,
+        ef_construction: 64,
+        slack: 1.0,
+        layered: false,
+        seed: 7,
+    };
+
+    /// Vectors as they are.
+    #[derive(Clone, Copy)]
+    struct Plain<'a> {
+        vectors: &'a [[f32; DIM]],
+        is_dot: bool,
+    }
+
+    impl Measure for Plain<'_> {
+        type Query = [f32; DIM];
+        type Arch = Portable;
+
+        fn arch(&self) -> Portable {
+            Portable
+        }
+
+        fn distance(&self, query: &[f32; DIM], row: Row) -> f32 {
+            let pairs = || query.iter().zip(&self.vectors[row as usize]);
+            match self.is_dot {
+                true => -pairs().map(|(a, b)| a * b).sum::<f32>(),
+                false => pairs().map(|(a, b)| (a - b) * (a - b)).sum(),
+            }
+        }
+
+        fn distances(&self, query: &[f32; DIM], rows: &[Row], _bound: f32, distances: &mut [f32]) {
+            for (row, distance) in rows.iter().zip(distances) {
+                *distance = self.distance(query, *row);
+            }
+        }
+
+        fn prefetch(&self, _row: Row) {}
+    }
+
+    impl RowMeasure for Plain<'_> {
+        type Buffer = ();
+
+        fn row_query<'a>(&'a self, row: Row, _buffer: &'a mut ()) -> &'a [f32; DIM] {
+            &self.vectors[row as usize]
+        }
+    }
+
+    /// Directions at random, lengths from 1 to 4.
+    fn vectors(count: u64) -> Vec<[f32; DIM]> {
+        let number = |seed: u64| (mix(seed) % 2_001) as f32 / 1_000.0 - 1.0;
+        let vector = |row: u64| {
+            let length = 1.0 + (mix(row ^ 0xfeed) % 1_000) as f32 / 333.0;
+            let parts: [f32; DIM] = std::array::from_fn(|at| number(row << 8 | at as u64));
+            let own = parts.iter().map(|part| part * part).sum::<f32>().sqrt().max(0.1);
+            parts.map(|part| part * length / own)
+        };
+        (0..count).map(vector).collect()
+    }
+
+    struct Grown<'a> {
+        versions: Versions,
+        links: Links,
+        graph: Graph,
+        vectors: &'a [[f32; DIM]],
+    }
+
+    impl Grown<'_> {
+        fn turn(&mut self, absorb: &[Row], forget: &[Row]) {
+            let ordinals: Vec<u64> = absorb.iter().map(|row| u64::from(*row)).collect();
+            let mut forgotten = RowSet::default();
+            forget.iter().for_each(|row| _ = forgotten.insert(*row));
+            let measure = Plain { vectors: self.vectors, is_dot: false };
+            let lengths = |row: Row| self.vectors[row as usize].iter().map(|part| part * part).sum::<f32>();
+            let plan = change(Job {
+                options: &OPTIONS,
+                graph: &self.graph,
+                measure,
+                products: Some(Plain { is_dot: true, ..measure }),
+                batch: &Batch { forget, ..Batch::of(absorb, &ordinals) },
+                forgotten: &forgotten,
+                executor: &Sequential,
+                least: 8,
+                norm: Some(&lengths),
+            });
+            let epoch = self.versions.begin();
+            self.graph = self.links.apply(plan, &self.graph, epoch, &self.versions);
+        }
+
+        /// The part of the greatest inner products of all rows that their lists hold.
+        fn held(&self) -> f64 {
+            let (measure, mut held, mut all) = (Plain { vectors: self.vectors, is_dot: true }, 0, 0);
+            for row in self.graph.held.iter() {
+                let query = &self.vectors[row as usize];
+                let others = self.graph.held.iter().filter(|other| *other != row);
+                let mut others: Vec<Neighbor> =
+                    others.map(|row| Neighbor { distance: measure.distance(query, row), row }).collect();
+                others.sort_unstable_by(Neighbor::order);
+                let links: HashSet<Row> = self.graph.product_links(row).collect();
+                held += others.iter().take(OPTIONS.products).filter(|near| links.contains(&near.row)).count();
+                all += OPTIONS.products.min(others.len());
+            }
+            held as f64 / all as f64
+        }
+
+        fn assert_whole(&self) {
+            let defects = audit(&self.graph, &OPTIONS, &mut self.graph.held.iter());
+            assert!(defects.is_empty(), "{:?}", defects.first());
+        }
+    }
+
+    #[test]
+    fn lists_hold_the_rows_of_the_greatest_inner_products_whatever_came_and_went() {
+        let vectors = vectors(2_000);
+        let (mut versions, mut links) = (Versions::default(), Links::new(OPTIONS));
+        let graph = links.empty(versions.begin(), &versions);
+        let mut grown = Grown { versions, links, graph, vectors: &vectors };
+        for first in (0..1_500).step_by(60) {
+            grown.turn(&(first..first + 60).collect::<Vec<Row>>(), &[]);
+            grown.assert_whole();
+        }
+        let held = grown.held();
+        assert!(held > 0.6, "{held} of the greatest");
+        // One in three goes, and with them one in three of the longest.
+        for first in (0..1_500).step_by(300) {
+            let gone: Vec<Row> = (first..first + 300).filter(|row| row % 3 == 0).collect();
+            grown.turn(&(1_500 + first / 3..1_600 + first / 3).collect::<Vec<Row>>(), &gone);
+            grown.assert_whole();
+        }
+        let held = grown.held();
+        assert!(held > 0.6, "{held} of the greatest after changes");
+    }
+
+    #[test]
+    fn a_row_that_is_longer_than_all_others_comes_into_many_lists() {
+        let mut vectors = vectors(1_000);
+        vectors[999] = vectors[999].map(|part| part * 4.0);
+        let (mut versions, mut links) = (Versions::default(), Links::new(OPTIONS));
+        let graph = links.empty(versions.begin(), &versions);
+        let mut grown = Grown { versions, links, graph, vectors: &vectors };
+        grown.turn(&(0..500).collect::<Vec<Row>>(), &[]);
+        grown.turn(&[999], &[]);
+        let in_lists = |grown: &Grown<'_>| {
+            (0..999)
+                .filter(|row| grown.graph.held.contains(*row))
+                .filter(|row| grown.graph.product_links(*row).any(|link| link == 999))
+                .count()
+        };
+        assert!(in_lists(&grown) >= 1, "nobody was told");
+        grown.turn(&(500..999).collect::<Vec<Row>>(), &[]);
+        assert!(in_lists(&grown) > 100, "{}", in_lists(&grown));
+        grown.turn(&[], &[999]);
+        assert_eq!(in_lists(&grown), 0);
+        grown.assert_whole();
+    }
 }

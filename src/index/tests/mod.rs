@@ -9,6 +9,7 @@ mod exact;
 mod fixture;
 mod layout;
 mod lists;
+mod products;
 mod resolution;
 mod screened;
 mod search;

@@ -1,0 +1,71 @@
+//! Searches by inner product among rows of many lengths.
+
+use std::collections::HashSet;
+
+use super::fixture::{Fixture, Kind, Threads, on_every_kind};
+use crate::id::{Row, mix};
+use crate::metric::Metric;
+
+const DIM: usize = 24;
+
+/// A direction at random, and a length: few are long, up to three times as long as most.
+fn vector(seed: u64) -> Vec<f32> {
+    let part = (mix(seed ^ 0xfeed) % 1_000) as f32 / 1_000.0;
+    let length = 1.0 + 2.0 * part * part * part;
+    let number = |at: u64| (mix(seed << 8 | at) % 2_001) as f32 / 1_000.0 - 1.0;
+    (0..DIM as u64).map(|at| number(at) * length).collect()
+}
+
+fn recall(fixture: &Fixture, ef: usize) -> f64 {
+    let found: usize = (0..60)
+        .map(|query| {
+            let query = vector(1 << 40 | query);
+            let exact: HashSet<Row> = fixture.exact(&query, 10, None).into_iter().collect();
+            fixture.search(&query, 10, ef, None).iter().filter(|row| exact.contains(row)).count()
+        })
+        .sum();
+    found as f64 / 600.0
+}
+
+fn fill(fixture: &mut Fixture, rows: std::ops::Range<Row>, seed: u64) {
+    let rows: Vec<Row> = rows.collect();
+    for part in rows.chunks(100) {
+        part.iter().for_each(|row| fixture.put(*row, &vector(seed << 20 | u64::from(*row))));
+        fixture.change(part, &[], &Threads(2));
+    }
+}
+
+fn rows_of_many_lengths_are_found_though_few_are_near_the_long_ones(kind: Kind) {
+    // Without links by inner product 0.6 to 0.7 (by signs 0.9).
+    let least = 0.9 - 0.3 * kind.tolerance();
+    let mut fixture = Fixture::of(kind, Metric::Dot, DIM);
+    fill(&mut fixture, 0..4_000, 1);
+    fixture.assert_whole();
+    let found = recall(&fixture, 60);
+    assert!(found >= least, "{found}");
+    // The longest go, and others come.
+    let mut longest: Vec<Row> = fixture.held.iter().copied().collect();
+    let length = |row: &Row| fixture.matrix.view().squared_length(*row);
+    longest.sort_by(|a, b| length(b).total_cmp(&length(a)));
+    longest.truncate(1_000);
+    for part in longest.chunks(250) {
+        fixture.change(&[], part, &Threads(2));
+    }
+    fixture.assert_whole();
+    let found = recall(&fixture, 60);
+    let mut fresh = Fixture::of(kind, Metric::Dot, DIM);
+    let rows: Vec<Row> = fixture.held.iter().copied().collect();
+    for part in rows.chunks(100) {
+        part.iter().for_each(|row| fresh.put(*row, &vector(1 << 20 | u64::from(*row))));
+        fresh.change(part, &[], &Threads(2));
+    }
+    let anew = recall(&fresh, 60);
+    assert!(found >= anew - 0.06, "{found} without the longest, {anew} anew");
+    fill(&mut fixture, 4_000..5_000, 1);
+    fixture.optimize(&Threads(2));
+    fixture.assert_whole();
+    let found = recall(&fixture, 60);
+    assert!(found >= least, "{found} with others");
+}
+
+on_every_kind!(rows_of_many_lengths_are_found_though_few_are_near_the_long_ones);
