@@ -11,7 +11,9 @@ pub enum Metric {
     /// `1 - cos(a, b)`: 0 (same direction) to 2 (opposite). Vectors need not
     /// be normalised; the stored vector stays as it was put in.
     Cosine,
-    /// The negated inner product, `-sum(a * b)`: any sign. Lengths matter.
+    /// The negated inner product, `-sum(a * b)`: any sign. Lengths matter. Of vectors
+    /// that are all of one length [`Cosine`](Metric::Cosine) gives the same order, and graphs take
+    /// less memory by it: under the inner product rows have more links.
     Dot,
 }
 

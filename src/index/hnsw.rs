@@ -90,6 +90,8 @@ struct HnswPlan {
 
 /// The writer's side of the graph.
 pub(crate) struct Hnsw {
+    /// As it was said: a graph that was saved without links by inner product has none while it has rows.
+    options: HnswOptions,
     versions: Versions,
     links: Links,
     copies: Option<CopyBlocks>,
@@ -110,7 +112,7 @@ impl Hnsw {
         let mut copies = options.copies.and_then(CopyBlocks::untrained);
         let view = copies.as_mut().map(|copies| copies.publish(epoch, &versions));
         let newest = Arc::new(HnswVersion { options, graph, copies: view, lease: versions.publish() });
-        Hnsw { versions, links, copies, newest, left: Left::default() }
+        Hnsw { options, versions, links, copies, newest, left: Left::default() }
     }
 
     /// The graph that was saved, over vectors of `dim` numbers.
@@ -124,12 +126,13 @@ impl Hnsw {
         let epoch = versions.begin();
         let options_of = |has: bool| HnswOptions { products: options.products && has, ..options }.links();
         let (links, graph) = Links::load(&options_of, saved.held, input, epoch, &versions)?;
+        let said = options;
         let options = HnswOptions { products: links.has_products(), ..options };
         let load = |copying| CopyBlocks::load((copying, options.seed), dim, saved.held, input, epoch);
         let mut copies = options.copies.map(load).transpose()?.flatten();
         let view = copies.as_mut().map(|copies| copies.publish(epoch, &versions));
         let newest = Arc::new(HnswVersion { options, graph, copies: view, lease: versions.publish() });
-        Ok(Hnsw { versions, links, copies, newest, left: Left::default() })
+        Ok(Hnsw { options: said, versions, links, copies, newest, left: Left::default() })
     }
 
     fn change_copies(&mut self, change: CopyChange, epoch: Epoch) {
@@ -148,8 +151,7 @@ impl Hnsw {
     }
 
     /// Makes a version of a graph and of the copies as they are now.
-    fn show(&mut self, graph: Graph, epoch: Epoch) {
-        let options = self.newest.options;
+    fn show(&mut self, options: HnswOptions, graph: Graph, epoch: Epoch) {
         let copies = self.copies.as_mut().map(|copies| copies.publish(epoch, &self.versions));
         self.newest = Arc::new(HnswVersion { options, graph, copies, lease: self.versions.publish() });
     }
@@ -163,18 +165,19 @@ impl Index for Hnsw {
     fn commit(&mut self, plan: Plan) {
         let Ok(plan) = plan.0.downcast::<HnswPlan>() else { return };
         let epoch = self.versions.begin_after(&mut self.newest, |newest| &mut newest.lease);
-        let options = self.newest.options;
+        let mut options = self.newest.options;
         let mut graph = self.links.apply(plan.change, &self.newest.graph, epoch, &self.versions);
         self.change_copies(plan.copies, epoch);
         if graph.held.len() == 0 {
             // Begins anew, with no more memory than at first.
             let copies = self.copies.iter().flat_map(CopyBlocks::shared);
             self.left.add(self.links.shared().chain(copies));
+            options = self.options;
             self.links = Links::new(options.links());
             self.copies = options.copies.and_then(CopyBlocks::untrained);
             graph = self.links.empty(epoch, &self.versions);
         }
-        self.show(graph, epoch);
+        self.show(options, graph, epoch);
     }
 
     fn settle(&mut self) -> Settling {
@@ -186,7 +189,7 @@ impl Index for Hnsw {
         }
         let epoch = self.versions.begin();
         let graph = self.links.again(&self.newest.graph, epoch, &self.versions);
-        self.show(graph, epoch);
+        self.show(self.newest.options, graph, epoch);
         Settling::Stepped
     }
 

@@ -155,4 +155,16 @@ mod tests {
         visited.extend(&[7, 8], Row::MAX);
         assert_eq!(visited.fresh(), [8]);
     }
+
+    #[test]
+    fn more_rows_are_fresh_beside_those_before_them() {
+        let mut visited = Visited::default();
+        visited.reset(100);
+        visited.insert(7);
+        visited.extend(&[3, 7, 5], Row::MAX);
+        visited.extend_more(&[5, 9, 3, 8]);
+        assert_eq!(visited.fresh(), [3, 5, 9, 8]);
+        visited.extend(&[8, 1], Row::MAX);
+        assert_eq!(visited.fresh(), [1]);
+    }
 }

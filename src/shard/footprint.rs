@@ -5,7 +5,7 @@ use crate::rows::Mutation;
 use crate::vector::matrix_bytes;
 
 /// A table of blocks is copied by pages of so many bytes as it grows, and an
-/// index has two that grow.
+/// index has two that grow, or more.
 const PAGE_BYTES: usize = 4 << 20;
 const TABLES: usize = 2;
 
@@ -47,6 +47,8 @@ pub(crate) struct IndexSizes {
     pub(crate) sampled: Sampled,
     /// ...and blocks elsewhere, while older versions are read.
     pub(crate) moved: usize,
+    /// Tables of blocks that it has beyond two.
+    pub(crate) more_tables: usize,
     /// Beside all that, for no more than so many rows...
     pub(crate) few: usize,
     /// ...so many more bytes a row that lie there...
@@ -74,6 +76,7 @@ impl IndexSizes {
             // One of them is changed at a time, so one is trained.
             sampled: if self.sampled.row > other.sampled.row { self.sampled } else { other.sampled },
             moved: self.moved + other.moved,
+            more_tables: self.more_tables.max(other.more_tables),
             few: self.few.max(other.few),
             few_home: self.few_home + other.few_home,
             few_row: self.few_row + other.few_row,
@@ -100,7 +103,8 @@ impl IndexSizes {
     fn change(self, rows: usize) -> usize {
         let few = self.few(rows).saturating_mul(self.few_row);
         let anew = rows.saturating_mul(self.anew).saturating_add(few).max(self.sampled.bytes(rows));
-        let moved = rows.saturating_mul(self.moved) + self.home(rows).min(TABLES * PAGE_BYTES);
+        let moved =
+            rows.saturating_mul(self.moved) + self.home(rows).min((TABLES + self.more_tables) * PAGE_BYTES);
         moved.saturating_add(few).max(anew + self.codec(rows))
     }
 
@@ -194,6 +198,7 @@ mod tests {
         row: 400,
         anew: 600,
         sampled: Sampled { row: 0, few: 0, one_in: 0 },
+        more_tables: 0,
         moved: 100,
         few: 0,
         few_home: 0,

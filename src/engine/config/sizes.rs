@@ -38,14 +38,16 @@ impl CollectionConfig {
                 let links = degree * WORD + product_links(self.metric, degree / PRODUCT_SHARE);
                 let row = links + codes + PLACES + ENTRIES;
                 let anew = links + 3 * codes + 2 * PLACES + ENTRIES;
-                IndexSizes { codec, row, anew, moved: elsewhere(links), ..IndexSizes::default() }
+                let (moved, more_tables) = (elsewhere(links), usize::from(self.metric == Metric::Dot));
+                IndexSizes { codec, row, anew, moved, more_tables, ..IndexSizes::default() }
             }
             IndexSpec::Hnsw(graph) => {
                 let copying = graph.quantization.copies(self.dimension);
                 let copies = copying.map_or(0, |copying| copying.words() * WORD);
                 let links = (2 * graph.m + 4) * WORD + product_links(self.metric, graph.m);
                 let row = links + copies + 3 * PLACES;
-                let mut sizes = IndexSizes { row, moved: elsewhere(row), ..IndexSizes::default() };
+                let (moved, more_tables) = (elsewhere(row), usize::from(self.metric == Metric::Dot));
+                let mut sizes = IndexSizes { row, moved, more_tables, ..IndexSizes::default() };
                 if let Some(Copying::Codes(_)) = copying {
                     // Trained anew: by the piece, together, and in blocks. At
                     // most 256 words for each part of a vector, and a sample.
@@ -139,6 +141,7 @@ fn lists_sizes(dim: usize, options: &IvfOptions) -> IndexSizes {
         anew: options.storage.codes() + FILED + set,
         sampled: sampled(dim, options),
         moved: SETS * elsewhere(block + always),
+        more_tables: 0,
         few,
         few_home: SETS * few_row,
         few_row: SETS * elsewhere(few_row),

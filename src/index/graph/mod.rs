@@ -56,8 +56,9 @@ pub(super) use train::train;
 const FIRST_LINKS: usize = 28;
 const FIRST_SHARE: (usize, usize) = (3, 4);
 
-/// For each link by inner product so many to rows that are near. Of 16 links by inner product and 28 or 64 near ones, 24 and 40, 32 and 32, 32 and 64,
-/// 48 and 32 (fewer codes are read with fewer near ones, in more hops).
+/// For each link by inner product so many to rows that are near. With fewer near ones walks read fewer codes in
+/// more hops, which is dearer where lengths follow from directions (MovieLens); with fewer by inner product
+/// they take more of both.
 pub(crate) const PRODUCT_SHARE: usize = 2;
 
 /// Tree edges that a row takes on when there is a choice.
@@ -125,6 +126,8 @@ fn laid(relaid: Option<Relaid>) -> Plan {
 
 /// The writer's side of the graph.
 pub(crate) struct QuantizedGraph {
+    /// As it was said: a graph that was saved without links by inner product has none while it has rows.
+    options: GraphOptions,
     versions: Versions,
     links: Links,
     codes: Option<CodeBlocks>,
@@ -147,7 +150,7 @@ impl QuantizedGraph {
             is_laid_out: true,
             lease: versions.publish(),
         });
-        QuantizedGraph { versions, links, codes: None, newest, left: Left::default() }
+        QuantizedGraph { options, versions, links, codes: None, newest, left: Left::default() }
     }
 
     /// The graph that was saved of `held` rows below `limit`, over vectors of
@@ -168,6 +171,7 @@ impl QuantizedGraph {
         nodes.into_iter().for_each(|node| _ = held.insert(node));
         let options_of = |has: bool| GraphOptions { products: options.products && has, ..options }.links();
         let (links, graph) = Links::load(&options_of, &held, input, epoch, &versions)?;
+        let said = options;
         let options = GraphOptions { products: links.has_products(), ..options };
         let mut codes = match input.u8()? {
             0 => None,
@@ -186,7 +190,7 @@ impl QuantizedGraph {
             is_laid_out,
             lease: versions.publish(),
         });
-        Ok(QuantizedGraph { versions, links, codes, newest, left: Left::default() })
+        Ok(QuantizedGraph { options: said, versions, links, codes, newest, left: Left::default() })
     }
 
     fn commit_change(&mut self, plan: GraphPlan) {
@@ -194,7 +198,7 @@ impl QuantizedGraph {
         let before = Arc::clone(&self.newest);
         let graph = self.links.apply(plan.change, &before.graph, epoch, &self.versions);
         if graph.held.len() == 0 {
-            return self.begin_anew(before.options);
+            return self.begin_anew();
         }
         match plan.codes {
             CodeChange::Add(words) => {
@@ -220,8 +224,9 @@ impl QuantizedGraph {
     }
 
     /// Nothing is held any more: no more memory is needed than at first.
-    fn begin_anew(&mut self, options: GraphOptions) {
+    fn begin_anew(&mut self) {
         self.leave();
+        let options = self.options;
         let epoch = self.versions.begin();
         self.links = Links::new(options.links());
         self.codes = None;

@@ -38,6 +38,9 @@ fn check_products(graph: &Graph, options: &LinkOptions, row: Row, defects: &mut 
     let dangling = links.iter().filter(|to| !graph.held.contains(**to));
     memory::extend(defects, dangling.map(|to| Defect::Dangling { from: row, to: *to }));
     check_links(row, links, options.products, defects);
+    if options.products > 0 && graph.products.get(row).is_none() {
+        memory::push(defects, Defect::Malformed(row));
+    }
 }
 
 /// A list has no row twice, nor its own, nor more than it may.

@@ -7,8 +7,8 @@
 //! two graphs; Liu et al., AAAI 2020). Such a list is not pruned, because nothing stands between rows by
 //! inner product, and its links are not returned: most rows are in nobody's answer.
 //!
-//! A new row is told to the rows that it chose: so their lists hold the greatest of all rows that came,
-//! though each row looks for its own once.
+//! Each row looks for its own list once, and a new row is told to the rows that it chose, which are the long
+//! ones: so the lists of long rows keep up with what comes, and lead on from lists that do not.
 
 use super::absorb::{Absorbed, add_mates};
 use super::beam::Walk;
@@ -19,7 +19,7 @@ use super::plan::{Job, Worker};
 use crate::id::Row;
 use crate::index::measure::{RowMeasure, add_near};
 use crate::index::parallel::parallel_map;
-use crate::index::{Effort, Scratch};
+use crate::index::{Effort, Ends, Scratch};
 use crate::memory;
 use crate::neighbor::Neighbor;
 
@@ -27,8 +27,15 @@ use crate::neighbor::Neighbor;
 /// are walked through.
 const KEPT: usize = 2;
 
+/// So many at least, however short the list is.
+const KEPT_LEAST: usize = 16;
+
 /// Rows near one that has lost most of its list, whose lists are looked through for it.
 const ASKED: usize = 16;
+
+/// A list is filled up again once one in so many of its places is empty: then many rows that came are looked at
+/// at once.
+const LOST: usize = 4;
 
 /// The rows of the greatest inner products with the new row `at` of the batch,
 /// greatest first.
@@ -41,9 +48,19 @@ pub(super) fn find<M: RowMeasure>(job: Job<'_, M>, at: usize, worker: &mut Worke
     if job.graph.entry.is_some() {
         let walk = Walk { graph: job.graph, measure, query, products: true };
         walk.find_starts(scratch, &mut effort);
-        walk.beam(0, Limits::building(KEPT * most), scratch, &mut effort);
+        let limits = Limits::building((KEPT * most).max(KEPT_LEAST));
+        walk.beam(0, limits, scratch, &mut effort);
+        let live = |row: Row| !job.is_dead(row);
         let Scratch { pool, candidates, .. } = &mut *scratch;
-        memory::extend(candidates, pool.iter().filter(|near| !job.is_dead(near.row)).take(most));
+        memory::extend(candidates, pool.iter().filter(|near| live(near.row)).take(most));
+        if candidates.len() < most.min(pool.len()) {
+            // The longest rows may be dead and not taken out yet: then they fill the pool.
+            memory::append(&mut scratch.starts, &memory::collect::<Neighbor>(scratch.pool.iter()));
+            walk.filtered_beam(limits, Ends::default(), live, scratch, &mut effort);
+            let Scratch { admitted, candidates, .. } = &mut *scratch;
+            candidates.clear();
+            memory::extend(candidates, admitted.sorted().iter().copied().take(most));
+        }
     }
     add_mates(measure, &job.batch.absorb[..at], most, query, scratch);
     greatest(&mut scratch.candidates, most)
@@ -92,27 +109,28 @@ fn rewrite<M: RowMeasure>(
     told: impl Iterator<Item = Row>,
     worker: &mut Worker<M>,
 ) -> Option<List> {
+    if job.executor.cancelled() && new.is_none() {
+        return None;
+    }
     let Worker { scratch: Scratch { candidates, rows, others: before, .. }, query, .. } = worker;
     before.clear();
     match new {
         Some(new) => memory::append(before, &new.products),
         None => memory::extend(before, job.graph.product_links(row)),
     }
-    let is_forgotten = |row: &Row| job.forgotten.contains(*row);
     rows.clear();
-    memory::extend(rows, before.iter().copied().filter(|link| !is_forgotten(link)));
-    let lists_of =
-        |link: &Row| job.graph.product_links(*link).filter(|link| *link != row && !job.is_dead(*link));
-    // What they led to is as near as anything to what is lost.
+    memory::extend(rows, before.iter().copied().filter(|link| !job.forgotten.contains(*link)));
     let staying = rows.len();
-    before.iter().filter(|link| is_forgotten(link)).for_each(|gone| memory::extend(rows, lists_of(gone)));
-    // But that may be lost itself: where most of a list is, rows near this one know others.
-    if staying < before.len() / 2 {
-        let near: Vec<Row> = memory::collect(job.graph.links(0, row).filter(|link| !job.is_dead(*link)));
-        near.iter().take(ASKED).for_each(|near| memory::extend(rows, lists_of(near)));
-        memory::append(rows, &near);
-    }
     memory::extend(rows, told);
+    let has_lost = staying < before.len();
+    let is_short = new.is_none() && staying < job.options.products - job.options.products / LOST;
+    if rows.len() == staying && !is_short && new.is_none() {
+        // As many lists lead to a long row as there are rows: what is lost with it is let go, no more.
+        return has_lost.then(|| List { row, layer: 0, links: memory::copied(rows) });
+    }
+    if is_short {
+        memory::append(rows, &substitutes(job, row, before, staying));
+    }
     rows.sort_unstable();
     rows.dedup();
     let query = measure.row_query(row, query);
@@ -120,6 +138,20 @@ fn rewrite<M: RowMeasure>(
     add_near(measure, query, rows, f32::INFINITY, candidates);
     let links = greatest(candidates, job.options.products);
     (new.is_some() || links != *before).then_some(List { row, layer: 0, links })
+}
+
+/// Live rows for a list that has lost many: those of the lists of all that was in it, since new rows
+/// were told to these, and where most of it is lost, rows near the row and what these know.
+fn substitutes<M: RowMeasure>(job: Job<'_, M>, row: Row, before: &[Row], staying: usize) -> Vec<Row> {
+    let is_of_use = |link: &Row| *link != row && !job.is_dead(*link);
+    let list_of = |link: &Row| job.graph.product_links(*link).filter(is_of_use);
+    let mut rows: Vec<Row> = memory::collect(before.iter().flat_map(list_of));
+    if staying < job.options.products / 2 {
+        let near: Vec<Row> = memory::collect(job.graph.links(0, row).filter(is_of_use));
+        near.iter().take(ASKED).for_each(|near| memory::extend(&mut rows, list_of(near)));
+        memory::append(&mut rows, &near);
+    }
+    rows
 }
 
 #[cfg(test)]
@@ -209,6 +241,10 @@ mod tests {
 
     impl Grown<'_> {
         fn turn(&mut self, absorb: &[Row], forget: &[Row]) {
+            self.turn_with_dead(absorb, forget, &|_| false);
+        }
+
+        fn turn_with_dead(&mut self, absorb: &[Row], forget: &[Row], dead: &(dyn Fn(Row) -> bool + Sync)) {
             let ordinals: Vec<u64> = absorb.iter().map(|row| u64::from(*row)).collect();
             let mut forgotten = RowSet::default();
             forget.iter().for_each(|row| _ = forgotten.insert(*row));
@@ -219,7 +255,7 @@ mod tests {
                 graph: &self.graph,
                 measure,
                 products: Some(Plain { is_dot: true, ..measure }),
-                batch: &Batch { forget, ..Batch::of(absorb, &ordinals) },
+                batch: &Batch { forget, dead, ..Batch::of(absorb, &ordinals) },
                 forgotten: &forgotten,
                 executor: &Sequential,
                 least: 8,
@@ -271,6 +307,22 @@ mod tests {
         }
         let held = grown.held();
         assert!(held > 0.6, "{held} of the greatest after changes");
+    }
+
+    #[test]
+    fn a_row_that_comes_while_the_longest_are_dead_has_a_whole_list_of_others() {
+        let vectors = vectors(1_000);
+        let (mut versions, mut links) = (Versions::default(), Links::new(OPTIONS));
+        let graph = links.empty(versions.begin(), &versions);
+        let mut grown = Grown { versions, links, graph, vectors: &vectors };
+        grown.turn(&(0..900).collect::<Vec<Row>>(), &[]);
+        let length = |row: Row| vectors[row as usize].iter().map(|part| part * part).sum::<f32>();
+        let is_dead = |row: Row| length(row) > 12.0;
+        assert!((0..900).filter(|row| is_dead(*row)).count() > 100);
+        for row in (900..1_000).filter(|row| !is_dead(*row)) {
+            grown.turn_with_dead(&[row], &[], &is_dead);
+            assert_eq!(grown.graph.product_links(row).filter(|link| !is_dead(*link)).count(), 8, "{row}");
+        }
     }
 
     #[test]

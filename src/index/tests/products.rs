@@ -68,4 +68,73 @@ fn rows_of_many_lengths_are_found_though_few_are_near_the_long_ones(kind: Kind) 
     assert!(found >= least, "{found} with others");
 }
 
-on_every_kind!(rows_of_many_lengths_are_found_though_few_are_near_the_long_ones);
+/// The longest are told to few when they come, and are in many lists until they go.
+fn the_longest_rows_may_be_replaced_without_end(kind: Kind) {
+    let mut fixture = Fixture::of(kind, Metric::Dot, DIM);
+    fill(&mut fixture, 0..2_000, 1);
+    let fresh = recall(&fixture, 60);
+    let mut longest: Vec<Row> = fixture.held.iter().copied().collect();
+    let length = |row: &Row| fixture.matrix.view().squared_length(*row);
+    longest.sort_by(|a, b| length(b).total_cmp(&length(a)));
+    longest.truncate(100);
+    let vectors: Vec<Vec<f32>> = longest.iter().map(|row| vector(1 << 20 | u64::from(*row))).collect();
+    let mut places = longest;
+    for turn in 1..30u32 {
+        let (first, from) = ((turn as usize * 37) % 80, 2_000 + turn * 20);
+        let (gone, come): (Vec<Row>, Vec<Row>) =
+            (0..20).map(|at| (places[first + at], from + at as Row)).unzip();
+        for (at, row) in come.iter().enumerate() {
+            fixture.put(*row, &vectors[first + at]);
+            places[first + at] = *row;
+        }
+        fixture.change(&come, &[], &Threads(2));
+        fixture.change(&[], &gone, &Threads(2));
+    }
+    fixture.assert_whole();
+    let found = recall(&fixture, 60);
+    assert!(found >= fresh - 0.03, "{found} after the longest were replaced, {fresh} at first");
+}
+
+fn rows_that_are_replaced_again_and_again_are_found_as_well(kind: Kind) {
+    let mut fixture = Fixture::of(kind, Metric::Dot, DIM);
+    fill(&mut fixture, 0..2_000, 1);
+    let fresh = recall(&fixture, 60);
+    for turn in 0..4u32 {
+        for first in (0..2_000).step_by(100) {
+            let place = |turn: u32| (turn % 2) * 2_000 + first;
+            let (gone, come): (Vec<Row>, Vec<Row>) =
+                (0..100).map(|at| (place(turn) + at, place(turn + 1) + at)).unzip();
+            for row in &come {
+                fixture.put(*row, &vector(1 << 20 | u64::from(*row % 2_000)));
+            }
+            fixture.change(&come, &[], &Threads(2));
+            fixture.change(&[], &gone, &Threads(2));
+        }
+    }
+    fixture.assert_whole();
+    let found = recall(&fixture, 60);
+    assert!(found >= fresh - 0.03, "{found} after four turnovers, {fresh} at first");
+}
+
+/// Short rows that came first may know none of the long ones, but those that came later do.
+fn long_rows_that_come_last_are_found(kind: Kind) {
+    let vectors: Vec<Vec<f32>> = (0..3_000).map(|row| vector(1 << 20 | row)).collect();
+    let length = |vector: &Vec<f32>| vector.iter().map(|part| part * part).sum::<f32>();
+    let mut ascending = vectors;
+    ascending.sort_by(|a, b| length(a).total_cmp(&length(b)));
+    let mut fixture = Fixture::of(kind, Metric::Dot, DIM);
+    let rows: Vec<Row> = (0..3_000).collect();
+    for part in rows.chunks(100) {
+        part.iter().for_each(|row| fixture.put(*row, &ascending[*row as usize]));
+        fixture.change(part, &[], &Threads(2));
+    }
+    let found = recall(&fixture, 60);
+    assert!(found >= 0.93 - 0.3 * kind.tolerance(), "{found}");
+}
+
+on_every_kind!(
+    long_rows_that_come_last_are_found,
+    rows_of_many_lengths_are_found_though_few_are_near_the_long_ones,
+    the_longest_rows_may_be_replaced_without_end,
+    rows_that_are_replaced_again_and_again_are_found_as_well,
+);
