@@ -12,8 +12,8 @@ pub enum Metric {
     /// be normalised; the stored vector stays as it was put in.
     Cosine,
     /// The negated inner product, `-sum(a * b)`: any sign. Lengths matter. Of vectors
-    /// that are all of one length [`Cosine`](Metric::Cosine) gives the same order, and graphs take
-    /// less memory by it: under the inner product rows have more links.
+    /// that are all of one length [`Cosine`](Metric::Cosine) gives the same order (by other distances), and
+    /// graphs take less memory by it: under the inner product rows have more links.
     Dot,
 }
 

@@ -132,7 +132,7 @@ fn open_folder(format: u32) {
         for (name, config, _) in configs().into_iter().filter(|(_, _, [_, since])| *since <= format) {
             let items = engine.collection(name).unwrap();
             assert_eq!(items.config(), config);
-            // Its shards had learned other codes each. What wrote format 4 had an order to optimize give them the same.
+            // What wrote format 4 has shards take the codes of the first when it optimizes: three writes more.
             let writes = if format >= 4 && name == "graph" { 9 } else { 6 };
             assert_eq!(items.snapshot().seq().0, writes, "{name} of format {format}");
             check(&items.snapshot(), 66);

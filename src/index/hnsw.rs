@@ -90,7 +90,7 @@ struct HnswPlan {
 
 /// The writer's side of the graph.
 pub(crate) struct Hnsw {
-    /// As it was said: a graph that was saved without links by inner product has none while it has rows.
+    /// As it was said. A graph that was saved without links by inner product has none while it has rows.
     options: HnswOptions,
     versions: Versions,
     links: Links,
@@ -124,15 +124,13 @@ impl Hnsw {
     ) -> Result<Hnsw, Malformed> {
         let mut versions = Versions::default();
         let epoch = versions.begin();
-        let options_of = |has: bool| HnswOptions { products: options.products && has, ..options }.links();
-        let (links, graph) = Links::load(&options_of, saved.held, input, epoch, &versions)?;
-        let said = options;
-        let options = HnswOptions { products: links.has_products(), ..options };
+        let (links, graph) = Links::load(options.links(), saved.held, input, epoch, &versions)?;
+        let found = HnswOptions { products: links.has_products(), ..options };
         let load = |copying| CopyBlocks::load((copying, options.seed), dim, saved.held, input, epoch);
         let mut copies = options.copies.map(load).transpose()?.flatten();
         let view = copies.as_mut().map(|copies| copies.publish(epoch, &versions));
-        let newest = Arc::new(HnswVersion { options, graph, copies: view, lease: versions.publish() });
-        Ok(Hnsw { options: said, versions, links, copies, newest, left: Left::default() })
+        let newest = Arc::new(HnswVersion { options: found, graph, copies: view, lease: versions.publish() });
+        Ok(Hnsw { options, versions, links, copies, newest, left: Left::default() })
     }
 
     fn change_copies(&mut self, change: CopyChange, epoch: Epoch) {

@@ -126,7 +126,7 @@ impl Visited {
         self.before = before;
     }
 
-    /// The rows of the last call of `extend` that were not there before.
+    /// The rows of the last call of `extend`, and of `extend_more` since, that were not there before.
     #[inline(always)]
     pub(crate) fn fresh(&self) -> &[Row] {
         &self.met[self.before..self.count]

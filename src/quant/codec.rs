@@ -177,12 +177,11 @@ impl Codec {
         self.prepare_block_by(Measure::SquaredL2, block, query);
     }
 
-    /// The same for inner products, negated, of vectors that were not centred.
-    pub(crate) fn prepare_block_for_products(&self, block: &[u8], query: &mut CodeQuery) {
-        self.prepare_block_by(Measure::NegatedDot, block, query);
-    }
-
-    fn prepare_block_by(&self, measure: Measure, block: &[u8], query: &mut CodeQuery) {
+    /// The same for any measure: inner products are those of the vectors only if these were not centred.
+    ///
+    /// # Panics
+    /// As `prepare_block`.
+    pub(crate) fn prepare_block_by(&self, measure: Measure, block: &[u8], query: &mut CodeQuery) {
         query.set_block(self.shape, measure, self.projection.rank(), &block[..self.shape.bytes()]);
     }
 

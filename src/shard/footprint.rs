@@ -5,7 +5,7 @@ use crate::rows::Mutation;
 use crate::vector::matrix_bytes;
 
 /// A table of blocks is copied by pages of so many bytes as it grows, and an
-/// index has two that grow, or more.
+/// index has two that grow, and `IndexSizes::more_tables`.
 const PAGE_BYTES: usize = 4 << 20;
 const TABLES: usize = 2;
 

@@ -13,7 +13,7 @@ use crate::index::measure::{Measure, RowMeasure};
 use crate::index::training::Training;
 use crate::kernel::{Arch, prefetch_one_of_many};
 use crate::memory::{self, Memory};
-use crate::quant::{CodeQuery, Codec, EntryPoints, ROW_WORD, row_of};
+use crate::quant::{self, CodeQuery, Codec, EntryPoints, ROW_WORD, row_of};
 
 /// Nodes that are measured in one call.
 const PART: usize = 32;
@@ -187,15 +187,6 @@ impl CodeSource for Drafted<'_> {
     }
 }
 
-/// What is measured between nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Between {
-    /// Squared Euclidean distances.
-    Distances,
-    /// Inner products, negated.
-    Products,
-}
-
 /// Distances by codes: between nodes, or what the query was prepared for from a query.
 #[derive(Clone, Copy)]
 pub(super) struct Coded<'a, S, A> {
@@ -203,7 +194,8 @@ pub(super) struct Coded<'a, S, A> {
     pub(super) source: S,
     /// The codec's.
     pub(super) arch: A,
-    pub(super) between: Between,
+    /// What is measured between nodes.
+    pub(super) between: quant::Measure,
     /// Where walks of large graphs start.
     pub(super) entries: Option<&'a EntryPoints>,
 }
@@ -253,10 +245,7 @@ impl<S: CodeSource, A: Arch> RowMeasure for Coded<'_, S, A> {
     type Buffer = CodeQuery;
 
     fn row_query<'a>(&'a self, node: Row, buffer: &'a mut CodeQuery) -> &'a CodeQuery {
-        match self.between {
-            Between::Distances => self.codec.prepare_block(self.source.code(node), buffer),
-            Between::Products => self.codec.prepare_block_for_products(self.source.code(node), buffer),
-        }
+        self.codec.prepare_block_by(self.between, self.source.code(node), buffer);
         buffer
     }
 }

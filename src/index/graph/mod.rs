@@ -58,7 +58,7 @@ const FIRST_SHARE: (usize, usize) = (3, 4);
 
 /// For each link by inner product so many to rows that are near. With fewer near ones walks read fewer codes in
 /// more hops, which is dearer where lengths follow from directions (MovieLens); with fewer by inner product
-/// they take more of both.
+/// they read more codes in more hops.
 pub(crate) const PRODUCT_SHARE: usize = 2;
 
 /// Tree edges that a row takes on when there is a choice.
@@ -75,7 +75,7 @@ pub(crate) struct GraphOptions {
     pub(crate) degree: usize,
     /// Candidates that are looked at for the links of a new row.
     pub(crate) ef_construction: usize,
-    /// Whether there are half as many links more, to the rows of the greatest inner products.
+    /// Whether there are more links, one for each [`PRODUCT_SHARE`] of these, to the rows of the greatest inner products.
     pub(crate) products: bool,
     /// The codes that rows get.
     pub(crate) coding: Coding,
@@ -126,7 +126,7 @@ fn laid(relaid: Option<Relaid>) -> Plan {
 
 /// The writer's side of the graph.
 pub(crate) struct QuantizedGraph {
-    /// As it was said: a graph that was saved without links by inner product has none while it has rows.
+    /// As it was said. A graph that was saved without links by inner product has none while it has rows.
     options: GraphOptions,
     versions: Versions,
     links: Links,
@@ -169,10 +169,8 @@ impl QuantizedGraph {
         nodes.sort_unstable();
         let mut held = RowSet::default();
         nodes.into_iter().for_each(|node| _ = held.insert(node));
-        let options_of = |has: bool| GraphOptions { products: options.products && has, ..options }.links();
-        let (links, graph) = Links::load(&options_of, &held, input, epoch, &versions)?;
-        let said = options;
-        let options = GraphOptions { products: links.has_products(), ..options };
+        let (links, graph) = Links::load(options.links(), &held, input, epoch, &versions)?;
+        let found = GraphOptions { products: links.has_products(), ..options };
         let mut codes = match input.u8()? {
             0 => None,
             _ => Some(CodeBlocks::load(dim, &held, &layout, input, epoch)?),
@@ -182,7 +180,7 @@ impl QuantizedGraph {
         let entries =
             view.as_ref().and_then(|codes| entries(&held, &codes.codec, &codes.blocks, options.seed));
         let newest = Arc::new(GraphVersion {
-            options,
+            options: found,
             graph,
             codes: view,
             layout: Arc::new(layout),
@@ -190,7 +188,7 @@ impl QuantizedGraph {
             is_laid_out,
             lease: versions.publish(),
         });
-        Ok(QuantizedGraph { options: said, versions, links, codes, newest, left: Left::default() })
+        Ok(QuantizedGraph { options, versions, links, codes, newest, left: Left::default() })
     }
 
     fn commit_change(&mut self, plan: GraphPlan) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::GraphVersion;
-use super::codes::{Between, CodeBlocks, CodeSource, Coded, Codes, Drafted, Fresh};
+use super::codes::{CodeBlocks, CodeSource, Coded, Codes, Drafted, Fresh};
 use super::entries::{entries, entries_after};
 use super::layout::Layout;
 use super::train::{MEASURED, SETTLED, encode, train};
@@ -14,7 +14,7 @@ use crate::index::{Batch, Executor, Points};
 use crate::kernel::{Arch, ArchJob};
 use crate::memory;
 use crate::metric::Metric;
-use crate::quant::{Codec, EntryPoints};
+use crate::quant::{Codec, EntryPoints, Measure};
 
 /// What happens to the codes.
 pub(super) enum CodeChange {
@@ -154,12 +154,12 @@ impl<S: CodeSource> ArchJob for Linking<'_, S> {
             renews: batch.renews,
         };
         // Walks that start near the new row would give it near links alone.
-        let measure = Coded { codec, source, arch, between: Between::Distances, entries: None };
+        let measure = Coded { codec, source, arch, between: Measure::SquaredL2, entries: None };
         change_links(Job {
             options: &options,
             graph: &version.graph,
             measure,
-            products: version.options.products.then_some(Coded { between: Between::Products, ..measure }),
+            products: version.options.products.then_some(Coded { between: Measure::NegatedDot, ..measure }),
             batch: &by_node,
             forgotten: &nodes.forgotten,
             executor,

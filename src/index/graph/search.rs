@@ -6,7 +6,7 @@
 
 use super::GraphVersion;
 use super::among::Among;
-use super::codes::{Between, Coded, Codes};
+use super::codes::{Coded, Codes};
 use crate::id::Row;
 use crate::index::cow::BlockView;
 use crate::index::flat;
@@ -69,7 +69,7 @@ impl<'a, A: Arch> Ground<'a, A> {
             codec: &self.codes.codec,
             source: &self.codes.blocks,
             arch: self.arch,
-            between: Between::Distances,
+            between: Measure::SquaredL2,
             entries,
         };
         Walk { graph: &self.version.graph, measure, query, products: self.version.options.products }

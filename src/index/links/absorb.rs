@@ -141,16 +141,28 @@ fn candidates<M: RowMeasure>(
     let (limits, mut effort) = (Limits::building(job.options.ef_construction), Effort::default());
     walk.beam(layer, limits, scratch, &mut effort);
     look_around(job, walk, (layer, row), scratch, other);
+    keep_live(job, walk, limits, if layer == 0 { job.options.first } else { 0 }, scratch);
+    scratch.starts.clear();
+    memory::extend(&mut scratch.starts, scratch.pool.iter());
+}
+
+/// The live rows that a walk of layer 0 or above left in `scratch.pool`, into `scratch.candidates`. Where these are
+/// fewer than `least`, those of another walk on layer 0 that counts live rows only.
+pub(super) fn keep_live<M: RowMeasure>(
+    job: Job<'_, M>,
+    walk: Walk<'_, M>,
+    limits: Limits,
+    least: usize,
+    scratch: &mut Scratch,
+) {
+    let live = |row: Row| !job.is_dead(row);
     let Scratch { pool, candidates, .. } = scratch;
-    memory::extend(candidates, pool.iter().filter(|near| !job.is_dead(near.row)));
-    if layer == 0 && candidates.len() < job.options.first.min(pool.len()) {
-        let live = |row: Row| !job.is_dead(row);
-        walk.filtered_beam(limits, Ends::default(), live, scratch, &mut effort);
+    memory::extend(candidates, pool.iter().filter(|near| live(near.row)));
+    if candidates.len() < least.min(pool.len()) {
+        walk.filtered_beam(limits, Ends::default(), live, scratch, &mut Effort::default());
         scratch.candidates.clear();
         memory::append(&mut scratch.candidates, scratch.admitted.sorted());
     }
-    scratch.starts.clear();
-    memory::extend(&mut scratch.starts, scratch.pool.iter());
 }
 
 /// Adds the earlier rows of the batch to the `most` candidates, which ascend, as far as they are

@@ -38,6 +38,7 @@ fn check_products(graph: &Graph, options: &LinkOptions, row: Row, defects: &mut 
     let dangling = links.iter().filter(|to| !graph.held.contains(**to));
     memory::extend(defects, dangling.map(|to| Defect::Dangling { from: row, to: *to }));
     check_links(row, links, options.products, defects);
+    // (Of rows below the last with a list it is not known whether theirs was ever written.)
     if options.products > 0 && graph.products.get(row).is_none() {
         memory::push(defects, Defect::Malformed(row));
     }

@@ -10,7 +10,7 @@
 //! Each row looks for its own list once, and a new row is told to the rows that it chose, which are the long
 //! ones: so the lists of long rows keep up with what comes, and lead on from lists that do not.
 
-use super::absorb::{Absorbed, add_mates};
+use super::absorb::{Absorbed, add_mates, keep_live};
 use super::beam::Walk;
 use super::forget::holed_products;
 use super::limits::Limits;
@@ -19,7 +19,7 @@ use super::plan::{Job, Worker};
 use crate::id::Row;
 use crate::index::measure::{RowMeasure, add_near};
 use crate::index::parallel::parallel_map;
-use crate::index::{Effort, Ends, Scratch};
+use crate::index::{Effort, Scratch};
 use crate::memory;
 use crate::neighbor::Neighbor;
 
@@ -33,8 +33,8 @@ const KEPT_LEAST: usize = 16;
 /// Rows near one that has lost most of its list, whose lists are looked through for it.
 const ASKED: usize = 16;
 
-/// A list is filled up again once one in so many of its places is empty: then many rows that came are looked at
-/// at once.
+/// A list is filled up again once more than one in so many of its places is empty: then many rows that came are
+/// looked at at once.
 const LOST: usize = 4;
 
 /// The rows of the greatest inner products with the new row `at` of the batch,
@@ -50,17 +50,8 @@ pub(super) fn find<M: RowMeasure>(job: Job<'_, M>, at: usize, worker: &mut Worke
         walk.find_starts(scratch, &mut effort);
         let limits = Limits::building((KEPT * most).max(KEPT_LEAST));
         walk.beam(0, limits, scratch, &mut effort);
-        let live = |row: Row| !job.is_dead(row);
-        let Scratch { pool, candidates, .. } = &mut *scratch;
-        memory::extend(candidates, pool.iter().filter(|near| live(near.row)).take(most));
-        if candidates.len() < most.min(pool.len()) {
-            // The longest rows may be dead and not taken out yet: then they fill the pool.
-            memory::append(&mut scratch.starts, &memory::collect::<Neighbor>(scratch.pool.iter()));
-            walk.filtered_beam(limits, Ends::default(), live, scratch, &mut effort);
-            let Scratch { admitted, candidates, .. } = &mut *scratch;
-            candidates.clear();
-            memory::extend(candidates, admitted.sorted().iter().copied().take(most));
-        }
+        // The longest rows may be dead and not taken out yet: then they fill the pool.
+        keep_live(job, walk, limits, most, scratch);
     }
     add_mates(measure, &job.batch.absorb[..at], most, query, scratch);
     greatest(&mut scratch.candidates, most)
@@ -78,9 +69,10 @@ pub(super) fn lists<M: RowMeasure>(
     workers: &mut [Worker<M>],
 ) -> Vec<List> {
     let Some(measure) = job.products else { return Vec::new() };
-    let mut told: Vec<(Row, usize)> = memory::list(absorbed.iter().map(|new| new.products.len()).sum());
-    for (at, new) in absorbed.iter().enumerate() {
-        told.extend(new.products.iter().map(|row| (*row, at)));
+    // Who is told, and of whom.
+    let mut told: Vec<(Row, Row)> = memory::list(absorbed.iter().map(|new| new.products.len()).sum());
+    for new in absorbed {
+        told.extend(new.products.iter().map(|row| (*row, new.row)));
     }
     told.sort_unstable();
     let mut own: Vec<(Row, usize)> =
@@ -95,7 +87,7 @@ pub(super) fn lists<M: RowMeasure>(
         let row = rows[item];
         let new = own.binary_search_by_key(&row, |(row, _)| *row).ok().map(|at| &absorbed[own[at].1]);
         let told = &told[told.partition_point(|(to, _)| *to < row)..];
-        let told = told.iter().take_while(|(to, _)| *to == row).map(|(_, at)| absorbed[*at].row);
+        let told = told.iter().take_while(|(to, _)| *to == row).map(|(_, new)| *new);
         rewrite(job, measure, (row, new), told, worker)
     });
     memory::collect(lists.into_iter().flatten())
@@ -240,6 +232,12 @@ mod tests {
     }
 
     impl Grown<'_> {
+        fn new(vectors: &[[f32; DIM]]) -> Grown<'_> {
+            let (mut versions, mut links) = (Versions::default(), Links::new(OPTIONS));
+            let graph = links.empty(versions.begin(), &versions);
+            Grown { versions, links, graph, vectors }
+        }
+
         fn turn(&mut self, absorb: &[Row], forget: &[Row]) {
             self.turn_with_dead(absorb, forget, &|_| false);
         }
@@ -290,9 +288,7 @@ mod tests {
     #[test]
     fn lists_hold_the_rows_of_the_greatest_inner_products_whatever_came_and_went() {
         let vectors = vectors(2_000);
-        let (mut versions, mut links) = (Versions::default(), Links::new(OPTIONS));
-        let graph = links.empty(versions.begin(), &versions);
-        let mut grown = Grown { versions, links, graph, vectors: &vectors };
+        let mut grown = Grown::new(&vectors);
         for first in (0..1_500).step_by(60) {
             grown.turn(&(first..first + 60).collect::<Vec<Row>>(), &[]);
             grown.assert_whole();
@@ -312,9 +308,7 @@ mod tests {
     #[test]
     fn a_row_that_comes_while_the_longest_are_dead_has_a_whole_list_of_others() {
         let vectors = vectors(1_000);
-        let (mut versions, mut links) = (Versions::default(), Links::new(OPTIONS));
-        let graph = links.empty(versions.begin(), &versions);
-        let mut grown = Grown { versions, links, graph, vectors: &vectors };
+        let mut grown = Grown::new(&vectors);
         grown.turn(&(0..900).collect::<Vec<Row>>(), &[]);
         let length = |row: Row| vectors[row as usize].iter().map(|part| part * part).sum::<f32>();
         let is_dead = |row: Row| length(row) > 12.0;
@@ -329,9 +323,7 @@ mod tests {
     fn a_row_that_is_longer_than_all_others_comes_into_many_lists() {
         let mut vectors = vectors(1_000);
         vectors[999] = vectors[999].map(|part| part * 4.0);
-        let (mut versions, mut links) = (Versions::default(), Links::new(OPTIONS));
-        let graph = links.empty(versions.begin(), &versions);
-        let mut grown = Grown { versions, links, graph, vectors: &vectors };
+        let mut grown = Grown::new(&vectors);
         grown.turn(&(0..500).collect::<Vec<Row>>(), &[]);
         grown.turn(&[999], &[]);
         let in_lists = |grown: &Grown<'_>| {

@@ -47,11 +47,11 @@ fn words(block: &[Word]) -> impl Iterator<Item = u32> + '_ {
 }
 
 impl Links {
-    /// Reads the graph that [`Graph::save`] wrote; `options` are told whether it has, or may get, links by inner product. Walks over what comes out
+    /// Reads the graph that [`Graph::save`] wrote. Walks over what comes out
     /// meet held rows only; that it is the graph that was saved, the checksum
-    /// of the file vouches for.
+    /// of the file vouches for. One that was saved without links by inner product has none, unless it is empty.
     pub(in crate::index) fn load(
-        options: &dyn Fn(bool) -> LinkOptions,
+        mut options: LinkOptions,
         held: &RowSet,
         input: &mut Decoder<'_>,
         epoch: Epoch,
@@ -60,9 +60,11 @@ impl Links {
         let marks = input.u8()?;
         let (has_entry, has_products) = (marks & 1 == 1, marks & HAS_PRODUCTS != 0);
         input.check(marks <= 1 | HAS_PRODUCTS, "a graph has unknown marks")?;
-        let options = options(has_products || held.len() == 0);
         let fits = !has_products || options.products > 0;
         input.check(fits, "links by inner product are not of this metric")?;
+        if !has_products && held.len() > 0 {
+            options.products = 0;
+        }
         let mut links = Links::new(options);
         let entry = Entry { row: input.u32()?, level: usize::from(input.u8()?) };
         input.check(has_entry == (held.len() > 0), "there is no row to start from")?;

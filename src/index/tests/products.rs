@@ -27,41 +27,50 @@ fn recall(fixture: &Fixture, ef: usize) -> f64 {
     found as f64 / 600.0
 }
 
-fn fill(fixture: &mut Fixture, rows: std::ops::Range<Row>, seed: u64) {
-    let rows: Vec<Row> = rows.collect();
+/// Takes in `rows`, in batches like a shard's.
+fn take_in(fixture: &mut Fixture, rows: &[Row], vector_of: impl Fn(Row) -> Vec<f32>) {
     for part in rows.chunks(100) {
-        part.iter().for_each(|row| fixture.put(*row, &vector(seed << 20 | u64::from(*row))));
+        part.iter().for_each(|row| fixture.put(*row, &vector_of(*row)));
         fixture.change(part, &[], &Threads(2));
     }
+}
+
+fn of_row(row: Row) -> Vec<f32> {
+    vector(1 << 20 | u64::from(row))
+}
+
+fn fill(fixture: &mut Fixture, rows: std::ops::Range<Row>) {
+    take_in(fixture, &rows.collect::<Vec<Row>>(), of_row);
+}
+
+/// The longest rows that are held, longest first.
+fn longest(fixture: &Fixture, count: usize) -> Vec<Row> {
+    let mut rows: Vec<Row> = fixture.held.iter().copied().collect();
+    let length = |row: &Row| fixture.matrix.view().squared_length(*row);
+    rows.sort_by(|a, b| length(b).total_cmp(&length(a)));
+    rows.truncate(count);
+    rows
 }
 
 fn rows_of_many_lengths_are_found_though_few_are_near_the_long_ones(kind: Kind) {
     // Without links by inner product 0.6 to 0.7 (by signs 0.9).
     let least = 0.9 - 0.3 * kind.tolerance();
     let mut fixture = Fixture::of(kind, Metric::Dot, DIM);
-    fill(&mut fixture, 0..4_000, 1);
+    fill(&mut fixture, 0..4_000);
     fixture.assert_whole();
     let found = recall(&fixture, 60);
     assert!(found >= least, "{found}");
     // The longest go, and others come.
-    let mut longest: Vec<Row> = fixture.held.iter().copied().collect();
-    let length = |row: &Row| fixture.matrix.view().squared_length(*row);
-    longest.sort_by(|a, b| length(b).total_cmp(&length(a)));
-    longest.truncate(1_000);
-    for part in longest.chunks(250) {
+    for part in longest(&fixture, 1_000).chunks(250) {
         fixture.change(&[], part, &Threads(2));
     }
     fixture.assert_whole();
     let found = recall(&fixture, 60);
     let mut fresh = Fixture::of(kind, Metric::Dot, DIM);
-    let rows: Vec<Row> = fixture.held.iter().copied().collect();
-    for part in rows.chunks(100) {
-        part.iter().for_each(|row| fresh.put(*row, &vector(1 << 20 | u64::from(*row))));
-        fresh.change(part, &[], &Threads(2));
-    }
+    take_in(&mut fresh, &fixture.held.iter().copied().collect::<Vec<Row>>(), of_row);
     let anew = recall(&fresh, 60);
     assert!(found >= anew - 0.06, "{found} without the longest, {anew} anew");
-    fill(&mut fixture, 4_000..5_000, 1);
+    fill(&mut fixture, 4_000..5_000);
     fixture.optimize(&Threads(2));
     fixture.assert_whole();
     let found = recall(&fixture, 60);
@@ -71,14 +80,10 @@ fn rows_of_many_lengths_are_found_though_few_are_near_the_long_ones(kind: Kind) 
 /// The longest are told to few when they come, and are in many lists until they go.
 fn the_longest_rows_may_be_replaced_without_end(kind: Kind) {
     let mut fixture = Fixture::of(kind, Metric::Dot, DIM);
-    fill(&mut fixture, 0..2_000, 1);
+    fill(&mut fixture, 0..2_000);
     let fresh = recall(&fixture, 60);
-    let mut longest: Vec<Row> = fixture.held.iter().copied().collect();
-    let length = |row: &Row| fixture.matrix.view().squared_length(*row);
-    longest.sort_by(|a, b| length(b).total_cmp(&length(a)));
-    longest.truncate(100);
-    let vectors: Vec<Vec<f32>> = longest.iter().map(|row| vector(1 << 20 | u64::from(*row))).collect();
-    let mut places = longest;
+    let mut places = longest(&fixture, 100);
+    let vectors: Vec<Vec<f32>> = places.iter().map(|row| of_row(*row)).collect();
     for turn in 1..30u32 {
         let (first, from) = ((turn as usize * 37) % 80, 2_000 + turn * 20);
         let (gone, come): (Vec<Row>, Vec<Row>) =
@@ -97,17 +102,14 @@ fn the_longest_rows_may_be_replaced_without_end(kind: Kind) {
 
 fn rows_that_are_replaced_again_and_again_are_found_as_well(kind: Kind) {
     let mut fixture = Fixture::of(kind, Metric::Dot, DIM);
-    fill(&mut fixture, 0..2_000, 1);
+    fill(&mut fixture, 0..2_000);
     let fresh = recall(&fixture, 60);
     for turn in 0..4u32 {
         for first in (0..2_000).step_by(100) {
             let place = |turn: u32| (turn % 2) * 2_000 + first;
             let (gone, come): (Vec<Row>, Vec<Row>) =
                 (0..100).map(|at| (place(turn) + at, place(turn + 1) + at)).unzip();
-            for row in &come {
-                fixture.put(*row, &vector(1 << 20 | u64::from(*row % 2_000)));
-            }
-            fixture.change(&come, &[], &Threads(2));
+            take_in(&mut fixture, &come, |row| of_row(row % 2_000));
             fixture.change(&[], &gone, &Threads(2));
         }
     }
@@ -118,16 +120,11 @@ fn rows_that_are_replaced_again_and_again_are_found_as_well(kind: Kind) {
 
 /// Short rows that came first may know none of the long ones, but those that came later do.
 fn long_rows_that_come_last_are_found(kind: Kind) {
-    let vectors: Vec<Vec<f32>> = (0..3_000).map(|row| vector(1 << 20 | row)).collect();
+    let mut ascending: Vec<Vec<f32>> = (0..3_000).map(of_row).collect();
     let length = |vector: &Vec<f32>| vector.iter().map(|part| part * part).sum::<f32>();
-    let mut ascending = vectors;
     ascending.sort_by(|a, b| length(a).total_cmp(&length(b)));
     let mut fixture = Fixture::of(kind, Metric::Dot, DIM);
-    let rows: Vec<Row> = (0..3_000).collect();
-    for part in rows.chunks(100) {
-        part.iter().for_each(|row| fixture.put(*row, &ascending[*row as usize]));
-        fixture.change(part, &[], &Threads(2));
-    }
+    take_in(&mut fixture, &(0..3_000).collect::<Vec<Row>>(), |row| ascending[row as usize].clone());
     let found = recall(&fixture, 60);
     assert!(found >= 0.93 - 0.3 * kind.tolerance(), "{found}");
 }
