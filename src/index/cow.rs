@@ -13,7 +13,7 @@
 //! Words are relaxed atomics. They compile to plain loads and stores and make
 //! the sharing safe Rust; the order comes from outside: a version is published
 //! after its words were written, and a place is written again only after the
-//! [`Lease`] of the last version that read it was seen released. `tests/model.rs`
+//! [`Lease`] of the last version that read it was seen released. `cow/tests/model.rs`
 //! checks this for every order in which threads can meet.
 
 mod slots;

@@ -1,21 +1,10 @@
 //! Writes with a condition: decided once, by the writer, and decided the same
 //! way when the log is read back.
 
-#![allow(missing_docs, unreachable_pub, reason = "a test has no readers of its interface")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test may fail loudly"
-)]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::thread;
 
-use common::{Rng, distance, watchdog, whole_vector};
+use crate::common::{Rng, distance, watchdog, whole_vector};
 use vecino::{
     Collection, CollectionConfig, Durability, Engine, Metric, Outcome, ParamsError, Record, RecordId, Seq,
     VectorStorage, WriteError,

@@ -1,14 +1,9 @@
 //! The index that follows the number of records, as callers meet it in a
 //! memory budget.
 
-#![allow(missing_docs, reason = "a test has no readers of its interface")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::eventually;
+use crate::common::eventually;
 use vecino::{
     AutoConfig, Backpressure, Collection, CollectionConfig, Engine, GraphConfig, IndexSpec, Metric, Query,
     Record, VectorStorage,

@@ -12,15 +12,11 @@
 //! `VECINO_ISOLATION_ANSWERS` sets the number of answers that are checked
 //! (default 160,000).
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly")]
-
-mod common;
-
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use common::{Rng, block_on, index_specs, setting, watchdog};
+use crate::common::{Rng, block_on, index_specs, setting, watchdog};
 use vecino::{
     Answer, Collection, CollectionConfig, Engine, Generation, IndexSpec, Metric, Query, Record, Seq, Snapshot,
 };

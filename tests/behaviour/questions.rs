@@ -1,18 +1,7 @@
 //! The questions of recommenders and memories, against naive twins: all within
 //! a distance, many hits, records like others, and unlike each other.
 
-#![allow(missing_docs, unreachable_pub, reason = "a test has no readers of its interface")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test may fail loudly"
-)]
-
-mod common;
-
-use common::{METRICS, block_on, clustered, distance, index_specs};
+use crate::common::{METRICS, block_on, clustered, distance, index_specs};
 use vecino::{
     Answer, Collection, CollectionConfig, Completeness, Engine, Example, IndexSpec, Metric, ParamsError,
     Query, Record, RecordId, SearchError,

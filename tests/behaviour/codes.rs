@@ -1,16 +1,6 @@
 //! The codes of the quantized graph as a caller sees them: their settings.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test may fail loudly"
-)]
-
-mod common;
-
-use common::{Rng, watchdog};
+use crate::common::{Rng, watchdog};
 use vecino::{CollectionConfig, Engine, GraphConfig, IndexSpec, Metric, Query, Record};
 
 fn good_vector(rng: &mut Rng, dim: usize) -> Vec<f32> {

@@ -1,21 +1,11 @@
 //! Changing the index of a collection while it is read and written.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test may fail loudly"
-)]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use common::{METRICS, State, check_exhaustive, eventually, index_specs, watchdog, whole_vector};
+use crate::common::{METRICS, State, check_exhaustive, eventually, index_specs, watchdog, whole_vector};
 use vecino::{
     Collection, CollectionConfig, CollectionError, Durability, Engine, HnswConfig, IndexSpec, Metric, Query,
     Record, RecordId, ReindexError, Snapshot,

@@ -1,16 +1,6 @@
 //! Engines with a folder: what was acknowledged is there again, also after the
 //! process was killed.
 
-#![allow(missing_docs, reason = "a test has no readers of its interface")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test may fail loudly"
-)]
-
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

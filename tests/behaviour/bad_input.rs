@@ -7,21 +7,11 @@
 //! should happen follows from the documented limits alone. The same runs again
 //! in child processes with every instruction set that the machine has.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test may fail loudly"
-)]
-
-mod common;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::time::Duration;
 
-use common::{METRICS, Rng, block_on, index_specs, watchdog};
+use crate::common::{METRICS, Rng, block_on, index_specs, watchdog};
 use vecino::{
     Answer, BuildError, Collection, CollectionConfig, CollectionError, Engine, HnswConfig, IndexSpec, Metric,
     Query, Record, RecordId, SearchError, Seq, VectorError, WaitError, WriteError,
@@ -426,7 +416,8 @@ fn text_ids_may_be_empty_and_very_long() {
 /// Runs one test of this file in a process of its own.
 fn run_again(test: &str, isa: &str) {
     let binary = std::env::current_exe().unwrap();
-    let output = Command::new(binary).args(["--exact", test]).env(ISA, isa).output().unwrap();
+    let test = format!("bad_input::{test}");
+    let output = Command::new(binary).args(["--exact", &test]).env(ISA, isa).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{ISA}={isa}: {text}");
 }

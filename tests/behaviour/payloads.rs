@@ -5,15 +5,12 @@
 //! every answer names the write that it shows and is compared with the map as
 //! of that write. `VECINO_MODEL_OPS` sets the number of operations.
 
-#![allow(missing_docs, reason = "a test has no readers of its interface")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly")]
-
-mod common;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use common::{METRICS, Rng, State, block_on, check_exhaustive, index_specs, setting, watchdog, whole_vector};
+use crate::common::{
+    METRICS, Rng, State, block_on, check_exhaustive, index_specs, setting, watchdog, whole_vector,
+};
 use vecino::{
     Answer, Collection, CollectionConfig, Completeness, Engine, Filter, IndexSpec, Metric, OrderBy, Payload,
     PayloadUpdate, Query, Record, RecordId, Seq, Snapshot, Write,

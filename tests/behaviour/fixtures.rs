@@ -1,11 +1,8 @@
 //! Files that earlier versions wrote are read by this one, and this one still
 //! writes them so.
 //!
-//! `VECINO_WRITE_FIXTURES=1 cargo test --test fixtures` writes `tests/fixtures`
+//! `VECINO_WRITE_FIXTURES=1 cargo test --test behaviour fixtures::` writes `tests/fixtures`
 //! anew: only for another format version, with the old files kept beside.
-
-#![allow(missing_docs, reason = "a test has no readers of its interface")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
 use std::path::{Path, PathBuf};
 

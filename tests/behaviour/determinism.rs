@@ -7,13 +7,9 @@
 //! after each part of it the digest of the index structure and the answers to
 //! 200 queries are compared with those of the plainest run.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{METRICS, Rng, block_on, clustered, watchdog};
+use crate::common::{METRICS, Rng, block_on, clustered, watchdog};
 use vecino::{
     Collection, CollectionConfig, Engine, GraphConfig, HnswConfig, IndexSpec, Metric, Query, Record,
     RecordId, Snapshot, Write,

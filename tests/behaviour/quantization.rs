@@ -1,20 +1,10 @@
 //! Codes beside the vectors, on every index that has some: answers carry exact
 //! distances, nothing is lost by reopening, and the log alone decides.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test may fail loudly"
-)]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use common::{METRICS, clustered, distance, eventually, watchdog};
+use crate::common::{METRICS, clustered, distance, eventually, watchdog};
 use vecino::{
     Collection, CollectionConfig, Durability, Engine, GraphConfig, IndexSpec, IvfConfig, IvfStorage, Metric,
     Query, Record, RecordId,

@@ -1,7 +1,5 @@
 //! Settings outside their bounds are typed errors with the value.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
-
 use std::time::Duration;
 
 use vecino::{

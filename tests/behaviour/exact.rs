@@ -5,17 +5,7 @@
 //! rarely that it goes on scanning: `tests/model.rs` holds that scan against a
 //! naive twin.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test may fail loudly"
-)]
-
-mod common;
-
-use common::{METRICS, Rng, block_on, clustered, distance, eventually, index_specs, watchdog};
+use crate::common::{METRICS, Rng, block_on, clustered, distance, eventually, index_specs, watchdog};
 use vecino::{
     Answer, Collection, CollectionConfig, Engine, GraphConfig, IndexSpec, Metric, Query, Record, Snapshot,
 };
@@ -101,7 +91,7 @@ fn ask_often(items: &Collection) {
     }
 }
 
-fn quick() -> [IndexSpec; common::KINDS] {
+fn quick() -> [IndexSpec; crate::common::KINDS] {
     index_specs().map(|index| match index {
         IndexSpec::Graph(_) => IndexSpec::Graph(GraphConfig::default().ef_construction(48)),
         index => index,

@@ -9,18 +9,14 @@
 //! `VECINO_CHURN_ROWS` and `VECINO_CHURN_TURNOVERS` set the size (1,500 and 12), `VECINO_CHURN_TIMES` how often
 //! the one record is replaced (20,000): `.ci/run` has 100 turnovers and a million times.
 //! The ignored tests are the long form, 100 turnovers of 4,000 records:
-//! `VECINO_CHURN_ROWS=20000 cargo test --release --test churn -- --ignored
+//! `VECINO_CHURN_ROWS=20000 cargo test --release --test behaviour churn:: -- --ignored
 //! --nocapture a_hundred_turnovers_of_a_graph` (of 20,000).
-
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly")]
-
-mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{METRICS, Rng, clustered, distance, eventually, setting, watchdog};
+use crate::common::{METRICS, Rng, clustered, distance, eventually, setting, watchdog};
 use vecino::{
     Bytes, Collection, CollectionConfig, Engine, GraphConfig, HnswConfig, IndexSpec, Metric, Query, Record,
 };

@@ -3,21 +3,10 @@
 //!
 //! Method: a twin computes distance and bonus of every record and sorts.
 
-#![allow(missing_docs, unreachable_pub, reason = "a test has no readers of its interface")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test may fail loudly"
-)]
-
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Rng, block_on, clustered, index_specs, watchdog};
+use crate::common::{Rng, block_on, clustered, index_specs, watchdog};
 use vecino::{
     Answer, Collection, CollectionConfig, Engine, Filter, ManualClock, Metric, ParamsError, Payload, Query,
     Record, Scoring, SearchError, Timestamp,

@@ -2,15 +2,10 @@
 //! pass and wherever they lie, in every way of searching; and what is written
 //! beside vectors survives restarts.
 
-#![allow(missing_docs, reason = "a test has no readers of its interface")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test may fail loudly")]
-
-mod common;
-
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::{METRICS, Rng, block_on, clustered, distance, watchdog};
+use crate::common::{METRICS, Rng, block_on, clustered, distance, watchdog};
 use vecino::{
     Answer, Collection, CollectionConfig, Completeness, Durability, Engine, ExclusionSet, Filter,
     FilterError, FilterPlan, Groups, IndexSpec, Metric, Payload, PayloadUpdate, Query, Record, RecordId,
@@ -295,7 +290,7 @@ fn payloads_are_counted_and_given_back() {
     items.delete_batch(0..5_000u64).unwrap();
     items.optimize().unwrap();
     items.upsert(Record::new(1, [0.0, 0.0])).unwrap().wait().unwrap();
-    common::eventually("payloads of deleted records are given back", || {
+    crate::common::eventually("payloads of deleted records are given back", || {
         items.stats().bytes.payload < full / 10
     });
 }
@@ -337,7 +332,7 @@ fn exact_searches_under_a_filter_are_exact_with_and_without_codes() {
     for index in [IndexSpec::graph(), IndexSpec::hnsw(), IndexSpec::Flat] {
         let place = place(Metric::Cosine, index, 1, &queries);
         // Exact searches are frequent: the index gets ready for them.
-        common::eventually("codes rule rows out", || {
+        crate::common::eventually("codes rule rows out", || {
             let answer = place.items.search(&Query::new(&queries[0]).exact()).unwrap();
             answer.stats().distances * 2 < ROWS as u64
         });

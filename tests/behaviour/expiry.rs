@@ -1,22 +1,11 @@
 //! Records that expire: never shown afterwards, whatever the sweep has done,
 //! through restarts, and with their memory given back.
 
-#![allow(missing_docs, unreachable_pub, reason = "a test has no readers of its interface")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test may fail loudly"
-)]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Rng, block_on, check_exhaustive, eventually, index_specs, watchdog, whole_vector};
+use crate::common::{Rng, block_on, check_exhaustive, eventually, index_specs, watchdog, whole_vector};
 use vecino::{
     Collection, CollectionConfig, Engine, Filter, IndexSpec, ManualClock, Metric, Outcome, Payload,
     PayloadError, PayloadUpdate, Query, Record, RecordId, Timestamp, WriteError,
@@ -92,7 +81,7 @@ fn what_has_expired_is_not_seen_on_any_way() {
     }
 }
 
-fn compare(items: &Collection, twin: &BTreeMap<RecordId, (Vec<f32>, u64)>, state: &common::State) {
+fn compare(items: &Collection, twin: &BTreeMap<RecordId, (Vec<f32>, u64)>, state: &crate::common::State) {
     let query = whole_vector(77, DIM);
     let snapshot = items.snapshot();
     assert_eq!((snapshot.len(), items.len()), (state.len(), state.len()));
