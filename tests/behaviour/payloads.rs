@@ -3,7 +3,7 @@
 //!
 //! Method: as in `model.rs`, random operations on the engine and on a map;
 //! every answer names the write that it shows and is compared with the map as
-//! of that write. `VECINO_MODEL_OPS` sets the number of operations.
+//! of that write. `VECINO_PAYLOAD_OPS` sets the number of operations.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -356,7 +356,7 @@ fn of_a_list_each_member_counts_once() {
 }
 
 fn run_all(workers: impl Fn(usize) -> usize) {
-    let ops = setting("VECINO_MODEL_OPS", 54_000);
+    let ops = setting("VECINO_PAYLOAD_OPS", 54_000);
     let _watchdog = watchdog(120 + ops as u64 / 200);
     for (at, metric) in METRICS.into_iter().enumerate() {
         for index in index_specs() {
