@@ -57,7 +57,7 @@ fn measure(arguments: &Arguments, rows: usize, dim: usize, lines: usize) {
         let began = Instant::now();
         for _ in 0..TIMES {
             found.clear();
-            black_box(&entries).nearest(&mut found);
+            black_box(&mut entries).nearest(&mut found);
         }
         scans.push(began.elapsed().as_secs_f64() * 1e6 / TIMES as f64);
         hits += usize::from(found.contains(&(row as u32)));

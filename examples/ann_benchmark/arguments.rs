@@ -24,7 +24,7 @@ Options of ann_benchmark:
   --code-bytes B       bytes of a record's code, for graph           [measured]
   --vectors lossless|half|byte|full  how vectors are stored          [lossless]
   --lean               the preset for least memory, instead of --index and its options
-  --oversample N       rows measured for each hit, for IVF with PQ   [10]
+  --oversample N       rows measured for each hit, for IVF with PQ   [10, more with many lists]
   --ef LIST            search breadths (nprobe of IVF), such as 16,64,256
   --shards S           shards, one worker each                       [1]
   --threads T          threads that build                            [2]

@@ -123,7 +123,8 @@ fn encode_index(index: IndexSpec, out: &mut Encoder) {
             out.size(parts);
             out.size(bits);
             out.u8(u8::from(lists.residual));
-            out.size(lists.oversample);
+            // Never 0.
+            out.size(lists.oversample.unwrap_or(0));
             out.u64(lists.seed);
         }
         IndexSpec::Pq(codes) => {
@@ -176,7 +177,7 @@ fn decode_index(input: &mut Decoder<'_>) -> Result<IndexSpec, Malformed> {
                 (num_subquantizers, bits_per_code) => IvfStorage::Pq { num_subquantizers, bits_per_code },
             },
             residual: input.u8()? == 1,
-            oversample: input.size()?,
+            oversample: Some(input.size()?).filter(|oversample| *oversample > 0),
             seed: input.u64()?,
         }),
         4 => IndexSpec::Pq(PqConfig {

@@ -35,7 +35,7 @@ pub(super) trait Measure: Copy + Sync {
     /// Shows rows from which a walk of a large graph had better start; false when
     /// none are known.
     #[inline(always)]
-    fn entry_points(&self, _query: &Self::Query, _show: impl FnMut(Row)) -> bool {
+    fn entry_points(&self, _query: &Self::Query, _estimates: &mut Vec<f32>, _show: impl FnMut(Row)) -> bool {
         false
     }
 }

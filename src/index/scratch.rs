@@ -27,6 +27,8 @@ pub(crate) struct Scratch {
     pub(crate) others: Vec<Row>,
     /// Where a graph search starts.
     pub(crate) starts: Vec<Neighbor>,
+    /// Of the entry points of a large graph how far they are, as estimated.
+    pub(crate) estimates: Vec<f32>,
     /// The query of a search by codes.
     pub(crate) code_query: CodeQuery,
     /// That of a walk by codes of single rows.

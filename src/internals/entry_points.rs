@@ -13,17 +13,18 @@ pub struct Entries {
     blocks: Vec<Vec<u8>>,
     points: EntryPoints,
     query: CodeQuery,
+    estimates: Vec<f32>,
 }
 
-struct Scan<'a>(&'a EntryPoints, &'a CodeQuery, &'a mut Vec<u32>);
+struct Scan<'a>(&'a EntryPoints, &'a CodeQuery, &'a mut Vec<f32>, &'a mut Vec<u32>);
 
 impl ArchJob for Scan<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<A: Arch>(self, arch: A) {
-        let Scan(points, query, found) = self;
-        points.nearest(arch, query, |row| found.push(row));
+        let Scan(points, query, estimates, found) = self;
+        points.nearest(arch, query, estimates, |row| found.push(row));
     }
 }
 
@@ -41,7 +42,8 @@ impl Entries {
         };
         let blocks: Vec<Vec<u8>> = rows.chunks_exact(dim).enumerate().map(block).collect();
         let points = EntryPoints::new(&codec, Vec::new(), |_| &[]);
-        let mut entries = Entries { codec, blocks, points, query: CodeQuery::default() };
+        let query = CodeQuery::default();
+        let mut entries = Entries { codec, blocks, points, query, estimates: Vec::new() };
         entries.encode();
         entries
     }
@@ -73,7 +75,7 @@ impl Entries {
     }
 
     /// Adds the rows that are nearest to it by estimate.
-    pub fn nearest(&self, found: &mut Vec<u32>) {
-        kernels().level.run(Scan(&self.points, &self.query, found));
+    pub fn nearest(&mut self, found: &mut Vec<u32>) {
+        kernels().level.run(Scan(&self.points, &self.query, &mut self.estimates, found));
     }
 }

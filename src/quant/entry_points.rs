@@ -5,7 +5,6 @@
 //! in the place of that of a list. They err too much to tell near rows apart, but a walk that begins in the right
 //! region needs no more. Thirty-two rows are scanned at once ([`kernel::scan`](crate::kernel)).
 
-use super::arithmetic::least_of;
 use super::block::{HEADER, Header};
 use super::codec::Codec;
 use super::query::CodeQuery;
@@ -22,10 +21,6 @@ const MOST_POSITIONS: usize = 64;
 
 /// Entry points that a scan gives.
 const NEAREST: usize = 16;
-
-/// Places for the least estimates of groups, twice as many as the groups of 4,096 rows. Of more
-/// groups several share one, which gives the same rows, at more cost.
-const SLOTS: usize = 256;
 
 /// Rows and their signs, in groups of 32.
 #[derive(Clone, Debug, PartialEq)]
@@ -151,29 +146,36 @@ impl EntryPoints {
         self.signs.bytes() + (floats + self.rows.capacity()) * size_of::<f32>()
     }
 
-    /// Shows the rows that are nearest by estimate, [`NEAREST`] at most. O(rows).
+    /// Shows the rows that are nearest by estimate, [`NEAREST`] at most. O(rows). `estimates` is scratch.
     ///
-    /// At first only the least estimate of each group is kept: but for ties, no more groups than
-    /// rows are asked for can have one of the nearest, and only these are looked into.
+    /// The least estimate of each lane of the groups is kept: as many rows as are asked for do not exceed the
+    /// [`NEAREST`]th of them, and few others, so no list has to be kept in order until the bound is known.
     #[inline(always)]
-    pub(crate) fn nearest<A: Arch>(&self, arch: A, query: &CodeQuery, show: impl FnMut(u32)) {
+    pub(crate) fn nearest<A: Arch>(
+        &self,
+        arch: A,
+        query: &CodeQuery,
+        estimates: &mut Vec<f32>,
+        show: impl FnMut(u32),
+    ) {
         let mut tables = [0; MOST_POSITIONS * SCAN_POSITION];
         let tables = &mut tables[..self.stride];
         let (step, least) = fill_tables(query.rounded(), tables);
         let terms =
             Terms { weight: query.length_weight, slope: query.factor * step, shift: query.factor * least };
-        let groups = self.signs.len() / self.stride;
-        let mut least = [f32::INFINITY; SLOTS];
-        for group in 0..groups {
-            let new = least_of(&self.estimates(arch, tables, terms, group));
-            let least = &mut least[group % SLOTS];
-            *least = if new < *least { new } else { *least };
+        memory::resize(estimates, self.lengths.len(), 0.0);
+        let mut least = [f32::INFINITY; SCAN_ROWS];
+        for (group, estimates) in estimates.as_chunks_mut::<SCAN_ROWS>().0.iter_mut().enumerate() {
+            *estimates = self.estimates(arch, tables, terms, group);
+            for lane in 0..SCAN_ROWS {
+                let new = estimates[lane];
+                least[lane] = if new < least[lane] { new } else { least[lane] };
+            }
         }
-        let bound = bound(&least[..groups.min(SLOTS)]);
+        let bound = *least.select_nth_unstable_by(NEAREST - 1, f32::total_cmp).1;
         let mut best = Best { count: 0, ranks: [f32::INFINITY; NEAREST], rows: [0; NEAREST] };
-        for group in (0..groups).filter(|group| least[group % SLOTS] <= bound) {
-            let estimates = self.estimates(arch, tables, terms, group);
-            let mut near = arch.within(&estimates, bound);
+        for (group, estimates) in estimates.as_chunks::<SCAN_ROWS>().0.iter().enumerate() {
+            let mut near = arch.within(estimates, bound);
             while near != 0 {
                 let lane = near.trailing_zeros() as usize % SCAN_ROWS;
                 near &= near - 1;
@@ -198,17 +200,6 @@ impl EntryPoints {
             estimates[row] = terms.weight * lengths[row] + factors[row] * product;
         }
         estimates
-    }
-}
-
-/// An estimate that as many rows as are asked for do not exceed, from the least ones of groups.
-fn bound(least: &[f32]) -> f32 {
-    let mut sorted = [f32::INFINITY; SLOTS];
-    let sorted = &mut sorted[..least.len()];
-    sorted.copy_from_slice(least);
-    match least.len() {
-        0..NEAREST => f32::INFINITY,
-        _ => *sorted.select_nth_unstable_by(NEAREST - 1, f32::total_cmp).1,
     }
 }
 
@@ -243,29 +234,50 @@ fn twice_numbers(shape: Shape, block: &[u8], numbers: &mut [i32]) {
     }
 }
 
+/// For each sign of a code all bits where it is set.
+const IS_SET: [[i32; SCAN_POSITION]; SIGNS] = {
+    let mut set = [[0; SCAN_POSITION]; SIGNS];
+    let mut code = 0;
+    while code < SCAN_POSITION {
+        let mut at = 0;
+        while at < SIGNS {
+            set[at][code] = -((code >> at & 1) as i32);
+            at += 1;
+        }
+        code += 1;
+    }
+    set
+};
+
 /// For each four weights what they sum up to with each choice of signs, in
 /// steps above the least sum. Gives the step, and the least sum of all weights.
 #[inline(always)]
 fn fill_tables(weights: &[i8], tables: &mut [u8]) -> (f32, f32) {
-    let magnitude = |four: &[i8]| four.iter().map(|weight| u32::from(weight.unsigned_abs())).sum::<u32>();
-    let used = &weights[..weights.len().min(tables.len() / SCAN_POSITION * SIGNS)];
-    let most = used.chunks(SIGNS).map(magnitude).max().unwrap_or(0).max(1);
+    let positions = weights.len().min(tables.len() / SCAN_POSITION * SIGNS).div_ceil(SIGNS);
+    // Whole positions, so that the loops below have lengths that the compiler knows.
+    let mut used = [[0; SIGNS]; MOST_POSITIONS];
+    let flat = used.as_flattened_mut();
+    let count = weights.len().min(flat.len());
+    flat[..count].copy_from_slice(&weights[..count]);
+    let used = &used[..positions];
+    let magnitude = |four: &[i8; SIGNS]| -> u32 { four.iter().map(|w| u32::from(w.unsigned_abs())).sum() };
+    let most = used.iter().map(magnitude).max().unwrap_or(0).max(1);
     // In 65,536ths, so that whole numbers are all that is computed with.
     let scale = (255 << 16) / (2 * most);
-    let mut least = 0;
-    for (four, table) in used.chunks(SIGNS).zip(tables.as_chunks_mut::<SCAN_POSITION>().0) {
-        least += magnitude(four);
-        let mut sums = [1 << 15; SCAN_POSITION];
-        for (at, weight) in four.iter().enumerate() {
-            // What the sign in which both agree adds to the least sum.
-            let adds = scale * 2 * u32::from(weight.unsigned_abs());
-            let agreeing = u32::from(*weight >= 0);
-            for (code, sum) in sums.iter_mut().enumerate() {
-                *sum += adds * u32::from(code as u32 >> at & 1 == agreeing);
-            }
+    for (four, table) in used.iter().zip(tables.as_chunks_mut::<SCAN_POSITION>().0) {
+        // What a sign in which both agree adds to the least sum is twice the magnitude of its weight: of all
+        // negative weights for the code without any sign, more or less of it with each sign that is set.
+        let (mut adds, mut none) = ([0; SIGNS], 1 << 15);
+        for at in 0..SIGNS {
+            adds[at] = scale as i32 * 2 * i32::from(four[at]);
+            none -= adds[at].min(0);
         }
-        table.iter_mut().zip(sums).for_each(|(byte, sum)| *byte = (sum >> 16) as u8);
+        for code in 0..SCAN_POSITION {
+            let set = |at: usize| adds[at] & IS_SET[at][code];
+            table[code] = ((none + (set(0) + set(1)) + (set(2) + set(3))) >> 16) as u8;
+        }
     }
+    let least: u32 = used.iter().map(magnitude).sum();
     (65_536.0 / scale as f32, -(least as f32))
 }
 
@@ -319,7 +331,7 @@ mod tests {
             #[inline(always)]
             fn run<A: Arch>(self, arch: A) -> Vec<u32> {
                 let mut found = Vec::new();
-                self.0.nearest(arch, self.1, |row| found.push(row));
+                self.0.nearest(arch, self.1, &mut Vec::new(), |row| found.push(row));
                 found
             }
         }

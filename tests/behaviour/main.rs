@@ -1,10 +1,20 @@
 //! What the engine promises its users, a file for each promise. They are one
-//! program, since the parts that need one processor run beside each other so,
-//! and one is built in a fraction of the time that twenty take.
+//! program, since those that keep one processor busy run beside each other so.
 //!
 //! `cargo test --test behaviour filters::` runs those of a file. Tests that
 //! weigh time or memory, end processes or have an allocator of their own are
 //! programs of their own, beside this one.
+
+#![allow(missing_docs, unreachable_pub, reason = "a test has no readers of its interface")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test may fail loudly"
+)]
 
 mod auto;
 mod bad_input;

@@ -140,6 +140,33 @@ fn distances_are_exact_recall_is_high_and_reopening_gives_the_same_answers() {
     }
 }
 
+/// Recall of searches of half of all lists by codes that tell little apart.
+fn recall_by_coarse_codes(oversample: Option<usize>) -> f64 {
+    let codes = IvfStorage::Pq { num_subquantizers: 6, bits_per_code: 4 };
+    let lists = IvfConfig::default().nlist(100).nprobe(49).storage(codes);
+    let lists = oversample.map_or(lists, |oversample| lists.oversample(oversample));
+    let engine = Engine::builder().build().unwrap();
+    let config = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Ivf(lists));
+    let items = engine.create_collection("items", config).unwrap();
+    // Around one centre only: many rows are about equally far.
+    let mut rows = clustered(3, 4_040, DIM, 1);
+    let vectors = rows.split_off(4_000);
+    let state: State = (0..).zip(rows).collect();
+    items.upsert_batch(state.iter().map(|(id, vector)| Record::new(*id, vector.clone()))).unwrap();
+    items.optimize().unwrap();
+    recall(Metric::L2, &state, &vectors, &answers(&items, &vectors))
+}
+
+#[test]
+fn who_searches_many_lists_gets_what_codes_would_miss_unless_it_is_said_how_many_are_measured() {
+    let _watchdog = watchdog(300);
+    let [said, by_breadth] = [Some(10), None].map(recall_by_coarse_codes);
+    eprintln!("said {said}, by breadth {by_breadth}");
+    assert!(by_breadth > said + 0.02, "{by_breadth} and {said}");
+    let same = recall_by_coarse_codes(Some(14));
+    assert!((same - by_breadth).abs() < 0.01, "{by_breadth}, and {same} with twice the root of 49 lists");
+}
+
 #[test]
 fn the_log_alone_decides_about_codes() {
     let _watchdog = watchdog(300);

@@ -54,7 +54,7 @@ pub struct IvfConfig {
     pub(in crate::engine) nprobe: usize,
     pub(in crate::engine) storage: IvfStorage,
     pub(in crate::engine) residual: bool,
-    pub(in crate::engine) oversample: usize,
+    pub(in crate::engine) oversample: Option<usize>,
     pub(in crate::engine) seed: u64,
 }
 
@@ -65,7 +65,7 @@ impl Default for IvfConfig {
             nprobe: defaults::NPROBE,
             storage: IvfStorage::Flat,
             residual: true,
-            oversample: defaults::OVERSAMPLE,
+            oversample: None,
             seed: defaults::SEED,
         }
     }
@@ -112,11 +112,13 @@ impl IvfConfig {
     }
 
     /// Records that are measured at most, for each that is wanted, when lists
-    /// hold codes: 1 to 10,000. Default 10. Measuring ends earlier when what the
-    /// codes err by leaves no doubt.
+    /// hold codes: 1 to 10,000. Measuring ends earlier when what the codes err by leaves no doubt.
+    ///
+    /// Default: 10, and with product codes more in searches of more than 25 lists, as twice the root of
+    /// their number (20 for 100, 40 for 400): who searches that many wants what codes would miss, too.
     #[must_use]
     pub fn oversample(mut self, oversample: usize) -> Self {
-        self.oversample = oversample;
+        self.oversample = Some(oversample);
         self
     }
 
@@ -130,7 +132,7 @@ impl IvfConfig {
     pub(super) fn check(&self, dimension: usize) -> Result<(), CollectionError> {
         bounded("nlist", self.nlist.unwrap_or(2), 2, MAX_LISTS)?;
         bounded("nprobe", self.nprobe, 1, MAX_LISTS)?;
-        bounded("oversample", self.oversample, 1, defaults::OVERSAMPLE_MOST)?;
+        bounded("oversample", self.oversample.unwrap_or(1), 1, defaults::OVERSAMPLE_MOST)?;
         match self.storage {
             IvfStorage::Flat | IvfStorage::F16 | IvfStorage::Sq8 | IvfStorage::RaBitQ => Ok(()),
             IvfStorage::Pq { num_subquantizers, bits_per_code } => {
@@ -213,7 +215,7 @@ impl PqConfig {
     pub(super) fn options(self) -> IvfOptions {
         let PqConfig { num_subquantizers, bits_per_code, seed, .. } = self;
         let storage = ListStorage::Product(ProductShape { num_subquantizers, bits_per_code });
-        IvfOptions { nlist: Some(1), storage, residual: false, oversample: 1, seed }
+        IvfOptions { nlist: Some(1), storage, residual: false, oversample: Some(1), seed }
     }
 }
 

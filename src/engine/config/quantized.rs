@@ -147,7 +147,7 @@ impl FlatConfig {
                 ListStorage::Product(ProductShape { num_subquantizers, bits_per_code })
             }
         };
-        let (oversample, seed) = (self.measured(), self.seed);
+        let (oversample, seed) = (Some(self.measured()), self.seed);
         Some(IvfOptions { nlist: Some(1), storage, residual: false, oversample, seed })
     }
 }

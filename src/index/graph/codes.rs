@@ -233,9 +233,9 @@ impl<S: CodeSource, A: Arch> Measure for Coded<'_, S, A> {
     }
 
     #[inline(always)]
-    fn entry_points(&self, query: &CodeQuery, show: impl FnMut(Row)) -> bool {
+    fn entry_points(&self, query: &CodeQuery, estimates: &mut Vec<f32>, show: impl FnMut(Row)) -> bool {
         if let Some(entries) = self.entries {
-            entries.nearest(self.arch, query, show);
+            entries.nearest(self.arch, query, estimates, show);
         }
         self.entries.is_some()
     }

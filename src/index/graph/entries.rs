@@ -26,8 +26,8 @@ const LEAST_NODES: usize = if cfg!(test) { 1_024 } else { 131_072 };
 /// Nodes for each entry point, a power of two.
 const NODES_AN_ENTRY: usize = if cfg!(test) { 32 } else { 256 };
 
-/// Entry points at most, but for chance: a scan of so many takes 5 to 8 us (Zen 4, codes of
-/// one and of two lines: `benches/entry_points.rs`).
+/// Entry points at most, but for chance: a scan of so many takes 3 to 5 us (codes of
+/// one and of two lines, AVX-512: `benches/entry_points.rs`).
 const MOST: usize = if cfg!(test) { 512 } else { 4_096 };
 
 /// One in how many nodes is an entry point; none when there is no need for any.

@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn lists_are_as_many_as_was_said_or_follow_the_root_of_the_rows() {
         let storage = ListStorage::Vectors;
-        let options = |nlist| IvfOptions { nlist, storage, residual: false, oversample: 1, seed: 1 };
+        let options = |nlist| IvfOptions { nlist, storage, residual: false, oversample: Some(1), seed: 1 };
         assert_eq!(lists_for(&options(None), 10_000), 312);
         assert_eq!(lists_for(&options(None), 1_000_000), 4_000);
         assert_eq!(lists_for(&options(Some(100)), 10_000), 100);

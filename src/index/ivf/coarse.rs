@@ -52,6 +52,12 @@ pub(crate) const SHORT_DIM: usize = 128;
 /// Centres that are measured for the nearest list of a row.
 const MEASURED: usize = 4;
 
+/// Lanes for each list that is searched: with two, a third more than are wanted are within the bound.
+const LANES_EACH: usize = 2;
+
+/// Numbers of a lane from which on it pays to look for a bound.
+const LEAST_DEALT: usize = 3;
+
 /// Numbers of which the least is found before it is known where it stands.
 const PART: usize = 128;
 
@@ -77,6 +83,8 @@ pub(super) struct Coarse {
 pub(super) struct CoarseScratch {
     query: CodeQuery,
     pub(super) estimates: Vec<f32>,
+    /// The least of some of them.
+    least: Vec<f32>,
     meeting: Meeting,
 }
 
@@ -415,10 +423,13 @@ impl Coarse {
         } else {
             let measure = if metric == Metric::Dot { Measure::NegatedDot } else { Measure::SquaredL2 };
             self.estimate(vector, measure, scratch);
-            let estimates = scratch.estimates.iter().zip(0..);
+            let bound = bound(&scratch.estimates, count, &mut scratch.least);
+            let estimates = scratch.estimates.iter().zip(0..).filter(|(distance, _)| **distance <= bound);
             memory::extend(near, estimates.map(|(distance, row)| Neighbor { distance: *distance, row }));
-            near.select_nth_unstable_by(count - 1, order);
-            near.truncate(count);
+            if near.len() > count {
+                near.select_nth_unstable_by(count - 1, order);
+                near.truncate(count);
+            }
             near.iter_mut().for_each(|near| near.distance = distance(near.row));
         }
         near.sort_unstable_by(order);
@@ -455,6 +466,23 @@ impl Coarse {
         };
         Ok(Coarse::around(dim, centres, codec))
     }
+}
+
+/// What at least `count` of the numbers do not exceed, and few others: so many of the lanes that all numbers are
+/// dealt out to, one after the other, have a number within it. Infinity where that is not worth its while.
+fn bound(numbers: &[f32], count: usize, least: &mut Vec<f32>) -> f32 {
+    let lanes = LANES_EACH * count;
+    if numbers.len() < LEAST_DEALT * lanes {
+        return f32::INFINITY;
+    }
+    least.clear();
+    memory::resize(least, lanes, f32::INFINITY);
+    for numbers in numbers.chunks(lanes) {
+        for (least, number) in least.iter_mut().zip(numbers) {
+            *least = if *number < *least { *number } else { *least };
+        }
+    }
+    *least.select_nth_unstable_by(count - 1, f32::total_cmp).1
 }
 
 /// The place of the least number, the first of several, and the number; 0 and
@@ -547,5 +575,26 @@ mod tests {
         let none = [f32::NAN, f32::INFINITY, f32::NAN];
         assert_eq!(least(&none), least_one_by_one(&none));
         assert_eq!(least(&[0.0, -0.0]).0, 0);
+    }
+
+    #[test]
+    fn as_many_numbers_as_are_wanted_are_within_the_bound_and_few_others() {
+        for (numbers, count) in [(1_000, 10), (2_500, 96), (2_500, 400), (65_536, 24), (40, 24), (600, 1)] {
+            for seed in 0..50u64 {
+                // Equal ones, too, and in some lists ever more or ever less.
+                let trend = [0.0, 1.0, -1.0][seed as usize % 3];
+                let number = |at: u64| (mix(seed << 32 ^ at) % 5_000) as f32 + trend * at as f32;
+                let numbers: Vec<f32> = (0..numbers).map(number).collect();
+                let bound = bound(&numbers, count, &mut Vec::new());
+                let within = numbers.iter().filter(|number| **number <= bound).count();
+                assert!(within >= count, "{within} of {count}, seed {seed}");
+                let is_dealt = numbers.len() >= 6 * count;
+                assert!(!is_dealt || within <= 2 * count + 16, "{within} of {count}, seed {seed}");
+            }
+        }
+        // Rows without a direction do not take the places of others.
+        let mut numbers = vec![f32::NAN; 100];
+        numbers[7] = 1.0;
+        assert_eq!(bound(&numbers, 2, &mut Vec::new()), f32::INFINITY);
     }
 }

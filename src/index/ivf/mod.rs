@@ -68,8 +68,8 @@ pub(crate) struct IvfOptions {
     pub(crate) storage: ListStorage,
     /// Whether codes stand for differences from centres.
     pub(crate) residual: bool,
-    /// Rows that are re-ranked, for each that is wanted.
-    pub(crate) oversample: usize,
+    /// Rows that are re-ranked, for each that is wanted; none: by the breadth of the search.
+    pub(crate) oversample: Option<usize>,
     /// Seed of all that is drawn.
     pub(crate) seed: u64,
 }

@@ -21,6 +21,10 @@ const MET_A_HIT: usize = 32;
 /// Rows that are re-ranked at least beyond those that are wanted.
 const SPARE: usize = 16;
 
+/// Rows that are measured for each that is wanted, at most, in a search of few lists: codes of half a byte for
+/// each 8 to 16 numbers lose few rows beyond it.
+const OVERSAMPLE: usize = 10;
+
 /// Rows that are collected at least before the farther ones are thrown away.
 const LEAST_ROOM: usize = 32;
 
@@ -134,6 +138,14 @@ impl Search<'_> {
         Goal { lists, rows: (self.request.k * each) as u64 }
     }
 
+    /// Rows that are measured for each that is wanted, at most. What codes miss is more of all that is missed
+    /// the more lists are searched, and a row more to measure is less of the work.
+    fn oversample(&self, goal: Goal) -> usize {
+        let has_parts = matches!(self.version.options.storage, ListStorage::Product(_));
+        let of_breadth = if has_parts { goal.lists.saturating_mul(4).isqrt() } else { 0 };
+        self.version.options.oversample.unwrap_or(OVERSAMPLE.max(of_breadth))
+    }
+
     fn run(self, scratch: &mut Scratch, own: &mut IvfScratch, found: &mut TopK) -> Effort {
         let goal = self.goal();
         let IvfScratch { coarse, near, query, best } = own;
@@ -145,7 +157,7 @@ impl Search<'_> {
             near,
         );
         let options = &self.version.options;
-        let wanted = self.request.k.saturating_mul(options.oversample);
+        let wanted = self.request.k.saturating_mul(self.oversample(goal));
         let wanted = if options.is_exhaustive() { wanted.max(self.request.ef) } else { wanted };
         let kept = wanted.max(self.request.k + SPARE).min(self.version.held.len());
         best.reset(kept);
@@ -166,7 +178,10 @@ impl Search<'_> {
         };
         scratch.candidates.clear();
         memory::append(&mut scratch.candidates, best.sorted());
-        let request = Request { ef: kept, ..*self.request };
+        // What estimates are given for their errors grows with what was said, and not with the breadth.
+        let few = self.request.k.saturating_mul(OVERSAMPLE);
+        let breadth = if options.oversample.is_some() { kept } else { kept.min(few) };
+        let request = Request { ef: breadth, ..*self.request };
         let unbiased = matches!(options.storage, ListStorage::Signs { .. });
         rerank(self.points, &request, (RERANKED, unbiased), scratch, found, &mut effort);
         request.ends.spend(effort.distances);

@@ -91,10 +91,10 @@ impl<M: Measure> Walk<'_, M> {
         scratch.starts.clear();
         let nearest = self.descend(0, scratch, effort);
         memory::extend(&mut scratch.starts, nearest);
-        let Scratch { rows, distances, starts, .. } = scratch;
+        let Scratch { rows, distances, starts, estimates, .. } = scratch;
         rows.clear();
         memory::extend(rows, self.graph.starts.longest());
-        if !self.measure.entry_points(self.query, |row| memory::push(rows, row)) {
+        if !self.measure.entry_points(self.query, estimates, |row| memory::push(rows, row)) {
             memory::extend(rows, self.graph.starts.scattered());
         }
         memory::reserve(starts, rows.len());

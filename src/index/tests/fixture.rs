@@ -42,7 +42,7 @@ impl ListKind {
         let storage = storage(dim);
         // A bit a number says little of few numbers.
         let oversample = if matches!(storage, ListStorage::Signs { .. }) { 40 } else { 10 };
-        IvfOptions { nlist, storage, residual, oversample, seed: 7 }
+        IvfOptions { nlist, storage, residual, oversample: Some(oversample), seed: 7 }
     }
 }
 
