@@ -147,8 +147,7 @@ pub(super) const LEAN_LISTS_BELOW: usize = 256;
 /// what has many of them.
 pub(super) const LEAN_CODES_FROM: usize = 32;
 
-/// Rows that are measured for each that is wanted, at most: codes of half a
-/// byte for each 8 to 16 numbers lose few rows beyond it.
+/// Rows that are measured for each that is wanted, at most, by a scan of product codes: as by lists of them.
 pub(super) const OVERSAMPLE: usize = 10;
 /// Codes of a byte or two a number hardly err: the others are spare.
 pub(super) const OVERSAMPLE_ROUNDED: usize = 2;

@@ -277,6 +277,7 @@ mod tests {
                 .search(SearchParams::recall(0.95)),
             base.index(IndexSpec::ivf()),
             base.index("IVF100,PQ48x4fsr".parse().unwrap()),
+            base.index(IndexSpec::Ivf(IvfConfig::default().oversample(7))),
             base.index(IndexSpec::Pq(PqConfig::new(384).bits_per_code(8).seed(7))),
             base.index(IndexSpec::auto()),
             base.index(IndexSpec::Auto(

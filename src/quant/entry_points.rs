@@ -405,7 +405,6 @@ mod tests {
         all.into_iter().map(|(_, row)| row).collect()
     }
 
-    // 9,000 rows are more groups than there are places: some share one.
     #[test]
     fn the_rows_of_the_least_estimates_are_found_in_their_order() {
         for count in [3, 100, 512, 700, 9_000] {
@@ -435,8 +434,13 @@ mod tests {
 
     #[test]
     fn rows_are_found_among_many_without_a_direction() {
-        // In more groups than rows are asked for, and in fewer.
-        for good in [(0..1_000).step_by(90).collect::<Vec<usize>>(), (300..320).collect()] {
+        // Fewer than are asked for, in one group, and all in one lane.
+        let good = [
+            (0..1_000).step_by(90).collect::<Vec<usize>>(),
+            (300..320).collect(),
+            (5..1_000).step_by(32).collect(),
+        ];
+        for good in good {
             let mut groups = Groups::new(100, 1_000, SHAPES[0], true);
             let mut query = CodeQuery::default();
             groups.codec.prepare(&vector(100, 3), Measure::SquaredL2, &mut query);

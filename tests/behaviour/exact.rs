@@ -2,7 +2,7 @@
 //! order, also while records come and go and codes are being made.
 //!
 //! What is compared with is a collection of the same writes that is asked so
-//! rarely that it goes on scanning: `tests/model.rs` holds that scan against a
+//! rarely that it goes on scanning: `model.rs` holds that scan against a
 //! naive twin.
 
 use crate::common::{METRICS, Rng, block_on, clustered, distance, eventually, index_specs, watchdog};

@@ -2,7 +2,7 @@
 //! program, since those that keep one processor busy run beside each other so.
 //!
 //! `cargo test --test behaviour filters::` runs those of a file. Tests that
-//! weigh time or memory, end processes or have an allocator of their own are
+//! weigh the time or the memory of the whole process, end it or have an allocator of their own are
 //! programs of their own, beside this one.
 
 #![allow(missing_docs, unreachable_pub, reason = "a test has no readers of its interface")]

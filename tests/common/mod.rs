@@ -2,7 +2,7 @@
 //! engine, a watchdog, a small executor. Standard library only.
 
 #![allow(clippy::print_stderr, reason = "the watchdog says what it ended")]
-#![allow(dead_code, reason = "every test file is a crate of its own and uses a part of this")]
+#![allow(dead_code, reason = "each test program uses a part of this")]
 
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};

@@ -114,8 +114,9 @@ impl IvfConfig {
     /// Records that are measured at most, for each that is wanted, when lists
     /// hold codes: 1 to 10,000. Measuring ends earlier when what the codes err by leaves no doubt.
     ///
-    /// Default: 10, and with product codes more in searches of more than 25 lists, as twice the root of
-    /// their number (20 for 100, 40 for 400): who searches that many wants what codes would miss, too.
+    /// Default: 10, and with product codes more in searches of more than 30 lists of a shard: twice the root of
+    /// their number (20 for 100, 40 for 400), since who searches that many wants what codes would miss, too.
+    /// Collections that were saved when the default was 10 throughout keep it, until they are reindexed.
     #[must_use]
     pub fn oversample(mut self, oversample: usize) -> Self {
         self.oversample = Some(oversample);

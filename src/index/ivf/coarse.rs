@@ -52,7 +52,7 @@ pub(crate) const SHORT_DIM: usize = 128;
 /// Centres that are measured for the nearest list of a row.
 const MEASURED: usize = 4;
 
-/// Lanes for each list that is searched: with two, a third more than are wanted are within the bound.
+/// Lanes for each list that is searched: with two, two fifths more than are wanted are within the bound.
 const LANES_EACH: usize = 2;
 
 /// Numbers of a lane from which on it pays to look for a bound.
@@ -423,6 +423,8 @@ impl Coarse {
         } else {
             let measure = if metric == Metric::Dot { Measure::NegatedDot } else { Measure::SquaredL2 };
             self.estimate(vector, measure, scratch);
+            // Once for all: what a thread has searched before needs no memory again.
+            memory::reserve(near, self.lists());
             let bound = bound(&scratch.estimates, count, &mut scratch.least);
             let estimates = scratch.estimates.iter().zip(0..).filter(|(distance, _)| **distance <= bound);
             memory::extend(near, estimates.map(|(distance, row)| Neighbor { distance: *distance, row }));

@@ -133,7 +133,9 @@ struct Goal {
 
 impl Search<'_> {
     fn goal(&self) -> Goal {
-        let lists = if self.version.options.is_exhaustive() { 1 } else { self.request.ef.max(1) };
+        let there = self.filed.lists.lists();
+        let lists =
+            if self.version.options.is_exhaustive() { 1 } else { self.request.ef.clamp(1, there.max(1)) };
         let each = if self.request.admit.is_some() { MET_A_HIT } else { 1 };
         Goal { lists, rows: (self.request.k * each) as u64 }
     }
@@ -179,7 +181,7 @@ impl Search<'_> {
         scratch.candidates.clear();
         memory::append(&mut scratch.candidates, best.sorted());
         // What estimates are given for their errors grows with what was said, and not with the breadth.
-        let few = self.request.k.saturating_mul(OVERSAMPLE);
+        let few = self.request.k.saturating_mul(OVERSAMPLE).max(self.request.k + SPARE);
         let breadth = if options.oversample.is_some() { kept } else { kept.min(few) };
         let request = Request { ef: breadth, ..*self.request };
         let unbiased = matches!(options.storage, ListStorage::Signs { .. });

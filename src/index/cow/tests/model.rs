@@ -1,7 +1,7 @@
 //! The protocol of the blocks under a model checker (loom): every order in
 //! which a writer and two readers can meet, up to three preemptions.
 //!
-//! `RUSTFLAGS="--cfg vecino_loom" CARGO_TARGET_DIR=target/loom cargo test --release --lib model::`
+//! `RUSTFLAGS="--cfg vecino_loom" CARGO_TARGET_DIR=target/loom cargo test --lib model::`
 //!
 //! What is checked is the code itself, `cow.rs` and `lease.rs`, with small
 //! strips. The words are plain memory to the checker ([`Word`]): it fails when
