@@ -33,7 +33,7 @@ pub(super) trait Measure: Copy + Sync {
     fn prefetch(&self, row: Row);
 
     /// Shows rows from which a walk of a large graph had better start; false when
-    /// none are known.
+    /// none are known. `estimates` is scratch.
     #[inline(always)]
     fn entry_points(&self, _query: &Self::Query, _estimates: &mut Vec<f32>, _show: impl FnMut(Row)) -> bool {
         false

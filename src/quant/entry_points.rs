@@ -253,13 +253,11 @@ const IS_SET: [[i32; SCAN_POSITION]; SIGNS] = {
 /// steps above the least sum. Gives the step, and the least sum of all weights.
 #[inline(always)]
 fn fill_tables(weights: &[i8], tables: &mut [u8]) -> (f32, f32) {
-    let positions = weights.len().min(tables.len() / SCAN_POSITION * SIGNS).div_ceil(SIGNS);
+    let count = weights.len().min(tables.len() / SCAN_POSITION * SIGNS);
     // Whole positions, so that the loops below have lengths that the compiler knows.
     let mut used = [[0; SIGNS]; MOST_POSITIONS];
-    let flat = used.as_flattened_mut();
-    let count = weights.len().min(flat.len());
-    flat[..count].copy_from_slice(&weights[..count]);
-    let used = &used[..positions];
+    used.as_flattened_mut()[..count].copy_from_slice(&weights[..count]);
+    let used = &used[..count.div_ceil(SIGNS)];
     let magnitude = |four: &[i8; SIGNS]| -> u32 { four.iter().map(|w| u32::from(w.unsigned_abs())).sum() };
     let most = used.iter().map(magnitude).max().unwrap_or(0).max(1);
     // In 65,536ths, so that whole numbers are all that is computed with.

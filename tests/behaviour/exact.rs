@@ -5,7 +5,7 @@
 //! rarely that it goes on scanning: `model.rs` holds that scan against a
 //! naive twin.
 
-use crate::common::{METRICS, Rng, block_on, clustered, distance, eventually, index_specs, watchdog};
+use crate::common::{KINDS, METRICS, Rng, block_on, clustered, distance, eventually, index_specs, watchdog};
 use vecino::{
     Answer, Collection, CollectionConfig, Engine, GraphConfig, IndexSpec, Metric, Query, Record, Snapshot,
 };
@@ -91,7 +91,7 @@ fn ask_often(items: &Collection) {
     }
 }
 
-fn quick() -> [IndexSpec; crate::common::KINDS] {
+fn quick() -> [IndexSpec; KINDS] {
     index_specs().map(|index| match index {
         IndexSpec::Graph(_) => IndexSpec::Graph(GraphConfig::default().ef_construction(48)),
         index => index,

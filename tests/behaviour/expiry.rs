@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::common::{Rng, block_on, check_exhaustive, eventually, index_specs, watchdog, whole_vector};
+use crate::common::{
+    Rng, State, block_on, check_exhaustive, eventually, index_specs, watchdog, whole_vector,
+};
 use vecino::{
     Collection, CollectionConfig, Engine, Filter, IndexSpec, ManualClock, Metric, Outcome, Payload,
     PayloadError, PayloadUpdate, Query, Record, RecordId, Timestamp, WriteError,
@@ -81,7 +83,7 @@ fn what_has_expired_is_not_seen_on_any_way() {
     }
 }
 
-fn compare(items: &Collection, twin: &BTreeMap<RecordId, (Vec<f32>, u64)>, state: &crate::common::State) {
+fn compare(items: &Collection, twin: &BTreeMap<RecordId, (Vec<f32>, u64)>, state: &State) {
     let query = whole_vector(77, DIM);
     let snapshot = items.snapshot();
     assert_eq!((snapshot.len(), items.len()), (state.len(), state.len()));

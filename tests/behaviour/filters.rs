@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::common::{METRICS, Rng, block_on, clustered, distance, watchdog};
+use crate::common::{METRICS, Rng, block_on, clustered, distance, eventually, watchdog};
 use vecino::{
     Answer, Collection, CollectionConfig, Completeness, Durability, Engine, ExclusionSet, Filter,
     FilterError, FilterPlan, Groups, IndexSpec, Metric, Payload, PayloadUpdate, Query, Record, RecordId,
@@ -290,9 +290,7 @@ fn payloads_are_counted_and_given_back() {
     items.delete_batch(0..5_000u64).unwrap();
     items.optimize().unwrap();
     items.upsert(Record::new(1, [0.0, 0.0])).unwrap().wait().unwrap();
-    crate::common::eventually("payloads of deleted records are given back", || {
-        items.stats().bytes.payload < full / 10
-    });
+    eventually("payloads of deleted records are given back", || items.stats().bytes.payload < full / 10);
 }
 
 #[test]
@@ -332,7 +330,7 @@ fn exact_searches_under_a_filter_are_exact_with_and_without_codes() {
     for index in [IndexSpec::graph(), IndexSpec::hnsw(), IndexSpec::Flat] {
         let place = place(Metric::Cosine, index, 1, &queries);
         // Exact searches are frequent: the index gets ready for them.
-        crate::common::eventually("codes rule rows out", || {
+        eventually("codes rule rows out", || {
             let answer = place.items.search(&Query::new(&queries[0]).exact()).unwrap();
             answer.stats().distances * 2 < ROWS as u64
         });

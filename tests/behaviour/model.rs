@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::common::{
-    METRICS, Rng, State, block_on, check_exhaustive, index_specs, setting, watchdog, whole_vector,
+    KINDS, METRICS, Rng, State, block_on, check_exhaustive, index_specs, setting, watchdog, whole_vector,
 };
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -407,7 +407,7 @@ proptest! {
     fn a_shrinkable_sequence_of_operations_shows_what_a_naive_map_shows(
         ops in proptest::collection::vec(any_op(), 0..60),
         workers in 1..=4usize,
-        index in 0..crate::common::KINDS,
+        index in 0..KINDS,
         metric in 0..3usize,
     ) {
         let _watchdog = watchdog(120);

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::common::{clustered, index_specs, watchdog};
+use crate::common::{block_on, clustered, index_specs, patience, watchdog};
 use vecino::{
     CalibrateError, Calibration, Collection, CollectionConfig, CollectionError, Engine, Gone, IndexSpec,
     Metric, ParamsError, Query, Reach, Record, SearchError, SearchParams,
@@ -295,7 +295,7 @@ fn what_is_no_target_is_a_typed_error_on_every_way_in() {
             assert!(is_named(items.search(&query).unwrap_err()), "{params}");
             assert!(is_named(items.snapshot().search(&query).unwrap_err()), "{params}");
             assert!(is_named(items.search_batch(std::slice::from_ref(&query)).unwrap_err()), "{params}");
-            assert!(is_named(crate::common::block_on(items.search_async(query)).unwrap_err()), "{params}");
+            assert!(is_named(block_on(items.search_async(query)).unwrap_err()), "{params}");
             let refused = engine.create_collection("bad", config.search(params)).unwrap_err();
             assert!(matches!(refused, CollectionError::Params(_)), "{refused}");
         }
@@ -315,7 +315,7 @@ fn the_workers_search_to_the_same_target_as_the_caller() {
     items.calibrate().unwrap();
     let query = Query::new(&queries[0]).params(SearchParams::recall(0.97));
     let here = items.search(&query).unwrap();
-    let there = crate::common::block_on(items.search_async(query.clone())).unwrap();
+    let there = block_on(items.search_async(query.clone())).unwrap();
     assert_eq!(here.stats().ef, there.stats().ef);
     assert_eq!(items.search_batch(&[query]).unwrap()[0].stats().ef, here.stats().ef);
     engine.close().unwrap();
@@ -353,7 +353,7 @@ fn closing_the_engine_or_dropping_the_collection_ends_a_calibration_at_once() {
             } else {
                 engine.drop_collection("items").unwrap()
             }
-            let limit = Duration::from_secs(10) * crate::common::patience();
+            let limit = Duration::from_secs(10) * patience();
             assert!(started.elapsed() < limit, "took {:?}", started.elapsed());
             callers.into_iter().map(|caller| caller.join().unwrap()).collect::<Vec<_>>()
         });

@@ -133,9 +133,8 @@ struct Goal {
 
 impl Search<'_> {
     fn goal(&self) -> Goal {
-        let there = self.filed.lists.lists();
-        let lists =
-            if self.version.options.is_exhaustive() { 1 } else { self.request.ef.clamp(1, there.max(1)) };
+        let asked = if self.version.options.is_exhaustive() { 1 } else { self.request.ef };
+        let lists = asked.min(self.filed.lists.lists()).max(1);
         let each = if self.request.admit.is_some() { MET_A_HIT } else { 1 };
         Goal { lists, rows: (self.request.k * each) as u64 }
     }
