@@ -212,6 +212,7 @@ fn a_rounded_vector_is_near_its_own_copy_in_whatever_shard() {
             let outcome = items.upsert_unless_near(Record::new(id, vector), 0.0).unwrap();
             assert_eq!(matches!(outcome, Outcome::Written(_)), id == 0, "{workers} {storage:?} {outcome:?}");
         }
+        items.flush().unwrap();
         assert_eq!(items.len(), 1);
         // It is stored as one that was upserted.
         items.upsert(Record::new(100, vector)).unwrap().wait().unwrap();
