@@ -102,6 +102,7 @@ mod codec;
 mod lease;
 mod clock;
 mod stop;
+mod pause;
 
 mod kernel;
 mod vector;

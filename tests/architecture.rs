@@ -66,7 +66,10 @@ const HOMES: &[(&str, Home)] = &[
             "src/codec/fuzz.rs",
         ]),
     ),
-    ("thread_local", Home::Paths(&["src/snapshot/", "src/stats.rs"])),
+    (
+        "thread_local",
+        Home::Paths(&["src/snapshot/", "src/coordinator/yielding.rs", "src/stats.rs", "src/pause.rs"]),
+    ),
 ];
 
 /// Below this module the code is deterministic: no threads, no locks, no

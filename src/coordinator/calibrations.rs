@@ -12,6 +12,7 @@ use super::thread::worked;
 use crate::calibrate::{Progress, Run};
 use crate::error::CalibrateError;
 use crate::index::Executor;
+use crate::pause::pause;
 use crate::shard::{
     Background, Backpressure, CollectionId, Mailbox, Permit, Reply, Report, Signals, Slice, Width,
 };
@@ -207,7 +208,7 @@ fn work(mut run: Box<Run>, executor: &dyn Executor) -> Slice {
             Ok(Progress::More) if executor.cancelled() || began.elapsed() >= SLICE => {
                 return Slice::More(run);
             }
-            Ok(Progress::More) => {}
+            Ok(Progress::More) => pause(),
             Err(fault) => {
                 error!(%fault, "calibration failed");
                 return Slice::Failed;

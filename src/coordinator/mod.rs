@@ -13,6 +13,7 @@ mod directory;
 mod gather;
 mod pool;
 mod thread;
+mod yielding;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;

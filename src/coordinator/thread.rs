@@ -3,14 +3,19 @@
 
 use std::time::Duration;
 
+use super::yielding;
+use crate::pause::on_pause;
+
 /// How nice the pool's threads and the keeper of the files are: searches on the callers' threads and the
 /// workers go first, and the pool still gets about a tenth of a core that is
 /// fully taken.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
-/// Lets other threads go first. On Linux the priority belongs to the thread.
+/// Lets other threads go first: by its priority, which on Linux belongs to the thread, and in the midst of
+/// its work.
 pub(crate) fn give_way() {
+    on_pause(yielding::pause);
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "the pool runs at normal priority");

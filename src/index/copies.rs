@@ -17,6 +17,7 @@ use crate::id::{Row, mix};
 use crate::kernel::{Portable, prefetch_all};
 use crate::memory::{self, Memory};
 use crate::metric::Metric;
+use crate::pause::pause;
 use crate::quant::{SingleCodes, SingleEncoder, SingleQuery, SingleShape};
 use crate::vector::{BLOCK, Rounded, RoundedQuery};
 
@@ -306,6 +307,7 @@ fn copy(
         let rows = &rows[piece * PIECE..rows.len().min((piece + 1) * PIECE)];
         let mut words = memory::filled(0, rows.len() * stride);
         for (row, words) in rows.iter().zip(words.chunks_exact_mut(stride)) {
+            pause();
             points.space.prepare_row(points.vectors, *row, prepared);
             match coder {
                 Coder::Rounded(rounded) => words.copy_from_slice(&rounded.encode(prepared)),

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Executor, Task};
 use crate::memory::{collect, list, push};
+use crate::pause::pause;
 
 /// Runs of items that a task takes: enough of them to end together.
 const RUNS_PER_TASK: usize = 8;
@@ -13,7 +14,7 @@ const LONGEST_RUN: usize = 16;
 
 /// `work(item)` for all items below `count`, in their order. Every task owns
 /// one of `states`; which task takes which item depends on time, so `work` may
-/// use its state as working memory only.
+/// use its state as working memory only. Threads that give way pause after each item.
 pub(super) fn parallel_map<S: Send, T: Send>(
     executor: &dyn Executor,
     count: usize,
@@ -33,6 +34,7 @@ pub(super) fn parallel_map<S: Send, T: Send>(
                 }
                 for item in first..count.min(first + run) {
                     push(part, (item, work(item, state)));
+                    pause();
                 }
             }
         })

@@ -13,6 +13,7 @@ use crate::id::Row;
 use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
+use crate::pause::pause;
 use crate::quant::{CodeQuery, Codec, Encoder, Measure};
 
 /// Rows that are asked for: 320 neighbours tell a share of 0.8 from one of 0.95.
@@ -182,7 +183,10 @@ pub(super) fn share_in_front(
         (0..executor.width().max(1)).map(|_| Worker::new(asked.len(), codec)).collect();
     parallel_map(executor, rows.len().div_ceil(PIECE), &mut workers, |piece, worker| {
         let rows = &rows[piece * PIECE..rows.len().min((piece + 1) * PIECE)];
-        rows.chunks(CALL).for_each(|rows| worker.show(codec, points, &asked, rows));
+        for rows in rows.chunks(CALL) {
+            pause();
+            worker.show(codec, points, &asked, rows);
+        }
     });
     // Cosine distances are small differences of numbers about 1.
     let unit = if points.space.metric() == Metric::Cosine { 1.0 } else { 0.0 };

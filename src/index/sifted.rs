@@ -10,6 +10,7 @@ use crate::bits::RowSet;
 use crate::id::Row;
 use crate::memory::{self, Memory};
 use crate::metric::Metric;
+use crate::pause::pause;
 use crate::quant::{Screen, Sieve};
 
 /// Rows from which on codes pay: fewer are scanned in less than the time that
@@ -137,6 +138,7 @@ pub(super) fn encode(
         let rows = &rows[piece * PIECE..rows.len().min((piece + 1) * PIECE)];
         let mut words = memory::filled(0, rows.len() * sieve.all_words());
         for (row, words) in rows.iter().zip(words.chunks_exact_mut(sieve.all_words())) {
+            pause();
             points.space.prepare_row(points.vectors, *row, prepared);
             sieve.encode(prepared, screen, words);
         }

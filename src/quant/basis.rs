@@ -4,6 +4,7 @@ use super::arithmetic::add_scaled;
 use crate::id::mix;
 use crate::kernel::Kernels;
 use crate::memory;
+use crate::pause::pause;
 
 /// A vector that keeps no more of its length than this when its components
 /// along the others are taken away is mostly rounding error, and is replaced.
@@ -53,6 +54,7 @@ pub(super) fn orthonormalise(
 ) {
     for start in (0..rows.len()).step_by(dim) {
         let (done, rest) = rows.split_at_mut(start);
+        pause();
         let row = &mut rest[..dim];
         let mut left = REPLACEMENTS;
         while !project_out(row, done, passes, kernels) {

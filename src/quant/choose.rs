@@ -11,6 +11,7 @@ use super::query::{CodeQuery, Measure};
 use super::shape::{Bits, Shape};
 use crate::kernel::kernels;
 use crate::memory;
+use crate::pause::pause;
 
 /// The shapes that are tried, smallest first.
 const CANDIDATES: [Shape; 6] = [
@@ -113,6 +114,7 @@ impl<'a> Trial<'a> {
         let mut blocks = memory::filled(0u32, words * self.rows.len());
         let mut work = Encoder::default();
         for (at, (row, block)) in self.rows.iter().zip(blocks.chunks_exact_mut(words)).enumerate() {
+            pause();
             codec.encode(row, at as u32, &mut work, block);
         }
         let mut bytes: Vec<u8> = memory::list(size_of_val(blocks.as_slice()));
@@ -122,6 +124,7 @@ impl<'a> Trial<'a> {
         let mut query = CodeQuery::default();
         let mut estimates = vec![0.0; blocks.len()];
         for asked in &self.queries {
+            pause();
             codec.prepare(self.rows[asked.row], self.measure, &mut query);
             codec.estimates(&query, &blocks, &mut estimates);
             found += asked.found(&mut estimates);
@@ -133,6 +136,7 @@ impl<'a> Trial<'a> {
 
 impl Query {
     fn new(row: usize, rows: &[&[f32]], measure: Measure) -> Query {
+        pause();
         let kernels = kernels();
         let distance = |other: &&[f32]| match measure {
             Measure::SquaredL2 => (kernels.l2)(rows[row], other),

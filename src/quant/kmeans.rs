@@ -11,6 +11,7 @@ use super::lanes::{LANES, Least};
 use crate::id::mix;
 use crate::kernel::{Arch, ArchJob, Level};
 use crate::memory::{self, Lined};
+use crate::pause::pause;
 
 /// Centres that stand together.
 pub(super) const TILE: usize = LANES;
@@ -186,6 +187,7 @@ impl ArchJob for Assign<'_> {
         nearest.clear();
         memory::reserve(nearest, points.count);
         for tile in points.values.chunks_exact(TILE * points.dim) {
+            pause();
             let Least { numbers: squares, of } = centres.nearest_of_tile(tile);
             let left = points.count - nearest.len();
             nearest.extend(of.into_iter().map(|centre| centre as usize).zip(squares).take(left));
@@ -240,6 +242,7 @@ fn seeds(points: &[f32], tiles: &Tiles, search: Search) -> Vec<f32> {
     let mut weights = memory::filled(f32::INFINITY, count.next_multiple_of(TILE));
     let mut chosen = (mix(search.seed) % count as u64) as usize;
     for (number, centre) in centres.chunks_exact_mut(dim).enumerate() {
+        pause();
         if number > 0 {
             chosen = draw(&weights[..count], mix(search.seed ^ (number as u64) << 32));
         }

@@ -8,6 +8,7 @@ use super::arithmetic::{add_scaled, largest_magnitude};
 use super::basis::{Directions, orthonormalise, random_rows};
 use crate::kernel::Kernels;
 use crate::memory;
+use crate::pause::pause;
 
 /// Vectors of more dimensions are not trained on: time and memory grow with
 /// them, and a code of a few hundred coordinates says ever less.
@@ -146,6 +147,7 @@ fn products(rows: &[f32], count: usize, dim: usize, kernels: &Kernels) -> Vec<f3
         let len = CHUNK.min(dim - from);
         let part = |row: usize| &rows[row * dim + from..][..len];
         for top in (0..count).step_by(TILE) {
+            pause();
             for left in (0..=top).step_by(TILE) {
                 for row in top..count.min(top + TILE) {
                     for column in left..(left + TILE).min(row + 1) {
@@ -167,6 +169,7 @@ fn products(rows: &[f32], count: usize, dim: usize, kernels: &Kernels) -> Vec<f3
 fn times_symmetric(rows: &[f32], matrix: &[f32], size: usize, kernels: &Kernels) -> Vec<f32> {
     let mut out = memory::filled(0.0, rows.len());
     for (rows, out) in rows.chunks(TILE * size).zip(out.chunks_mut(TILE * size)) {
+        pause();
         for (at, line) in matrix.chunks_exact(size).enumerate() {
             for (row, out) in rows.chunks_exact(size).zip(out.chunks_exact_mut(size)) {
                 out[at] = (kernels.dot)(row, line);
@@ -180,6 +183,7 @@ fn times_symmetric(rows: &[f32], matrix: &[f32], size: usize, kernels: &Kernels)
 pub(super) fn combine(weights: &[f32], rows: &[f32], count: usize, dim: usize) -> Vec<f32> {
     let mut out = memory::filled(0.0, weights.len() / count * dim);
     for (weights, out) in weights.chunks_exact(count).zip(out.chunks_exact_mut(dim)) {
+        pause();
         for (weight, row) in weights.iter().zip(rows.chunks_exact(dim)) {
             add_scaled(out, *weight, row);
         }

@@ -10,6 +10,7 @@ use crate::index::training::sample;
 use crate::index::{Executor, Points};
 use crate::memory;
 use crate::metric::Metric;
+use crate::pause::pause;
 use crate::quant::{Codec, Encoder, Shape, choose};
 
 /// Which codes rows get.
@@ -71,6 +72,7 @@ pub(super) fn encode(
         let nodes = &nodes[piece * PIECE..nodes.len().min((piece + 1) * PIECE)];
         let mut words = memory::filled(0, nodes.len() * stride);
         for (node, words) in nodes.iter().zip(words.chunks_exact_mut(stride)) {
+            pause();
             let row = row_of(*node);
             points.space.prepare_row(points.vectors, row, prepared);
             codec.encode(prepared, row, encoder, words);

@@ -18,6 +18,7 @@ use crate::kernel::{Kernels, kernels};
 use crate::memory::{self, Lined};
 use crate::metric::Metric;
 use crate::neighbor::Neighbor;
+use crate::pause::pause;
 use crate::quant::{self, Bits, CodeQuery, Codec, MAX_TRAINED, Measure, Shape, draw};
 
 /// Rows for each list that training looks at. faiss takes up to 256; of 32, 64
@@ -319,6 +320,7 @@ impl Coarse {
         let parts = parallel_map(executor, pieces, &mut workers, |piece, scratch| {
             let codes = &codes[piece * PIECE * size..];
             let nearest = |code: &[u8]| {
+                pause();
                 codec.prepare_block(code, &mut scratch.query);
                 estimate_all(codec, &scratch.query, &self.codes, &mut scratch.estimates);
                 least(&scratch.estimates)
@@ -515,6 +517,7 @@ fn encode_rows(codec: &Codec, points: Points<'_>, rows: &[Row], executor: &dyn E
         memory::resize(words, codec.shape().words(), 0);
         let mut codes = Vec::new();
         for row in rows.iter().skip(piece * PIECE).take(PIECE) {
+            pause();
             points.space.prepare_row(points.vectors, *row, prepared);
             codec.encode(prepared, *row, encoder, words);
             append(&mut codes, words);
@@ -546,6 +549,7 @@ fn seeds(codec: &Codec, codes: &[u8], lists: usize, seed: u64) -> Vec<usize> {
             *weight = if squared < weight { *squared } else { *weight };
         }
         weights[next] = 0.0;
+        pause();
         next = draw(&weights, mix(seed ^ number << 32));
     }
     chosen

@@ -2,6 +2,7 @@
 
 use super::{HEADER, Level, Sieve};
 use crate::kernel::{Kernels, LINE, kernels};
+use crate::pause::pause;
 use crate::quant::basis::{Directions, orthonormalise, random_rows};
 use crate::quant::principal::{Sample, combine};
 
@@ -119,6 +120,7 @@ fn defect(levels: &[Level], dim: usize) -> f64 {
     let rows: Vec<&[f32]> = levels.iter().flat_map(|level| level.directions.chunks_exact(dim)).collect();
     let mut squares = 0.0;
     for (at, row) in rows.iter().enumerate() {
+        pause();
         for other in &rows[..at] {
             let product = product(row, other);
             squares += 2.0 * product * product;
