@@ -7,6 +7,7 @@ use super::parallel::parallel_map;
 use super::{Executor, Points};
 use crate::id::Row;
 use crate::memory;
+use crate::pause::pause;
 use crate::quant::{ProductQuantizer, ProductShape, TrainedPart};
 
 /// Trained again when there are so many times more rows...
@@ -54,6 +55,7 @@ pub(super) fn sample(points: Points<'_>, rows: &[Row], most: usize) -> Vec<f32> 
     let mut samples = memory::list(rows.len().div_ceil(step) * points.space.dim());
     let mut prepared = Vec::new();
     for row in rows.iter().step_by(step) {
+        pause();
         points.space.prepare_row(points.vectors, *row, &mut prepared);
         samples.extend_from_slice(&prepared);
     }

@@ -53,12 +53,14 @@ impl Sample {
         let mut sums = vec![0f64; dim];
         if centred {
             for row in taken.clone() {
+                pause();
                 sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
             }
         }
         let mean: Vec<f32> = sums.iter().map(|sum| (sum / wanted.max(1) as f64) as f32).collect();
         let mut rows = memory::list(wanted * dim);
         for row in taken {
+            pause();
             rows.extend(row.iter().zip(&mean).map(|(value, mean)| value - mean));
         }
         let largest = largest_magnitude(&rows);
@@ -130,6 +132,7 @@ fn transpose(rows: &[f32], dim: usize) -> Vec<f32> {
     let count = rows.len() / dim;
     let mut columns = memory::filled(0.0, rows.len());
     for (block, rows) in rows.chunks(TILE * dim).enumerate() {
+        pause();
         for column in 0..dim {
             let start = column * count + block * TILE;
             for (place, row) in rows.chunks_exact(dim).enumerate() {
@@ -169,8 +172,8 @@ fn products(rows: &[f32], count: usize, dim: usize, kernels: &Kernels) -> Vec<f3
 fn times_symmetric(rows: &[f32], matrix: &[f32], size: usize, kernels: &Kernels) -> Vec<f32> {
     let mut out = memory::filled(0.0, rows.len());
     for (rows, out) in rows.chunks(TILE * size).zip(out.chunks_mut(TILE * size)) {
-        pause();
         for (at, line) in matrix.chunks_exact(size).enumerate() {
+            pause();
             for (row, out) in rows.chunks_exact(size).zip(out.chunks_exact_mut(size)) {
                 out[at] = (kernels.dot)(row, line);
             }

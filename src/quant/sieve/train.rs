@@ -85,6 +85,7 @@ fn lines(
     let step = (samples.len() / dim).div_ceil(MEASURED).max(1);
     let (mut along, mut whole) = (vec![0f64; rank], 0f64);
     for row in samples.chunks_exact(dim).step_by(step) {
+        pause();
         let centred: Vec<f32> = row.iter().zip(mean).map(|(value, mean)| value - mean).collect();
         whole += f64::from(dot(&centred, &centred));
         for (sum, direction) in along.iter_mut().zip(directions.chunks_exact(dim)) {
