@@ -19,6 +19,7 @@ use crate::id::Row;
 use crate::index::measure::RowMeasure;
 use crate::index::{Batch, Executor, Scratch};
 use crate::memory;
+use crate::pause::pause;
 
 /// What a commit writes.
 #[derive(Debug)]
@@ -104,6 +105,7 @@ pub(in crate::index) fn change<M: RowMeasure>(job: Job<'_, M>) -> Change {
     let mut tree = TreeDraft::new(job.graph, job.forgotten, &dead, job.options.tree);
     tree.close_gaps();
     for row in &absorbed {
+        pause();
         tree.attach(row.row, row.links[0].iter().map(|near| near.row));
     }
     let added = tree.into_added();
