@@ -71,12 +71,19 @@ pub(super) fn parallel_waves<S: Send, T: Send>(
 mod tests {
     use super::super::Sequential;
     use super::*;
+    use crate::pause::pauses_of;
 
     #[test]
     fn results_stand_in_the_order_of_the_items() {
         let squares = parallel_map(&Sequential, 5, &mut [(), ()], |item, ()| item * item);
         assert_eq!(squares, [0, 1, 4, 9, 16]);
         assert!(parallel_map(&Sequential, 0, &mut [()], |item, ()| item).is_empty());
+    }
+
+    #[test]
+    fn threads_that_give_way_may_do_so_after_each_item() {
+        let paused = pauses_of(|| drop(parallel_map(&Sequential, 5, &mut [()], |item, ()| item)));
+        assert_eq!(paused, 5);
     }
 
     #[test]

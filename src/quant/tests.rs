@@ -4,6 +4,7 @@ use super::basis::{Directions, random_rows};
 use super::block::{HEADER, Header};
 use super::*;
 use crate::kernel::kernels;
+use crate::pause::pauses_of;
 
 /// The root of the mean squared error of an estimated squared distance, in
 /// parts of it, over random rows of which nothing is projected away. Half a
@@ -230,6 +231,23 @@ fn the_same_rows_and_seed_give_the_same_codec() {
             let other = Codec::train(&rows, dim, Shape { lines: 2, ..shape }, true, 1);
             assert_ne!(digest(1), other.digest());
         }
+    }
+}
+
+#[test]
+fn training_pauses_about_as_often_as_there_are_rows() {
+    let (count, dim) = (600, 300);
+    let rows = random(count, dim, 1);
+    let shape = Shape { bits: Bits::Four, lines: 1 };
+    let product = ProductShape { num_subquantizers: 2, bits_per_code: 8 };
+    let trainings = [
+        ("codec", pauses_of(|| drop(Codec::train(&rows, dim, shape, true, 1)))),
+        ("sieve", pauses_of(|| drop(Sieve::train(&rows, dim, true, 1)))),
+        ("products", pauses_of(|| drop(ProductQuantizer::train_part(&rows, dim, product, 0, 1)))),
+        ("shape", pauses_of(|| _ = choose(&rows, dim, true, 1))),
+    ];
+    for (name, pauses) in trainings {
+        assert!(pauses > count / 2, "{name}: {pauses}");
     }
 }
 
