@@ -32,9 +32,15 @@ impl Training {
     /// collection than `settled` gives the same sample, or one that takes too
     /// long.
     pub(super) fn is_due(self, rows: usize, settled: usize) -> bool {
-        let grown = self.rows < settled && rows >= self.rows.saturating_mul(GROWTH);
-        let turned_over = rows < settled && self.since >= rows.saturating_mul(TURNOVERS);
-        grown || turned_over
+        self.has_grown(rows, settled) || self.has_turned_over(rows, settled)
+    }
+
+    pub(super) fn has_grown(self, rows: usize, settled: usize) -> bool {
+        self.rows < settled && rows >= self.rows.saturating_mul(GROWTH)
+    }
+
+    pub(super) fn has_turned_over(self, rows: usize, settled: usize) -> bool {
+        rows < settled && self.since >= rows.saturating_mul(TURNOVERS)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::coarse::{Coarse, CoarseScratch, PIECE, Prepared, piece_of};
+use super::coarse::{CODEC_ROWS, Coarse, CoarseScratch, PIECE, Prepared, piece_of};
 use super::drift::Drift;
 use super::renewal::{self, Step, Work};
 use super::{Coder, Filed, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, MAX_LISTS, Trained};
@@ -57,7 +57,7 @@ pub(super) fn change(
         Some(_) if version.renewal.is_some() => batch.optimize || batch.renews && count <= AT_ONCE,
         Some(filed) if batch.optimize => filed.drift.training != Training { rows: count, since: 0 },
         Some(_) if count > AT_ONCE => false,
-        Some(filed) => is_due(filed, count, batch),
+        Some(filed) => batch.renews && is_outdated(&version.options, filed, count),
     };
     if trains_now && count >= LEAST_ROWS {
         return train_now(&version.options, points, (version, absorb, forget), executor);
@@ -72,7 +72,7 @@ pub(super) fn change(
             let work = Work { points, held: &held, absorb: &absorb, forget: &forget, executor };
             let step = match &version.renewal {
                 Some(renewal) => renewal::go_on(version, renewal, work),
-                None if is_due(filed, count, batch) => {
+                None if batch.renews && is_outdated(&version.options, filed, count) => {
                     let since = filed.drift.training.since.saturating_add(absorb.len());
                     renewal::begin(&version.options, since, work)
                 }
@@ -84,16 +84,30 @@ pub(super) fn change(
     }
 }
 
-/// Whether lists are out of date for so many rows, and this is the time to train them anew.
-fn is_due(filed: &Filed, count: usize, batch: &Batch<'_>) -> bool {
-    batch.renews && filed.drift.is_due(count, filed.lists.counts())
+/// Whether lists are out of date for so many rows.
+fn is_outdated(options: &IvfOptions, filed: &Filed, count: usize) -> bool {
+    filed.drift.is_due(count, filed.lists.counts(), enough(options, filed, count))
+}
+
+/// Rows that lists were trained on when more of the same kind would give much the same ones: as many as give good
+/// means and directions, and half of those that product codes look at. None are enough where more lists are due.
+fn enough(options: &IvfOptions, filed: &Filed, count: usize) -> usize {
+    let lists = filed.trained.coarse.lists();
+    if !options.is_exhaustive() && lists_for(options, count) > lists {
+        return usize::MAX;
+    }
+    let codes = match options.storage {
+        ListStorage::Product(shape) => shape.samples() / 2,
+        _ => 0,
+    };
+    codes.max(CODEC_ROWS).max(lists * ROWS_A_LIST)
 }
 
 /// Whether centres are good enough to begin from. Only once there are twice as many rows:
 /// lists that are put in order again and again while rows change are made of nothing else
 /// each time, and never grow old.
-fn go_on_from(filed: &Filed, count: usize) -> bool {
-    count >= filed.drift.training.rows.saturating_mul(2) && !filed.drift.is_due(count, filed.lists.counts())
+fn go_on_from(options: &IvfOptions, filed: &Filed, count: usize) -> bool {
+    count >= filed.drift.training.rows.saturating_mul(2) && !is_outdated(options, filed, count)
 }
 
 /// All of a training at once: the first, of few rows, or one that was asked for.
@@ -105,7 +119,7 @@ fn train_now(
 ) -> Change {
     let rows: Vec<Row> = collect(version.held.after(&forget, &absorb).iter());
     let count = rows.len();
-    let from = version.filed.as_ref().filter(|filed| go_on_from(filed, count));
+    let from = version.filed.as_ref().filter(|filed| go_on_from(options, filed, count));
     let trained = train(options, points, (&rows, from.map(|filed| &*filed.trained.coarse)), executor);
     let fresh = file(options, &trained, points, rows, executor);
     let lists = Lists::filled(options.storage, trained.coarse.lists(), &fresh);

@@ -29,8 +29,8 @@ pub(crate) const ROWS_A_LIST: usize = 64;
 /// lists even where the last rounds look at all.
 const SEEDS_A_LIST: usize = 16;
 
-/// Rows that the projection of the codes is trained on.
-const CODEC_ROWS: usize = 2_048;
+/// Rows that the projection of the codes is trained on, and that the one centre of a list of all rows is the mean of.
+pub(super) const CODEC_ROWS: usize = 2_048;
 
 /// Rounds of Lloyd's algorithm, as in faiss.
 pub(super) const ROUNDS: usize = 10;

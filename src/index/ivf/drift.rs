@@ -56,11 +56,12 @@ impl Drift {
     }
 
     /// Whether all is out of date for an index that comes to `rows`, whose lists
-    /// are as long as `counts` says.
-    pub(super) fn is_due(self, rows: usize, counts: &[u32]) -> bool {
+    /// are as long as `counts` says. Once it was trained on `enough` rows, growth alone makes it no older.
+    pub(super) fn is_due(self, rows: usize, counts: &[u32], enough: usize) -> bool {
         let Training { rows: trained, since } = self.training;
         let known = since >= LEAST_SINCE.max(trained / LEAST_SHARE) && rows < SETTLED;
-        self.training.is_due(rows, SETTLED)
+        self.training.has_grown(rows, enough.min(SETTLED))
+            || self.training.has_turned_over(rows, SETTLED)
             || known && self.since > WORSE * self.error * since as f64
             || known && imbalance(counts) > LESS_EQUAL * self.imbalance
     }
@@ -98,22 +99,33 @@ mod tests {
     fn rows_that_err_more_than_those_trained_on_are_a_drift_once_there_are_enough() {
         let counts = [1_000; 8];
         let drift = Drift::trained(8_000, 8_000.0 * 2.0, &counts);
-        assert!(!drift.after(1_999, 1_999.0 * 9.0).is_due(9_999, &counts), "too few");
-        assert!(drift.after(2_000, 2_000.0 * 3.1).is_due(10_000, &counts));
-        assert!(!drift.after(2_000, 2_000.0 * 2.9).is_due(10_000, &counts));
+        assert!(!drift.after(1_999, 1_999.0 * 9.0).is_due(9_999, &counts, usize::MAX), "too few");
+        assert!(drift.after(2_000, 2_000.0 * 3.1).is_due(10_000, &counts, usize::MAX));
+        assert!(!drift.after(2_000, 2_000.0 * 2.9).is_due(10_000, &counts, usize::MAX));
         let drift = drift.after(1_000, 1_000.0 * 2.0).after(1_000, 1_000.0 * 4.5);
-        assert!(drift.is_due(10_000, &counts), "errors of all rows since count");
+        assert!(drift.is_due(10_000, &counts, usize::MAX), "errors of all rows since count");
         let large = Drift::trained(SETTLED - 1, 1.0, &counts).after(SETTLED, 1e30);
-        assert!(!large.is_due(SETTLED, &counts), "it would take minutes");
+        assert!(!large.is_due(SETTLED, &counts, usize::MAX), "it would take minutes");
+    }
+
+    #[test]
+    fn what_was_trained_on_enough_rows_is_as_good_however_many_more_like_them_come() {
+        let counts = [1_000; 8];
+        let grown = Drift::trained(8_000, 8_000.0, &counts).after(24_000, 24_000.0);
+        assert!(grown.is_due(32_000, &counts, 8_001) && !grown.is_due(32_000, &counts, 8_000));
+        let turned_over = grown.after(104_000, 104_000.0);
+        assert!(turned_over.is_due(32_000, &counts, 8_000), "others may have taken their places");
+        let worse = grown.after(0, 48_000.0);
+        assert!(worse.is_due(32_000, &counts, 8_000));
     }
 
     #[test]
     fn lists_that_become_unequal_are_a_drift() {
         let drift = Drift::trained(8_000, 1.0, &[1_000; 8]).after(2_000, 0.0);
         let mut counts = [1_000; 8];
-        assert!(!drift.is_due(8_000, &counts));
+        assert!(!drift.is_due(8_000, &counts, usize::MAX));
         counts[3] = 9_000;
-        assert!(imbalance(&counts) > 2.0 && drift.is_due(16_000, &counts));
+        assert!(imbalance(&counts) > 2.0 && drift.is_due(16_000, &counts, usize::MAX));
     }
 
     #[test]
