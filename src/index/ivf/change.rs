@@ -90,10 +90,11 @@ fn is_outdated(options: &IvfOptions, filed: &Filed, count: usize) -> bool {
 }
 
 /// Rows that lists were trained on when more of the same kind would give much the same ones: as many as give good
-/// means and directions, and half of those that product codes look at. None are enough where more lists are due.
+/// means and directions, and half of those that product codes look at. None are enough where more lists are due, nor of short vectors, which
+/// are trained on in little time (and lists of GloVe are better for each time).
 fn enough(options: &IvfOptions, filed: &Filed, count: usize) -> usize {
-    let lists = filed.trained.coarse.lists();
-    if !options.is_exhaustive() && lists_for(options, count) > lists {
+    let (coarse, lists) = (&filed.trained.coarse, filed.trained.coarse.lists());
+    if coarse.is_short() || !options.is_exhaustive() && lists_for(options, count) > lists {
         return usize::MAX;
     }
     let codes = match options.storage {
@@ -105,9 +106,12 @@ fn enough(options: &IvfOptions, filed: &Filed, count: usize) -> usize {
 
 /// Whether centres are good enough to begin from. Only once there are twice as many rows:
 /// lists that are put in order again and again while rows change are made of nothing else
-/// each time, and never grow old.
+/// each time, and never grow old. And only until there are four times as many: centres of few rows
+/// are none of many.
 fn go_on_from(options: &IvfOptions, filed: &Filed, count: usize) -> bool {
-    count >= filed.drift.training.rows.saturating_mul(2) && !is_outdated(options, filed, count)
+    let training = filed.drift.training;
+    let has_doubled = count >= training.rows.saturating_mul(2);
+    has_doubled && !training.has_grown(count, usize::MAX) && !is_outdated(options, filed, count)
 }
 
 /// All of a training at once: the first, of few rows, or one that was asked for.

@@ -295,6 +295,11 @@ impl Coarse {
         self.centres.len() / self.dim
     }
 
+    /// Whether rows meet all centres, which takes little time.
+    pub(super) fn is_short(&self) -> bool {
+        self.tiles.is_some()
+    }
+
     pub(super) fn centre(&self, list: usize) -> &[f32] {
         &self.centres[list * self.dim..][..self.dim]
     }

@@ -303,6 +303,23 @@ fn lists_that_go_on_from_their_centres_are_as_good_as_those_of_all_rows_at_once(
     assert!(after >= before.max(at_once) - 0.01, "{before} before, {after} after, {at_once} at once");
 }
 
+/// Whether lists are made anew while rows come to more than four times as many, all of one kind.
+fn growth_makes_anew(dim: usize) -> bool {
+    let mut fixture = Fixture::of(Kind::IVF_PQ_PLAIN, Metric::L2, dim);
+    (0..8_700).step_by(300).any(|first| {
+        let count = if first == 0 { 2_100 } else { 300 };
+        let rows: Vec<Row> = (0..).filter(|row| !fixture.held.contains(row)).take(count).collect();
+        rows.iter().for_each(|row| fixture.put(*row, &clustered(dim, 20, 1, u64::from(*row))));
+        fixture.change(&rows, &[], &Threads(2));
+        stage(&saved(&fixture)) == 2
+    })
+}
+
+#[test]
+fn growth_alone_does_not_make_lists_anew_that_long_vectors_were_enough_for() {
+    assert!(growth_makes_anew(DIM) && !growth_makes_anew(130));
+}
+
 /// Rows of another kind: as those that were trained on, but far from them.
 fn drift(fixture: &mut Fixture, from: Row, count: Row) {
     let far = |row: Row| clustered(DIM, 20, 3, u64::from(row)).iter().map(|x| x + 6.0).collect::<Vec<f32>>();
