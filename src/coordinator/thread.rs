@@ -12,8 +12,8 @@ use crate::pause::on_pause;
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
-/// Lets other threads go first: by its priority, which on Linux belongs to the thread, and in the midst of
-/// its work.
+/// Lets other threads go first: by its priority, which on Linux belongs to the thread, and where its
+/// work [pauses](crate::pause).
 pub(crate) fn give_way() {
     on_pause(yielding::pause);
     #[cfg(target_os = "linux")]

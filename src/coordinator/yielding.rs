@@ -19,8 +19,9 @@ use super::thread::worked;
 /// and what those who wait do not notice.
 const EVERY: Duration = Duration::from_micros(100);
 
-/// What may be waited at once, beyond what was worked: a few slices of the system.
-const MOST_AHEAD: i64 = 20_000_000;
+/// What is saved up, or owed, at most: a few slices of the system. A machine that was halted meanwhile
+/// leaves no more to be paid.
+const MOST: i64 = 20_000_000;
 
 thread_local! {
     static LEDGER: RefCell<Ledger> = const { RefCell::new(Ledger::new()) };
@@ -64,12 +65,12 @@ impl Ledger {
     fn may_wait(&mut self, worked: Duration) -> bool {
         let since = worked.saturating_sub(self.worked);
         self.worked = worked;
-        self.ahead = self.ahead.saturating_add(nanos(since)).min(MOST_AHEAD);
+        self.ahead = self.ahead.saturating_add(nanos(since)).min(MOST);
         self.ahead > 0
     }
 
     fn waited(&mut self, time: Duration) {
-        self.ahead = self.ahead.saturating_sub(nanos(time));
+        self.ahead = self.ahead.saturating_sub(nanos(time)).max(-MOST);
     }
 }
 
@@ -98,6 +99,8 @@ mod tests {
         assert!(ledger.may_wait(10_000 * MS));
         ledger.waited(21 * MS);
         assert!(!ledger.may_wait(10_001 * MS) && ledger.may_wait(10_003 * MS));
+        ledger.waited(3_600_000 * MS);
+        assert!(!ledger.may_wait(10_023 * MS) && ledger.may_wait(10_024 * MS), "an hour is not owed");
     }
 
     #[test]

@@ -113,8 +113,8 @@ impl EngineBuilder {
 
     /// Threads of the engine's own pool, which absorbs rows into indexes and
     /// answers batches of queries. Default: one for each core. On Linux they run
-    /// at a lower priority (nice 10), so that searches go first; everywhere they yield in the midst
-    /// of their work, every 100 microseconds at most, to threads that wait for their core.
+    /// at a lower priority (nice 10), so that searches go first; and where they absorb or train
+    /// they yield to threads that wait for their core, every 100 microseconds at most.
     pub fn pool_threads(mut self, threads: usize) -> Self {
         self.pool_threads = threads;
         self

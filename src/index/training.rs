@@ -11,7 +11,7 @@ use crate::pause::pause;
 use crate::quant::{ProductQuantizer, ProductShape, TrainedPart};
 
 /// Trained again when there are so many times more rows...
-const GROWTH: usize = 4;
+pub(super) const GROWTH: usize = 4;
 
 /// ...or when so many times more rows were taken in since than there are: the
 /// collection may have become another one. It was turned over several times
@@ -32,11 +32,12 @@ impl Training {
     /// collection than `settled` gives the same sample, or one that takes too
     /// long.
     pub(super) fn is_due(self, rows: usize, settled: usize) -> bool {
-        self.has_grown(rows, settled) || self.has_turned_over(rows, settled)
+        self.rows < settled && self.has_grown(rows, GROWTH) || self.has_turned_over(rows, settled)
     }
 
-    pub(super) fn has_grown(self, rows: usize, settled: usize) -> bool {
-        self.rows < settled && rows >= self.rows.saturating_mul(GROWTH)
+    /// Whether there are so many times more rows.
+    pub(super) fn has_grown(self, rows: usize, times: usize) -> bool {
+        rows >= self.rows.saturating_mul(times)
     }
 
     pub(super) fn has_turned_over(self, rows: usize, settled: usize) -> bool {

@@ -170,6 +170,9 @@ impl ArchJob for Lower<'_> {
     }
 }
 
+/// Tiles of points between two pauses: the smallest take 50 ns each.
+const TILES_BETWEEN: usize = 64;
+
 /// Finds the nearest centre of many points.
 struct Assign<'a> {
     centres: &'a Tiles,
@@ -186,8 +189,10 @@ impl ArchJob for Assign<'_> {
         let Assign { centres, points, nearest } = self;
         nearest.clear();
         memory::reserve(nearest, points.count);
-        for tile in points.values.chunks_exact(TILE * points.dim) {
-            pause();
+        for (at, tile) in points.values.chunks_exact(TILE * points.dim).enumerate() {
+            if at.is_multiple_of(TILES_BETWEEN) {
+                pause();
+            }
             let Least { numbers: squares, of } = centres.nearest_of_tile(tile);
             let left = points.count - nearest.len();
             nearest.extend(of.into_iter().map(|centre| centre as usize).zip(squares).take(left));

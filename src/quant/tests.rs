@@ -235,7 +235,7 @@ fn the_same_rows_and_seed_give_the_same_codec() {
 }
 
 #[test]
-fn training_pauses_about_as_often_as_there_are_rows() {
+fn training_pauses_many_times() {
     let (count, dim) = (600, 300);
     let rows = random(count, dim, 1);
     let shape = Shape { bits: Bits::Four, lines: 1 };
@@ -246,8 +246,8 @@ fn training_pauses_about_as_often_as_there_are_rows() {
         ("products", pauses_of(|| drop(ProductQuantizer::train_part(&rows, dim, product, 0, 1)))),
         ("shape", pauses_of(|| _ = choose(&rows, dim, true, 1))),
     ];
-    for (name, pauses) in trainings {
-        assert!(pauses > count / 2, "{name}: {pauses}");
+    for ((name, pauses), least) in trainings.into_iter().zip([3_000, 4_000, 250, 6_000]) {
+        assert!(pauses >= least, "{name}: {pauses}");
     }
 }
 

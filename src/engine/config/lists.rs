@@ -44,7 +44,8 @@ pub enum IvfStorage {
 ///
 /// Centres and codes are trained on the records: first when a shard has 1,024
 /// of them (until then searches compare with all), again whenever their number
-/// has grown fourfold, they were turned over or have drifted, and by
+/// has grown fourfold (sixteenfold, where that gives no more lists and vectors have more than 128 numbers),
+/// they were turned over or have drifted, and by
 /// [`Collection::optimize`](crate::Collection::optimize). Where a shard has more
 /// than 2,048 records and nobody asked for it, training goes on a few steps
 /// with each batch of writes, while searches use the lists that there are.

@@ -8,7 +8,7 @@ use super::renewal::{self, Step, Work};
 use super::{Coder, Filed, Fresh, IvfOptions, IvfVersion, ListStorage, Lists, MAX_LISTS, Trained};
 use crate::id::Row;
 use crate::index::parallel::{parallel_map, parallel_waves};
-use crate::index::training::{Training, sample, train_product};
+use crate::index::training::{GROWTH, Training, sample, train_product};
 use crate::index::{Batch, Executor, Points};
 use crate::memory::{collect, copied, extend, lengthen, list, push, resize};
 use crate::metric::Metric;
@@ -111,7 +111,7 @@ fn enough(options: &IvfOptions, filed: &Filed, count: usize) -> usize {
 fn go_on_from(options: &IvfOptions, filed: &Filed, count: usize) -> bool {
     let training = filed.drift.training;
     let has_doubled = count >= training.rows.saturating_mul(2);
-    has_doubled && !training.has_grown(count, usize::MAX) && !is_outdated(options, filed, count)
+    has_doubled && !training.has_grown(count, GROWTH) && !is_outdated(options, filed, count)
 }
 
 /// All of a training at once: the first, of few rows, or one that was asked for.

@@ -295,9 +295,9 @@ impl Coarse {
         self.centres.len() / self.dim
     }
 
-    /// Whether rows meet all centres, which takes little time.
+    /// Whether vectors are so short that rows meet all centres, which takes little time.
     pub(super) fn is_short(&self) -> bool {
-        self.tiles.is_some()
+        self.dim <= SHORT_DIM
     }
 
     pub(super) fn centre(&self, list: usize) -> &[f32] {
@@ -309,6 +309,7 @@ impl Coarse {
         let (mut encoder, mut words) = (quant::Encoder::default(), memory::filled(0, codec.shape().words()));
         let mut codes = memory::list(self.lists() * size_of_val(words.as_slice()));
         for (list, centre) in self.centres.chunks_exact(self.dim).enumerate() {
+            pause();
             codec.encode(centre, list as u32, &mut encoder, &mut words);
             append(&mut codes, &words);
         }

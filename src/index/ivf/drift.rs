@@ -6,7 +6,7 @@
 //! the lists are.
 
 use crate::codec::{Decoder, Encoder, Malformed};
-use crate::index::training::Training;
+use crate::index::training::{GROWTH, Training};
 
 /// Nothing is trained again on its own once so many rows were seen: it would
 /// take minutes.
@@ -25,6 +25,10 @@ const WORSE: f64 = 1.5;
 
 /// ...or the lists are so many times more unequal.
 const LESS_EQUAL: f64 = 2.0;
+
+/// What was trained on enough rows is trained again when there are so many times more. Errors since then are
+/// a mean: those of a few rows of another kind would be lost among ever more of the first.
+const GROWTH_OF_ENOUGH: usize = GROWTH * GROWTH;
 
 /// What was trained on, and what came since.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,11 +60,12 @@ impl Drift {
     }
 
     /// Whether all is out of date for an index that comes to `rows`, whose lists
-    /// are as long as `counts` says. Once it was trained on `enough` rows, growth alone makes it no older.
+    /// are as long as `counts` says. Once it was trained on `enough` rows, it ages more slowly by growth.
     pub(super) fn is_due(self, rows: usize, counts: &[u32], enough: usize) -> bool {
         let Training { rows: trained, since } = self.training;
         let known = since >= LEAST_SINCE.max(trained / LEAST_SHARE) && rows < SETTLED;
-        self.training.has_grown(rows, enough.min(SETTLED))
+        let growth = if trained < enough { GROWTH } else { GROWTH_OF_ENOUGH };
+        trained < SETTLED && self.training.has_grown(rows, growth)
             || self.training.has_turned_over(rows, SETTLED)
             || known && self.since > WORSE * self.error * since as f64
             || known && imbalance(counts) > LESS_EQUAL * self.imbalance
@@ -109,10 +114,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_trained_on_enough_rows_is_as_good_however_many_more_like_them_come() {
+    fn what_was_trained_on_enough_rows_is_good_until_there_are_sixteen_times_as_many_like_them() {
         let counts = [1_000; 8];
         let grown = Drift::trained(8_000, 8_000.0, &counts).after(24_000, 24_000.0);
         assert!(grown.is_due(32_000, &counts, 8_001) && !grown.is_due(32_000, &counts, 8_000));
+        assert!(!grown.is_due(127_999, &counts, 8_000) && grown.is_due(128_000, &counts, 8_000));
         let turned_over = grown.after(104_000, 104_000.0);
         assert!(turned_over.is_due(32_000, &counts, 8_000), "others may have taken their places");
         let worse = grown.after(0, 48_000.0);

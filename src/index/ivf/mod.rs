@@ -5,7 +5,7 @@
 //!
 //! * Until there are rows enough to train on, searches compare with all.
 //! * Centres ([`coarse`]) and codes are trained on the rows themselves, again
-//!   when their number has grown fourfold, they were turned over, or they have
+//!   when their number has grown enough, they were turned over, or they have
 //!   [drifted](drift), and when the index is optimized; a training makes new
 //!   lists of all rows, [a part with each batch](renewal) but when optimized.
 //! * Without codes the rows of a list are measured as they are stored. With
