@@ -8,7 +8,7 @@ use crate::pause::on_pause;
 
 /// How nice the pool's threads and the keeper of the files are: searches on the callers' threads and the
 /// workers go first, and the pool still gets about a tenth of a core that is
-/// fully taken.
+/// fully taken, less what it [yields](super::yielding).
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 

@@ -32,16 +32,19 @@ impl Training {
     /// collection than `settled` gives the same sample, or one that takes too
     /// long.
     pub(super) fn is_due(self, rows: usize, settled: usize) -> bool {
-        self.rows < settled && self.has_grown(rows, GROWTH) || self.has_turned_over(rows, settled)
+        self.is_due_at(GROWTH, rows, settled)
+    }
+
+    /// The same, where it takes so many times more rows.
+    pub(super) fn is_due_at(self, growth: usize, rows: usize, settled: usize) -> bool {
+        let grown = self.rows < settled && self.has_grown(rows, growth);
+        let turned_over = rows < settled && self.since >= rows.saturating_mul(TURNOVERS);
+        grown || turned_over
     }
 
     /// Whether there are so many times more rows.
     pub(super) fn has_grown(self, rows: usize, times: usize) -> bool {
         rows >= self.rows.saturating_mul(times)
-    }
-
-    pub(super) fn has_turned_over(self, rows: usize, settled: usize) -> bool {
-        rows < settled && self.since >= rows.saturating_mul(TURNOVERS)
     }
 }
 

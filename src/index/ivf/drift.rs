@@ -65,8 +65,7 @@ impl Drift {
         let Training { rows: trained, since } = self.training;
         let known = since >= LEAST_SINCE.max(trained / LEAST_SHARE) && rows < SETTLED;
         let growth = if trained < enough { GROWTH } else { GROWTH_OF_ENOUGH };
-        trained < SETTLED && self.training.has_grown(rows, growth)
-            || self.training.has_turned_over(rows, SETTLED)
+        self.training.is_due_at(growth, rows, SETTLED)
             || known && self.since > WORSE * self.error * since as f64
             || known && imbalance(counts) > LESS_EQUAL * self.imbalance
     }
