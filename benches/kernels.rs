@@ -14,7 +14,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use vecino::internals::kernel::{CodeDots, Functions, functions, isas};
+use vecino::internals::kernel::{CodeDots, Functions, functions, isas, tile_dots};
 
 const DIMS: [usize; 4] = [50, 128, 384, 784];
 const CODE_BYTES: [usize; 4] = [64, 128, 192, 832];
@@ -276,6 +276,35 @@ impl Interleaved<'_> {
     }
 }
 
+/// 64 rows that meet 512 centres: products in a nanosecond.
+fn tiles(budget: Duration) {
+    const ROWS: usize = 64;
+    const CENTRES: usize = 512;
+    let mut random = Random(5);
+    println!("products in a nanosecond, of rows that meet tiles of sixteen four at a time");
+    println!("{:<7} {:>4} {:>9} {:>9}", "isa", "dim", "one tile", "four");
+    for dim in [50, 128] {
+        let mut vectors = |count: usize| -> Vec<f32> { (0..count * dim).map(|_| random.float()).collect() };
+        let (rows, centres) = (vectors(ROWS), vectors(CENTRES + 1));
+        let centres = &centres[centres.as_ptr().align_offset(64)..][..CENTRES * dim];
+        for isa in isas() {
+            let speed = |run: fn(&str, &[f32], &[f32], usize) -> Option<f32>| {
+                let mut fastest = f64::INFINITY;
+                for _ in 0..TRIALS {
+                    let (start, mut count) = (Instant::now(), 0);
+                    while count == 0 || start.elapsed() < budget / TRIALS as u32 {
+                        black_box(run(isa, black_box(&rows), black_box(centres), dim));
+                        count += ROWS * CENTRES * dim;
+                    }
+                    fastest = fastest.min(start.elapsed().as_nanos() as f64 / count as f64);
+                }
+                1.0 / fastest
+            };
+            println!("{isa:<7} {dim:>4} {:>9.1} {:>9.1}", speed(tile_dots::<1>), speed(tile_dots::<4>));
+        }
+    }
+}
+
 fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let quick = arguments.iter().any(|argument| argument == "--quick");
@@ -291,6 +320,7 @@ fn main() -> std::io::Result<()> {
             synthetic(budget);
             codes(budget);
             projection(budget);
+            tiles(budget);
             Ok(())
         }
     }

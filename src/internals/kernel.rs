@@ -1,7 +1,7 @@
 //! The distance kernels of every instruction set.
 
-use crate::kernel::Kernels;
 use crate::kernel::isa::Isa;
+use crate::kernel::{Arch, ArchJob, Kernels, TILE};
 
 /// Distances of one query to many rows within a bound.
 pub type ManyWithin<T> = fn(query: &[f32], rows: &[&[T]], bound: f32, out: &mut [f32]);
@@ -48,6 +48,40 @@ pub fn functions(isa: &str) -> Option<Functions> {
         byte_dots,
         nibble_dots,
     })
+}
+
+/// Rows that meet tiles together, as those of lists do.
+pub const TILE_ROWS: usize = 4;
+
+/// The products of all rows with the sixteen vectors of each tile, four rows and `T` tiles at a time; their
+/// sum, so that they are needed. `None` when there is no instruction set of that name here.
+pub fn tile_dots<const T: usize>(isa: &str, rows: &[f32], tiles: &[f32], dim: usize) -> Option<f32> {
+    Some(Kernels::of(Isa::named(isa)?)?.level.run(TileDots::<T> { rows, tiles, dim }))
+}
+
+struct TileDots<'a, const T: usize> {
+    rows: &'a [f32],
+    tiles: &'a [f32],
+    dim: usize,
+}
+
+impl<const T: usize> ArchJob for TileDots<'_, T> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<A: Arch>(self, arch: A) -> f32 {
+        let TileDots { rows, tiles, dim } = self;
+        let mut all = 0.0;
+        for tiles in tiles.as_chunks::<TILE>().0.chunks_exact(T * dim) {
+            let tiles: [_; T] = std::array::from_fn(|tile| &tiles[tile * dim..][..dim]);
+            for rows in rows.chunks_exact(TILE_ROWS * dim) {
+                let rows: [_; TILE_ROWS] = std::array::from_fn(|row| &rows[row * dim..][..dim]);
+                let sums = arch.tile_dots(rows, tiles);
+                all += sums.as_flattened().iter().map(|sums| sums[0]).sum::<f32>();
+            }
+        }
+        all
+    }
 }
 
 /// Asks for the first lines of a slice.

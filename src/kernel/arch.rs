@@ -11,6 +11,9 @@ use std::fmt::Debug;
 
 use super::scan::SCAN_ROWS;
 
+/// Vectors of a tile.
+pub(crate) const TILE: usize = 16;
+
 /// Work that can be compiled for any instruction set.
 pub(crate) trait ArchJob {
     /// What it gives.
@@ -23,6 +26,9 @@ pub(crate) trait ArchJob {
 
 /// An instruction set that this machine has; values exist nowhere else.
 pub(crate) trait Arch: Copy + Debug + Send + Sync + 'static {
+    /// Whether sixteen sums of a whole tile have place in its registers at once.
+    const HOLDS_MANY_SUMS: bool = false;
+
     /// Runs a job with the instruction set enabled.
     fn run<J: ArchJob>(self, job: J) -> J::Output;
 
@@ -38,11 +44,18 @@ pub(crate) trait Arch: Copy + Debug + Send + Sync + 'static {
     /// When tables and codes differ in length, or are not whole steps.
     fn scan(self, tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]);
 
-    /// `a * b + c`, rounded once where the instruction set does that in one step.
-    #[inline(always)]
-    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-        a * b + c
-    }
+    /// The products of rows with the sixteen vectors of each of some tiles, which stand one
+    /// dimension after the other. Each is added up alone, in the order of the dimensions, so what a
+    /// row and a tile are asked for together with changes no bit; a product and its sum are rounded once
+    /// where the instruction set has a step for both.
+    ///
+    /// # Panics
+    /// When rows and tiles differ in dimension.
+    fn tile_dots<const R: usize, const T: usize>(
+        self,
+        rows: [&[f32]; R],
+        tiles: [&[[f32; TILE]]; T],
+    ) -> [[[f32; TILE]; T]; R];
 
     /// A bit for each of the numbers of a group that is not above the bound; none
     /// for what is no number.
@@ -82,6 +95,15 @@ impl Arch for Portable {
     #[inline]
     fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
         super::scalar::nibble_dots(query, rows, out);
+    }
+
+    #[inline(always)]
+    fn tile_dots<const R: usize, const T: usize>(
+        self,
+        rows: [&[f32]; R],
+        tiles: [&[[f32; TILE]]; T],
+    ) -> [[[f32; TILE]; T]; R] {
+        super::scalar::tile_dots(rows, tiles)
     }
 
     #[inline]

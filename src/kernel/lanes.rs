@@ -499,6 +499,26 @@ macro_rules! kernels {
         };
 
         const FULL: RowKernels<f32> = row_kernels!($lanes, $features, Full, f32);
+
+        /// For a machine that has the instruction set, and no other.
+        #[inline(always)]
+        pub(in $crate::kernel) fn tile_dots<const R: usize, const T: usize>(
+            rows: [&[f32]; R],
+            tiles: [&[[f32; $crate::kernel::TILE]]; T],
+        ) -> [[[f32; $crate::kernel::TILE]; T]; R] {
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn enabled<const R: usize, const T: usize>(
+                rows: [&[f32]; R],
+                tiles: [&[[f32; $crate::kernel::TILE]]; T],
+            ) -> [[[f32; $crate::kernel::TILE]; T]; R] {
+                const VECTORS: usize = $crate::kernel::TILE / <$lanes as Lanes>::COUNT;
+                // SAFETY: the instruction set is enabled here.
+                unsafe { $crate::kernel::tiles::tile_dots::<$lanes, R, T, VECTORS>(rows, tiles) }
+            }
+            // SAFETY: called for an `Arch` only, which exists where it was detected.
+            unsafe { enabled(rows, tiles) }
+        }
     };
 }
 

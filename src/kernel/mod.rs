@@ -18,10 +18,12 @@ mod scalar;
 mod scan;
 #[cfg(test)]
 mod tests;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-pub(crate) use arch::{Arch, ArchJob, Level, Portable};
+pub(crate) use arch::{Arch, ArchJob, Level, Portable, TILE};
 pub(crate) use codes::{CodeDots, LINE};
 pub(crate) use formats::{BYTES_HEADER, Element, from_half, to_half};
 use isa::Isa;

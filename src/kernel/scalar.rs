@@ -5,7 +5,7 @@
 use super::codes::{Packing, check};
 use super::formats::Element;
 use super::scan::{self, SCAN_POSITION, SCAN_ROWS};
-use super::{Kernels, Level, Portable, RowKernels};
+use super::{Kernels, Level, Portable, RowKernels, TILE};
 
 pub(super) const KERNELS: Kernels = Kernels {
     l2: l2::<f32>,
@@ -75,6 +75,23 @@ pub(super) fn nibble_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
 #[inline(always)]
 fn code_dot(query: &[i8], row: &[u8], code: impl Fn(u8) -> u8) -> i32 {
     query.iter().zip(row).map(|(weight, byte)| i32::from(*weight) * i32::from(code(*byte))).sum()
+}
+
+#[inline(always)]
+pub(super) fn tile_dots<const R: usize, const T: usize>(
+    rows: [&[f32]; R],
+    tiles: [&[[f32; TILE]]; T],
+) -> [[[f32; TILE]; T]; R] {
+    rows.map(|row| {
+        tiles.map(|tile| {
+            assert_eq!(row.len(), tile.len());
+            let mut sums = [0.0; TILE];
+            for (x, sixteen) in row.iter().zip(tile) {
+                sums.iter_mut().zip(sixteen).for_each(|(sum, y)| *sum += x * y);
+            }
+            sums
+        })
+    })
 }
 
 pub(super) fn scan(tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]) {

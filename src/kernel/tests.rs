@@ -8,6 +8,7 @@
 
 mod formats;
 mod scan;
+mod tiles;
 
 use std::io::Write;
 
@@ -19,6 +20,11 @@ use formats::{
 use scan::{
     groups_that_do_not_fit_are_refused, looked_up_numbers_are_summed_exactly,
     numbers_within_a_bound_are_told, sums_above_a_floor_are_told, the_largest_sums_still_fit,
+};
+
+use tiles::{
+    products_do_not_depend_on_what_stands_together, rows_meet_every_vector_of_a_tile,
+    rows_of_another_dimension_meet_no_tile,
 };
 
 use super::isa::Isa;
@@ -434,6 +440,9 @@ stamp_on_each!(
         rows_of_another_dimension_are_refused,
         code_dots_are_exact,
         numbers_above_a_bound_are_told,
+        rows_meet_every_vector_of_a_tile,
+        products_do_not_depend_on_what_stands_together,
+        rows_of_another_dimension_meet_no_tile,
         code_dots_hold_the_extremes,
         what_has_no_weight_does_not_count,
         codes_may_stand_anywhere,

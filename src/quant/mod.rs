@@ -41,7 +41,7 @@ pub(crate) use choose::choose;
 pub(crate) use codec::{Codec, Encoder};
 pub(crate) use entry_points::EntryPoints;
 pub(crate) use kmeans::draw;
-pub(crate) use lanes::{LANES, Least};
+pub(crate) use lanes::Least;
 pub(crate) use principal::MAX_TRAINED;
 pub(crate) use product::{ProductQuantizer, ProductQuery, ProductShape, Sums, TrainedPart};
 pub(crate) use query::{CodeQuery, Measure};

@@ -7,25 +7,19 @@
 //! sixteen centres together. Both are taken from the mean of all centres, or
 //! lengths would drown the differences of what lies far from the origin.
 //!
-//! Each product is added up alone, in the order of the dimensions, so that what a row
-//! meets its centres together with changes no bit. The instruction set may: where it has
-//! a step for product and sum, these are rounded once.
+//! Each product is added up alone ([`Arch::tile_dots`]), so what a row meets its centres
+//! together with changes no bit; the instruction set may.
 
 use crate::index::training::middle;
-use crate::kernel::{Arch, ArchJob, Level};
+use crate::kernel::{Arch, ArchJob, Level, TILE};
 use crate::memory::{self, Lined};
-use crate::quant::{LANES, Least};
+use crate::quant::Least;
 
-/// Centres that stand together.
-const TILE: usize = LANES;
-
-/// Rows that meet a tile together, so that it is read once for all: of 1, 4, 6 and
-/// 8 the best, or next to it, with registers of 16 and of 8 numbers alike (more
-/// sums find no place in them).
+/// Rows that meet a tile together, so that it is read once for all.
 const ROWS: usize = 4;
 
-/// Tiles that a row without company meets together: one sum would wait for
-/// itself.
+/// Tiles that meet rows together where their sums have place in registers, and that a row without company
+/// meets: a single sum would wait for itself.
 const TILES: usize = 4;
 
 /// Centres, transposed in tiles: of each the first numbers of its sixteen, then the
@@ -105,12 +99,16 @@ impl ArchJob for Meet<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<A: Arch>(self, _arch: A) {
+    fn run<A: Arch>(self, arch: A) {
         let together = self.least.len() / ROWS * ROWS;
         let (rows, alone) = self.rows.split_at(together * self.tiles.dim);
         let (least, least_alone) = self.least.split_at_mut(together);
-        self.tiles.meet::<A, ROWS, 1>(rows, least);
-        self.tiles.meet::<A, 1, TILES>(alone, least_alone);
+        if A::HOLDS_MANY_SUMS {
+            self.tiles.meet::<A, ROWS, TILES>(arch, rows, least);
+        } else {
+            self.tiles.meet::<A, ROWS, 1>(arch, rows, least);
+        }
+        self.tiles.meet::<A, 1, TILES>(arch, alone, least_alone);
     }
 }
 
@@ -118,47 +116,29 @@ impl Tiles {
     /// All of the rows meet some tiles before the next ones come, which therefore
     /// stay in the nearest cache.
     #[inline(always)]
-    fn meet<A: Arch, const R: usize, const T: usize>(&self, rows: &[f32], least: &mut [Least]) {
-        let halves = self.halves.as_chunks::<TILE>().0;
-        for (at, tiles) in self.values.chunks_exact(T * TILE * self.dim).enumerate() {
-            for (group, rows) in rows.chunks_exact(R * self.dim).enumerate() {
-                let sums = products::<A, R, T>(rows, tiles, self.dim);
-                for row in 0..R {
+    fn meet<A: Arch, const R: usize, const T: usize>(&self, arch: A, rows: &[f32], least: &mut [Least]) {
+        let (halves, dim) = (self.halves.as_chunks::<TILE>().0, self.dim);
+        let tiles = self.values.as_chunks::<TILE>().0.chunks_exact(T * dim).zip(halves.as_chunks::<T>().0);
+        for (group, (tiles, halves)) in tiles.enumerate() {
+            let tiles: [_; T] = std::array::from_fn(|tile| &tiles[tile * dim..][..dim]);
+            for (rows, least) in rows.chunks_exact(R * dim).zip(least.as_chunks_mut::<R>().0) {
+                let rows: [_; R] = std::array::from_fn(|row| &rows[row * dim..][..dim]);
+                let sums = arch.tile_dots(rows, tiles);
+                for (least, sums) in least.iter_mut().zip(&sums) {
+                    // Written once: what is written by a mask is read back late.
+                    let mut lowered = *least;
                     for tile in 0..T {
-                        let mut numbers = halves[at * T + tile];
+                        let mut numbers = halves[tile];
                         for lane in 0..TILE {
-                            numbers[lane] -= sums[row][tile][lane];
+                            numbers[lane] -= sums[tile][lane];
                         }
-                        least[group * R + row].lower(&numbers, (at * T + tile) as u32);
+                        lowered.lower(&numbers, (group * T + tile) as u32);
                     }
+                    *least = lowered;
                 }
             }
         }
     }
-}
-
-/// The products of some rows with the sixteen of each of some tiles.
-#[inline(always)]
-fn products<A: Arch, const R: usize, const T: usize>(
-    rows: &[f32],
-    tiles: &[f32],
-    dim: usize,
-) -> [[[f32; TILE]; T]; R] {
-    let all = tiles.as_chunks::<TILE>().0;
-    let tiles: [&[[f32; TILE]]; T] = std::array::from_fn(|tile| &all[tile * dim..][..dim]);
-    let rows: [&[f32]; R] = std::array::from_fn(|row| &rows[row * dim..][..dim]);
-    let mut sums = [[[0f32; TILE]; T]; R];
-    for axis in 0..dim {
-        for tile in 0..T {
-            for row in 0..R {
-                for lane in 0..TILE {
-                    let sum = &mut sums[row][tile][lane];
-                    *sum = A::mul_add(rows[row][axis], tiles[tile][axis][lane], *sum);
-                }
-            }
-        }
-    }
-    sums
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! NEON as a type.
 
-use super::{neon_codes, neon_scan};
-use crate::kernel::arch::{Arch, ArchJob};
+use super::{neon, neon_codes, neon_scan};
+use crate::kernel::arch::{Arch, ArchJob, TILE};
 use crate::kernel::scan::SCAN_ROWS;
 
 /// NEON, which every AArch64 of the program's targets has.
@@ -27,8 +27,12 @@ impl Arch for Neon {
     }
 
     #[inline(always)]
-    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
+    fn tile_dots<const R: usize, const T: usize>(
+        self,
+        rows: [&[f32]; R],
+        tiles: [&[[f32; TILE]]; T],
+    ) -> [[[f32; TILE]; T]; R] {
+        neon::tile_dots(rows, tiles)
     }
 
     #[inline(always)]

@@ -8,8 +8,8 @@ use std::arch::x86_64::{
     _mm512_loadu_si512, _mm512_set1_epi16, _mm512_set1_epi64, _mm512_set1_ps,
 };
 
-use super::{avx2_codes, avx2_scan, avx512_codes, avx512_scan};
-use crate::kernel::arch::{Arch, ArchJob};
+use super::{avx2, avx2_codes, avx2_scan, avx512, avx512_codes, avx512_scan};
+use crate::kernel::arch::{Arch, ArchJob, TILE};
 use crate::kernel::scan::SCAN_ROWS;
 
 /// AVX2, FMA and the bit instructions that came with them.
@@ -41,8 +41,12 @@ impl Arch for Avx2 {
     }
 
     #[inline(always)]
-    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
+    fn tile_dots<const R: usize, const T: usize>(
+        self,
+        rows: [&[f32]; R],
+        tiles: [&[[f32; TILE]]; T],
+    ) -> [[[f32; TILE]; T]; R] {
+        avx2::tile_dots(rows, tiles)
     }
 
     #[inline(always)]
@@ -130,6 +134,8 @@ impl Avx512 {
 }
 
 impl Arch for Avx512 {
+    const HOLDS_MANY_SUMS: bool = true;
+
     #[inline(always)]
     fn run<J: ArchJob>(self, job: J) -> J::Output {
         #[target_feature(
@@ -143,8 +149,12 @@ impl Arch for Avx512 {
     }
 
     #[inline(always)]
-    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
+    fn tile_dots<const R: usize, const T: usize>(
+        self,
+        rows: [&[f32]; R],
+        tiles: [&[[f32; TILE]]; T],
+    ) -> [[[f32; TILE]; T]; R] {
+        avx512::tile_dots(rows, tiles)
     }
 
     #[inline(always)]
