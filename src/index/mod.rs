@@ -48,7 +48,8 @@ pub(crate) use flat::Flat;
 pub(crate) use graph::{Coding, GraphOptions, PRODUCT_SHARE, QuantizedGraph};
 pub(crate) use hnsw::{Hnsw, HnswOptions};
 pub(crate) use ivf::{
-    Ivf, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, ROWS_A_LIST, SHORT_DIM, TRAINED_A_LIST,
+    Ivf, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, MEETING_DIM, ROWS_A_LIST,
+    TRAINED_A_LIST,
 };
 pub(crate) use links::walked;
 pub(crate) use scratch::Scratch;

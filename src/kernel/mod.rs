@@ -1,7 +1,7 @@
 //! Distance kernels, resolved once at run time.
 //!
 //! [`isa`] finds the instruction set, [`scalar`] is plain Rust and the oracle
-//! of the rest, [`formats`] says how rows are written down, [`lanes`] holds the loops that the instruction sets share, and
+//! of the rest, [`formats`] says how rows are written down, [`lanes`] and [`tiles`] hold the loops that the instruction sets share, and
 //! the directories of the architectures hold the only intrinsics of the crate,
 //! beside those of [`prefetch`](mod@prefetch).
 

@@ -9,6 +9,9 @@ use super::lanes::Lanes;
 
 /// As [`Arch::tile_dots`](super::Arch::tile_dots), with a tile's numbers of one dimension in `V` vectors.
 ///
+/// Only loops over places: what the library's adaptors call is not compiled for the instruction set, and
+/// sums that such a call may look at stand in memory, unless the whole program is optimized as one.
+///
 /// # Panics
 /// When rows and tiles differ in dimension.
 ///
@@ -26,36 +29,37 @@ pub(super) unsafe fn tile_dots<L: Lanes, const R: usize, const T: usize, const V
     // SAFETY: the caller vouches for the instruction set.
     let mut sums = [[[unsafe { L::zero() }; V]; T]; R];
     for axis in 0..dim {
-        // SAFETY: the instruction set as above; vector `part` of `V` begins in the midst of the
-        // sixteen numbers that it is a part of.
-        let tiles = unsafe { tiles.map(|tile| parts::<L, V>(&tile[axis])) };
-        for (sums, row) in sums.iter_mut().zip(&rows) {
+        // SAFETY: as above.
+        let mut numbers = [[unsafe { L::zero() }; V]; T];
+        for tile in 0..T {
+            for part in 0..V {
+                let from = tiles[tile][axis][part * L::COUNT..].as_ptr();
+                // SAFETY: the instruction set as above; `V` times `COUNT` are sixteen, so `COUNT` numbers
+                // stand there.
+                numbers[tile][part] = unsafe { L::load(from) };
+            }
+        }
+        for row in 0..R {
             // SAFETY: as above.
-            let x = unsafe { L::splat(row[axis]) };
-            for (sums, tile) in sums.iter_mut().zip(&tiles) {
-                for (sum, part) in sums.iter_mut().zip(tile) {
+            let x = unsafe { L::splat(rows[row][axis]) };
+            for tile in 0..T {
+                for part in 0..V {
                     // SAFETY: as above.
-                    *sum = unsafe { sum.add_product(x, *part) };
+                    sums[row][tile][part] =
+                        unsafe { sums[row][tile][part].add_product(x, numbers[tile][part]) };
                 }
             }
         }
     }
     let mut out = [[[0.0; TILE]; T]; R];
-    for (out, sum) in out.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
-        for (out, sum) in out.chunks_exact_mut(L::COUNT).zip(sum) {
-            // SAFETY: as above; there are `COUNT` numbers in the chunk.
-            unsafe { sum.store(out.as_mut_ptr()) };
+    for row in 0..R {
+        for tile in 0..T {
+            for part in 0..V {
+                let to = out[row][tile][part * L::COUNT..].as_mut_ptr();
+                // SAFETY: as for the numbers of a tile.
+                unsafe { sums[row][tile][part].store(to) };
+            }
         }
     }
     out
-}
-
-/// Sixteen numbers as vectors.
-///
-/// # Safety
-/// The processor has the instruction set of `L`, and `V` of its vectors are sixteen numbers.
-#[inline(always)]
-unsafe fn parts<L: Lanes, const V: usize>(numbers: &[f32; TILE]) -> [L; V] {
-    // SAFETY: the caller vouches for the instruction set; part `at` of `V` lies within the numbers.
-    std::array::from_fn(|at| unsafe { L::load(numbers[at * L::COUNT..].as_ptr()) })
 }

@@ -3,8 +3,8 @@
 use super::{CollectionConfig, GraphConfig, IndexSpec, defaults};
 use crate::coordinator::ENTRY_BYTES_MOST;
 use crate::index::{
-    Copying, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, PRODUCT_SHARE, ROWS_A_LIST,
-    SHORT_DIM, TRAINED_A_LIST,
+    Copying, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, MEETING_DIM, PRODUCT_SHARE,
+    ROWS_A_LIST, TRAINED_A_LIST,
 };
 use crate::metric::Metric;
 use crate::quant::MAX_TRAINED;
@@ -149,13 +149,13 @@ fn lists_sizes(dim: usize, options: &IvfOptions) -> IndexSizes {
 }
 
 /// Bytes of a list: what is empty of its last block, its centre with its code
-/// (and, of a short one, once more with its length), and what keeps the numbers of its blocks. A last block is half empty where lists are
+/// (and, of one that rows meet, once more with its length), and what keeps the numbers of its blocks. A last block is half empty where lists are
 /// long; of short ones, whose lengths differ as those of random groups do, 58 of 100
 /// places are, and no more where each row is there 33 times.
 fn list_bytes(dim: usize, block: usize) -> usize {
     const EMPTY: usize = LIST_BLOCK * 2 / 3;
     const KEYS: usize = 128;
-    let again = if dim <= SHORT_DIM { (dim + 1) * size_of::<f32>() } else { 0 };
+    let again = if dim <= MEETING_DIM { (dim + 1) * size_of::<f32>() } else { 0 };
     EMPTY * block + dim * size_of::<f32>() + CENTRE_CODES + again + KEYS
 }
 
@@ -164,7 +164,7 @@ fn trained_bytes(dim: usize, options: &IvfOptions) -> usize {
     const BESIDE: usize = 4 << 10;
     // Centres stand in whole groups of so many once more.
     const GROUP: usize = 64;
-    let again = if dim <= SHORT_DIM { GROUP * (dim + 1) * size_of::<f32>() } else { 0 };
+    let again = if dim <= MEETING_DIM { GROUP * (dim + 1) * size_of::<f32>() } else { 0 };
     let centres = match options.nlist {
         Some(1) => dim * size_of::<f32>(),
         _ => {

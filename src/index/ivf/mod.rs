@@ -43,7 +43,7 @@ mod tiles;
 use change::Change;
 pub(crate) use change::{LEAST_FILED, ROWS_A_LIST};
 use coarse::Coarse;
-pub(crate) use coarse::{ROWS_A_LIST as TRAINED_A_LIST, SHORT_DIM};
+pub(crate) use coarse::{MEETING_DIM, ROWS_A_LIST as TRAINED_A_LIST};
 use drift::Drift;
 use earlier::Earlier;
 use lists::{Fresh, Lists, ListsView};

@@ -21,6 +21,7 @@ impl Avx2 {
     pub(super) fn new() -> Option<Avx2> {
         let has = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
             && is_x86_feature_detected!("bmi1")
             && is_x86_feature_detected!("bmi2")
             && is_x86_feature_detected!("lzcnt")
@@ -32,7 +33,7 @@ impl Avx2 {
 impl Arch for Avx2 {
     #[inline(always)]
     fn run<J: ArchJob>(self, job: J) -> J::Output {
-        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
+        #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
         fn enabled<J: ArchJob>(job: J, arch: Avx2) -> J::Output {
             job.run(arch)
         }
@@ -139,7 +140,7 @@ impl Arch for Avx512 {
     #[inline(always)]
     fn run<J: ArchJob>(self, job: J) -> J::Output {
         #[target_feature(
-            enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
+            enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"
         )]
         fn enabled<J: ArchJob>(job: J, arch: Avx512) -> J::Output {
             job.run(arch)
