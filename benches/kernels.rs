@@ -45,6 +45,18 @@ impl Random {
     }
 }
 
+/// Nanoseconds of each of the things that `run` does and counts: those of the fastest of some trials.
+fn fastest(budget: Duration, mut run: impl FnMut() -> usize) -> f64 {
+    let trial = |_| {
+        let (start, mut count) = (Instant::now(), 0);
+        while count == 0 || start.elapsed() < budget / TRIALS as u32 {
+            count += run();
+        }
+        start.elapsed().as_nanos() as f64 / count as f64
+    };
+    (0..TRIALS).map(trial).fold(f64::INFINITY, f64::min)
+}
+
 /// A query, and calls of rows to compare it with.
 struct Load<'a> {
     query: &'a [f32],
@@ -67,19 +79,15 @@ impl<'a> Load<'a> {
     fn nanos(&self, budget: Duration, mut run: impl FnMut(&Self, &[&[f32]], &mut [f32])) -> f64 {
         let mut out = [0.0; ROWS_PER_CALL];
         let mut calls = self.calls.iter().cycle();
-        let mut fastest = f64::INFINITY;
-        for _ in 0..TRIALS {
-            let (start, mut count) = (Instant::now(), 0);
-            while count == 0 || start.elapsed() < budget / TRIALS as u32 {
-                for call in calls.by_ref().take(64) {
-                    run(self, call, &mut out[..call.len()]);
-                    black_box(&out);
-                    count += call.len();
-                }
+        fastest(budget, || {
+            let mut count = 0;
+            for call in calls.by_ref().take(64) {
+                run(self, call, &mut out[..call.len()]);
+                black_box(&out);
+                count += call.len();
             }
-            fastest = fastest.min(start.elapsed().as_nanos() as f64 / count as f64);
-        }
-        fastest
+            count
+        })
     }
 
     /// The share of rows that the bound abandons.
@@ -181,23 +189,19 @@ fn projection(budget: Duration) {
     }
 }
 
-/// Nanoseconds per row of codes: the fastest of some trials.
+/// Nanoseconds per row of codes.
 fn code_nanos(dots: CodeDots, query: &[i8], calls: &[Vec<&[u8]>], budget: Duration) -> f64 {
     let mut out = [0; ROWS_PER_CALL];
     let mut calls = calls.iter().cycle();
-    let mut fastest = f64::INFINITY;
-    for _ in 0..TRIALS {
-        let (start, mut count) = (Instant::now(), 0);
-        while count == 0 || start.elapsed() < budget / TRIALS as u32 {
-            for call in calls.by_ref().take(64) {
-                dots(query, call, &mut out[..call.len()]);
-                black_box(&out);
-                count += call.len();
-            }
+    fastest(budget, || {
+        let mut count = 0;
+        for call in calls.by_ref().take(64) {
+            dots(query, call, &mut out[..call.len()]);
+            black_box(&out);
+            count += call.len();
         }
-        fastest = fastest.min(start.elapsed().as_nanos() as f64 / count as f64);
-    }
-    fastest
+        count
+    })
 }
 
 /// The rows of an fvecs file.
@@ -289,16 +293,11 @@ fn tiles(budget: Duration) {
         let centres = &centres[centres.as_ptr().align_offset(64)..][..CENTRES * dim];
         for isa in isas() {
             let speed = |run: fn(&str, &[f32], &[f32], usize) -> Option<f32>| {
-                let mut fastest = f64::INFINITY;
-                for _ in 0..TRIALS {
-                    let (start, mut count) = (Instant::now(), 0);
-                    while count == 0 || start.elapsed() < budget / TRIALS as u32 {
-                        black_box(run(isa, black_box(&rows), black_box(centres), dim));
-                        count += ROWS * CENTRES * dim;
-                    }
-                    fastest = fastest.min(start.elapsed().as_nanos() as f64 / count as f64);
-                }
-                1.0 / fastest
+                let nanos = fastest(budget, || {
+                    black_box(run(isa, black_box(&rows), black_box(centres), dim));
+                    ROWS * CENTRES * dim
+                });
+                1.0 / nanos
             };
             println!("{isa:<7} {dim:>4} {:>9.1} {:>9.1}", speed(tile_dots::<1>), speed(tile_dots::<4>));
         }

@@ -51,7 +51,7 @@ pub fn functions(isa: &str) -> Option<Functions> {
 }
 
 /// Rows that meet tiles together, as those of lists do.
-pub const TILE_ROWS: usize = 4;
+const TILE_ROWS: usize = 4;
 
 /// The products of all rows with the sixteen vectors of each tile, four rows and `T` tiles at a time; their
 /// sum, so that they are needed. `None` when there is no instruction set of that name here.

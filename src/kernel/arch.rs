@@ -14,6 +14,9 @@ use super::scan::SCAN_ROWS;
 /// Vectors of a tile.
 pub(crate) const TILE: usize = 16;
 
+/// What each of some rows comes to with the vectors of each of some tiles.
+pub(crate) type TileSums<const R: usize, const T: usize> = [[[f32; TILE]; T]; R];
+
 /// Work that can be compiled for any instruction set.
 pub(crate) trait ArchJob {
     /// What it gives.
@@ -55,7 +58,7 @@ pub(crate) trait Arch: Copy + Debug + Send + Sync + 'static {
         self,
         rows: [&[f32]; R],
         tiles: [&[[f32; TILE]]; T],
-    ) -> [[[f32; TILE]; T]; R];
+    ) -> TileSums<R, T>;
 
     /// A bit for each of the numbers of a group that is not above the bound; none
     /// for what is no number.
@@ -102,7 +105,7 @@ impl Arch for Portable {
         self,
         rows: [&[f32]; R],
         tiles: [&[[f32; TILE]]; T],
-    ) -> [[[f32; TILE]; T]; R] {
+    ) -> TileSums<R, T> {
         super::scalar::tile_dots(rows, tiles)
     }
 

@@ -505,13 +505,13 @@ macro_rules! kernels {
         pub(in $crate::kernel) fn tile_dots<const R: usize, const T: usize>(
             rows: [&[f32]; R],
             tiles: [&[[f32; $crate::kernel::TILE]]; T],
-        ) -> [[[f32; $crate::kernel::TILE]; T]; R] {
+        ) -> $crate::kernel::arch::TileSums<R, T> {
             #[inline]
             #[target_feature(enable = $features)]
             fn enabled<const R: usize, const T: usize>(
                 rows: [&[f32]; R],
                 tiles: [&[[f32; $crate::kernel::TILE]]; T],
-            ) -> [[[f32; $crate::kernel::TILE]; T]; R] {
+            ) -> $crate::kernel::arch::TileSums<R, T> {
                 const VECTORS: usize = $crate::kernel::TILE / <$lanes as Lanes>::COUNT;
                 // SAFETY: the instruction set is enabled here.
                 unsafe { $crate::kernel::tiles::tile_dots::<$lanes, R, T, VECTORS>(rows, tiles) }

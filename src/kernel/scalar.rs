@@ -2,6 +2,7 @@
 //!
 //! It sums in order and abandons nothing.
 
+use super::arch::TileSums;
 use super::codes::{Packing, check};
 use super::formats::Element;
 use super::scan::{self, SCAN_POSITION, SCAN_ROWS};
@@ -81,7 +82,7 @@ fn code_dot(query: &[i8], row: &[u8], code: impl Fn(u8) -> u8) -> i32 {
 pub(super) fn tile_dots<const R: usize, const T: usize>(
     rows: [&[f32]; R],
     tiles: [&[[f32; TILE]]; T],
-) -> [[[f32; TILE]; T]; R] {
+) -> TileSums<R, T> {
     rows.map(|row| {
         tiles.map(|tile| {
             assert_eq!(row.len(), tile.len());

@@ -7,14 +7,11 @@
 //! terms of a distance are added in the order of the dimensions, so that every
 //! instruction set, and either way, gives the same bits.
 
-use super::lanes::{LANES, Least};
+use super::lanes::Least;
 use crate::id::mix;
-use crate::kernel::{Arch, ArchJob, Level};
+use crate::kernel::{Arch, ArchJob, Level, TILE};
 use crate::memory::{self, Lined};
 use crate::pause::pause;
-
-/// Centres that stand together.
-pub(super) const TILE: usize = LANES;
 
 /// Tiles that a point meets at once: sums do not wait for one another.
 const TOGETHER: usize = 4;

@@ -1,27 +1,25 @@
 //! The least of many numbers that come sixteen at a time, and what it is of.
 
 use super::arithmetic::least_of;
-
-/// Numbers that come together.
-pub(crate) const LANES: usize = 16;
+use crate::kernel::TILE;
 
 /// Of each lane the least number so far, and what it is of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Least {
-    pub(super) numbers: [f32; LANES],
-    pub(super) of: [u32; LANES],
+    pub(super) numbers: [f32; TILE],
+    pub(super) of: [u32; TILE],
 }
 
 impl Least {
     /// Before any number came.
-    pub(crate) const NONE: Least = Least { numbers: [f32::INFINITY; LANES], of: [0; LANES] };
+    pub(crate) const NONE: Least = Least { numbers: [f32::INFINITY; TILE], of: [0; TILE] };
 
     /// Takes the numbers that are less than those before. By masks: of choices compilers
     /// make a branch a lane, which took as long as all products of `index/ivf/tiles`.
     #[inline(always)]
-    pub(crate) fn lower(&mut self, numbers: &[f32; LANES], of: u32) {
+    pub(crate) fn lower(&mut self, numbers: &[f32; TILE], of: u32) {
         let Least { numbers: least, of: before } = self;
-        for lane in 0..LANES {
+        for lane in 0..TILE {
             let mask = u32::from(numbers[lane] < least[lane]).wrapping_neg();
             let bits = (numbers[lane].to_bits() & mask) | (least[lane].to_bits() & !mask);
             least[lane] = f32::from_bits(bits);
@@ -34,8 +32,8 @@ impl Least {
     #[inline(always)]
     pub(crate) fn first(&self) -> (u32, f32) {
         let (least, mut first) = (least_of(&self.numbers), u32::MAX);
-        for lane in 0..LANES {
-            let place = self.of[lane] * LANES as u32 + lane as u32;
+        for lane in 0..TILE {
+            let place = self.of[lane] * TILE as u32 + lane as u32;
             let is_first = self.numbers[lane] == least && place < first;
             first = if is_first { place } else { first };
         }
@@ -52,7 +50,7 @@ mod tests {
         let mut least = Least::NONE;
         assert_eq!(least.first(), (0, f32::INFINITY));
         let with = |lane: usize, number: f32| {
-            let mut numbers = [f32::NAN; LANES];
+            let mut numbers = [f32::NAN; TILE];
             numbers[lane] = number;
             numbers
         };

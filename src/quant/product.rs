@@ -9,10 +9,10 @@
 //! ([`kernel::scan`](crate::kernel)).
 
 use super::arithmetic::nearest_byte;
-use super::kmeans::{Search, TILE, Tiles, centres};
+use super::kmeans::{Search, Tiles, centres};
 use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::mix;
-use crate::kernel::{Arch, ArchJob, Level, SCAN_POSITION, SCAN_STEP, kernels};
+use crate::kernel::{Arch, ArchJob, Level, SCAN_POSITION, SCAN_STEP, TILE, kernels};
 use crate::memory::{self, Lined};
 
 /// Points for each centre that a part is trained on: faiss takes up to 256.

@@ -77,7 +77,7 @@ pub(super) struct Coarse {
     codec: Option<Arc<Codec>>,
     /// Their codes, one after the other.
     codes: Lined<u8>,
-    /// Several centres that rows meet all.
+    /// The centres once more, where there are several and rows meet all of them.
     tiles: Option<Tiles>,
     kernels: Kernels,
 }

@@ -4,7 +4,7 @@
 //! products are done in that time. Which centre is nearest says half of its squared
 //! length less its product with the row, so rows and centres meet as matrices do
 //! that are multiplied: a centre that was read meets several rows, and a row
-//! sixteen centres together. Both are taken from the mean of all centres, or
+//! sixteen centres together, or more. Both are taken from the mean of all centres, or
 //! lengths would drown the differences of what lies far from the origin.
 //!
 //! Each product is added up alone ([`Arch::tile_dots`]), so what a row meets its centres
@@ -121,13 +121,13 @@ impl Tiles {
     /// stay in the nearest cache.
     #[inline(always)]
     fn meet<A: Arch, const R: usize, const T: usize>(&self, arch: A, rows: &[f32], least: &mut [Least]) {
+        if rows.is_empty() {
+            return;
+        }
         let (halves, dim) = (self.halves.as_chunks::<TILE>().0, self.dim);
         let tiles = self.values.as_chunks::<TILE>().0.chunks_exact(T * dim).zip(halves.as_chunks::<T>().0);
-        let between = (PRODUCTS_BETWEEN / (rows.len() * T * TILE).max(1)).max(1);
+        let between = (PRODUCTS_BETWEEN / (rows.len() * T * TILE)).max(1);
         for (group, (tiles, halves)) in tiles.enumerate() {
-            if group.is_multiple_of(between) {
-                pause();
-            }
             let tiles: [_; T] = std::array::from_fn(|tile| &tiles[tile * dim..][..dim]);
             for (rows, least) in rows.chunks_exact(R * dim).zip(least.as_chunks_mut::<R>().0) {
                 let rows: [_; R] = std::array::from_fn(|row| &rows[row * dim..][..dim]);
@@ -144,6 +144,9 @@ impl Tiles {
                     }
                     *least = lowered;
                 }
+            }
+            if (group + 1).is_multiple_of(between) {
+                pause();
             }
         }
     }

@@ -1,7 +1,7 @@
 //! NEON as a type.
 
 use super::{neon, neon_codes, neon_scan};
-use crate::kernel::arch::{Arch, ArchJob, TILE};
+use crate::kernel::arch::{Arch, ArchJob, TILE, TileSums};
 use crate::kernel::scan::SCAN_ROWS;
 
 /// NEON, which every AArch64 of the program's targets has.
@@ -31,7 +31,7 @@ impl Arch for Neon {
         self,
         rows: [&[f32]; R],
         tiles: [&[[f32; TILE]]; T],
-    ) -> [[[f32; TILE]; T]; R] {
+    ) -> TileSums<R, T> {
         neon::tile_dots(rows, tiles)
     }
 

@@ -9,7 +9,7 @@ use std::arch::x86_64::{
 };
 
 use super::{avx2, avx2_codes, avx2_scan, avx512, avx512_codes, avx512_scan};
-use crate::kernel::arch::{Arch, ArchJob, TILE};
+use crate::kernel::arch::{Arch, ArchJob, TILE, TileSums};
 use crate::kernel::scan::SCAN_ROWS;
 
 /// AVX2, FMA and the bit instructions that came with them.
@@ -46,7 +46,7 @@ impl Arch for Avx2 {
         self,
         rows: [&[f32]; R],
         tiles: [&[[f32; TILE]]; T],
-    ) -> [[[f32; TILE]; T]; R] {
+    ) -> TileSums<R, T> {
         avx2::tile_dots(rows, tiles)
     }
 
@@ -154,7 +154,7 @@ impl Arch for Avx512 {
         self,
         rows: [&[f32]; R],
         tiles: [&[[f32; TILE]]; T],
-    ) -> [[[f32; TILE]; T]; R] {
+    ) -> TileSums<R, T> {
         avx512::tile_dots(rows, tiles)
     }
 
