@@ -8,8 +8,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
+use dashmap::{DashMap, SharedValue};
 
 use crate::id::{RecordId, Row, mix};
 use crate::memory::{reserve_back, unwind};
@@ -102,22 +101,28 @@ impl<V> Default for Stripes<V> {
 }
 
 impl<V> Stripes<V> {
-    /// Room for one more entry in the stripe of a key. Unwinds when there is no
+    /// Puts a value under a key, or changes what there is. Unwinds, with nothing changed, when there is no
     /// memory: the map itself would end the process.
-    fn make_room(&self, key: Key) {
-        let stripe = self.map.determine_map(&key);
-        let Some(stripe) = self.map.shards().get(stripe) else { return };
+    fn put(&self, key: Key, value: V, another: impl FnOnce(&mut V, V)) {
+        let Some(stripe) = self.map.shards().get(self.map.determine_map(&key)) else { return };
         let mut entries = stripe.write();
-        let hash = |(key, _): &(Key, _)| self.map.hasher().hash_one(key);
-        if entries.try_reserve(1, hash).is_err() {
+        let hash = |key: &Key| self.map.hasher().hash_one(key);
+        if entries.try_reserve(1, |(key, _)| hash(key)).is_err() {
             unwind(2 * entries.capacity() * bucket_bytes::<V>());
         }
+        if let Some((_, before)) = entries.get_mut(hash(&key), |(other, _)| *other == key) {
+            return another(before.get_mut(), value);
+        }
+        entries.insert(hash(&key), (key, SharedValue::new(value)), |(key, _)| hash(key));
+        self.made();
     }
 
     /// Counts an entry that was made.
     fn made(&self) {
         let entries = self.entries.fetch_add(1, Ordering::Relaxed) + 1;
-        self.most.fetch_max(entries, Ordering::Relaxed);
+        if entries > self.most.load(Ordering::Relaxed) {
+            self.most.fetch_max(entries, Ordering::Relaxed);
+        }
     }
 
     /// Counts an entry that is gone.
@@ -178,14 +183,7 @@ impl Directory for IdDirectory {
 
     fn push(&self, id: &RecordId, row: Row) {
         let key = self.key(id);
-        self.only.make_room(key);
-        match self.only.map.entry(key) {
-            Entry::Occupied(mut only) => self.push_another(key, only.get_mut(), row),
-            Entry::Vacant(place) => {
-                self.only.made();
-                place.insert(row);
-            }
-        }
+        self.only.put(key, row, |only, row| self.push_another(key, only, row));
     }
 
     fn prune(&self, id: &RecordId, row: Row) {
@@ -245,11 +243,11 @@ impl IdDirectory {
             let mut rows = VecDeque::new();
             reserve_back(&mut rows, FIRST_ROOM);
             rows.extend([row, *only]);
-            self.several.make_room(key);
             let rows = Box::new(rows);
-            self.heap_bytes.fetch_add(heap_bytes(&rows), Ordering::Relaxed);
-            self.several.map.insert(key, rows);
-            self.several.made();
+            let bytes = heap_bytes(&rows);
+            // Nothing has this key here while one row alone has it there.
+            self.several.put(key, rows, |before, rows| *before = rows);
+            self.heap_bytes.fetch_add(bytes, Ordering::Relaxed);
             *only = SEVERAL;
         } else if let Some(mut rows) = self.several.map.get_mut(&key) {
             let before = heap_bytes(&rows);

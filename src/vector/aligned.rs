@@ -2,8 +2,9 @@
 //! other parts of it.
 
 use std::ptr::NonNull;
+use std::sync::{Arc, Weak};
 
-use crate::memory::Memory;
+use crate::memory::{HUGE, Memory};
 
 /// A type of which any bytes are a value, without padding.
 ///
@@ -33,7 +34,8 @@ pub(super) fn view<T: Plain>(words: &[u32]) -> &[T] {
 pub(super) struct AlignedBytes {
     start: NonNull<u8>,
     len: usize,
-    memory: Memory,
+    /// Shared by buffers of one start and several lengths.
+    memory: Arc<Memory>,
 }
 
 // SAFETY: the buffer owns its memory and bytes have no thread affinity.
@@ -44,15 +46,27 @@ unsafe impl Send for AlignedBytes {}
 unsafe impl Sync for AlignedBytes {}
 
 impl AlignedBytes {
-    /// Allocates `len` zeroed bytes; `None` when the allocator has no memory.
-    pub(super) fn zeroed(len: usize) -> Option<AlignedBytes> {
-        let memory = Memory::zeroed(len)?;
-        Some(AlignedBytes { start: memory.start(), len, memory })
+    /// Allocates `len` zeroed bytes, which can [grow](AlignedBytes::grown) to `most`; `None` when the allocator
+    /// has no memory.
+    pub(super) fn zeroed(len: usize, most: usize) -> Option<AlignedBytes> {
+        let memory = Memory::zeroed(len.max(most))?;
+        Some(AlignedBytes { start: memory.start(), len, memory: Arc::new(memory) })
     }
 
-    /// Bytes that were allocated.
+    /// The same bytes and those behind them, `len` in all, in the same place; `None` when they were not asked for.
+    pub(super) fn grown(&self, len: usize) -> Option<AlignedBytes> {
+        let fits = len >= self.len && len <= self.memory.bytes();
+        fits.then(|| AlignedBytes { start: self.start, len, memory: Arc::clone(&self.memory) })
+    }
+
+    /// Bytes that may have been taken from the system: what was never touched has no memory, by the huge page.
     pub(super) fn bytes(&self) -> usize {
-        self.memory.bytes()
+        taken(self.len, self.memory.bytes())
+    }
+
+    /// Tells whether any buffer keeps the memory.
+    pub(super) fn memory(&self) -> Weak<Memory> {
+        Arc::downgrade(&self.memory)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -93,13 +107,18 @@ impl AlignedBytes {
     }
 }
 
+/// Bytes that are taken when the first `len` of a piece of so many are used.
+pub(super) fn taken(len: usize, piece: usize) -> usize {
+    len.checked_next_multiple_of(HUGE).unwrap_or(len).min(piece)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn is_zeroed_aligned_and_writable() {
-        let buffer = AlignedBytes::zeroed(400).unwrap();
+        let buffer = AlignedBytes::zeroed(400, 400).unwrap();
         assert_eq!(buffer.read::<u8>(0, 1).as_ptr() as usize % crate::memory::LINE, 0);
         assert!(buffer.read::<f32>(0, 100).iter().all(|x| *x == 0.0));
         // SAFETY: this thread alone knows the buffer.
@@ -110,7 +129,7 @@ mod tests {
 
     #[test]
     fn what_lies_outside_is_refused() {
-        let buffer = AlignedBytes::zeroed(400).unwrap();
+        let buffer = AlignedBytes::zeroed(400, 400).unwrap();
         let refused = |run: &dyn Fn()| {
             assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
         };
@@ -122,7 +141,34 @@ mod tests {
     }
 
     #[test]
+    fn grows_where_it_stands_as_far_as_was_asked_for() {
+        let buffer = AlignedBytes::zeroed(100, 400).unwrap();
+        // SAFETY: this thread alone knows the buffer.
+        unsafe { buffer.write(96, &[1.0f32]) };
+        let longer = buffer.grown(400).unwrap();
+        // SAFETY: likewise, and what is read below was read from neither yet.
+        unsafe { longer.write(396, &[2.0f32]) };
+        assert_eq!(buffer.read::<f32>(96, 1), longer.read::<f32>(96, 1));
+        assert_eq!(buffer.read::<u8>(0, 1).as_ptr(), longer.read::<u8>(0, 1).as_ptr());
+        assert_eq!((buffer.len(), longer.read::<f32>(392, 2)), (100, [0.0, 2.0].as_slice()));
+        assert!(longer.grown(401).is_none() && longer.grown(399).is_none());
+        let memory = buffer.memory();
+        drop(buffer);
+        assert_eq!(memory.strong_count(), 1, "the longer one keeps it");
+        drop(longer);
+        assert_eq!(memory.strong_count(), 0);
+    }
+
+    #[test]
+    fn what_was_not_reached_yet_is_not_counted_by_the_huge_page() {
+        let counted = |len, most| AlignedBytes::zeroed(len, most).unwrap().bytes();
+        assert_eq!((counted(100, 400), counted(100, HUGE - 1)), (400, HUGE - 1));
+        assert_eq!((counted(100, 4 * HUGE), counted(HUGE + 1, 4 * HUGE)), (HUGE, 2 * HUGE));
+        assert_eq!(counted(4 * HUGE, 4 * HUGE), 4 * HUGE);
+    }
+
+    #[test]
     fn a_size_that_no_machine_has_is_refused() {
-        assert!(AlignedBytes::zeroed(usize::MAX / 2).is_none());
+        assert!(AlignedBytes::zeroed(10, usize::MAX / 2).is_none());
     }
 }

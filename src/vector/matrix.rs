@@ -2,8 +2,9 @@
 //!
 //! Rows stand in chunks of a fixed number of rows. A full chunk never moves, so a
 //! view that was taken once stays valid however much is added. The last chunk
-//! is copied as it grows, by an eighth of all rows at most, so that little room
-//! is empty; views of the smaller copy keep it alive.
+//! grows by an eighth of all rows at most, so that little room is empty: where it
+//! stands, if it has the addresses for it, or by a copy, and views of the smaller
+//! one keep that alive.
 //!
 //! All rows of a chunk have one [`Format`]. A vector that does not fit has its
 //! chunk copied into a wider one first; later chunks start as wide. So a
@@ -12,7 +13,7 @@
 
 use std::sync::{Arc, Weak};
 
-use super::aligned::AlignedBytes;
+use super::aligned::{AlignedBytes, taken};
 use super::format::{Format, Stored, halves, near_steps, whole_steps};
 use super::storage::VectorStorage;
 use crate::id::Row;
@@ -32,6 +33,14 @@ const FIRST_ROWS: usize = 64;
 
 /// A chunk that falls short of a huge page by so little takes a whole one.
 const SHORT: usize = HUGE / 32;
+
+/// Bytes of the smallest chunk that grows where it stands.
+const GROWING: usize = 2 * HUGE;
+
+/// Whether memory that was asked for is taken only as it is first touched: what is mapped is.
+const fn grows_in_place() -> bool {
+    cfg!(target_os = "linux")
+}
 
 /// The allocator had no memory for another chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +68,13 @@ impl Shape {
         self.rows as usize
     }
 
+    /// Rows that a chunk of `rows` gets addresses for, and memory as they are first touched. The first chunk
+    /// gets none to spare, so that small matrices take little; nor does one of few huge pages, which are taken whole.
+    fn reach(self, number: usize, rows: usize, stride: usize) -> usize {
+        let whole = self.chunk_rows();
+        if grows_in_place() && number > 0 && whole.saturating_mul(stride) >= GROWING { whole } else { rows }
+    }
+
     /// The chunk of a row. The inverse is too large by less than 1, so the
     /// product by less than 2^32 / 2^64 of a row: never enough for the next
     /// whole number.
@@ -78,12 +94,16 @@ impl Shape {
 /// Bytes of the largest matrix that holds `rows` rows of a format of which one
 /// takes `stride` bytes, and of one copy of its largest chunk.
 pub(crate) fn matrix_bytes(dim: usize, rows: usize, stride: usize) -> (usize, usize) {
-    let full = Shape::new(dim).chunk_rows();
+    let shape = Shape::new(dim);
+    let full = shape.chunk_rows();
     let rows = room(rows, FIRST_ROWS, full);
-    let chunk = |rows: usize| Memory::bytes_for(asked(rows.saturating_mul(stride)));
     let (whole, rest) = (rows / full, rows % full);
-    let copy = if whole > 0 { chunk(full) } else { chunk(rest) };
-    (whole.saturating_mul(chunk(full)).saturating_add(if rest > 0 { chunk(rest) } else { 0 }), copy)
+    let chunk = |number: usize, rows: usize| {
+        let bytes = |rows: usize| asked(rows.saturating_mul(stride));
+        taken(bytes(rows), Memory::bytes_for(bytes(shape.reach(number, rows, stride))))
+    };
+    let copy = if whole > 0 { chunk(0, full) } else { chunk(0, rest) };
+    (whole.saturating_mul(chunk(0, full)).saturating_add(if rest > 0 { chunk(whole, rest) } else { 0 }), copy)
 }
 
 /// What is asked of the allocator for so many bytes.
@@ -102,16 +122,24 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn new(dim: usize, format: Format, rows: usize) -> Result<Chunk, OutOfMemory> {
-        let stride = format.stride(dim);
+    /// The chunk of a number, with room for `rows` rows.
+    fn new(shape: Shape, number: usize, format: Format, rows: usize) -> Result<Chunk, OutOfMemory> {
+        let stride = format.stride(shape.dim);
         let bytes = rows.saturating_mul(stride);
-        let buffer = AlignedBytes::zeroed(asked(bytes)).ok_or(OutOfMemory { bytes })?;
+        let most = shape.reach(number, rows, stride).saturating_mul(stride);
+        let buffer = AlignedBytes::zeroed(asked(bytes), asked(most)).ok_or(OutOfMemory { bytes })?;
         Ok(Chunk { buffer, format, stride, rows })
     }
 
+    /// The same rows in the same place, and room for `rows` of them; `None` where there are no addresses for it.
+    fn grown(&self, rows: usize) -> Option<Chunk> {
+        let buffer = self.buffer.grown(asked(rows.saturating_mul(self.stride)))?;
+        Some(Chunk { buffer, format: self.format, stride: self.stride, rows })
+    }
+
     /// A copy with room for `rows` rows.
-    fn copy(&self, dim: usize, rows: usize) -> Result<Chunk, OutOfMemory> {
-        let copy = Chunk::new(dim, self.format, rows)?;
+    fn copy(&self, shape: Shape, number: usize, rows: usize) -> Result<Chunk, OutOfMemory> {
+        let copy = Chunk::new(shape, number, self.format, rows)?;
         let bytes = self.buffer.len().min(copy.buffer.len());
         // SAFETY: nobody else knows the new chunk yet.
         unsafe { copy.buffer.write(0, self.buffer.read::<u8>(0, bytes)) };
@@ -246,10 +274,18 @@ pub(crate) struct Matrix {
     /// The format of new chunks: the widest that was needed so far.
     widest: Format,
     rounding: Rounding,
-    /// Chunks that only views taken before have.
-    replaced: Vec<Weak<Chunk>>,
+    /// What only views taken before have.
+    replaced: Vec<Replaced>,
     /// The row that is being written.
     encoded: Encoded,
+}
+
+/// The memory of a chunk that was replaced.
+#[derive(Debug)]
+struct Replaced {
+    memory: Weak<Memory>,
+    format: Format,
+    bytes: usize,
 }
 
 /// What is done with vectors that do not fit bytes.
@@ -305,17 +341,22 @@ impl Matrix {
 
     /// Makes the last chunk larger, or adds one.
     fn grow(&mut self, needed: usize) -> Result<(), OutOfMemory> {
-        let Shape { dim, .. } = self.view.shape;
-        let full = self.view.shape.chunk_rows();
+        let shape = self.view.shape;
+        let full = shape.chunk_rows();
         let mut chunks = Vec::clone(&self.view.chunks);
         let short = chunks.pop_if(|last| last.rows < full);
-        let rows = (room(needed, FIRST_ROWS, full) - chunks.len() * full).min(full);
-        chunks.push(Arc::new(match &short {
-            Some(short) => short.copy(dim, rows)?,
-            None => Chunk::new(dim, self.widest, rows)?,
-        }));
+        let number = chunks.len();
+        let rows = (room(needed, FIRST_ROWS, full) - number * full).min(full);
+        let (chunk, lost) = match short {
+            None => (Chunk::new(shape, number, self.widest, rows)?, None),
+            Some(short) => match short.grown(rows) {
+                Some(grown) => (grown, None),
+                None => (short.copy(shape, number, rows)?, Some(short)),
+            },
+        };
+        chunks.push(Arc::new(chunk));
         self.view.chunks = Arc::new(chunks);
-        self.lose(short);
+        self.lose(lost);
         Ok(())
     }
 
@@ -332,8 +373,8 @@ impl Matrix {
     /// Gives back what the rows below `rows` do not need; gives the first row
     /// that has no memory any more. Views taken before keep theirs.
     pub(crate) fn truncate(&mut self, rows: Row) -> Row {
-        let Shape { dim, .. } = self.view.shape;
-        let full = self.view.shape.chunk_rows();
+        let shape = self.view.shape;
+        let full = shape.chunk_rows();
         let kept = (rows as usize).div_ceil(full);
         if kept < self.view.chunks.len() {
             let lost = self.view.chunks[kept..].to_vec();
@@ -344,7 +385,7 @@ impl Matrix {
         // Without memory for a smaller copy the larger one stays.
         if needed < self.view.capacity()
             && let Some(last) = kept.checked_sub(1)
-            && let Ok(smaller) = self.view.chunks[last].copy(dim, needed - last * full)
+            && let Ok(smaller) = self.view.chunks[last].copy(shape, last, needed - last * full)
         {
             self.replace(last, smaller);
         }
@@ -359,7 +400,7 @@ impl Matrix {
     pub(crate) fn detach(&mut self, row: Row) -> Result<(), OutOfMemory> {
         let at = self.chunk_of(row);
         let old = &self.view.chunks[at];
-        let copy = old.copy(self.view.shape.dim, old.rows)?;
+        let copy = old.copy(self.view.shape, at, old.rows)?;
         self.replace(at, copy);
         Ok(())
     }
@@ -373,14 +414,18 @@ impl Matrix {
 
     /// Later views have these chunks no more; those from before may.
     fn lose(&mut self, chunks: impl IntoIterator<Item = Arc<Chunk>>) {
-        self.replaced.retain(|chunk| chunk.strong_count() > 0);
-        self.replaced.extend(chunks.into_iter().map(|chunk| Arc::downgrade(&chunk)));
+        self.replaced.retain(|replaced| replaced.memory.strong_count() > 0);
+        self.replaced.extend(chunks.into_iter().map(|chunk| Replaced {
+            memory: chunk.buffer.memory(),
+            format: chunk.format,
+            bytes: chunk.buffer.bytes(),
+        }));
     }
 
     /// Bytes of chunks that only older views keep, of each format.
     pub(crate) fn kept_bytes(&self, format: Format) -> usize {
-        let replaced = self.replaced.iter().filter_map(Weak::upgrade);
-        replaced.filter(|chunk| chunk.format == format).map(|chunk| chunk.buffer.bytes()).sum()
+        let kept = self.replaced.iter().filter(|replaced| replaced.memory.strong_count() > 0);
+        kept.filter(|replaced| replaced.format == format).map(|replaced| replaced.bytes).sum()
     }
 
     /// Puts a vector and its scale into a row that has memory. True when its
@@ -438,7 +483,7 @@ impl Matrix {
         let mut vector = memory::filled(0.0, dim);
         let mut format = format;
         'wider: loop {
-            let chunk = Chunk::new(dim, format, old.rows)?;
+            let chunk = Chunk::new(self.view.shape, number, format, old.rows)?;
             for at in 0..old.rows {
                 copy(&old, at, &self.view.kernels, &mut vector);
                 let scale = old.scale(at, dim);

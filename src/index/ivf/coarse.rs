@@ -65,6 +65,9 @@ const LEAST_DEALT: usize = 3;
 /// Numbers of which the least is found before it is known where it stands.
 const PART: usize = 128;
 
+/// Rows that are asked for ahead: those of a sample lie far apart in memory.
+const AHEAD: usize = 4;
+
 /// Codes that are compared in one call.
 const CALL: usize = 16;
 
@@ -105,6 +108,13 @@ pub(super) struct Prepared {
 
 fn stepped(rows: &[Row], most: usize) -> Vec<Row> {
     memory::collect(rows.iter().copied().step_by(rows.len().div_ceil(most.max(1)).max(1)))
+}
+
+/// Asks for the row that will be read a few rows after that of a place.
+fn prefetch_ahead(points: Points<'_>, rows: &[Row], at: usize) {
+    if let Some(row) = rows.get(at + AHEAD) {
+        points.vectors.prefetch(*row);
+    }
 }
 
 /// The rows of a piece.
@@ -211,7 +221,7 @@ impl Coarse {
             };
             self = self.moved(points, rows, &nearest, executor);
         }
-        self
+        self.coded()
     }
 
     /// Centres that are some of `rows`, for a training that goes on from there in
@@ -235,13 +245,25 @@ impl Coarse {
     }
 
     fn around(dim: usize, centres: Vec<f32>, codec: Option<Arc<Codec>>) -> Coarse {
-        let tiles = (dim <= MEETING_DIM && centres.len() > dim).then(|| Tiles::new(&centres, dim));
-        let mut coarse = Coarse { dim, centres, codec, codes: Lined::default(), tiles, kernels: kernels() };
-        coarse.encode_centres();
-        coarse
+        Coarse::uncoded(dim, centres, codec).coded()
     }
 
-    /// With the centres in the means of the rows that are nearest to them.
+    /// Centres without their codes.
+    fn uncoded(dim: usize, centres: Vec<f32>, codec: Option<Arc<Codec>>) -> Coarse {
+        let tiles = (dim <= MEETING_DIM && centres.len() > dim).then(|| Tiles::new(&centres, dim));
+        Coarse { dim, centres, codec, codes: Lined::default(), tiles, kernels: kernels() }
+    }
+
+    /// With the codes of the centres, by which queries find their lists.
+    pub(super) fn coded(mut self) -> Coarse {
+        if self.codes.is_empty() {
+            self.encode_centres();
+        }
+        self
+    }
+
+    /// With the centres in the means of the rows that are nearest to them. Where rows meet all of them,
+    /// these have no codes: they may move again.
     pub(super) fn moved(
         &self,
         points: Points<'_>,
@@ -250,7 +272,8 @@ impl Coarse {
         executor: &dyn Executor,
     ) -> Coarse {
         let centres = self.means(points, rows, nearest, executor);
-        Coarse::around(self.dim, centres, self.codec.clone())
+        let moved = Coarse::uncoded(self.dim, centres, self.codec.clone());
+        if moved.tiles.is_some() { moved } else { moved.coded() }
     }
 
     /// The list of each of `rows`, and how far its centre is, in parallel.
@@ -272,7 +295,8 @@ impl Coarse {
     /// Prepares rows and finds their lists.
     pub(super) fn prepare(&self, points: Points<'_>, rows: &[Row], work: &mut Prepared) {
         work.rows.clear();
-        for row in rows {
+        for (at, row) in rows.iter().enumerate() {
+            prefetch_ahead(points, rows, at);
             points.space.prepare_row(points.vectors, *row, &mut work.one);
             memory::append(&mut work.rows, &work.one);
         }
@@ -353,11 +377,13 @@ impl Coarse {
         for (row, (list, _)) in rows.iter().zip(nearest) {
             memory::push(&mut members[*list as usize], *row);
         }
-        let mut far: Vec<usize> = memory::collect(0..nearest.len());
-        far.sort_unstable_by(|a, b| nearest[*b].1.total_cmp(&nearest[*a].1).then(a.cmp(b)));
-        let mut far = far.into_iter();
-        for empty in members.iter_mut().filter(|members| members.is_empty()) {
-            memory::extend(empty, far.next().and_then(|at| rows.get(at)).copied());
+        if members.iter().any(Vec::is_empty) {
+            let mut far: Vec<usize> = memory::collect(0..nearest.len());
+            far.sort_unstable_by(|a, b| nearest[*b].1.total_cmp(&nearest[*a].1).then(a.cmp(b)));
+            let mut far = far.into_iter();
+            for empty in members.iter_mut().filter(|members| members.is_empty()) {
+                memory::extend(empty, far.next().and_then(|at| rows.get(at)).copied());
+            }
         }
         let mut workers = vec![Vec::new(); executor.width().max(1)];
         let means = parallel_map(executor, members.len(), &mut workers, |list, prepared| {
@@ -366,7 +392,8 @@ impl Coarse {
                 return memory::copied(self.centre(list));
             }
             let mut sum = memory::filled(0f32, self.dim);
-            for row in &members[list] {
+            for (at, row) in members[list].iter().enumerate() {
+                prefetch_ahead(points, &members[list], at);
                 space.prepare_row(vectors, *row, prepared);
                 sum.iter_mut().zip(&*prepared).for_each(|(sum, x)| *sum += x);
             }

@@ -130,6 +130,15 @@ impl Fresh {
         memory::append(&mut self.codes, &other.codes);
         self.errors += other.errors;
     }
+
+    /// The places of the rows of each list, in order.
+    fn members(&self, lists: usize) -> Vec<Vec<u32>> {
+        let mut counts: Vec<usize> = memory::filled(0, lists);
+        self.lists.iter().for_each(|list| counts[*list as usize] += 1);
+        let mut members: Vec<Vec<u32>> = memory::collect(counts.into_iter().map(memory::list));
+        (0..).zip(&self.lists).for_each(|(at, list)| memory::push(&mut members[*list as usize], at));
+        members
+    }
 }
 
 /// A block's words while it is changed. On the little-endian machines that the
@@ -152,12 +161,12 @@ impl Image<'_> {
         Entry { row: self.words[slot], columns, codes: (0..self.form.codes()).map(code).collect() }
     }
 
-    fn write(&mut self, slot: usize, entry: &Entry) {
-        self.words[slot] = entry.row;
-        for (at, column) in entry.columns.iter().enumerate().take(self.form.columns()) {
+    fn write(&mut self, slot: usize, row: Row, columns: [u32; 2], codes: &[u8]) {
+        self.words[slot] = row;
+        for (at, column) in columns.iter().enumerate().take(self.form.columns()) {
             self.words[GROUP * (1 + at) + slot] = *column;
         }
-        for (at, code) in entry.codes.iter().enumerate() {
+        for (at, code) in codes.iter().enumerate() {
             let (word, shift, mask) = self.form.place(slot, at);
             let old = u32::from_le(self.words[word]) & !(mask << shift);
             self.words[word] = (old | u32::from(*code) << shift).to_le();
@@ -165,7 +174,13 @@ impl Image<'_> {
     }
 
     fn clear(&mut self, slot: usize) {
-        self.write(slot, &Entry { row: NONE, columns: [0; 2], codes: vec![0; self.form.codes()] });
+        self.write(slot, NONE, [0; 2], &memory::filled(0, self.form.codes()));
+    }
+
+    fn write_fresh(&mut self, slot: usize, fresh: &Fresh, at: usize) {
+        let column = |values: &[f32]| values.get(at).copied().unwrap_or(0.0).to_bits();
+        let (columns, codes) = ([column(&fresh.biases), column(&fresh.factors)], self.form.codes());
+        self.write(slot, fresh.rows[at], columns, &fresh.codes[at * codes..][..codes]);
     }
 }
 
@@ -312,20 +327,31 @@ impl Lists {
     /// Lists that hold just these rows.
     pub(super) fn filled(form: ListStorage, lists: usize, fresh: &Fresh) -> Lists {
         let mut all = Lists::new(form, lists);
-        let mut order: Vec<usize> = memory::collect(0..fresh.rows.len());
+        let (epoch, empty) = (Versions::default().begin(), empty(form));
+        let mut words = memory::copied(&empty);
         // Blocks of a list then stand side by side.
-        order.sort_unstable_by_key(|at| (fresh.lists[*at], *at));
-        let (mut versions, mut changed, mut list) = (Versions::default(), Changed::new(), 0);
-        let epoch = versions.begin();
-        for at in order {
-            if fresh.lists[at] != list {
-                list = fresh.lists[at];
-                all.write(std::mem::take(&mut changed), epoch);
+        for (list, members) in fresh.members(lists).iter().enumerate() {
+            for members in members.chunks(GROUP) {
+                let key = all.append(list as u32);
+                words.copy_from_slice(&empty);
+                let mut image = Image { form, words: &mut words };
+                for (slot, at) in members.iter().enumerate() {
+                    image.write_fresh(slot, fresh, *at as usize);
+                    all.note(fresh.rows[*at as usize], key);
+                }
+                all.blocks.write(key, &words, epoch);
             }
-            let _ = all.push(fresh, at, &mut changed);
+            all.counts[list] = members.len() as u32;
         }
-        all.write(changed, epoch);
         all
+    }
+
+    /// A new block at the end of a list.
+    fn append(&mut self, list: u32) -> u32 {
+        let key = self.owner.len() as u32;
+        memory::push(&mut self.owner, list);
+        memory::push(Arc::make_mut(&mut self.keys[list as usize]), key);
+        key
     }
 
     /// Takes rows out and puts others in.
@@ -360,7 +386,7 @@ impl Lists {
 
     /// Puts a row into its list; gives its block if it is full now.
     fn push(&mut self, fresh: &Fresh, at: usize, changed: &mut Changed) -> Option<u32> {
-        let (list, codes) = (fresh.lists[at], self.form.codes());
+        let list = fresh.lists[at];
         let slot = self.counts[list as usize] as usize % GROUP;
         if slot == 0 {
             let key = self.free.pop().unwrap_or(self.owner.len() as u32);
@@ -372,10 +398,7 @@ impl Lists {
             changed.insert(key, empty(self.form));
         }
         let key = self.keys[list as usize].last().copied()?;
-        let column = |values: &[f32]| values.get(at).copied().unwrap_or(0.0).to_bits();
-        let columns = [column(&fresh.biases), column(&fresh.factors)];
-        let codes = memory::copied(&fresh.codes[at * codes..][..codes]);
-        self.image(key, changed).write(slot, &Entry { row: fresh.rows[at], columns, codes });
+        self.image(key, changed).write_fresh(slot, fresh, at);
         self.counts[list as usize] += 1;
         self.note(fresh.rows[at], key);
         (slot + 1 == GROUP).then_some(key)
@@ -400,7 +423,7 @@ impl Lists {
         if moved.row != row {
             let mut image = self.image(key, changed);
             if let Some(hole) = image.words[..GROUP].iter().position(|other| *other == row) {
-                image.write(hole, &moved);
+                image.write(hole, moved.row, moved.columns, &moved.codes);
             }
             self.place[moved.row as usize] = key;
         }
@@ -452,7 +475,7 @@ impl Lists {
             for first in (0..count).step_by(GROUP) {
                 let fault = input.fault("a list names a row that is not held, or twice");
                 let words: Vec<u32> = input.words(stride)?.collect();
-                let key = all.owner.len() as u32;
+                let key = all.append(list);
                 for (slot, row) in words[..GROUP].iter().enumerate() {
                     let is_row = first + slot < count;
                     if is_row != (*row != NONE) || (is_row && !(held.contains(*row) && met.insert(*row))) {
@@ -462,8 +485,6 @@ impl Lists {
                         all.note(*row, key);
                     }
                 }
-                memory::push(&mut all.owner, list);
-                memory::push(Arc::make_mut(&mut all.keys[list as usize]), key);
                 all.blocks.write(key, &words, epoch);
             }
             all.counts[list as usize] = count as u32;

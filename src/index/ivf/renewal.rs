@@ -229,6 +229,7 @@ impl Rounds {
             memory::push(&mut lists, *list);
         }
         let moved = coarse.moved(points, &rows, &lists, executor);
+        let moved = if self.rounds + 1 == ROUNDS { moved.coded() } else { moved };
         let rounds = Rounds {
             coarse: Arc::new(moved),
             rounds: self.rounds + 1,

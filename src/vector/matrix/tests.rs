@@ -171,6 +171,50 @@ fn views_keep_what_they_saw_while_chunks_widen_and_places_are_used_again() {
     }
 }
 
+/// The first chunk grows by copies, later ones where they stand; what only views keep is counted once.
+#[test]
+#[cfg(target_os = "linux")]
+fn later_chunks_grow_where_they_stand_and_what_views_keep_of_them_is_counted() {
+    let dim = 1_024;
+    let full = Shape::new(dim).chunk_rows();
+    let mut matrix = Matrix::new(dim, VectorStorage::Full, Metric::L2);
+    let place = |matrix: &Matrix, row: usize| matrix.view().floats(row as Row).unwrap().as_ptr();
+    let fill = |matrix: &mut Matrix, rows: std::ops::Range<usize>| {
+        for row in rows {
+            put(matrix, row as Row, &vec![row as f32; dim], 1.0);
+        }
+    };
+    fill(&mut matrix, 0..full + 10);
+    let (before, first) = (matrix.view().clone(), place(&matrix, full));
+    assert!(before.capacity() < 2 * full && before.bytes(Format::Full) == CHUNK_BYTES + HUGE);
+    fill(&mut matrix, full + 10..2 * full);
+    assert_eq!((matrix.view().capacity(), place(&matrix, full)), (2 * full, first));
+    assert_eq!((matrix.view().bytes(Format::Full), matrix.kept_bytes(Format::Full)), (2 * CHUNK_BYTES, 0));
+    matrix.detach(full as Row).unwrap();
+    put(&mut matrix, full as Row, &vec![0.5; dim], 1.0);
+    assert_ne!(place(&matrix, full), first);
+    assert_eq!(matrix.kept_bytes(Format::Full), CHUNK_BYTES, "the view of fewer rows keeps all of it");
+    assert_eq!((before.vector(full as Row), before.vector(3)), (vec![full as f32; dim], vec![3.0; dim]));
+    drop(before);
+    assert_eq!(matrix.kept_bytes(Format::Full), 0);
+    assert_eq!(matrix.view().vector(full as Row), vec![0.5; dim]);
+}
+
+#[test]
+fn no_matrix_takes_more_than_was_said_beforehand() {
+    for dim in [50, 384, 784] {
+        let mut matrix = lossless(dim);
+        for row in 0..40_000 {
+            matrix.reserve(row).unwrap();
+            if row.is_multiple_of(64) {
+                let said = matrix_bytes(dim, row as usize + 1, matrix.stride()).0;
+                let bytes: usize = Format::ALL.map(|format| matrix.view().bytes(format)).iter().sum();
+                assert!(bytes <= said, "{dim}, {row}: {bytes}, and {said} said");
+            }
+        }
+    }
+}
+
 #[test]
 fn small_matrices_take_little_memory() {
     let bytes = |matrix: &Matrix| Format::ALL.map(|format| matrix.view().bytes(format));
@@ -187,7 +231,7 @@ fn full_chunks_take_whole_huge_pages_in_every_format() {
     for dim in [32, 50, 100, 128, 300, 384, 768, 784, 960, 1_536, 4_096] {
         let rows = Shape::new(dim).chunk_rows();
         for format in Format::ALL {
-            let chunk = Chunk::new(dim, format, rows).unwrap();
+            let chunk = Chunk::new(Shape::new(dim), 0, format, rows).unwrap();
             let bytes = chunk.buffer.bytes();
             assert!(bytes >= HUGE, "{dim}: {bytes}");
             assert!((bytes - rows * chunk.stride) * 20 < bytes, "{dim}: {bytes} for {}", rows * chunk.stride);
