@@ -39,10 +39,19 @@ static ALLOCATOR: Counting = Counting;
 
 /// Bytes of mappings for which huge pages were asked: all of ours, and none else.
 fn mapped() -> usize {
+    of_mappings("Size:")
+}
+
+/// Those of their bytes that have memory.
+fn touched() -> usize {
+    of_mappings("Rss:")
+}
+
+fn of_mappings(what: &str) -> usize {
     let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
     let (mut sum, mut size) = (0, 0);
     for line in maps.lines() {
-        if let Some(text) = line.strip_prefix("Size:") {
+        if let Some(text) = line.strip_prefix(what) {
             size = text.split_whitespace().next().unwrap().parse::<usize>().unwrap() << 10;
         } else if line.starts_with("VmFlags:") && line.contains(" hg") {
             sum += size;
@@ -86,6 +95,34 @@ fn load(items: &Collection, seed: u64) {
 
 /// Both tests count what the whole process holds.
 static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// Chunks that grow where they stand have the addresses of a whole one. What is told is what has memory, and the huge page
+/// that will be touched next if there is room for rows in it.
+#[test]
+fn vectors_of_several_chunks_are_told_as_the_memory_that_they_touch() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let dim = 1_024;
+    let engine = Engine::builder().pool_threads(1).build().unwrap();
+    let before = held_at_rest() - mapped() + touched();
+    let config = CollectionConfig::new(dim, Metric::L2).index(IndexSpec::Flat);
+    let items = engine.create_collection("long", config).unwrap();
+    let mut next = 0;
+    // A chunk is 2,000 rows of floats, and a little more.
+    for rows in [2_300u64, 3_000, 4_500, 6_200] {
+        for id in next..rows {
+            let vector: Vec<f32> =
+                (0..dim as u64).map(|at| ((id * 31 + at * 7) % 1_009) as f32 / 1_009.0).collect();
+            items.upsert(Record::new(id, vector)).unwrap();
+        }
+        next = rows;
+        items.flush().unwrap();
+        let taken = held_at_rest() - mapped() + touched() - before;
+        let told = items.stats().bytes.total();
+        let within = taken - taken / 33..=taken + taken / 33 + (2 << 20);
+        assert!(within.contains(&told), "{rows} rows: {told} told, {taken} taken");
+    }
+    engine.close().unwrap();
+}
 
 #[test]
 fn bytes_told_are_bytes_taken() {

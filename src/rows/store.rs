@@ -103,8 +103,7 @@ pub(crate) struct RowStore {
     detached_vectors: HashMap<usize, ViewNumber>,
     /// The same of cells.
     detached_cells: HashMap<usize, ViewNumber>,
-    /// Chunks that were copied because a view held them, since they grew or
-    /// became wider, so far.
+    /// Chunks that grew, became wider or were copied because a view held them, so far.
     copies: u64,
 }
 
@@ -398,7 +397,8 @@ impl RowStore {
         self.kept_bytes().iter().any(|bytes| *bytes > 0)
     }
 
-    /// Chunks of vectors that were copied because a view held them, so far.
+    /// How often a chunk of vectors came to take other memory: it grew, became wider, or was copied because a view
+    /// held it.
     pub(crate) fn copies(&self) -> u64 {
         self.copies
     }

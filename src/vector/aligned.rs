@@ -38,7 +38,7 @@ pub(super) struct AlignedBytes {
     memory: Arc<Memory>,
 }
 
-// SAFETY: the buffer owns its memory and bytes have no thread affinity.
+// SAFETY: the buffer owns its memory, alone or with others, and bytes have no thread affinity.
 // Concurrent use is governed by `write`: it is unsafe and demands that nobody
 // reads the range that it writes.
 unsafe impl Send for AlignedBytes {}
@@ -83,8 +83,8 @@ impl AlignedBytes {
         assert!(at.is_multiple_of(align_of::<T>()));
         // SAFETY: the range is inside `memory` and aligned (asserted, and the
         // start is a line's); it is initialised (zeroed) and lives as long as
-        // `self`; any bytes are a `T`. No write to it can run meanwhile: that
-        // is what `write` demands of its caller.
+        // `self`; any bytes are a `T`. No write to it can run meanwhile, by this
+        // buffer or another of its memory: that is what `write` demands of its caller.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(at).cast(), count) }
     }
 
@@ -92,7 +92,8 @@ impl AlignedBytes {
     ///
     /// # Safety
     /// From this call's start to its end no other thread reads or writes the
-    /// range, and no slice of it given out by `read` is alive; who reads it
+    /// range, and no slice of it given out by `read`, of this buffer or of another that
+    /// it [grew](AlignedBytes::grown) from or to, is alive; who reads it
     /// later learns of it through a release/acquire pair.
     ///
     /// # Panics

@@ -3,8 +3,8 @@
 //! Rows stand in chunks of a fixed number of rows. A full chunk never moves, so a
 //! view that was taken once stays valid however much is added. The last chunk
 //! grows by an eighth of all rows at most, so that little room is empty: where it
-//! stands, if it has the addresses for it, or by a copy, and views of the smaller
-//! one keep that alive.
+//! stands, if it has the addresses for it (then it takes whole huge pages), or by a copy,
+//! and views of the smaller one keep that alive.
 //!
 //! All rows of a chunk have one [`Format`]. A vector that does not fit has its
 //! chunk copied into a wider one first; later chunks start as wide. So a
@@ -34,8 +34,9 @@ const FIRST_ROWS: usize = 64;
 /// A chunk that falls short of a huge page by so little takes a whole one.
 const SHORT: usize = HUGE / 32;
 
-/// Bytes of the smallest chunk that grows where it stands.
-const GROWING: usize = 2 * HUGE;
+/// Bytes of the smallest chunk that grows where it stands: one of little more than a huge page
+/// would be taken whole with its first row.
+const GROWING: usize = HUGE + HUGE / 2;
 
 /// Whether memory that was asked for is taken only as it is first touched: what is mapped is.
 const fn grows_in_place() -> bool {
@@ -98,12 +99,15 @@ pub(crate) fn matrix_bytes(dim: usize, rows: usize, stride: usize) -> (usize, us
     let full = shape.chunk_rows();
     let rows = room(rows, FIRST_ROWS, full);
     let (whole, rest) = (rows / full, rows % full);
-    let chunk = |number: usize, rows: usize| {
-        let bytes = |rows: usize| asked(rows.saturating_mul(stride));
-        taken(bytes(rows), Memory::bytes_for(bytes(shape.reach(number, rows, stride))))
-    };
+    let chunk = |number: usize, rows: usize| bytes_of(shape, number, rows, stride);
     let copy = if whole > 0 { chunk(0, full) } else { chunk(0, rest) };
     (whole.saturating_mul(chunk(0, full)).saturating_add(if rest > 0 { chunk(whole, rest) } else { 0 }), copy)
+}
+
+/// Bytes that a chunk with room for so many rows takes.
+fn bytes_of(shape: Shape, number: usize, rows: usize, stride: usize) -> usize {
+    let bytes = |rows: usize| asked(rows.saturating_mul(stride));
+    taken(bytes(rows), Memory::bytes_for(bytes(shape.reach(number, rows, stride))))
 }
 
 /// What is asked of the allocator for so many bytes.
@@ -127,7 +131,10 @@ impl Chunk {
         let stride = format.stride(shape.dim);
         let bytes = rows.saturating_mul(stride);
         let most = shape.reach(number, rows, stride).saturating_mul(stride);
-        let buffer = AlignedBytes::zeroed(asked(bytes), asked(most)).ok_or(OutOfMemory { bytes })?;
+        // Where addresses count as memory there may be none to spare.
+        let buffer = AlignedBytes::zeroed(asked(bytes), asked(most))
+            .or_else(|| AlignedBytes::zeroed(asked(bytes), asked(bytes)))
+            .ok_or(OutOfMemory { bytes })?;
         Ok(Chunk { buffer, format, stride, rows })
     }
 
@@ -382,14 +389,23 @@ impl Matrix {
             self.lose(lost);
         }
         let needed = room(rows as usize, FIRST_ROWS, full);
-        // Without memory for a smaller copy the larger one stays.
         if needed < self.view.capacity()
             && let Some(last) = kept.checked_sub(1)
-            && let Ok(smaller) = self.view.chunks[last].copy(shape, last, needed - last * full)
         {
-            self.replace(last, smaller);
+            self.shrink(last, needed - last * full);
         }
         self.view.capacity() as Row
+    }
+
+    /// Gives a chunk no more room than for so many rows, if that gives memory back. Without memory for a
+    /// smaller copy the larger one stays.
+    fn shrink(&mut self, number: usize, rows: usize) {
+        let (shape, chunk) = (self.view.shape, &self.view.chunks[number]);
+        if bytes_of(shape, number, rows, chunk.stride) < chunk.buffer.bytes()
+            && let Ok(smaller) = chunk.copy(shape, number, rows)
+        {
+            self.replace(number, smaller);
+        }
     }
 
     /// Gives the chunk of `row` a copy of its own, so that views taken before

@@ -110,9 +110,12 @@ fn stepped(rows: &[Row], most: usize) -> Vec<Row> {
     memory::collect(rows.iter().copied().step_by(rows.len().div_ceil(most.max(1)).max(1)))
 }
 
-/// Asks for the row that will be read a few rows after that of a place.
+/// Asks for the row that will be read a few rows after that of a place, if they are not so long that the processor sees by itself
+/// what will be read.
 fn prefetch_ahead(points: Points<'_>, rows: &[Row], at: usize) {
-    if let Some(row) = rows.get(at + AHEAD) {
+    if points.space.dim() <= MEETING_DIM
+        && let Some(row) = rows.get(at + AHEAD)
+    {
         points.vectors.prefetch(*row);
     }
 }
@@ -182,7 +185,7 @@ impl Coarse {
             points.space.prepare_row(points.vectors, coded[at], &mut prepared);
             memory::append(&mut centres, &prepared);
         }
-        Coarse::around(dim, centres, Some(Arc::new(codec))).rounds(ROUNDS, points, &rows, &codes, executor)
+        Coarse::moving(dim, centres, Some(Arc::new(codec))).rounds(ROUNDS, points, &rows, &codes, executor)
     }
 
     /// The same from the centres of several lists that there are, for as many: they are
@@ -200,7 +203,7 @@ impl Coarse {
             Some(_) => Vec::new(),
             None => encode_rows(&codec, points, &rows, executor),
         };
-        let same = Coarse::around(self.dim, memory::copied(&self.centres), Some(Arc::new(codec)));
+        let same = Coarse::moving(self.dim, memory::copied(&self.centres), Some(Arc::new(codec)));
         same.rounds(ROUNDS_ON, points, &rows, &codes, executor)
     }
 
@@ -241,17 +244,18 @@ impl Coarse {
             points.space.prepare_row(points.vectors, rows[at], &mut prepared);
             memory::append(&mut centres, &prepared);
         }
-        Some(Coarse::around(dim, centres, Some(Arc::new(codec))))
+        Some(Coarse::moving(dim, centres, Some(Arc::new(codec))))
     }
 
     fn around(dim: usize, centres: Vec<f32>, codec: Option<Arc<Codec>>) -> Coarse {
-        Coarse::uncoded(dim, centres, codec).coded()
+        Coarse::moving(dim, centres, codec).coded()
     }
 
-    /// Centres without their codes.
-    fn uncoded(dim: usize, centres: Vec<f32>, codec: Option<Arc<Codec>>) -> Coarse {
+    /// Centres that will move again: without codes where rows meet all of them.
+    fn moving(dim: usize, centres: Vec<f32>, codec: Option<Arc<Codec>>) -> Coarse {
         let tiles = (dim <= MEETING_DIM && centres.len() > dim).then(|| Tiles::new(&centres, dim));
-        Coarse { dim, centres, codec, codes: Lined::default(), tiles, kernels: kernels() }
+        let coarse = Coarse { dim, centres, codec, codes: Lined::default(), tiles, kernels: kernels() };
+        if coarse.tiles.is_some() { coarse } else { coarse.coded() }
     }
 
     /// With the codes of the centres, by which queries find their lists.
@@ -262,8 +266,8 @@ impl Coarse {
         self
     }
 
-    /// With the centres in the means of the rows that are nearest to them. Where rows meet all of them,
-    /// these have no codes: they may move again.
+    /// With the centres in the means of the rows that are nearest to them: these [may move](Coarse::moving)
+    /// again.
     pub(super) fn moved(
         &self,
         points: Points<'_>,
@@ -272,8 +276,7 @@ impl Coarse {
         executor: &dyn Executor,
     ) -> Coarse {
         let centres = self.means(points, rows, nearest, executor);
-        let moved = Coarse::uncoded(self.dim, centres, self.codec.clone());
-        if moved.tiles.is_some() { moved } else { moved.coded() }
+        Coarse::moving(self.dim, centres, self.codec.clone())
     }
 
     /// The list of each of `rows`, and how far its centre is, in parallel.
@@ -426,6 +429,7 @@ impl Coarse {
     }
 
     fn estimate(&self, vector: &[f32], measure: Measure, scratch: &mut CoarseScratch) {
+        debug_assert!(!self.codes.is_empty(), "centres that may move are asked nothing");
         if let Some(codec) = &self.codec {
             codec.prepare(vector, measure, &mut scratch.query);
             estimate_all(codec, &scratch.query, &self.codes, &mut scratch.estimates);

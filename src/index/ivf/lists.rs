@@ -499,3 +499,57 @@ fn empty(form: ListStorage) -> Vec<u32> {
     words[..GROUP].fill(NONE);
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of lists that are far from equal; some have none.
+    fn fresh(form: ListStorage, rows: u32, lists: u64) -> Fresh {
+        let draw = |row: u32| mix(u64::from(row)) % lists * (mix(u64::from(row) << 9) % lists) / lists;
+        let number = |row: u32| mix(u64::from(row) << 20) as u16 as f32;
+        Fresh {
+            rows: (0..rows).map(|row| 3 * row).collect(),
+            lists: (0..rows).map(|row| draw(row) as u32).collect(),
+            biases: (0..rows).map(number).collect(),
+            factors: (0..rows).map(|row| number(row + 1)).collect(),
+            codes: (0..rows as usize * form.codes()).map(|at| mix(at as u64) as u8 & 15).collect(),
+            errors: 0.0,
+        }
+    }
+
+    #[test]
+    fn lists_that_are_filled_at_once_are_those_that_take_one_row_after_the_other() {
+        let product = ProductShape { num_subquantizers: 6, bits_per_code: 4 };
+        for form in [ListStorage::Vectors, ListStorage::Product(product), ListStorage::Signs { dim: 40 }] {
+            for (rows, lists) in [(0, 3), (31, 1), (1_000, 12), (4_000, 300)] {
+                let all = fresh(form, rows, lists as u64);
+                let mut filled = Lists::filled(form, lists, &all);
+                // By list, as blocks stand side by side then.
+                let mut order: Vec<usize> = (0..rows as usize).collect();
+                order.sort_by_key(|at| all.lists[*at]);
+                let mut grown = Lists::new(form, lists);
+                let mut versions = Versions::default();
+                for at in order {
+                    let codes = form.codes();
+                    let one = Fresh {
+                        rows: vec![all.rows[at]],
+                        lists: vec![all.lists[at]],
+                        biases: vec![all.biases[at]],
+                        factors: vec![all.factors[at]],
+                        codes: all.codes[at * codes..][..codes].to_vec(),
+                        errors: 0.0,
+                    };
+                    grown.change(&[], &one, versions.begin());
+                }
+                assert_eq!((&filled.keys, &filled.counts), (&grown.keys, &grown.counts));
+                assert_eq!((&filled.place, &filled.owner), (&grown.place, &grown.owner));
+                let digest = |lists: &mut Lists| {
+                    let mut versions = Versions::default();
+                    lists.publish(versions.begin(), &versions).digest()
+                };
+                assert_eq!(digest(&mut filled), digest(&mut grown), "{form:?}, {rows} rows");
+            }
+        }
+    }
+}

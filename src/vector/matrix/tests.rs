@@ -171,7 +171,7 @@ fn views_keep_what_they_saw_while_chunks_widen_and_places_are_used_again() {
     }
 }
 
-/// The first chunk grows by copies, later ones where they stand; what only views keep is counted once.
+/// Chunks after the first grow where they stand; what only views keep is counted once.
 #[test]
 #[cfg(target_os = "linux")]
 fn later_chunks_grow_where_they_stand_and_what_views_keep_of_them_is_counted() {
@@ -200,18 +200,88 @@ fn later_chunks_grow_where_they_stand_and_what_views_keep_of_them_is_counted() {
     assert_eq!(matrix.view().vector(full as Row), vec![0.5; dim]);
 }
 
+/// Growing, in every format, while a view of the moment before is held: a copy lies beside.
 #[test]
 fn no_matrix_takes_more_than_was_said_beforehand() {
-    for dim in [50, 384, 784] {
+    for (dim, kind) in [(50, 0), (50, 6), (384, 3), (384, 6), (1_000, 4), (1_024, 6), (4_096, 0)] {
         let mut matrix = lossless(dim);
-        for row in 0..40_000 {
+        put(&mut matrix, 0, &vector(dim, kind, 1), 1.0);
+        let rows = 40_000_000 / dim / 2;
+        for row in (0..rows as Row).step_by(37) {
+            let before = matrix.view().clone();
             matrix.reserve(row).unwrap();
-            if row.is_multiple_of(64) {
-                let said = matrix_bytes(dim, row as usize + 1, matrix.stride()).0;
-                let bytes: usize = Format::ALL.map(|format| matrix.view().bytes(format)).iter().sum();
-                assert!(bytes <= said, "{dim}, {row}: {bytes}, and {said} said");
+            let (said, copy) = matrix_bytes(dim, row as usize + 1, matrix.stride());
+            let sum = |bytes: &dyn Fn(Format) -> usize| Format::ALL.map(bytes).iter().sum::<usize>();
+            let now = sum(&|format| matrix.view().bytes(format));
+            let kept = sum(&|format| matrix.kept_bytes(format));
+            assert!(now <= said && kept <= copy, "{dim}, {row}: {now} and {kept}, {said} and {copy} said");
+            drop(before);
+        }
+    }
+}
+
+/// What a row holds in the test below: the number that stands in all places of its vector, and its scale.
+type Numbers = Vec<(f32, f32)>;
+
+fn assert_holds(view: &MatrixView, numbers: &Numbers) {
+    for (row, (number, scale)) in (0..).zip(numbers) {
+        let vector = view.vector(row);
+        let ends = [vector[0], vector[vector.len() / 2], vector[vector.len() - 1], view.scale(row)];
+        assert_eq!(ends, [*number, *number, *number, *scale], "row {row}");
+    }
+}
+
+/// Rows long enough for several chunks, which begin narrow: some become wider, the matrix is made shorter, and views are held
+/// all the while, several of one memory among them.
+#[test]
+fn views_keep_what_they_saw_while_chunks_grow_where_they_stand_and_shrink() {
+    let dim = 8_192;
+    for seed in 0..6u64 {
+        let mut matrix = lossless(dim);
+        let (mut numbers, mut most) = (Numbers::new(), 0);
+        let mut held: Vec<(MatrixView, Numbers)> = Vec::new();
+        for step in 0..150u64 {
+            let draw = mix(seed << 32 ^ step);
+            // Later ones do not fit halves.
+            let number = if step < 60 { (draw % 200) as f32 + 0.5 } else { (draw % 200) as f32 + 0.1 };
+            match draw >> 8 & 7 {
+                0 => {
+                    let rows = numbers.len() - numbers.len() * (draw >> 16 & 3) as usize / 12;
+                    numbers.truncate(matrix.truncate(rows as Row) as usize);
+                    numbers.truncate(rows);
+                }
+                1 | 2 if !numbers.is_empty() => {
+                    let row = (draw >> 16) as usize % numbers.len();
+                    matrix.detach(row as Row).unwrap();
+                    put(&mut matrix, row as Row, &vec![number; dim], 2.0);
+                    numbers[row] = (number, 2.0);
+                }
+                _ => {
+                    let rows = numbers.len();
+                    let met = held.iter().map(|(_, numbers)| numbers.len()).max().unwrap_or(0);
+                    for row in rows..rows + (draw >> 16 & 31) as usize {
+                        matrix.reserve(row as Row).unwrap();
+                        // A view from before the matrix was made shorter may have the row.
+                        if row < met {
+                            matrix.detach(row as Row).unwrap();
+                        }
+                        put(&mut matrix, row as Row, &vec![number; dim], 1.0);
+                        numbers.push((number, 1.0));
+                    }
+                }
+            }
+            most = most.max(matrix.view().capacity());
+            if draw >> 24 & 7 == 0 {
+                held.push((matrix.view().clone(), numbers.clone()));
+            }
+            if held.len() > 4 {
+                let (view, numbers) = held.remove(0);
+                assert_holds(&view, &numbers);
             }
         }
+        assert!(most > 2 * Shape::new(dim).chunk_rows(), "{most} rows");
+        held.push((matrix.view().clone(), numbers));
+        held.iter().for_each(|(view, numbers)| assert_holds(view, numbers));
     }
 }
 
