@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::id::{RecordId, Row, Seq};
+use crate::kernel::prefetch;
 use crate::memory;
 
 /// Rows of a full chunk, as a power of two: 40 KB.
@@ -76,6 +77,14 @@ impl CellsView {
         // not know: `Cells::write` demands it of the writer. Rows are asked for
         // their id only when visible, or by the writer itself.
         self.cell(row).map(|cell| unsafe { &*cell.id.get() })
+    }
+
+    /// Asks the processor for the id of a row.
+    #[inline]
+    pub(super) fn prefetch_id(&self, row: Row) {
+        if let Some(cell) = self.cell(row) {
+            prefetch(std::slice::from_ref(&cell.id));
+        }
     }
 
     fn capacity(&self) -> usize {

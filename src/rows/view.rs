@@ -229,6 +229,12 @@ impl ShardView {
         self.cells.id(row)
     }
 
+    /// Asks the processor for the id of a row that will be asked for soon.
+    #[inline]
+    pub(crate) fn prefetch_id(&self, row: Row) {
+        self.cells.prefetch_id(row);
+    }
+
     /// The vector of a visible row, as it was put in, or as it was rounded then.
     pub(crate) fn vector(&self, row: Row) -> Vec<f32> {
         self.vectors.vector(row)

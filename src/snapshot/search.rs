@@ -509,6 +509,12 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn answer(&self, published: Sight<'_>, query: &Query<'_>, ef: usize) -> Answer {
+        // Ids lie far apart: all are asked for before the first is read.
+        for candidate in self.merged {
+            if let Some(shard) = published.shards.get(candidate.shard as usize) {
+                shard.prefetch_id(candidate.row);
+            }
+        }
         let mut hits = memory::list(self.merged.len());
         let hit = |candidate: &Candidate| candidate.hit(published, query, self.prepared);
         hits.extend(self.merged.iter().filter_map(hit));
