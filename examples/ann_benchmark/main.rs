@@ -23,7 +23,7 @@
 //! two threads that call it for 32 queries in turn. Recall is tie-aware: an answer counts when it
 //! is no farther than the true k-th. `rss_mb` is resident memory after building
 //! less that before, with the base vectors loaded in both; `counted_mb` what
-//! the collection says that it holds.
+//! the collection says that it holds, both once it gives no more memory back.
 //!
 //! **Filters** (`--filter`). Each record has a number from 0 to 999 that has
 //! nothing to do with its vector; 500, 100, 10 and 1 of the numbers pass. One
