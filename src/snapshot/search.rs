@@ -510,10 +510,8 @@ struct Found<'a> {
 impl Found<'_> {
     fn answer(&self, published: Sight<'_>, query: &Query<'_>, ef: usize) -> Answer {
         // Ids lie far apart: all are asked for before the first is read.
-        for candidate in self.merged {
-            if let Some(shard) = published.shards.get(candidate.shard as usize) {
-                shard.prefetch_id(candidate.row);
-            }
+        for Candidate { shard, row, .. } in self.merged {
+            published.shards[*shard as usize].prefetch_id(*row);
         }
         let mut hits = memory::list(self.merged.len());
         let hit = |candidate: &Candidate| candidate.hit(published, query, self.prepared);
