@@ -93,7 +93,7 @@ fn load(items: &Collection, seed: u64) {
     items.optimize().unwrap();
 }
 
-/// Both tests count what the whole process holds.
+/// All tests count what the whole process holds.
 static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 /// Chunks that grow where they stand have the addresses of a whole one. What is told is what has memory, and the huge page

@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(3);
 /// The sweep ends at this recall.
 const ENOUGH: f64 = 0.9985;
 /// For so long a collection may go on giving memory back after it was built.
-const REST: Duration = Duration::from_secs(2);
+const REST: Duration = Duration::from_secs(1);
 /// No further point is begun after this long.
 const BUDGET: Duration = Duration::from_secs(90);
 
@@ -50,15 +50,13 @@ pub(super) fn run(arguments: &Arguments, data: &Data) -> Result<()> {
 
 /// Bytes that a collection says it holds, once it has let go of what its index was made from.
 fn at_rest(items: &Collection) -> usize {
-    let (started, mut before) = (Instant::now(), 0);
-    loop {
-        let bytes = items.stats().bytes.total();
-        if bytes == before || started.elapsed() > REST {
-            return bytes;
-        }
-        before = bytes;
+    let started = Instant::now();
+    let mut least = usize::MAX;
+    while started.elapsed() < REST {
+        least = least.min(items.stats().bytes.total());
         std::thread::sleep(REST / 20);
     }
+    least
 }
 
 /// Exact search has nothing to vary.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::id::{RecordId, Row, Seq};
-use crate::kernel::prefetch;
+use crate::kernel::prefetch_one_of_many;
 use crate::memory;
 
 /// Rows of a full chunk, as a power of two: 40 KB.
@@ -83,7 +83,7 @@ impl CellsView {
     #[inline]
     pub(super) fn prefetch_id(&self, row: Row) {
         if let Some(cell) = self.cell(row) {
-            prefetch(std::slice::from_ref(&cell.id));
+            prefetch_one_of_many(std::slice::from_ref(&cell.id));
         }
     }
 

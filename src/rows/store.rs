@@ -104,7 +104,7 @@ pub(crate) struct RowStore {
     /// The same of cells.
     detached_cells: HashMap<usize, ViewNumber>,
     /// Chunks that grew, became wider or were copied because a view held them, so far.
-    copies: u64,
+    chunk_changes: u64,
 }
 
 impl RowStore {
@@ -123,7 +123,7 @@ impl RowStore {
             look_at: 0,
             detached_vectors: HashMap::new(),
             detached_cells: HashMap::new(),
-            copies: 0,
+            chunk_changes: 0,
         }
     }
 
@@ -149,7 +149,7 @@ impl RowStore {
         unsafe {
             if self.vectors.write(row, &new.vector, new.scale)? {
                 // Wider now: all views so far have the chunk as it was before.
-                self.copies += 1;
+                self.chunk_changes += 1;
                 self.detached_vectors.insert(self.vectors.chunk_of(row), self.leases.next());
             }
             self.cells.write(row, new.id.copy(), born);
@@ -174,7 +174,7 @@ impl RowStore {
         let row = self.high_water as Row;
         let capacity = self.vectors.view().capacity();
         self.vectors.reserve(row)?;
-        self.copies += u64::from(self.vectors.view().capacity() > capacity);
+        self.chunk_changes += u64::from(self.vectors.view().capacity() > capacity);
         self.cells.reserve(row);
         let roomy = self.vectors.view().capacity();
         let more = roomy.saturating_sub(self.first_views.len());
@@ -259,7 +259,7 @@ impl RowStore {
         let chunk = self.vectors.chunk_of(row);
         if self.leases.any_held(since(self.detached_vectors.get(&chunk)), unseen_from) {
             self.vectors.detach(row)?;
-            self.copies += 1;
+            self.chunk_changes += 1;
             self.detached_vectors.insert(chunk, self.leases.next());
         }
         let chunk = Cells::chunk_of(row);
@@ -399,8 +399,8 @@ impl RowStore {
 
     /// How often a chunk of vectors came to take other memory: it grew, became wider, or was copied because a view
     /// held it.
-    pub(crate) fn copies(&self) -> u64 {
-        self.copies
+    pub(crate) fn chunk_changes(&self) -> u64 {
+        self.chunk_changes
     }
 
     /// True when directory entries wait for views to go.

@@ -162,7 +162,7 @@ impl RowSizes {
         self.dim * size_of::<f32>() + size_of::<Mutation>()
     }
 
-    /// One chunk is copied at a time: since it grows, since a view holds it, or
+    /// One chunk is copied at a time: since it grows elsewhere, since a view holds it, or
     /// since a vector needs a wider form.
     fn vectors(&self, of: &Contents) -> usize {
         let (bytes, copy) = matrix_bytes(self.dim, of.rows.max(of.capacity), of.stride);

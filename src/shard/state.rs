@@ -289,15 +289,15 @@ impl<T> ShardState<T> {
             || self.sealed.iter().map(|batch| batch.absorb.len()).sum::<usize>() >= OUTSTANDING_ROWS
     }
 
-    /// Applies at most `budget` queued mutations; fewer when chunks had to be
+    /// Applies at most `budget` queued mutations; fewer when chunks had to grow or to be
     /// copied, so that whoever counts can look.
     ///
     /// # Errors
     /// [`Allocation`] when a row cannot be stored: the step may be done again.
     pub(crate) fn step(&mut self, budget: usize) -> Result<Step, Allocation> {
         let mut step = Step::default();
-        let copies = self.rows.copies();
-        while step.applied < budget && self.rows.copies() == copies && self.can_step() {
+        let before = self.rows.chunk_changes();
+        while step.applied < budget && self.rows.chunk_changes() == before && self.can_step() {
             let Some(write) = self.pending.front_mut() else { break };
             let seq = write.seq;
             let next = match &mut write.work {

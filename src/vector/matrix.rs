@@ -70,7 +70,7 @@ impl Shape {
     }
 
     /// Rows that a chunk of `rows` gets addresses for, and memory as they are first touched. The first chunk
-    /// gets none to spare, so that small matrices take little; nor does one of few huge pages, which are taken whole.
+    /// gets none to spare, so that small matrices take little; nor does one of little more than a huge page.
     fn reach(self, number: usize, rows: usize, stride: usize) -> usize {
         let whole = self.chunk_rows();
         if grows_in_place() && number > 0 && whole.saturating_mul(stride) >= GROWING { whole } else { rows }
@@ -131,11 +131,12 @@ impl Chunk {
         let stride = format.stride(shape.dim);
         let bytes = rows.saturating_mul(stride);
         let most = shape.reach(number, rows, stride).saturating_mul(stride);
-        // Where addresses count as memory there may be none to spare.
-        let buffer = AlignedBytes::zeroed(asked(bytes), asked(most))
-            .or_else(|| AlignedBytes::zeroed(asked(bytes), asked(bytes)))
-            .ok_or(OutOfMemory { bytes })?;
-        Ok(Chunk { buffer, format, stride, rows })
+        let mut buffer = AlignedBytes::zeroed(asked(bytes), asked(most));
+        if buffer.is_none() && most > bytes {
+            // Where addresses count as memory there may be none to spare.
+            buffer = AlignedBytes::zeroed(asked(bytes), asked(bytes));
+        }
+        Ok(Chunk { buffer: buffer.ok_or(OutOfMemory { bytes })?, format, stride, rows })
     }
 
     /// The same rows in the same place, and room for `rows` of them; `None` where there are no addresses for it.

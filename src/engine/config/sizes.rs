@@ -107,8 +107,8 @@ const FIRST_BLOCKS: usize = 64;
 const CENTRE_CODES: usize = 128;
 
 /// Bytes for a row until it is in its list, beside its codes: its number, its
-/// list, two columns, and its place in their order. (That of a list is made with room for all of its rows.)
-const FILED: usize = 5 * size_of::<u32>();
+/// list, two columns, its place in their order, and its part of what each list takes for these.
+const FILED: usize = 6 * size_of::<u32>();
 
 /// Bytes of lists. Two sets of them lie there ([`SETS`]); of both all blocks may
 /// stand elsewhere at a time, or a third set is made of all rows at once. There are

@@ -68,6 +68,10 @@ const PART: usize = 128;
 /// Rows that are asked for ahead: those of a sample lie far apart in memory.
 const AHEAD: usize = 4;
 
+/// Numbers of a row that is asked for ahead, at most: the processor sees by itself how a longer one goes on, and a few of
+/// them would fill the first cache.
+const AHEAD_DIM: usize = 512;
+
 /// Codes that are compared in one call.
 const CALL: usize = 16;
 
@@ -110,10 +114,9 @@ fn stepped(rows: &[Row], most: usize) -> Vec<Row> {
     memory::collect(rows.iter().copied().step_by(rows.len().div_ceil(most.max(1)).max(1)))
 }
 
-/// Asks for the row that will be read a few rows after that of a place, if they are not so long that the processor sees by itself
-/// what will be read.
+/// Asks for the row that will be read a few rows after that of a place.
 fn prefetch_ahead(points: Points<'_>, rows: &[Row], at: usize) {
-    if points.space.dim() <= MEETING_DIM
+    if points.space.dim() <= AHEAD_DIM
         && let Some(row) = rows.get(at + AHEAD)
     {
         points.vectors.prefetch(*row);

@@ -513,15 +513,19 @@ mod tests {
             lists: (0..rows).map(|row| draw(row) as u32).collect(),
             biases: (0..rows).map(number).collect(),
             factors: (0..rows).map(|row| number(row + 1)).collect(),
-            codes: (0..rows as usize * form.codes()).map(|at| mix(at as u64) as u8 & 15).collect(),
+            codes: (0..rows as usize * form.codes())
+                .map(|at| mix(at as u64) as u8 & if form.is_four() { 15 } else { 255 })
+                .collect(),
             errors: 0.0,
         }
     }
 
     #[test]
     fn lists_that_are_filled_at_once_are_those_that_take_one_row_after_the_other() {
-        let product = ProductShape { num_subquantizers: 6, bits_per_code: 4 };
-        for form in [ListStorage::Vectors, ListStorage::Product(product), ListStorage::Signs { dim: 40 }] {
+        let product =
+            |bits_per_code| ListStorage::Product(ProductShape { num_subquantizers: 6, bits_per_code });
+        let others = [ListStorage::Signs { dim: 40 }, ListStorage::Rounded(Rounded::bytes(10))];
+        for form in [ListStorage::Vectors, product(4), product(8)].into_iter().chain(others) {
             for (rows, lists) in [(0, 3), (31, 1), (1_000, 12), (4_000, 300)] {
                 let all = fresh(form, rows, lists as u64);
                 let mut filled = Lists::filled(form, lists, &all);

@@ -220,58 +220,73 @@ fn no_matrix_takes_more_than_was_said_beforehand() {
     }
 }
 
-/// What a row holds in the test below: the number that stands in all places of its vector, and its scale.
-type Numbers = Vec<(f32, f32)>;
+/// What a row holds in the test below: the numbers that stand in its vector in turn, and its scale.
+type Numbers = Vec<[f32; 3]>;
 
 fn assert_holds(view: &MatrixView, numbers: &Numbers) {
-    for (row, (number, scale)) in (0..).zip(numbers) {
+    for (row, [one, other, scale]) in (0..).zip(numbers) {
         let vector = view.vector(row);
-        let ends = [vector[0], vector[vector.len() / 2], vector[vector.len() - 1], view.scale(row)];
-        assert_eq!(ends, [*number, *number, *number, *scale], "row {row}");
+        let ends =
+            [vector[0], vector[1], vector[vector.len() - 2], vector[vector.len() - 1], view.scale(row)];
+        assert_eq!(ends, [*one, *other, *one, *other, *scale], "row {row}");
     }
 }
 
-/// Rows long enough for several chunks, which begin narrow: some become wider, the matrix is made shorter, and views are held
-/// all the while, several of one memory among them.
+/// Rows long enough for several chunks, which begin narrow and become wider; the matrix is made shorter; and views are
+/// held all the while, several of one memory among them.
 #[test]
 fn views_keep_what_they_saw_while_chunks_grow_where_they_stand_and_shrink() {
     let dim = 8_192;
     for seed in 0..6u64 {
         let mut matrix = lossless(dim);
-        let (mut numbers, mut most) = (Numbers::new(), 0);
+        let write = |matrix: &mut Matrix, row: usize, [one, other, scale]: [f32; 3]| {
+            let vector: Vec<f32> = [one, other].into_iter().cycle().take(dim).collect();
+            put(matrix, row as Row, &vector, scale);
+        };
+        let (mut numbers, mut most, mut formats) = (Numbers::new(), 0, Vec::new());
         let mut held: Vec<(MatrixView, Numbers)> = Vec::new();
+        // Rows that views from before may share memory with.
+        let mut shared = 0;
         for step in 0..150u64 {
             let draw = mix(seed << 32 ^ step);
-            // Later ones do not fit halves.
-            let number = if step < 60 { (draw % 200) as f32 + 0.5 } else { (draw % 200) as f32 + 0.1 };
+            let whole = (draw % 200) as f32;
+            let fresh = match step {
+                0..20 => [whole, whole + 7.0, 1.0],
+                20..70 => [whole + 0.5, whole + 300.25, 1.0],
+                _ => [whole + 0.1, whole + 0.3, 1.0],
+            };
             match draw >> 8 & 7 {
                 0 => {
                     let rows = numbers.len() - numbers.len() * (draw >> 16 & 3) as usize / 12;
-                    numbers.truncate(matrix.truncate(rows as Row) as usize);
+                    let roomy = matrix.truncate(rows as Row) as usize;
+                    assert!(roomy >= rows);
+                    let said = matrix_bytes(dim, roomy, matrix.stride()).0;
+                    let bytes: usize = Format::ALL.map(|format| matrix.view().bytes(format)).iter().sum();
+                    assert!(bytes <= said, "{bytes}, and {said} said");
                     numbers.truncate(rows);
+                    shared = shared.min(roomy);
                 }
                 1 | 2 if !numbers.is_empty() => {
                     let row = (draw >> 16) as usize % numbers.len();
                     matrix.detach(row as Row).unwrap();
-                    put(&mut matrix, row as Row, &vec![number; dim], 2.0);
-                    numbers[row] = (number, 2.0);
+                    numbers[row] = fresh;
+                    write(&mut matrix, row, fresh);
                 }
                 _ => {
                     let rows = numbers.len();
-                    let met = held.iter().map(|(_, numbers)| numbers.len()).max().unwrap_or(0);
                     for row in rows..rows + (draw >> 16 & 31) as usize {
-                        matrix.reserve(row as Row).unwrap();
-                        // A view from before the matrix was made shorter may have the row.
-                        if row < met {
+                        if row < shared {
                             matrix.detach(row as Row).unwrap();
                         }
-                        put(&mut matrix, row as Row, &vec![number; dim], 1.0);
-                        numbers.push((number, 1.0));
+                        write(&mut matrix, row, fresh);
+                        numbers.push(fresh);
                     }
                 }
             }
             most = most.max(matrix.view().capacity());
+            formats.push(matrix.view().format(0));
             if draw >> 24 & 7 == 0 {
+                shared = shared.max(numbers.len());
                 held.push((matrix.view().clone(), numbers.clone()));
             }
             if held.len() > 4 {
@@ -279,10 +294,34 @@ fn views_keep_what_they_saw_while_chunks_grow_where_they_stand_and_shrink() {
                 assert_holds(&view, &numbers);
             }
         }
-        assert!(most > 2 * Shape::new(dim).chunk_rows(), "{most} rows");
+        formats.dedup();
+        assert!(
+            most > 2 * Shape::new(dim).chunk_rows() && formats.contains(&Format::Half),
+            "{most}, {formats:?}"
+        );
         held.push((matrix.view().clone(), numbers));
         held.iter().for_each(|(view, numbers)| assert_holds(view, numbers));
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_chunk_is_copied_to_be_shorter_only_if_that_gives_memory_back() {
+    let dim = 1_024;
+    let full = Shape::new(dim).chunk_rows() as Row;
+    let mut matrix = Matrix::new(dim, VectorStorage::Full, Metric::L2);
+    for row in 0..2 * full {
+        put(&mut matrix, row, &vec![row as f32; dim], 1.0);
+    }
+    let place = |matrix: &Matrix| matrix.view().floats(full).unwrap().as_ptr();
+    let (before, _held) = (place(&matrix), matrix.view().clone());
+    // Of four huge pages all are needed.
+    matrix.truncate(2 * full - 300);
+    assert_eq!((place(&matrix), matrix.kept_bytes(Format::Full)), (before, 0));
+    matrix.truncate(full + 700);
+    assert_ne!(place(&matrix), before);
+    assert_eq!(matrix.view().bytes(Format::Full), CHUNK_BYTES + CHUNK_BYTES / 2);
+    assert_eq!(matrix.view().vector(full + 699), vec![(full + 699) as f32; dim]);
 }
 
 #[test]
