@@ -57,6 +57,25 @@ fn fastest(budget: Duration, mut run: impl FnMut() -> usize) -> f64 {
     (0..TRIALS).map(trial).fold(f64::INFINITY, f64::min)
 }
 
+/// Nanoseconds for each row of what `run` does with calls of rows, and numbers for its results.
+fn nanos_a_row<R, N: Copy + Default>(
+    calls: &[Vec<R>],
+    budget: Duration,
+    mut run: impl FnMut(&[R], &mut [N]),
+) -> f64 {
+    let mut out = [N::default(); ROWS_PER_CALL];
+    let mut calls = calls.iter().cycle();
+    fastest(budget, || {
+        let mut count = 0;
+        for call in calls.by_ref().take(64) {
+            run(call, &mut out[..call.len()]);
+            black_box(&out);
+            count += call.len();
+        }
+        count
+    })
+}
+
 /// A query, and calls of rows to compare it with.
 struct Load<'a> {
     query: &'a [f32],
@@ -77,17 +96,7 @@ impl<'a> Load<'a> {
 
     /// Nanoseconds per row of what `run` does with each call.
     fn nanos(&self, budget: Duration, mut run: impl FnMut(&Self, &[&[f32]], &mut [f32])) -> f64 {
-        let mut out = [0.0; ROWS_PER_CALL];
-        let mut calls = self.calls.iter().cycle();
-        fastest(budget, || {
-            let mut count = 0;
-            for call in calls.by_ref().take(64) {
-                run(self, call, &mut out[..call.len()]);
-                black_box(&out);
-                count += call.len();
-            }
-            count
-        })
+        nanos_a_row(&self.calls, budget, |call, out| run(self, call, out))
     }
 
     /// The share of rows that the bound abandons.
@@ -191,17 +200,7 @@ fn projection(budget: Duration) {
 
 /// Nanoseconds per row of codes.
 fn code_nanos(dots: CodeDots, query: &[i8], calls: &[Vec<&[u8]>], budget: Duration) -> f64 {
-    let mut out = [0; ROWS_PER_CALL];
-    let mut calls = calls.iter().cycle();
-    fastest(budget, || {
-        let mut count = 0;
-        for call in calls.by_ref().take(64) {
-            dots(query, call, &mut out[..call.len()]);
-            black_box(&out);
-            count += call.len();
-        }
-        count
-    })
+    nanos_a_row(calls, budget, |call, out| dots(query, call, out))
 }
 
 /// The rows of an fvecs file.

@@ -106,14 +106,15 @@ impl<V> Stripes<V> {
     fn put(&self, key: Key, value: V, another: impl FnOnce(&mut V, V)) {
         let Some(stripe) = self.map.shards().get(self.map.determine_map(&key)) else { return };
         let mut entries = stripe.write();
-        let hash = |key: &Key| self.map.hasher().hash_one(key);
-        if entries.try_reserve(1, |(key, _)| hash(key)).is_err() {
+        let hash_of = |(key, _): &(Key, _)| self.map.hasher().hash_one(key);
+        if entries.try_reserve(1, hash_of).is_err() {
             unwind(2 * entries.capacity() * bucket_bytes::<V>());
         }
-        if let Some((_, before)) = entries.get_mut(hash(&key), |(other, _)| *other == key) {
+        let hash = self.map.hasher().hash_one(key);
+        if let Some((_, before)) = entries.get_mut(hash, |(other, _)| *other == key) {
             return another(before.get_mut(), value);
         }
-        entries.insert(hash(&key), (key, SharedValue::new(value)), |(key, _)| hash(key));
+        entries.insert(hash, (key, SharedValue::new(value)), hash_of);
         self.made();
     }
 

@@ -86,8 +86,8 @@ impl Memory {
     }
 }
 
-/// Whether a piece of this size is a mapping of its own.
-fn is_mapped(bytes: usize) -> bool {
+/// Whether a piece of this size is a mapping of its own: then it takes memory only as it is first touched.
+pub(crate) fn is_mapped(bytes: usize) -> bool {
     cfg!(target_os = "linux") && bytes >= HUGE
 }
 

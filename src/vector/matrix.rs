@@ -19,7 +19,7 @@ use super::storage::VectorStorage;
 use crate::id::Row;
 use crate::kernel::{Element, Kernels, kernels, prefetch_all};
 use crate::memory;
-use crate::memory::{HUGE, Memory, room};
+use crate::memory::{HUGE, Memory, is_mapped, room};
 use crate::metric::Metric;
 
 /// Bytes of a full chunk of floats: four huge pages, filled with as many rows as
@@ -37,11 +37,6 @@ const SHORT: usize = HUGE / 32;
 /// Bytes of the smallest chunk that grows where it stands: one of little more than a huge page
 /// would be taken whole with its first row.
 const GROWING: usize = HUGE + HUGE / 2;
-
-/// Whether memory that was asked for is taken only as it is first touched: what is mapped is.
-const fn grows_in_place() -> bool {
-    cfg!(target_os = "linux")
-}
 
 /// The allocator had no memory for another chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +68,8 @@ impl Shape {
     /// gets none to spare, so that small matrices take little; nor does one of little more than a huge page.
     fn reach(self, number: usize, rows: usize, stride: usize) -> usize {
         let whole = self.chunk_rows();
-        if grows_in_place() && number > 0 && whole.saturating_mul(stride) >= GROWING { whole } else { rows }
+        let bytes = whole.saturating_mul(stride);
+        if number > 0 && bytes >= GROWING && is_mapped(bytes) { whole } else { rows }
     }
 
     /// The chunk of a row. The inverse is too large by less than 1, so the

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::lists::members;
 use super::tiles::{Meeting, Tiles};
 use super::{Points, order};
 use crate::codec::{Decoder, Encoder, Malformed};
@@ -114,12 +115,12 @@ fn stepped(rows: &[Row], most: usize) -> Vec<Row> {
     memory::collect(rows.iter().copied().step_by(rows.len().div_ceil(most.max(1)).max(1)))
 }
 
-/// Asks for the row that will be read a few rows after that of a place.
-fn prefetch_ahead(points: Points<'_>, rows: &[Row], at: usize) {
+/// Asks for the row that will be read [a few rows](AHEAD) later, if there is one.
+fn prefetch_ahead(points: Points<'_>, row: Option<Row>) {
     if points.space.dim() <= AHEAD_DIM
-        && let Some(row) = rows.get(at + AHEAD)
+        && let Some(row) = row
     {
-        points.vectors.prefetch(*row);
+        points.vectors.prefetch(row);
     }
 }
 
@@ -302,7 +303,7 @@ impl Coarse {
     pub(super) fn prepare(&self, points: Points<'_>, rows: &[Row], work: &mut Prepared) {
         work.rows.clear();
         for (at, row) in rows.iter().enumerate() {
-            prefetch_ahead(points, rows, at);
+            prefetch_ahead(points, rows.get(at + AHEAD).copied());
             points.space.prepare_row(points.vectors, *row, &mut work.one);
             memory::append(&mut work.rows, &work.one);
         }
@@ -379,16 +380,14 @@ impl Coarse {
         executor: &dyn Executor,
     ) -> Vec<f32> {
         let Points { space, vectors } = points;
-        let mut members: Vec<Vec<Row>> = memory::filled(Vec::new(), self.lists());
-        for (row, (list, _)) in rows.iter().zip(nearest) {
-            memory::push(&mut members[*list as usize], *row);
-        }
+        let mut members = members(nearest.iter().map(|(list, _)| *list), self.lists());
         if members.iter().any(Vec::is_empty) {
-            let mut far: Vec<usize> = memory::collect(0..nearest.len());
-            far.sort_unstable_by(|a, b| nearest[*b].1.total_cmp(&nearest[*a].1).then(a.cmp(b)));
+            let mut far: Vec<u32> = memory::collect(0..nearest.len() as u32);
+            let distance = |at: u32| nearest[at as usize].1;
+            far.sort_unstable_by(|a, b| distance(*b).total_cmp(&distance(*a)).then(a.cmp(b)));
             let mut far = far.into_iter();
             for empty in members.iter_mut().filter(|members| members.is_empty()) {
-                memory::extend(empty, far.next().and_then(|at| rows.get(at)).copied());
+                memory::extend(empty, far.next());
             }
         }
         let mut workers = vec![Vec::new(); executor.width().max(1)];
@@ -398,9 +397,10 @@ impl Coarse {
                 return memory::copied(self.centre(list));
             }
             let mut sum = memory::filled(0f32, self.dim);
-            for (at, row) in members[list].iter().enumerate() {
-                prefetch_ahead(points, &members[list], at);
-                space.prepare_row(vectors, *row, prepared);
+            let row = |place: usize| members[list].get(place).map(|at| rows[*at as usize]);
+            for (place, at) in members[list].iter().enumerate() {
+                prefetch_ahead(points, row(place + AHEAD));
+                space.prepare_row(vectors, rows[*at as usize], prepared);
                 sum.iter_mut().zip(&*prepared).for_each(|(sum, x)| *sum += x);
             }
             let share = 1.0 / members[list].len().max(1) as f32;

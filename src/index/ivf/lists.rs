@@ -130,15 +130,15 @@ impl Fresh {
         memory::append(&mut self.codes, &other.codes);
         self.errors += other.errors;
     }
+}
 
-    /// The places of the rows of each list, in order.
-    fn members(&self, lists: usize) -> Vec<Vec<u32>> {
-        let mut counts: Vec<usize> = memory::filled(0, lists);
-        self.lists.iter().for_each(|list| counts[*list as usize] += 1);
-        let mut members: Vec<Vec<u32>> = memory::collect(counts.into_iter().map(memory::list));
-        (0..).zip(&self.lists).for_each(|(at, list)| memory::push(&mut members[*list as usize], at));
-        members
-    }
+/// The places of the rows of each of so many lists, in order, when it is said which list each row is in.
+pub(super) fn members(rows: impl Iterator<Item = u32> + Clone, lists: usize) -> Vec<Vec<u32>> {
+    let mut counts: Vec<usize> = memory::filled(0, lists);
+    rows.clone().for_each(|list| counts[list as usize] += 1);
+    let mut members: Vec<Vec<u32>> = memory::collect(counts.into_iter().map(memory::list));
+    (0..).zip(rows).for_each(|(at, list)| memory::push(&mut members[list as usize], at));
+    members
 }
 
 /// A block's words while it is changed. On the little-endian machines that the
@@ -330,7 +330,7 @@ impl Lists {
         let (epoch, empty) = (Versions::default().begin(), empty(form));
         let mut words = memory::copied(&empty);
         // Blocks of a list then stand side by side.
-        for (list, members) in fresh.members(lists).iter().enumerate() {
+        for (list, members) in members(fresh.lists.iter().copied(), lists).iter().enumerate() {
             for members in members.chunks(GROUP) {
                 let key = all.append(list as u32);
                 words.copy_from_slice(&empty);
@@ -346,10 +346,13 @@ impl Lists {
         all
     }
 
-    /// A new block at the end of a list.
+    /// Another block at the end of a list: one that no list has, or a new one.
     fn append(&mut self, list: u32) -> u32 {
-        let key = self.owner.len() as u32;
-        memory::push(&mut self.owner, list);
+        let key = self.free.pop().unwrap_or(self.owner.len() as u32);
+        if key as usize == self.owner.len() {
+            memory::push(&mut self.owner, list);
+        }
+        self.owner[key as usize] = list;
         memory::push(Arc::make_mut(&mut self.keys[list as usize]), key);
         key
     }
@@ -389,12 +392,7 @@ impl Lists {
         let list = fresh.lists[at];
         let slot = self.counts[list as usize] as usize % GROUP;
         if slot == 0 {
-            let key = self.free.pop().unwrap_or(self.owner.len() as u32);
-            if key as usize == self.owner.len() {
-                memory::push(&mut self.owner, list);
-            }
-            self.owner[key as usize] = list;
-            memory::push(Arc::make_mut(&mut self.keys[list as usize]), key);
+            let key = self.append(list);
             changed.insert(key, empty(self.form));
         }
         let key = self.keys[list as usize].last().copied()?;
