@@ -32,10 +32,13 @@ pub(crate) struct Pool {
     end: i64,
     /// No entry before this one waits to be expanded.
     cursor: usize,
-    /// Candidates on their way in: all of a hop, those near enough, and these in order.
+    /// Candidates on their way in: all of a hop, those near enough, and these in order,
+    /// with room for eight more.
     coming: Vec<i64>,
     near: Vec<i64>,
     sorted: Vec<i64>,
+    /// Of each eight entries which will be of `sorted`; none between two insertions.
+    taken: Vec<u8>,
 }
 
 impl Pool {
@@ -59,19 +62,6 @@ impl Pool {
             Some(last) if self.len >= self.cap => distance(last),
             _ if self.end < NOTHING => distance(self.end),
             _ => f32::INFINITY,
-        }
-    }
-
-    /// Puts in a candidate that is not in yet: the twin of `insert_all`.
-    #[cfg(test)]
-    fn insert(&mut self, candidate: Neighbor) {
-        let entry = encode(candidate);
-        if self.len < self.cap || self.last().is_some_and(|last| entry < last) {
-            self.near.clear();
-            self.near.push(entry);
-            self.sorted.clear();
-            self.sorted.push(entry);
-            self.merge();
         }
     }
 
@@ -103,57 +93,48 @@ impl Pool {
         let places = rows.len().next_multiple_of(EIGHT);
         if self.coming.len() < places {
             memory::resize(&mut self.coming, places, NOTHING);
+            memory::resize(&mut self.near, places, NOTHING);
+            memory::resize(&mut self.sorted, places + EIGHT, NOTHING);
         }
-        let coming = self.coming[..rows.len()].iter_mut();
-        for ((entry, row), distance) in coming.zip(rows).zip(distances) {
+        let (coming, rest) = self.coming[..places].split_at_mut(rows.len());
+        for ((entry, row), distance) in coming.iter_mut().zip(rows).zip(distances) {
             *entry = encode(Neighbor { distance: *distance, row: *row });
         }
-        self.near.clear();
-        memory::reserve(&mut self.near, places);
-        for from in (0..rows.len()).step_by(EIGHT) {
-            let Some(eight) = self.coming[from..].first_chunk::<EIGHT>() else { break };
-            let here = (1u32 << (rows.len() - from).min(EIGHT)) - 1;
-            let mut near = !u32::from(arch.above(eight, last - 1)) & here;
-            while near != 0 {
-                self.near.push(eight[near.trailing_zeros() as usize % EIGHT]);
-                near &= near - 1;
-            }
+        rest.fill(NOTHING);
+        let mut count = 0;
+        let (eights, _) = self.coming[..places].as_chunks::<EIGHT>();
+        for eight in eights {
+            let Some(room) = self.near[count..].first_chunk_mut() else { break };
+            count += arch.keep(eight, last - 1, room);
         }
-        if !self.near.is_empty() {
-            self.sort_near(arch);
-            self.merge();
+        if count > 0 {
+            self.sort_near(arch, count);
+            if A::SPREADS { self.weave(arch, count) } else { self.merge(count) }
         }
     }
 
-    /// Each goes where as many stand before it as are nearer: few comparisons
+    /// Each of the first `count` of `near` goes where as many stand before it as are nearer: few comparisons
     /// too many, and no branch that depends on the candidates.
     #[inline(always)]
-    fn sort_near<A: Arch>(&mut self, arch: A) {
-        let count = self.near.len();
+    fn sort_near<A: Arch>(&mut self, arch: A, count: usize) {
         let places = count.next_multiple_of(EIGHT);
-        memory::resize(&mut self.near, places, NOTHING);
-        if self.sorted.len() < places {
-            memory::resize(&mut self.sorted, places, NOTHING);
-        }
-        let (eights, _) = self.near.as_chunks::<EIGHT>();
+        self.near[count..places].fill(NOTHING);
+        let (eights, _) = self.near[..places].as_chunks::<EIGHT>();
         for entry in &self.near[..count] {
             let above: u32 = eights.iter().map(|eight| arch.above(eight, *entry).count_ones()).sum();
             self.sorted[places - 1 - above as usize] = *entry;
         }
-        self.near.truncate(count);
     }
 
-    /// Takes in `near` in the order of `sorted`.
+    /// Takes in the first `count` of `sorted`.
     #[inline(always)]
-    fn merge(&mut self) {
-        let all = self.len + self.near.len();
-        if self.entries.len() < all {
-            memory::resize(&mut self.entries, all.next_power_of_two(), NOTHING);
-        }
+    fn merge(&mut self, count: usize) {
+        let all = self.len + count;
+        self.make_room(all);
         let entries = self.entries.as_mut_slice();
         // Entries below `at` stand where they stood, those from it on `by` higher.
         let mut at = self.len;
-        for (before, entry) in self.sorted[..self.near.len()].iter().enumerate().rev() {
+        for (before, entry) in self.sorted[..count].iter().enumerate().rev() {
             let by = before + 1;
             while at >= EIGHT && entries[at - EIGHT] > *entry {
                 at -= EIGHT;
@@ -168,6 +149,49 @@ impl Pool {
         }
         self.len = all.min(self.cap);
         self.cursor = self.cursor.min(at);
+    }
+
+    /// The same where [`Arch::spread`] is fast: how many are nearer than each tells its place, and eight places at a time
+    /// are filled from both lists.
+    #[inline(always)]
+    fn weave<A: Arch>(&mut self, arch: A, count: usize) {
+        let len = (self.len + count).min(self.cap);
+        let end = len.next_multiple_of(EIGHT);
+        self.make_room(end);
+        let held = &self.entries[..self.len];
+        let (mut first, mut before) = (end, 0);
+        for entry in &self.sorted[..count] {
+            let place = before + held.partition_point(|nearer| nearer < entry);
+            if place >= end {
+                break;
+            }
+            self.taken[place / EIGHT] |= 1 << (place % EIGHT);
+            first = first.min(place);
+            before += 1;
+        }
+        // From the end, so that what moves up is read before its place is filled.
+        for eight in (first / EIGHT..end / EIGHT).rev() {
+            let taken = std::mem::take(&mut self.taken[eight]);
+            before -= taken.count_ones() as usize;
+            let at = eight * EIGHT;
+            let (ones, zeros) =
+                (self.sorted[before..].first_chunk(), self.entries[at - before..].first_chunk());
+            let (Some(ones), Some(zeros)) = (ones, zeros) else { break };
+            let both = arch.spread(taken, ones, zeros);
+            self.entries[at..][..EIGHT].copy_from_slice(&both);
+        }
+        self.len = len;
+        self.cursor = self.cursor.min(first);
+    }
+
+    /// Room for `count` entries.
+    #[inline(always)]
+    fn make_room(&mut self, count: usize) {
+        if self.entries.len() < count {
+            let room = count.next_power_of_two();
+            memory::resize(&mut self.entries, room, NOTHING);
+            memory::resize(&mut self.taken, room.div_ceil(EIGHT), 0);
+        }
     }
 
     /// The nearest candidate that waits to be expanded; it counts as expanded
@@ -274,7 +298,7 @@ fn decode(entry: i64) -> Neighbor {
 mod tests {
     use super::*;
     use crate::id::mix;
-    use crate::kernel::{ArchJob, Portable, kernels};
+    use crate::kernel::{ArchJob, Portable, SCAN_ROWS, TILE, kernels};
 
     #[test]
     fn entries_order_like_neighbors() {
@@ -291,7 +315,7 @@ mod tests {
         }
     }
 
-    /// Candidates come one by one or many at a time.
+    /// Candidates come one by one or many at a time, some only within a bound; some are expanded, the farthest go now and then.
     struct LikeASortedList;
 
     impl ArchJob for LikeASortedList {
@@ -299,57 +323,125 @@ mod tests {
 
         fn run<A: Arch>(self, arch: A) {
             for seed in 0..100u64 {
-                let (mut pool, mut model) = (Pool::default(), Vec::new());
-                pool.reset(1 + (mix(seed) % if seed < 80 { 40 } else { 700 }) as usize);
+                let draw =
+                    |what: u64, row: Row, below: u64| mix(seed << 32 | what << 48 | u64::from(row)) % below;
+                let (mut pool, mut model) = (Pool::default(), Vec::<(Neighbor, bool)>::new());
+                let cap = 1 + draw(1, 0, if seed < 80 { 40 } else { 700 }) as usize;
+                pool.reset(if seed % 9 == 8 { usize::MAX } else { cap });
                 let mut row = 0;
                 while row < 1_500 {
-                    let count = (mix(seed ^ u64::from(row) << 9) % 33) as u32;
+                    let count = draw(2, row, 33) as u32;
                     let rows: Vec<Row> = (row..row + count.max(1)).collect();
-                    let distance = |row: &Row| (mix(seed << 32 | u64::from(*row)) % 900) as f32 - 25.0;
-                    let distances: Vec<f32> = rows.iter().map(distance).collect();
-                    let near = rows.iter().zip(&distances);
-                    let near = near.map(|(row, distance)| Neighbor { distance: *distance, row: *row });
-                    match rows[..] {
-                        [_] => near.clone().for_each(|near| pool.insert(near)),
-                        _ => pool.insert_all(arch, &rows, &distances),
-                    }
-                    model.extend(near);
-                    model.sort_unstable_by(Neighbor::order);
+                    let distances: Vec<f32> =
+                        rows.iter().map(|row| draw(3, *row, 900) as f32 - 25.0).collect();
+                    let bound = if draw(4, row, 3) == 0 { draw(5, row, 900) as f32 } else { f32::INFINITY };
+                    pool.insert_within(arch, &rows, &distances, bound);
+                    let coming = rows.iter().zip(&distances);
+                    let coming = coming.map(|(row, distance)| Neighbor { distance: *distance, row: *row });
+                    model.extend(coming.filter(|near| near.distance <= bound).map(|near| (near, false)));
+                    model.sort_unstable_by(|a, b| a.0.order(&b.0));
                     model.truncate(pool.cap);
+                    for _ in 0..draw(6, row, 4) {
+                        let next = model.iter_mut().find(|(_, expanded)| !expanded);
+                        let next = next.map(|(near, expanded)| (std::mem::replace(expanded, true), *near).1);
+                        assert_eq!(pool.expand_next(), next);
+                    }
+                    if draw(7, row, 8) == 0 {
+                        let bound = draw(8, row, 900) as f32;
+                        pool.truncate_beyond(bound);
+                        model.retain(|(near, _)| near.distance <= bound);
+                    }
+                    assert!(pool.iter().eq(model.iter().map(|(near, _)| *near)));
+                    assert!(pool.taken.iter().all(|taken| *taken == 0));
                     row += rows.len() as u32;
                 }
-                assert_eq!(pool.iter().collect::<Vec<_>>(), model);
             }
+        }
+    }
+
+    /// The portable twin of an instruction set whose `spread` is fast.
+    #[derive(Clone, Copy, Debug)]
+    struct Spreads;
+
+    impl Arch for Spreads {
+        const SPREADS: bool = true;
+
+        fn run<J: ArchJob>(self, job: J) -> J::Output {
+            job.run(self)
+        }
+
+        fn byte_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
+            Portable.byte_dots(query, rows, out);
+        }
+
+        fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
+            Portable.nibble_dots(query, rows, out);
+        }
+
+        fn scan(self, tables: &[u8], codes: &[u8], sums: &mut [u16; SCAN_ROWS]) {
+            Portable.scan(tables, codes, sums);
+        }
+
+        fn tile_dots<const R: usize, const T: usize>(
+            self,
+            rows: [&[f32]; R],
+            tiles: [&[[f32; TILE]]; T],
+        ) -> [[[f32; TILE]; T]; R] {
+            Portable.tile_dots(rows, tiles)
         }
     }
 
     #[test]
     fn keeps_the_nearest_like_a_sorted_list() {
         Portable.run(LikeASortedList);
+        Spreads.run(LikeASortedList);
         kernels().level.run(LikeASortedList);
+    }
+
+    struct KeepsNothing;
+
+    impl ArchJob for KeepsNothing {
+        type Output = ();
+
+        fn run<A: Arch>(self, arch: A) {
+            let mut pool = Pool::default();
+            pool.reset(0);
+            pool.insert_all(arch, &[1], &[1.0]);
+            pool.insert_all(arch, &[2, 3], &[1.0, 2.0]);
+            assert_eq!((pool.len(), pool.expand_next()), (0, None));
+        }
     }
 
     #[test]
     fn a_pool_that_keeps_nothing_takes_nothing() {
-        let mut pool = Pool::default();
-        pool.reset(0);
-        pool.insert(Neighbor { distance: 1.0, row: 1 });
-        pool.insert_all(Portable, &[2, 3], &[1.0, 2.0]);
-        assert_eq!((pool.len(), pool.expand_next()), (0, None));
+        Portable.run(KeepsNothing);
+        Spreads.run(KeepsNothing);
+        kernels().level.run(KeepsNothing);
+    }
+
+    struct ExpandsEachOnce;
+
+    impl ArchJob for ExpandsEachOnce {
+        type Output = ();
+
+        fn run<A: Arch>(self, arch: A) {
+            let mut pool = Pool::default();
+            pool.reset(10);
+            pool.insert_all(arch, &[2, 3], &[2.0, 3.0]);
+            assert_eq!(pool.expand_next().map(|n| n.row), Some(2));
+            pool.insert_all(arch, &[1], &[1.0]);
+            assert_eq!(pool.peek(), Some(1));
+            let rest: Vec<Row> = std::iter::from_fn(|| pool.expand_next()).map(|n| n.row).collect();
+            assert_eq!(rest, [1, 3]);
+            pool.truncate_beyond(2.0);
+            assert_eq!(pool.len(), 2);
+        }
     }
 
     #[test]
     fn expands_the_nearest_first_and_each_once() {
-        let mut pool = Pool::default();
-        pool.reset(10);
-        pool.insert(Neighbor { distance: 2.0, row: 2 });
-        pool.insert(Neighbor { distance: 3.0, row: 3 });
-        assert_eq!(pool.expand_next().map(|n| n.row), Some(2));
-        pool.insert(Neighbor { distance: 1.0, row: 1 });
-        assert_eq!(pool.peek(), Some(1));
-        let rest: Vec<Row> = std::iter::from_fn(|| pool.expand_next()).map(|n| n.row).collect();
-        assert_eq!(rest, [1, 3]);
-        pool.truncate_beyond(2.0);
-        assert_eq!(pool.len(), 2);
+        Portable.run(ExpandsEachOnce);
+        Spreads.run(ExpandsEachOnce);
+        kernels().level.run(ExpandsEachOnce);
     }
 }

@@ -57,8 +57,11 @@ impl Scratch {
     }
 }
 
+/// Words that are filled with zeros in the time in which one of them is found.
+const FILLED: usize = 4;
+
 /// A set of rows in the order in which they came, emptied in time proportional
-/// to what it holds.
+/// to what it holds at most.
 #[derive(Debug, Default)]
 pub(crate) struct Visited {
     words: Vec<u64>,
@@ -72,8 +75,10 @@ pub(crate) struct Visited {
 impl Visited {
     /// Empties the set and makes room for rows below `rows`.
     pub(crate) fn reset(&mut self, rows: usize) {
-        for row in &self.met[..self.count] {
-            self.words[*row as usize / 64] = 0;
+        if self.words.len() <= FILLED * self.count {
+            self.words.fill(0);
+        } else {
+            self.met[..self.count].iter().for_each(|row| self.words[*row as usize / 64] = 0);
         }
         (self.count, self.before) = (0, 0);
         if self.words.len() * 64 < rows {
@@ -146,6 +151,20 @@ mod tests {
         assert!(visited.insert(999) && visited.insert(0) && !visited.insert(999));
         visited.reset(2_000);
         assert!(visited.insert(999) && visited.insert(1_999) && visited.insert(0));
+    }
+
+    // Few of many rows are taken out one by one, many with all others.
+    #[test]
+    fn visited_forgets_few_rows_and_many() {
+        let mut visited = Visited::default();
+        for met in [1, 3, 15, 16, 17, 400, 4_000] {
+            visited.reset(4_096);
+            let rows: Vec<Row> = (0..met).map(|row| row * (4_096 / met)).collect();
+            visited.extend(&rows, Row::MAX);
+            assert_eq!(visited.fresh(), rows);
+        }
+        visited.reset(4_096);
+        assert!((0..4_096).all(|row| visited.insert(row)));
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub(crate) trait Arch: Copy + Debug + Send + Sync + 'static {
     /// Whether sixteen sums of a whole tile have place in its registers at once.
     const HOLDS_MANY_SUMS: bool = false;
 
+    /// Whether `spread` is a step or two.
+    const SPREADS: bool = false;
+
     /// Runs a job with the instruction set enabled.
     fn run<J: ArchJob>(self, job: J) -> J::Output;
 
@@ -77,6 +80,30 @@ pub(crate) trait Arch: Copy + Debug + Send + Sync + 'static {
     #[inline(always)]
     fn above(self, numbers: &[i64; 8], bound: i64) -> u8 {
         numbers.iter().enumerate().fold(0, |bits, (at, number)| bits | u8::from(*number > bound) << at)
+    }
+
+    /// Puts those of eight numbers that are not above the bound to the front of `kept`, in their order, and tells how
+    /// many they are; behind them may stand anything.
+    #[inline(always)]
+    fn keep(self, numbers: &[i64; 8], bound: i64, kept: &mut [i64; 8]) -> usize {
+        let mut count = 0;
+        for number in numbers {
+            // Fewer than eight stand before it.
+            kept[count % 8] = *number;
+            count += usize::from(*number <= bound);
+        }
+        count
+    }
+
+    /// Eight numbers: where a bit is set the first of `ones`, elsewhere the first of `zeros`, each in their order.
+    #[inline(always)]
+    fn spread(self, bits: u8, ones: &[i64; 8], zeros: &[i64; 8]) -> [i64; 8] {
+        let mut before = 0;
+        std::array::from_fn(|at| {
+            let is_one = bits >> at & 1 == 1;
+            before += usize::from(is_one);
+            if is_one { ones[before - 1] } else { zeros[at - before] }
+        })
     }
 }
 

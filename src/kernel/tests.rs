@@ -6,11 +6,17 @@
 //! `f32::EPSILON`; a term itself takes up to three more. Where terms underflow,
 //! each loses at most one smallest subnormal.
 
+mod eights;
 mod formats;
 mod scan;
 mod tiles;
 
 use std::io::Write;
+
+use eights::{
+    numbers_above_a_bound_are_told, numbers_are_spread_over_the_places_of_two_lists,
+    numbers_within_a_bound_come_to_the_front,
+};
 
 use formats::{
     every_half_is_loaded_as_its_number, rows_of_another_dimension_are_refused,
@@ -28,7 +34,7 @@ use tiles::{
 };
 
 use super::isa::Isa;
-use super::{Arch, ArchJob, Kernels, Portable, scalar};
+use super::{Arch, ArchJob, Kernels, scalar};
 
 /// Dimensions with every kind of rest, and those of real embeddings.
 fn dims() -> impl Iterator<Item = usize> {
@@ -287,31 +293,6 @@ impl ArchJob for Dots<'_> {
     }
 }
 
-/// Which of eight numbers are above a bound.
-struct Above([i64; 8], i64);
-
-impl ArchJob for Above {
-    type Output = u8;
-
-    fn run<A: Arch>(self, arch: A) -> u8 {
-        arch.above(&self.0, self.1)
-    }
-}
-
-fn numbers_above_a_bound_are_told(kernels: Kernels) {
-    let mut random = Random(5);
-    for round in 0..500 {
-        let mut number = || (random.next() * 4.0) as i64 * [1, i64::MAX / 4, 1 << 32][round % 3];
-        let (numbers, bound) = (std::array::from_fn(|_| number()), number());
-        for bound in [bound, i64::MIN, i64::MAX, -1, 0] {
-            let expected = Portable.run(Above(numbers, bound));
-            assert_eq!(kernels.level.run(Above(numbers, bound)), expected, "{numbers:?} {bound}");
-            let count = numbers.iter().filter(|number| **number > bound).count();
-            assert_eq!(expected.count_ones() as usize, count);
-        }
-    }
-}
-
 fn code_dots_are_exact(kernels: Kernels) {
     let (mut random, mut other) = (Random(7), Random(8));
     for len in CODE_LENGTHS {
@@ -440,6 +421,8 @@ stamp_on_each!(
         rows_of_another_dimension_are_refused,
         code_dots_are_exact,
         numbers_above_a_bound_are_told,
+        numbers_within_a_bound_come_to_the_front,
+        numbers_are_spread_over_the_places_of_two_lists,
         rows_meet_every_vector_of_a_tile,
         products_do_not_depend_on_what_stands_together,
         rows_of_another_dimension_meet_no_tile,

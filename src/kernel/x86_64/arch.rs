@@ -4,8 +4,9 @@ use std::arch::x86_64::{
     _CMP_LE_OQ, _mm256_castsi256_pd, _mm256_cmp_ps, _mm256_cmpeq_epi16, _mm256_cmpgt_epi64, _mm256_loadu_ps,
     _mm256_loadu_si256, _mm256_max_epu16, _mm256_movemask_epi8, _mm256_movemask_pd, _mm256_movemask_ps,
     _mm256_packs_epi16, _mm256_permute4x64_epi64, _mm256_set1_epi16, _mm256_set1_epi64x, _mm256_set1_ps,
-    _mm512_cmp_ps_mask, _mm512_cmpge_epu16_mask, _mm512_cmpgt_epi64_mask, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_set1_epi16, _mm512_set1_epi64, _mm512_set1_ps,
+    _mm512_cmp_ps_mask, _mm512_cmpge_epu16_mask, _mm512_cmpgt_epi64_mask, _mm512_cmple_epi64_mask,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_expand_epi64, _mm512_maskz_compress_epi64,
+    _mm512_maskz_expand_epi64, _mm512_set1_epi16, _mm512_set1_epi64, _mm512_set1_ps, _mm512_storeu_si512,
 };
 
 use super::{avx2, avx2_codes, avx2_scan, avx512, avx512_codes, avx512_scan};
@@ -136,6 +137,7 @@ impl Avx512 {
 
 impl Arch for Avx512 {
     const HOLDS_MANY_SUMS: bool = true;
+    const SPREADS: bool = true;
 
     #[inline(always)]
     fn run<J: ArchJob>(self, job: J) -> J::Output {
@@ -214,5 +216,41 @@ impl Arch for Avx512 {
         }
         // SAFETY: a value exists only where `new` found the instructions.
         unsafe { enabled(numbers, bound) }
+    }
+
+    #[inline(always)]
+    fn keep(self, numbers: &[i64; 8], bound: i64, kept: &mut [i64; 8]) -> usize {
+        #[inline]
+        #[target_feature(enable = "avx512f,popcnt")]
+        fn enabled(numbers: &[i64; 8], bound: i64, kept: &mut [i64; 8]) -> usize {
+            // SAFETY: eight numbers stand there; the load takes any address.
+            let eight = unsafe { _mm512_loadu_si512(numbers.as_ptr().cast()) };
+            let chosen = _mm512_cmple_epi64_mask(eight, _mm512_set1_epi64(bound));
+            let front = _mm512_maskz_compress_epi64(chosen, eight);
+            // SAFETY: there is room for eight numbers; the store takes any address.
+            unsafe { _mm512_storeu_si512(kept.as_mut_ptr().cast(), front) };
+            chosen.count_ones() as usize
+        }
+        // SAFETY: a value exists only where `new` found the instructions.
+        unsafe { enabled(numbers, bound, kept) }
+    }
+
+    #[inline(always)]
+    fn spread(self, bits: u8, ones: &[i64; 8], zeros: &[i64; 8]) -> [i64; 8] {
+        #[inline]
+        #[target_feature(enable = "avx512f")]
+        fn enabled(bits: u8, ones: &[i64; 8], zeros: &[i64; 8]) -> [i64; 8] {
+            // SAFETY: eight numbers stand there; the load takes any address.
+            let ones = unsafe { _mm512_loadu_si512(ones.as_ptr().cast()) };
+            // SAFETY: as before.
+            let zeros = unsafe { _mm512_loadu_si512(zeros.as_ptr().cast()) };
+            let both = _mm512_mask_expand_epi64(_mm512_maskz_expand_epi64(!bits, zeros), bits, ones);
+            let mut spread = [0; 8];
+            // SAFETY: there is room for eight numbers; the store takes any address.
+            unsafe { _mm512_storeu_si512(spread.as_mut_ptr().cast(), both) };
+            spread
+        }
+        // SAFETY: a value exists only where `new` found the instructions.
+        unsafe { enabled(bits, ones, zeros) }
     }
 }
