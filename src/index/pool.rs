@@ -113,8 +113,8 @@ impl Pool {
         }
     }
 
-    /// Each of the first `count` of `near` goes where as many stand before it as are nearer: few comparisons
-    /// too many, and no branch that depends on the candidates.
+    /// Each of the first `count` of `near` goes where as many stand before it as are
+    /// nearer: few comparisons too many, and no branch that depends on the candidates.
     #[inline(always)]
     fn sort_near<A: Arch>(&mut self, arch: A, count: usize) {
         let places = count.next_multiple_of(EIGHT);
@@ -151,8 +151,8 @@ impl Pool {
         self.cursor = self.cursor.min(at);
     }
 
-    /// The same where [`Arch::spread`] is fast: how many are nearer than each tells its place, and eight places at a time
-    /// are filled from both lists.
+    /// The twin of `merge` where [`Arch::spread`] is fast: how many are nearer than
+    /// each tells its place, and eight places at a time are filled from both lists.
     #[inline(always)]
     fn weave<A: Arch>(&mut self, arch: A, count: usize) {
         let len = (self.len + count).min(self.cap);
@@ -315,7 +315,8 @@ mod tests {
         }
     }
 
-    /// Candidates come one by one or many at a time, some only within a bound; some are expanded, the farthest go now and then.
+    /// Candidates come one by one or many at a time, some only within a bound; some
+    /// are expanded, and the farthest go now and then.
     struct LikeASortedList;
 
     impl ArchJob for LikeASortedList {
