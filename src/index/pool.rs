@@ -317,6 +317,7 @@ mod tests {
 
     /// Candidates come one by one or many at a time, some only within a bound; some
     /// are expanded, and the farthest go now and then.
+    #[derive(Clone, Copy)]
     struct LikeASortedList;
 
     impl ArchJob for LikeASortedList {
@@ -392,13 +393,19 @@ mod tests {
         }
     }
 
-    #[test]
-    fn keeps_the_nearest_like_a_sorted_list() {
-        Portable.run(LikeASortedList);
-        Spreads.run(LikeASortedList);
-        kernels().level.run(LikeASortedList);
+    /// On plain Rust, merging and weaving, and on the machine's instruction set.
+    fn on_each(job: impl ArchJob<Output = ()> + Copy) {
+        Portable.run(job);
+        Spreads.run(job);
+        kernels().level.run(job);
     }
 
+    #[test]
+    fn keeps_the_nearest_like_a_sorted_list() {
+        on_each(LikeASortedList);
+    }
+
+    #[derive(Clone, Copy)]
     struct KeepsNothing;
 
     impl ArchJob for KeepsNothing {
@@ -415,11 +422,10 @@ mod tests {
 
     #[test]
     fn a_pool_that_keeps_nothing_takes_nothing() {
-        Portable.run(KeepsNothing);
-        Spreads.run(KeepsNothing);
-        kernels().level.run(KeepsNothing);
+        on_each(KeepsNothing);
     }
 
+    #[derive(Clone, Copy)]
     struct ExpandsEachOnce;
 
     impl ArchJob for ExpandsEachOnce {
@@ -441,8 +447,6 @@ mod tests {
 
     #[test]
     fn expands_the_nearest_first_and_each_once() {
-        Portable.run(ExpandsEachOnce);
-        Spreads.run(ExpandsEachOnce);
-        kernels().level.run(ExpandsEachOnce);
+        on_each(ExpandsEachOnce);
     }
 }
