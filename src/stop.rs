@@ -83,6 +83,11 @@ impl<'a> Stop<'a> {
         self.next.set(0);
     }
 
+    /// Whether a part that begins may compute so many distances.
+    pub(crate) fn allows(&self, distances: u64) -> bool {
+        self.spent.get().saturating_add(distances) <= self.budget.get()
+    }
+
     /// Notes the distances of a loop that is over.
     pub(crate) fn spend(&self, distances: u64) {
         self.spent.set(self.spent.get() + distances);

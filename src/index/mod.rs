@@ -45,7 +45,7 @@ pub(crate) use copies::Copying;
 #[cfg(any(feature = "internals", all(test, not(vecino_loom))))]
 pub(crate) use cow::{BlockView, Blocks, Versions};
 pub(crate) use flat::Flat;
-pub(crate) use graph::{Coding, GraphOptions, PRODUCT_SHARE, QuantizedGraph};
+pub(crate) use graph::{Coding, GraphOptions, MOST_READ, PRODUCT_SHARE, QuantizedGraph};
 pub(crate) use hnsw::{Hnsw, HnswOptions};
 pub(crate) use ivf::{
     Ivf, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, MEETING_DIM, ROWS_A_LIST,
@@ -148,6 +148,8 @@ pub(crate) struct Request<'a> {
     pub(crate) admit: Option<&'a (dyn Fn(Row) -> bool + 'a)>,
     /// The filter that is a part of it.
     pub(crate) filter: Option<RowFilter<'a>>,
+    /// Indexes that are searched for the query one after the other, this one among them.
+    pub(crate) shards: usize,
     pub(crate) ends: Ends<'a>,
 }
 
@@ -188,6 +190,11 @@ impl Ends<'_> {
     /// The same, for loops that do other work than distances: asks the clock at once.
     fn are_due_now(&self, distances: u64) -> bool {
         self.stop.is_some_and(|stop| stop.look(distances))
+    }
+
+    /// Whether a part that begins may compute so many distances.
+    pub(crate) fn allow(&self, distances: u64) -> bool {
+        self.stop.is_none_or(|stop| stop.allows(distances))
     }
 
     /// Notes the distances of a loop that is over.

@@ -73,6 +73,7 @@ impl ExactIndex {
             bound: f32::INFINITY,
             admit: None,
             filter: None,
+            shards: 1,
             ends: Ends::default(),
         };
         let points = Points { space: &self.space, vectors: self.matrix.view() };

@@ -178,8 +178,16 @@ impl BareIndex {
         self.found.reset(k);
         let Ok(scale) = self.space.check(query) else { return false };
         self.space.prepare(query, scale, &mut self.query);
-        let request =
-            Request { query: &self.query, k, ef, bound, admit: None, filter: None, ends: Ends::default() };
+        let request = Request {
+            query: &self.query,
+            k,
+            ef,
+            bound,
+            admit: None,
+            filter: None,
+            shards: 1,
+            ends: Ends::default(),
+        };
         let points = Points { space: &self.space, vectors: self.matrix.view() };
         let effort = self.version.search(points, &request, &mut self.scratch, &mut self.found);
         self.work.distances += effort.distances;

@@ -44,6 +44,30 @@ pub(crate) trait Arch: Copy + Debug + Send + Sync + 'static {
     /// As [`Kernels::nibble_dots`](super::Kernels::nibble_dots).
     fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]);
 
+    /// The products of a query with 32 rows of one code a byte, up to 127, that stand [interleaved](super::codes): the query
+    /// has four weights for a word of a row.
+    ///
+    /// # Panics
+    /// When there are not four for each word.
+    #[inline(always)]
+    fn interleaved_byte_dots(self, query: &[i8], words: &[[u32; SCAN_ROWS]]) -> [i32; SCAN_ROWS] {
+        super::scalar::interleaved_byte_dots(query, words)
+    }
+
+    /// The same of two codes a byte: `low` has the weights of the low halves of the bytes, `high` those of the high ones.
+    ///
+    /// # Panics
+    /// When there are not four of each for each word.
+    #[inline(always)]
+    fn interleaved_nibble_dots(
+        self,
+        low: &[i8],
+        high: &[i8],
+        words: &[[u32; SCAN_ROWS]],
+    ) -> [i32; SCAN_ROWS] {
+        super::scalar::interleaved_nibble_dots(low, high, words)
+    }
+
     /// The sums of the 32 rows of a group of codes: see [`scan`](super::scan).
     ///
     /// # Panics

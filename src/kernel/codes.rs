@@ -5,6 +5,11 @@
 //! and 127. The product is a sum of whole numbers and exact: every instruction
 //! set gives the same bits. Bytes of a row whose weights are 0 may hold
 //! anything: that is where a row keeps what is not a code.
+//!
+//! Rows that are all read stand *interleaved*, 32 at a time: a word of four bytes of each, then the next word of
+//! each. A register has words of many rows, so their sums need not be folded, and nothing is read that is not a code.
+
+use super::scan::SCAN_ROWS;
 
 /// Products of one query with the codes of many rows. Nothing is prefetched:
 /// the caller knows earlier than the kernel which rows come next.
@@ -36,6 +41,18 @@ pub(super) fn check(packing: Packing, query: &[i8], rows: &[&[u8]], out: &[i32])
     assert_eq!(rows.len(), out.len());
     assert!(rows.iter().all(|row| row.len() == len));
     len
+}
+
+/// Bytes of a word of a row.
+pub(super) const WORD: usize = 4;
+
+/// Checks that there are four weights for each word.
+///
+/// # Panics
+/// When there are not.
+#[inline(always)]
+pub(super) fn check_interleaved(query: &[i8], words: &[[u32; SCAN_ROWS]]) {
+    assert_eq!(query.len(), words.len() * WORD);
 }
 
 /// Bytes of a row of two lines, which most codes are.

@@ -3,7 +3,7 @@
 //! It sums in order and abandons nothing.
 
 use super::arch::TileSums;
-use super::codes::{Packing, check};
+use super::codes::{Packing, WORD, check, check_interleaved};
 use super::formats::Element;
 use super::scan::{self, SCAN_POSITION, SCAN_ROWS};
 use super::{Kernels, Level, Portable, RowKernels, TILE};
@@ -70,6 +70,46 @@ pub(super) fn nibble_dots(query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
     let (low, high) = query.split_at(query.len() / 2);
     for (row, out) in rows.iter().zip(out) {
         *out = code_dot(low, row, |byte| byte & 15) + code_dot(high, row, |byte| byte >> 4);
+    }
+}
+
+#[inline(always)]
+pub(super) fn interleaved_byte_dots(query: &[i8], words: &[[u32; SCAN_ROWS]]) -> [i32; SCAN_ROWS] {
+    check_interleaved(query, words);
+    let mut sums = [0; SCAN_ROWS];
+    for (weights, words) in query.as_chunks().0.iter().zip(words) {
+        add_interleaved(&mut sums, weights, words, |byte| byte);
+    }
+    sums
+}
+
+#[inline(always)]
+pub(super) fn interleaved_nibble_dots(
+    low: &[i8],
+    high: &[i8],
+    words: &[[u32; SCAN_ROWS]],
+) -> [i32; SCAN_ROWS] {
+    check_interleaved(low, words);
+    check_interleaved(high, words);
+    let mut sums = [0; SCAN_ROWS];
+    for ((low, high), words) in low.as_chunks().0.iter().zip(high.as_chunks().0).zip(words) {
+        add_interleaved(&mut sums, low, words, |byte| byte & 15);
+        add_interleaved(&mut sums, high, words, |byte| byte >> 4);
+    }
+    sums
+}
+
+#[inline(always)]
+fn add_interleaved(
+    sums: &mut [i32; SCAN_ROWS],
+    weights: &[i8; WORD],
+    words: &[u32; SCAN_ROWS],
+    code: impl Fn(u8) -> u8,
+) {
+    for (sum, word) in sums.iter_mut().zip(words) {
+        for (weight, byte) in weights.iter().zip(word.to_ne_bytes()) {
+            *sum += i32::from(*weight) * i32::from(code(byte));
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod eights;
 mod formats;
+mod interleaved;
 mod scan;
 mod tiles;
 
@@ -21,6 +22,11 @@ use eights::{
 use formats::{
     every_half_is_loaded_as_its_number, rows_of_another_dimension_are_refused,
     rows_of_bytes_give_what_their_numbers_give, rows_of_halves_give_what_their_numbers_give,
+};
+
+use interleaved::{
+    interleaved_codes_give_the_products_of_their_rows, interleaved_codes_hold_the_extremes,
+    interleaved_codes_that_do_not_fit_are_refused,
 };
 
 use scan::{
@@ -430,6 +436,9 @@ stamp_on_each!(
         what_has_no_weight_does_not_count,
         codes_may_stand_anywhere,
         codes_that_do_not_fit_are_refused,
+        interleaved_codes_give_the_products_of_their_rows,
+        interleaved_codes_hold_the_extremes,
+        interleaved_codes_that_do_not_fit_are_refused,
         looked_up_numbers_are_summed_exactly,
         the_largest_sums_still_fit,
         numbers_within_a_bound_are_told,

@@ -229,10 +229,7 @@ impl Codec {
             }
             let mut estimates = [0.0; BLOCKS_PER_CALL];
             for (at, estimate) in estimates.iter_mut().enumerate() {
-                let product = (2 * dots[at] - query.surplus) as f32;
-                let start = query.base + query.length_weight * lengths[at];
-                *estimate = start + query.factor * scales[at] * product;
-                *estimate = if *estimate > query.floor { *estimate } else { query.floor };
+                *estimate = query.estimate(dots[at], lengths[at], scales[at]);
             }
             match <&mut [f32; BLOCKS_PER_CALL]>::try_from(&mut *out) {
                 Ok(all) => *all = estimates,

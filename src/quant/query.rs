@@ -50,6 +50,22 @@ impl CodeQuery {
         &self.rounded
     }
 
+    /// What the kernel's product with the codes of a row, its squared length and its scale come to.
+    #[inline(always)]
+    pub(super) fn estimate(&self, dot: i32, squared_length: f32, scale: f32) -> f32 {
+        let product = (2 * dot - self.surplus) as f32;
+        let start = self.base + self.length_weight * squared_length;
+        let estimate = start + self.factor * scale * product;
+        if estimate > self.floor { estimate } else { self.floor }
+    }
+
+    /// How much less an estimate may be than that of a row of no length, for each unit of length of what its codes stand
+    /// for: infinite where other things count than products.
+    pub(super) fn length(&self) -> f32 {
+        let squares: i32 = self.rounded.iter().map(|weight| i32::from(*weight).pow(2)).sum();
+        if self.length_weight == 0.0 { -2.0 * self.factor * (squares as f32).sqrt() } else { f32::INFINITY }
+    }
+
     /// What it was prepared for is over.
     pub(crate) fn forget(&mut self) {
         self.made_by = None;

@@ -129,6 +129,8 @@ pub(crate) struct ShardRequest<'a> {
     pub(crate) exact: bool,
     /// The search before, with the same memory, was for the same query in another shard.
     pub(crate) follows: bool,
+    /// Shards that are searched for the query, one after the other.
+    pub(crate) shards: usize,
     pub(crate) ends: Ends<'a>,
     /// Only rows that pass it, and who knows the rows of ids.
     pub(crate) filter: Option<&'a Filter>,
@@ -142,8 +144,8 @@ pub(crate) struct ShardRequest<'a> {
 impl<'a> ShardRequest<'a> {
     /// What the index is asked for.
     fn of_index(&self, admit: Option<&'a (dyn Fn(Row) -> bool + 'a)>) -> Request<'a> {
-        let ShardRequest { query, k, ef, bound, ends, .. } = *self;
-        Request { query, k, ef, bound, admit, filter: None, ends }
+        let ShardRequest { query, k, ef, bound, shards, ends, .. } = *self;
+        Request { query, k, ef, bound, admit, filter: None, shards, ends }
     }
 }
 

@@ -49,6 +49,9 @@ pub(crate) struct IndexSizes {
     pub(crate) moved: usize,
     /// Tables of blocks that it has beyond two.
     pub(crate) more_tables: usize,
+    /// Copies of the codes of few rows: bytes a row, and of all of them at most.
+    pub(crate) copied: usize,
+    pub(crate) most_copied: usize,
     /// Beside all that, for no more than so many rows...
     pub(crate) few: usize,
     /// ...so many more bytes a row that lie there...
@@ -77,6 +80,8 @@ impl IndexSizes {
             sampled: if self.sampled.row > other.sampled.row { self.sampled } else { other.sampled },
             moved: self.moved + other.moved,
             more_tables: self.more_tables.max(other.more_tables),
+            copied: self.copied + other.copied,
+            most_copied: self.most_copied + other.most_copied,
             few: self.few.max(other.few),
             few_home: self.few_home + other.few_home,
             few_row: self.few_row + other.few_row,
@@ -93,10 +98,15 @@ impl IndexSizes {
         rows.min(roomy(self.few))
     }
 
+    /// Copies of the codes of so many rows, if there are any then.
+    fn copies(self, rows: usize) -> usize {
+        rows.saturating_mul(self.copied).min(self.most_copied)
+    }
+
     /// Bytes of so many rows where nothing changes.
     fn home(self, rows: usize) -> usize {
         let few = self.few(rows).saturating_mul(self.few_home);
-        rows.saturating_mul(self.row).saturating_add(few) + self.codec(rows)
+        rows.saturating_mul(self.row).saturating_add(few) + self.codec(rows) + self.copies(rows)
     }
 
     /// Bytes beside them while all is made anew, or stands elsewhere.
@@ -105,7 +115,7 @@ impl IndexSizes {
         let anew = rows.saturating_mul(self.anew).saturating_add(few).max(self.sampled.bytes(rows));
         let moved =
             rows.saturating_mul(self.moved) + self.home(rows).min((TABLES + self.more_tables) * PAGE_BYTES);
-        moved.saturating_add(few).max(anew + self.codec(rows))
+        moved.saturating_add(few).max(anew + self.codec(rows)) + self.copies(rows)
     }
 
     /// Bytes of an index with places for so many rows at most, and at rest.
@@ -200,6 +210,8 @@ mod tests {
         sampled: Sampled { row: 0, few: 0, one_in: 0 },
         more_tables: 0,
         moved: 100,
+        copied: 0,
+        most_copied: 0,
         few: 0,
         few_home: 0,
         few_row: 0,

@@ -387,6 +387,7 @@ impl<'q> ShardPlan<'q> {
             bound: self.ends.reach.filter(|_| self.scored.is_none()).map_or(bound, |reach| reach.min(bound)),
             exact: self.exact,
             follows: false,
+            shards: published.shards.len(),
             ends: self.ends,
             filter: self.filter,
             excluded: self.excluded,

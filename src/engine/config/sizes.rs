@@ -3,8 +3,8 @@
 use super::{CollectionConfig, GraphConfig, IndexSpec, defaults};
 use crate::coordinator::ENTRY_BYTES_MOST;
 use crate::index::{
-    Copying, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, MEETING_DIM, PRODUCT_SHARE,
-    ROWS_A_LIST, TRAINED_A_LIST,
+    Copying, IvfOptions, LEAST_FILED, LIST_BLOCK, ListStorage, MAX_LISTS, MEETING_DIM, MOST_READ,
+    PRODUCT_SHARE, ROWS_A_LIST, TRAINED_A_LIST,
 };
 use crate::metric::Metric;
 use crate::quant::MAX_TRAINED;
@@ -39,7 +39,9 @@ impl CollectionConfig {
                 let row = links + codes + PLACES + ENTRIES;
                 let anew = links + 3 * codes + 2 * PLACES + ENTRIES;
                 let (moved, more_tables) = (elsewhere(links), usize::from(self.metric == Metric::Dot));
-                IndexSizes { codec, row, anew, moved, more_tables, ..IndexSizes::default() }
+                let (copied, most_copied) = (codes + 2 * WORD, MOST_READ + MOST_READ / 8);
+                let sizes = IndexSizes { codec, row, anew, moved, more_tables, ..IndexSizes::default() };
+                IndexSizes { copied, most_copied, ..sizes }
             }
             IndexSpec::Hnsw(graph) => {
                 let copying = graph.quantization.copies(self.dimension);
@@ -142,6 +144,8 @@ fn lists_sizes(dim: usize, options: &IvfOptions) -> IndexSizes {
         sampled: sampled(dim, options),
         moved: SETS * elsewhere(block + always),
         more_tables: 0,
+        copied: 0,
+        most_copied: 0,
         few,
         few_home: SETS * few_row,
         few_row: SETS * elsewhere(few_row),

@@ -63,7 +63,8 @@ pub(super) fn entries_after(
     let (held, seed) = (&version.graph.held, version.options.seed);
     let count = held.len() + batch.absorb.len() - batch.forget.len();
     let share = share(count)?;
-    let Some(before) = version.entries.as_ref().filter(|_| self::share(held.len()) == Some(share)) else {
+    let Some(before) = version.derived.entries.as_ref().filter(|_| self::share(held.len()) == Some(share))
+    else {
         return entries(&held.after(&batch.forget, &batch.absorb), codec, source, seed);
     };
     debug_assert!(

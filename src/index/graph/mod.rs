@@ -33,18 +33,21 @@ use crate::id::{Row, mix};
 use crate::lease::Lease;
 use crate::memory;
 use crate::neighbor::TopK;
-use crate::quant::{Codec, EntryPoints};
+use crate::quant::Codec;
 
 mod among;
 mod codes;
+mod derived;
 mod entries;
 mod layout;
 mod plan;
+mod scan;
 mod search;
 mod train;
 
 use codes::{CodeBlocks, Codes};
-use entries::entries;
+use derived::Derived;
+pub(crate) use derived::MOST_READ;
 use layout::Layout;
 use plan::{CodeChange, GraphPlan, Relaid};
 pub(crate) use train::Coding;
@@ -107,8 +110,8 @@ struct GraphVersion {
     /// By node; none while no row was ever held.
     codes: Option<Codes>,
     layout: Arc<Layout>,
-    /// By node; none while there are few.
-    entries: Option<Arc<EntryPoints>>,
+    /// By node.
+    derived: Derived,
     /// True when nothing has changed since nodes were numbered and codes trained.
     is_laid_out: bool,
     lease: Lease,
@@ -146,7 +149,7 @@ impl QuantizedGraph {
             graph: links.empty(epoch, &versions),
             codes: None,
             layout: Arc::default(),
-            entries: None,
+            derived: Derived::default(),
             is_laid_out: true,
             lease: versions.publish(),
         });
@@ -177,14 +180,13 @@ impl QuantizedGraph {
         };
         input.check(codes.is_some() || held.len() == 0, "rows have no codes")?;
         let view = codes.as_mut().map(|codes| codes.publish(epoch, &versions));
-        let entries =
-            view.as_ref().and_then(|codes| entries(&held, &codes.codec, &codes.blocks, options.seed));
+        let derived = view.as_ref().map(|codes| Derived::of(&held, &codes.codec, &codes.blocks, &found));
         let newest = Arc::new(GraphVersion {
             options: found,
             graph,
             codes: view,
             layout: Arc::new(layout),
-            entries,
+            derived: derived.unwrap_or_default(),
             is_laid_out,
             lease: versions.publish(),
         });
@@ -215,7 +217,7 @@ impl QuantizedGraph {
             graph,
             codes,
             layout: Arc::clone(&before.layout),
-            entries: plan.entries,
+            derived: plan.derived,
             is_laid_out: false,
             lease: self.versions.publish(),
         });
@@ -233,7 +235,7 @@ impl QuantizedGraph {
             graph: self.links.empty(epoch, &self.versions),
             codes: None,
             layout: Arc::default(),
-            entries: None,
+            derived: Derived::default(),
             is_laid_out: true,
             lease: self.versions.publish(),
         });
@@ -257,7 +259,7 @@ impl QuantizedGraph {
             graph,
             codes: Some(view),
             layout: Arc::new(relaid.layout),
-            entries: relaid.entries,
+            derived: relaid.derived,
             is_laid_out: true,
             lease: self.versions.publish(),
         });
@@ -295,7 +297,7 @@ impl Index for QuantizedGraph {
             graph,
             codes,
             layout: Arc::clone(&before.layout),
-            entries: before.entries.clone(),
+            derived: before.derived.clone(),
             is_laid_out: before.is_laid_out,
             lease: self.versions.publish(),
         });
@@ -305,8 +307,8 @@ impl Index for QuantizedGraph {
     fn bytes(&self) -> usize {
         let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes);
         let links = self.links.bytes() + self.left.bytes();
-        let entries = self.newest.entries.as_ref().map_or(0, |entries| entries.bytes());
-        links + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes() + entries
+        let derived = self.newest.derived.bytes();
+        links + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes() + derived
     }
 
     fn shared(&self) -> SharedMemory {
@@ -378,8 +380,9 @@ impl IndexVersion for GraphVersion {
         let mut defects: Vec<Defect> = memory::collect(renamed);
         if let Some(codes) = &self.codes {
             codes.audit(&self.graph.held, &self.layout, &mut defects);
-            let expected = entries(&self.graph.held, &codes.codec, &codes.blocks, self.options.seed);
-            let wrong = (expected != self.entries).then(|| self.graph.held.iter().next()).flatten();
+            let Codes { codec, blocks, .. } = codes;
+            let is_right = self.derived.are_of(&self.graph.held, codec, blocks, &self.options);
+            let wrong = (!is_right).then(|| self.graph.held.iter().next()).flatten();
             memory::extend(&mut defects, wrong.map(|node| Defect::Malformed(self.layout.row(node))));
         }
         defects

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::GraphVersion;
 use super::codes::{CodeBlocks, CodeSource, Coded, Codes, Drafted, Fresh};
-use super::entries::{entries, entries_after};
+use super::derived::Derived;
 use super::layout::Layout;
 use super::train::{MEASURED, SETTLED, encode, train};
 use crate::bits::RowSet;
@@ -14,7 +14,7 @@ use crate::index::{Batch, Executor, Points};
 use crate::kernel::{Arch, ArchJob};
 use crate::memory;
 use crate::metric::Metric;
-use crate::quant::{Codec, EntryPoints, Measure};
+use crate::quant::{Codec, Measure};
 
 /// What happens to the codes.
 pub(super) enum CodeChange {
@@ -27,7 +27,7 @@ pub(super) enum CodeChange {
 pub(super) struct GraphPlan {
     pub(super) change: Change,
     pub(super) codes: CodeChange,
-    pub(super) entries: Option<Arc<EntryPoints>>,
+    pub(super) derived: Derived,
 }
 
 /// The same rows under new numbers, with new codes.
@@ -35,7 +35,7 @@ pub(super) struct Relaid {
     pub(super) links: Laid,
     pub(super) codes: CodeBlocks,
     pub(super) layout: Layout,
-    pub(super) entries: Option<Arc<EntryPoints>>,
+    pub(super) derived: Derived,
 }
 
 /// The same batch by nodes.
@@ -76,8 +76,8 @@ pub(super) fn change(
         let codec = &codes.codec;
         let work = Linking { version, points, codec, source, batch, nodes: &nodes, executor };
         let change = codec.level().run(work);
-        let entries = entries_after(version, codec, source, &nodes);
-        return GraphPlan { change, codes: CodeChange::Add(fresh), entries };
+        let derived = Derived::after(version, codec, source, &nodes);
+        return GraphPlan { change, codes: CodeChange::Add(fresh), derived };
     }
     let mut all: Vec<Row> = memory::collect(version.graph.held.iter().chain(fresh));
     all.sort_unstable();
@@ -89,8 +89,8 @@ pub(super) fn change(
     let work = Linking { version, points, codec, source, batch, nodes: &nodes, executor };
     let change = codec.level().run(work);
     let held = version.graph.held.after(&nodes.forget, &nodes.absorb);
-    let entries = entries(&held, codec, source, version.options.seed);
-    GraphPlan { change, codes: CodeChange::Replace(Box::new(blocks)), entries }
+    let derived = Derived::of(&held, codec, source, &version.options);
+    GraphPlan { change, codes: CodeChange::Replace(Box::new(blocks)), derived }
 }
 
 /// Whether the batch leaves rows that the codes are out of date for. Those of a
@@ -208,6 +208,6 @@ fn relay_by(
     nodes.sort_unstable();
     let rows = nodes.len();
     let (codes, view) = recode(codec, points, nodes, rows, &layout, executor);
-    let entries = entries(links.held(), &view.codec, &view.blocks, version.options.seed);
-    Relaid { links, codes, layout, entries }
+    let derived = Derived::of(links.held(), &view.codec, &view.blocks, &version.options);
+    Relaid { links, codes, layout, derived }
 }

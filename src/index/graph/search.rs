@@ -21,12 +21,12 @@ use crate::quant::{CodeQuery, Measure};
 
 /// Candidates beyond k that are kept for re-ranking, however short the list:
 /// at least so many, and one for so many of k.
-const SPARE: usize = 8;
+pub(super) const SPARE: usize = 8;
 const SPARE_DIVISOR: usize = 2;
 
 /// Where rows are hidden, so many more are kept: one in 32 of an index may be
 /// dead before it is taken out.
-const HIDDEN_DIVISOR: usize = 8;
+pub(super) const HIDDEN_DIVISOR: usize = 8;
 
 /// What queries are prepared for.
 fn measure(metric: Metric) -> Measure {
@@ -46,7 +46,7 @@ pub(super) struct Ground<'a, A> {
 }
 
 /// How far a search has come.
-enum Stage {
+pub(super) enum Stage {
     Walking(Limits, Step),
     Reranking(Rerank),
     Done,
@@ -64,7 +64,7 @@ impl<'a, A: Arch> Ground<'a, A> {
     where
         'a: 'b,
     {
-        let entries = self.version.entries.as_deref();
+        let entries = self.version.derived.entries.as_deref();
         let measure = Coded {
             codec: &self.codes.codec,
             source: &self.codes.blocks,
@@ -76,7 +76,7 @@ impl<'a, A: Arch> Ground<'a, A> {
     }
 
     /// The limits of a walk.
-    fn limits(&self, request: &Request<'_>) -> Limits {
+    pub(super) fn limits(&self, request: &Request<'_>) -> Limits {
         let ef = request.ef.max(1);
         let exhausts = request.ends.reach.is_some();
         let metric = self.points.space.metric();
@@ -97,6 +97,9 @@ impl<'a, A: Arch> Ground<'a, A> {
         scratch: &mut Scratch,
         effort: &mut Effort,
     ) -> Stage {
+        if let Some(stage) = self.scan(request, query, scratch, effort) {
+            return stage;
+        }
         let walk = self.walk(query);
         walk.find_starts(scratch, effort);
         let limits = self.limits(request);
@@ -179,6 +182,11 @@ impl<'a, A: Arch> Ground<'a, A> {
     /// From nodes to rows.
     fn begin_rerank(&self, request: &Request<'_>, scratch: &mut Scratch) -> Stage {
         scratch.candidates.iter_mut().for_each(|near| near.row = self.codes.row(near.row));
+        self.rerank_rows(request, scratch)
+    }
+
+    /// The same of rows.
+    pub(super) fn rerank_rows(&self, request: &Request<'_>, scratch: &Scratch) -> Stage {
         Stage::Reranking(Rerank::new(self.points, request, STEP, scratch))
     }
 
@@ -220,6 +228,9 @@ impl<'a, A: Arch> Ground<'a, A> {
         scratch: &mut Scratch,
         effort: &mut Effort,
     ) -> Option<Stage> {
+        if let Some(stage) = self.scan(request, query, scratch, effort) {
+            return Some(stage);
+        }
         let walk = self.walk(query);
         walk.find_starts(scratch, effort);
         let limits = self.limits(request);
@@ -373,10 +384,11 @@ impl ArchJob for Together<'_, '_, '_> {
     fn run<A: Arch>(self, arch: A) {
         let Together { version, codes, points, mut under_way } = self;
         let ground = Ground { version, codes, points, arch };
-        let stages = under_way
-            .iter_mut()
-            .map(|(query, trip)| ground.set_out(&trip.request, query, trip.scratch, &mut trip.effort));
-        let mut stages: Vec<Stage> = memory::collect(stages);
+        // No closure: what is called in one is not compiled for the instruction set.
+        let mut stages: Vec<Stage> = memory::list(under_way.len());
+        for (query, trip) in &mut under_way {
+            stages.push(ground.set_out(&trip.request, query, trip.scratch, &mut trip.effort));
+        }
         let mut left = stages.len();
         while left > 0 {
             left = 0;

@@ -154,6 +154,7 @@ fn answers(fixture: &Fixture, version: &dyn IndexVersion, vectors: &MatrixView) 
                 bound: f32::INFINITY,
                 admit,
                 filter: None,
+                shards: 1,
                 ends: Ends::default(),
             };
             let effort = version.search(points, &request, &mut scratch, &mut found);
@@ -216,6 +217,7 @@ fn searches_run_beside_commits(kind: Kind) {
                         bound: f32::INFINITY,
                         admit: None,
                         filter: None,
+                        shards: 1,
                         ends: Ends::default(),
                     };
                     found.reset(10);

@@ -44,6 +44,7 @@ fn assert_same(fixture: &Fixture, queries: &[Vec<f32>], what: &str) -> f64 {
                     bound: f32::INFINITY,
                     admit,
                     filter: None,
+                    shards: 1,
                     ends: Ends::default(),
                 };
                 let (found, effort) = fixture.search_in(&*version, &request);
@@ -136,6 +137,7 @@ fn rows_come_and_go_and_older_versions_stay_exact() {
         bound: f32::INFINITY,
         admit: None,
         filter: None,
+        shards: 1,
         ends: Ends::default(),
     };
     let before = fixture.search_in(&*old, &request).0;
@@ -169,6 +171,7 @@ fn a_bound_from_elsewhere_loses_no_nearer_row() {
         bound: f32::INFINITY,
         admit: None,
         filter: None,
+        shards: 1,
         ends: Ends::default(),
     };
     let version = fixture.index.version();

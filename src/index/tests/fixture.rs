@@ -152,7 +152,7 @@ impl Kind {
 /// A search without bound, filter or end.
 pub(super) fn unlimited(query: &[f32], k: usize, ef: usize) -> Request<'_> {
     let (bound, ends) = (f32::INFINITY, Ends::default());
-    Request { query, k, ef, bound, admit: None, filter: None, ends }
+    Request { query, k, ef, bound, admit: None, filter: None, shards: 1, ends }
 }
 
 /// Runs functions of a [`Kind`] as tests of every kind.

@@ -84,6 +84,7 @@ fn rows_are_put_into_lists_once_there_are_enough_and_out_again_when_few_are_left
         bound: f32::INFINITY,
         admit: None,
         filter: None,
+        shards: 1,
         ends: Ends::default(),
     };
     let hops = |fixture: &Fixture| fixture.search_in(&*fixture.index.version(), &request).1.hops;
@@ -345,6 +346,7 @@ fn rows_that_drift_away_get_lists_of_their_own_before_there_are_four_times_as_ma
             bound: f32::INFINITY,
             admit: None,
             filter: None,
+            shards: 1,
             ends: Ends::default(),
         };
         fixture.search_in(&*fixture.index.version(), &request).1.distances

@@ -59,6 +59,7 @@ fn assert_exact(fixture: &Fixture, what: &str) -> f64 {
                     bound: f32::INFINITY,
                     admit,
                     filter: None,
+                    shards: 1,
                     ends: Ends::default(),
                 };
                 let mut top = TopK::default();
@@ -128,6 +129,7 @@ fn there_are_no_codes_before_they_are_wanted_and_none_for_few_rows() {
         bound: f32::INFINITY,
         admit: None,
         filter: None,
+        shards: 1,
         ends: Ends::default(),
     };
     assert!(!keep_up(&mut fixture));
@@ -158,6 +160,7 @@ fn an_older_version_stays_exact_while_its_rows_are_replaced() {
         bound: f32::INFINITY,
         admit: None,
         filter: None,
+        shards: 1,
         ends: Ends::default(),
     };
     let (old, vectors) = (fixture.index.version(), fixture.matrix.view().clone());

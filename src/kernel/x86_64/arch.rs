@@ -62,6 +62,21 @@ impl Arch for Avx2 {
     }
 
     #[inline(always)]
+    fn interleaved_byte_dots(self, query: &[i8], words: &[[u32; SCAN_ROWS]]) -> [i32; SCAN_ROWS] {
+        avx2_codes::interleaved_byte_dots(query, words)
+    }
+
+    #[inline(always)]
+    fn interleaved_nibble_dots(
+        self,
+        low: &[i8],
+        high: &[i8],
+        words: &[[u32; SCAN_ROWS]],
+    ) -> [i32; SCAN_ROWS] {
+        avx2_codes::interleaved_nibble_dots(low, high, words)
+    }
+
+    #[inline(always)]
     fn at_least(self, sums: &[u16; SCAN_ROWS], floor: u16) -> u32 {
         #[inline]
         #[target_feature(enable = "avx2")]
@@ -168,6 +183,21 @@ impl Arch for Avx512 {
     #[inline(always)]
     fn nibble_dots(self, query: &[i8], rows: &[&[u8]], out: &mut [i32]) {
         avx512_codes::nibble_dots(query, rows, out);
+    }
+
+    #[inline(always)]
+    fn interleaved_byte_dots(self, query: &[i8], words: &[[u32; SCAN_ROWS]]) -> [i32; SCAN_ROWS] {
+        avx512_codes::interleaved_byte_dots(query, words)
+    }
+
+    #[inline(always)]
+    fn interleaved_nibble_dots(
+        self,
+        low: &[i8],
+        high: &[i8],
+        words: &[[u32; SCAN_ROWS]],
+    ) -> [i32; SCAN_ROWS] {
+        avx512_codes::interleaved_nibble_dots(low, high, words)
     }
 
     #[inline(always)]

@@ -4,12 +4,17 @@
 //! 32 bits, and nothing saturates.
 
 use std::arch::x86_64::{
-    __m512i, _mm256_add_epi32, _mm512_and_si512, _mm512_castsi512_si256, _mm512_dpbusd_epi32,
-    _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_srli_epi16,
+    __m512i, _mm256_add_epi32, _mm512_add_epi32, _mm512_and_si512, _mm512_castsi512_si256,
+    _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_setzero_si512, _mm512_srli_epi16, _mm512_storeu_si512,
 };
 
 use super::avx2_codes::fold;
-use crate::kernel::codes::{GROUP, LINE, Packing, TWO_LINES, by_fours, check};
+use crate::kernel::codes::{GROUP, LINE, Packing, TWO_LINES, WORD, by_fours, check, check_interleaved};
+use crate::kernel::scan::SCAN_ROWS;
+
+/// Registers of a word of each of 32 rows.
+const HALVES: usize = 2;
 
 /// Whether this machine can run them: AVX-512 F alone is not enough.
 pub(super) fn is_available() -> bool {
@@ -112,6 +117,91 @@ unsafe fn four_of_nibbles(query: *const u8, len: usize, rows: [*const u8; GROUP]
         }
     }
     fold(sums.map(|sum| halve(sum)))
+}
+
+/// For a machine where they are available only.
+#[inline]
+pub(super) fn interleaved_byte_dots(query: &[i8], words: &[[u32; SCAN_ROWS]]) -> [i32; SCAN_ROWS] {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn enabled(query: &[i8], words: &[[u32; SCAN_ROWS]]) -> [i32; SCAN_ROWS] {
+        let mut sums = [[_mm512_setzero_si512(); HALVES]; 2];
+        let (twos, last) = words.as_chunks::<2>();
+        let (weights, rest) = query.as_chunks::<{ 2 * WORD }>();
+        // Two sums of each row, so that one need not wait for the other.
+        for ([first, second], weights) in twos.iter().zip(weights) {
+            let [a, b, c, d, e, f, g, h] = *weights;
+            sums[0] = add_words(sums[0], halves(first), spread([a, b, c, d]));
+            sums[1] = add_words(sums[1], halves(second), spread([e, f, g, h]));
+        }
+        if let ([words], Some(weights)) = (last, rest.first_chunk()) {
+            sums[0] = add_words(sums[0], halves(words), spread(*weights));
+        }
+        together(sums)
+    }
+    check_interleaved(query, words);
+    // SAFETY: handed out only where available.
+    unsafe { enabled(query, words) }
+}
+
+/// For a machine where they are available only.
+#[inline]
+pub(super) fn interleaved_nibble_dots(
+    low: &[i8],
+    high: &[i8],
+    words: &[[u32; SCAN_ROWS]],
+) -> [i32; SCAN_ROWS] {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn enabled(low: &[i8], high: &[i8], words: &[[u32; SCAN_ROWS]]) -> [i32; SCAN_ROWS] {
+        let mask = _mm512_set1_epi8(15);
+        let mut sums = [[_mm512_setzero_si512(); HALVES]; 2];
+        for ((words, low), high) in words.iter().zip(low.as_chunks().0).zip(high.as_chunks().0) {
+            let codes = halves(words);
+            sums[0] = add_words(sums[0], codes.map(|codes| _mm512_and_si512(codes, mask)), spread(*low));
+            let codes = codes.map(|codes| _mm512_and_si512(_mm512_srli_epi16::<4>(codes), mask));
+            sums[1] = add_words(sums[1], codes, spread(*high));
+        }
+        together(sums)
+    }
+    check_interleaved(low, words);
+    check_interleaved(high, words);
+    // SAFETY: handed out only where available.
+    unsafe { enabled(low, high, words) }
+}
+
+/// A word of each of 32 rows.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn halves(words: &[u32; SCAN_ROWS]) -> [__m512i; HALVES] {
+    // SAFETY: sixteen words stand there, and sixteen more.
+    unsafe { [load(words.as_ptr().cast()), load(words.as_ptr().cast::<u8>().add(LINE))] }
+}
+
+/// Four weights in each word.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn spread(weights: [i8; WORD]) -> __m512i {
+    _mm512_set1_epi32(i32::from_ne_bytes(weights.map(i8::cast_unsigned)))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn add_words(sums: [__m512i; HALVES], codes: [__m512i; HALVES], weights: __m512i) -> [__m512i; HALVES] {
+    [_mm512_dpbusd_epi32(sums[0], codes[0], weights), _mm512_dpbusd_epi32(sums[1], codes[1], weights)]
+}
+
+/// Two sums of each of 32 rows, added.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn together(sums: [[__m512i; HALVES]; 2]) -> [i32; SCAN_ROWS] {
+    let mut out = [0; SCAN_ROWS];
+    for (half, out) in out.as_chunks_mut::<{ SCAN_ROWS / HALVES }>().0.iter_mut().enumerate() {
+        let sum = _mm512_add_epi32(sums[0][half], sums[1][half]);
+        // SAFETY: there is room for sixteen numbers; the store takes any address.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sum) };
+    }
+    out
 }
 
 /// # Safety
