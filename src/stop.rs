@@ -146,6 +146,17 @@ mod tests {
     }
 
     #[test]
+    fn a_part_says_beforehand_whether_it_has_work_enough() {
+        let (now, cancelled) = (|| Duration::ZERO, || false);
+        let stop = Stop::new(Terms { budget: 100, ..terms(&now, &cancelled) }, 8);
+        assert!(stop.allows(100) && !stop.allows(101));
+        stop.spend(40);
+        assert!(stop.allows(60) && !stop.allows(61));
+        stop.begin_part(1);
+        assert!(stop.allows(30) && !stop.allows(31));
+    }
+
+    #[test]
     fn the_budget_of_a_part_is_its_share_of_what_is_left() {
         let stop = Stop::new(Terms { budget: 100, ..terms(&|| Duration::ZERO, &|| false) }, 1);
         stop.begin_part(1);

@@ -52,6 +52,8 @@ pub(crate) use ivf::{
     TRAINED_A_LIST,
 };
 pub(crate) use links::walked;
+#[cfg(feature = "internals")]
+pub(crate) use pool::Pool;
 pub(crate) use scratch::Scratch;
 pub(crate) use screened::Screened;
 

@@ -8,4 +8,5 @@ pub mod decoders;
 pub mod entry_points;
 pub mod exact;
 pub mod index;
+pub mod interleaved;
 pub mod kernel;

@@ -338,7 +338,7 @@ impl Interleaved {
     pub(crate) fn are_of<'a>(
         &self,
         codec: &Codec,
-        keys: impl Iterator<Item = u32>,
+        mut keys: impl Iterator<Item = u32>,
         block: impl Fn(u32) -> &'a [u8],
     ) -> bool {
         let mut count = 0;
@@ -355,7 +355,7 @@ impl Interleaved {
                     && words.into_iter().all(|(lanes, word)| lanes[lane].to_ne_bytes() == *word)
             })
         };
-        let are_right = keys.map(is_right).fold(true, |all, is_right| all && is_right);
+        let are_right = keys.all(is_right);
         let taken: usize = self.taken.iter().map(|lanes| lanes.count_ones() as usize).sum();
         are_right && count == self.rows && taken == self.rows
     }

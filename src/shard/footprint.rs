@@ -253,6 +253,13 @@ mod tests {
     }
 
     #[test]
+    fn copies_count_up_to_the_most_that_they_may_be_and_once_more_while_they_change() {
+        let copied = RowSizes { index: IndexSizes { copied: 50, most_copied: 9_000, ..INDEX }, ..SIZES };
+        let beside = |rows| copied.most(&of(rows)) - SIZES.most(&of(rows));
+        assert_eq!([beside(80), beside(800), beside(80_000)], [2 * 90 * 50, 2 * 9_000, 2 * 9_000]);
+    }
+
+    #[test]
     fn a_training_counts_the_rows_that_it_looks_at_where_that_is_more_than_what_is_made() {
         let sampled = Sampled { row: 2_000, few: 900, one_in: 4 };
         let trained = RowSizes { index: IndexSizes { sampled, ..INDEX }, ..SIZES };

@@ -12,7 +12,7 @@ use crate::quant::{CodeQuery, Interleaved};
 
 /// Words that are read one after the other in the time of a hop of a walk, words of two codes a byte counted twice: 5,600 on
 /// GloVe (codes of bytes), 6,900 on MiniLM (two in a byte), with AVX-512.
-const WORDS_A_HOP: usize = 6_000;
+const WORDS_A_HOP: usize = if cfg!(test) { 500 } else { 6_000 };
 
 /// Hops that a walk takes beside the breadth of the search.
 const HOPS_BESIDE: usize = 12;

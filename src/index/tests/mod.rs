@@ -11,5 +11,6 @@ mod layout;
 mod lists;
 mod products;
 mod resolution;
+mod scan;
 mod screened;
 mod search;
