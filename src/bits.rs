@@ -65,6 +65,12 @@ impl RowSet {
         self.len
     }
 
+    /// One past the last row; 0 when there is none.
+    pub(crate) fn end(&self) -> usize {
+        let last = self.words.iter().rposition(|word| *word != 0);
+        last.map_or(0, |at| (at + 1) * 64 - self.words[at].leading_zeros() as usize)
+    }
+
     /// The rows, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Row> + '_ {
         self.words
@@ -103,6 +109,19 @@ pub(crate) fn ones(word: u64) -> impl Iterator<Item = u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tells_where_its_rows_end() {
+        let mut set = RowSet::default();
+        for (row, end) in [(0, 1), (63, 64), (64, 65), (7, 65), (200, 201)] {
+            set.insert(row);
+            assert_eq!(set.end(), end);
+        }
+        [200, 64, 63].into_iter().for_each(|row| _ = set.remove(row));
+        assert_eq!(set.end(), 8);
+        [0, 7].into_iter().for_each(|row| _ = set.remove(row));
+        assert_eq!((set.end(), RowSet::default().end()), (0, 0));
+    }
 
     #[test]
     fn walks_its_rows_in_order_and_counts_them_once() {

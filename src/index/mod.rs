@@ -52,7 +52,7 @@ pub(crate) use ivf::{
     TRAINED_A_LIST,
 };
 pub(crate) use links::walked;
-#[cfg(feature = "internals")]
+#[cfg(any(test, feature = "internals"))]
 pub(crate) use pool::Pool;
 pub(crate) use scratch::Scratch;
 pub(crate) use screened::Screened;

@@ -41,7 +41,7 @@ pub(crate) use block::{ROW_WORD, row_of};
 pub(crate) use choose::choose;
 pub(crate) use codec::{Codec, Encoder};
 pub(crate) use entry_points::EntryPoints;
-pub(crate) use interleaved::Interleaved;
+pub(crate) use interleaved::{Copies, Interleaved};
 pub(crate) use kmeans::draw;
 pub(crate) use lanes::Least;
 pub(crate) use principal::MAX_TRAINED;

@@ -12,6 +12,9 @@ const TABLES: usize = 2;
 /// Room is an eighth more than is needed at most.
 const ROOM: usize = 8;
 
+/// Places of copies that may be empty beside: two chunks of them.
+const EMPTY: usize = 512;
+
 /// Payloads in columns take their own bytes at most; a block of them is made
 /// anew beside the old one, which views keep.
 const PAYLOAD_COPIES: usize = 2;
@@ -49,7 +52,7 @@ pub(crate) struct IndexSizes {
     pub(crate) moved: usize,
     /// Tables of blocks that it has beyond two.
     pub(crate) more_tables: usize,
-    /// Copies of the codes of few rows: bytes a row, and of all of them at most.
+    /// Copies of the codes of few rows, in whole chunks and with empty places: bytes a row, and of all of them at most.
     pub(crate) copied: usize,
     pub(crate) most_copied: usize,
     /// Beside all that, for no more than so many rows...
@@ -100,13 +103,18 @@ impl IndexSizes {
 
     /// Copies of the codes of so many rows, if there are any then.
     fn copies(self, rows: usize) -> usize {
-        rows.saturating_mul(self.copied).min(self.most_copied)
+        (rows + rows / ROOM + EMPTY).saturating_mul(self.copied).min(self.most_copied)
     }
 
     /// Bytes of so many rows where nothing changes.
     fn home(self, rows: usize) -> usize {
+        self.blocks(rows) + self.copies(rows)
+    }
+
+    /// The same without the copies.
+    fn blocks(self, rows: usize) -> usize {
         let few = self.few(rows).saturating_mul(self.few_home);
-        rows.saturating_mul(self.row).saturating_add(few) + self.codec(rows) + self.copies(rows)
+        rows.saturating_mul(self.row).saturating_add(few) + self.codec(rows)
     }
 
     /// Bytes beside them while all is made anew, or stands elsewhere.
@@ -114,7 +122,7 @@ impl IndexSizes {
         let few = self.few(rows).saturating_mul(self.few_row);
         let anew = rows.saturating_mul(self.anew).saturating_add(few).max(self.sampled.bytes(rows));
         let moved =
-            rows.saturating_mul(self.moved) + self.home(rows).min((TABLES + self.more_tables) * PAGE_BYTES);
+            rows.saturating_mul(self.moved) + self.blocks(rows).min((TABLES + self.more_tables) * PAGE_BYTES);
         moved.saturating_add(few).max(anew + self.codec(rows)) + self.copies(rows)
     }
 
@@ -254,9 +262,9 @@ mod tests {
 
     #[test]
     fn copies_count_up_to_the_most_that_they_may_be_and_once_more_while_they_change() {
-        let copied = RowSizes { index: IndexSizes { copied: 50, most_copied: 9_000, ..INDEX }, ..SIZES };
+        let copied = RowSizes { index: IndexSizes { copied: 50, most_copied: 90_000, ..INDEX }, ..SIZES };
         let beside = |rows| copied.most(&of(rows)) - SIZES.most(&of(rows));
-        assert_eq!([beside(80), beside(800), beside(80_000)], [2 * 90 * 50, 2 * 9_000, 2 * 9_000]);
+        assert_eq!([beside(80), beside(80_000)], [2 * (90 + 11 + 512) * 50, 2 * 90_000]);
     }
 
     #[test]

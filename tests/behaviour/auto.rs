@@ -51,8 +51,8 @@ fn search(items: &Collection) -> Seen {
     (answer.hits().iter().filter_map(|hit| hit.id.as_num()).collect(), stats.hops, stats.distances)
 }
 
-/// Why the index of some records is what it is, and a search of it.
-fn reason(config: CollectionConfig) -> (&'static str, Seen) {
+/// Why the index of some records is what it is, what it takes, and a search of it.
+fn reason(config: CollectionConfig) -> (&'static str, (usize, Seen)) {
     let engine = Engine::builder().pool_threads(1).build().unwrap();
     let items = engine.create_collection("items", config).unwrap();
     put(&items, 0..100);
@@ -60,7 +60,7 @@ fn reason(config: CollectionConfig) -> (&'static str, Seen) {
     put(&items, 100..700);
     let stats = items.stats();
     assert_eq!(stats.shards[0].index, "graph");
-    (stats.shards[0].index_reason, search(&items))
+    (stats.shards[0].index_reason, (stats.bytes.index, search(&items)))
 }
 
 /// How many records a budget holds.

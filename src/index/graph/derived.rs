@@ -1,17 +1,21 @@
 //! What follows from the codes of the nodes that are held, so that files do not have it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::codes::CodeSource;
 use super::entries::{entries, entries_after};
 use super::plan::NodeBatch;
 use super::{GraphOptions, GraphVersion};
 use crate::bits::RowSet;
-use crate::quant::{Codec, EntryPoints, Interleaved};
+use crate::quant::{Codec, Copies, EntryPoints, Interleaved};
 
 /// Bytes of codes that may be read one after the other instead of being walked through, those of all shards of a
 /// search together: they stay in the second cache of a core.
 pub(crate) const MOST_READ: usize = if cfg!(test) { 40 << 10 } else { 1 << 20 };
+
+/// A node of a row that is copied may have a number up to so many times that of all rows, beside so many.
+const NODES_A_ROW: usize = 4;
+const LEAST_NODES: usize = 1_024;
 
 /// Copies of codes in another form. Each version has its own and shares what did not change.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +48,7 @@ impl Derived {
         source: impl CodeSource,
         options: &GraphOptions,
     ) -> bool {
-        let is_small = Interleaved::bytes_for(codec, held.len()) <= MOST_READ;
+        let is_small = are_few(codec, held);
         let are_all = match &self.interleaved {
             Some(all) => is_small && all.are_of(codec, held.iter(), |node| source.code(node)),
             None => !is_small,
@@ -65,16 +69,28 @@ impl Derived {
         }
     }
 
-    /// The codes, where one search of each of so many shards reads all of theirs.
-    pub(super) fn read_whole(&self, shards: usize) -> Option<&Interleaved> {
-        let all = self.interleaved.as_deref()?;
-        (all.code_bytes().saturating_mul(shards) <= MOST_READ).then_some(all)
+    /// The codes, where a search of so many shards like this one reads all of theirs.
+    pub(super) fn read_whole(&self, codec: &Codec, rows: usize, shards: usize) -> Option<&Interleaved> {
+        let bytes = Interleaved::bytes_for(codec, rows).saturating_mul(shards);
+        self.interleaved.as_deref().filter(|_| bytes <= MOST_READ)
+    }
+
+    /// What these keep that the others have not.
+    pub(super) fn not_in<'a>(&'a self, others: &'a Derived) -> impl Iterator<Item = Weak<Copies>> + 'a {
+        let all = self.interleaved.as_deref().into_iter();
+        all.flat_map(|all| all.not_in(others.interleaved.as_deref()))
     }
 
     pub(super) fn bytes(&self) -> usize {
         let entries = self.entries.as_ref().map_or(0, |entries| entries.bytes());
         entries + self.interleaved.as_ref().map_or(0, |all| all.bytes())
     }
+}
+
+/// Whether all codes are copied. (Nodes that were given up still count where the places of nodes are kept.)
+fn are_few(codec: &Codec, held: &RowSet) -> bool {
+    Interleaved::bytes_for(codec, held.len()) <= MOST_READ
+        && held.end() <= NODES_A_ROW * held.len() + LEAST_NODES
 }
 
 fn interleaved(
@@ -84,7 +100,7 @@ fn interleaved(
     options: &GraphOptions,
 ) -> Option<Arc<Interleaved>> {
     let all = || Interleaved::new(codec, options.products, held.iter(), |node| source.code(node));
-    (Interleaved::bytes_for(codec, held.len()) <= MOST_READ).then(|| Arc::new(all()))
+    are_few(codec, held).then(|| Arc::new(all()))
 }
 
 fn interleaved_after(
@@ -98,11 +114,15 @@ fn interleaved_after(
     if Interleaved::bytes_for(codec, count) > MOST_READ {
         return None;
     }
+    let now = held.after(&batch.forget, &batch.absorb);
+    if !are_few(codec, &now) {
+        return None;
+    }
     let before = version.derived.interleaved.as_ref();
     let after =
         before.and_then(|all| all.after(codec, &batch.forget, &batch.absorb, |node| source.code(node)));
     match after {
         Some(after) => Some(Arc::new(after)),
-        None => interleaved(&held.after(&batch.forget, &batch.absorb), codec, source, &version.options),
+        None => interleaved(&now, codec, source, &version.options),
     }
 }

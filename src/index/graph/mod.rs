@@ -19,7 +19,7 @@
 //! by projected and by rounded vectors and re-rank; what is new here is that
 //! rows come and go meanwhile.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::cow::{Left, SharedMemory, Versions};
 use super::links::{Graph, LinkOptions, Links, audit, digest};
@@ -33,7 +33,7 @@ use crate::id::{Row, mix};
 use crate::lease::Lease;
 use crate::memory;
 use crate::neighbor::TopK;
-use crate::quant::Codec;
+use crate::quant::{Codec, Copies};
 
 mod among;
 mod codes;
@@ -137,6 +137,7 @@ pub(crate) struct QuantizedGraph {
     newest: Arc<GraphVersion>,
     /// What only older versions keep, since all was laid anew, or coded.
     left: Left,
+    left_copies: Vec<Weak<Copies>>,
 }
 
 impl QuantizedGraph {
@@ -153,7 +154,15 @@ impl QuantizedGraph {
             is_laid_out: true,
             lease: versions.publish(),
         });
-        QuantizedGraph { options, versions, links, codes: None, newest, left: Left::default() }
+        QuantizedGraph {
+            options,
+            versions,
+            links,
+            codes: None,
+            newest,
+            left: Left::default(),
+            left_copies: Vec::new(),
+        }
     }
 
     /// The graph that was saved of `held` rows below `limit`, over vectors of
@@ -190,7 +199,15 @@ impl QuantizedGraph {
             is_laid_out,
             lease: versions.publish(),
         });
-        Ok(QuantizedGraph { options, versions, links, codes, newest, left: Left::default() })
+        Ok(QuantizedGraph {
+            options,
+            versions,
+            links,
+            codes,
+            newest,
+            left: Left::default(),
+            left_copies: Vec::new(),
+        })
     }
 
     fn commit_change(&mut self, plan: GraphPlan) {
@@ -200,6 +217,7 @@ impl QuantizedGraph {
         if graph.held.len() == 0 {
             return self.begin_anew();
         }
+        self.leave_copies(&plan.derived);
         match plan.codes {
             CodeChange::Add(words) => {
                 if let Some(codes) = &mut self.codes {
@@ -226,6 +244,7 @@ impl QuantizedGraph {
     /// Nothing is held any more: no more memory is needed than at first.
     fn begin_anew(&mut self) {
         self.leave();
+        self.leave_copies(&Derived::default());
         let options = self.options;
         let epoch = self.versions.begin();
         self.links = Links::new(options.links());
@@ -241,6 +260,12 @@ impl QuantizedGraph {
         });
     }
 
+    /// Copies that the newest version has and the next one has not are older versions' from now on.
+    fn leave_copies(&mut self, next: &Derived) {
+        self.left_copies.retain(|copies| copies.strong_count() > 0);
+        memory::extend(&mut self.left_copies, self.newest.derived.not_in(next));
+    }
+
     /// What older versions hold is theirs alone from now on.
     fn leave(&mut self) {
         self.left.add(self.links.shared().chain(self.codes.iter().flat_map(CodeBlocks::shared)));
@@ -248,6 +273,7 @@ impl QuantizedGraph {
 
     fn commit_relaid(&mut self, relaid: Relaid) {
         self.leave();
+        self.leave_copies(&relaid.derived);
         let epoch = self.versions.begin_after(&mut self.newest, |newest| &mut newest.lease);
         let before = Arc::clone(&self.newest);
         let graph = self.links.replace(relaid.links, epoch, &self.versions);
@@ -307,7 +333,8 @@ impl Index for QuantizedGraph {
     fn bytes(&self) -> usize {
         let codes = self.codes.as_ref().map_or(0, CodeBlocks::bytes);
         let links = self.links.bytes() + self.left.bytes();
-        let derived = self.newest.derived.bytes();
+        let left = self.left_copies.iter().filter_map(Weak::upgrade).map(|copies| copies.bytes());
+        let derived = self.newest.derived.bytes() + left.sum::<usize>();
         links + self.newest.graph.held.bytes() + codes + self.newest.layout.bytes() + derived
     }
 

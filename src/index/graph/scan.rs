@@ -7,7 +7,6 @@ use super::search::{Ground, HIDDEN_DIVISOR, SPARE, Stage};
 use crate::index::{Effort, Request, Scratch};
 use crate::kernel::Arch;
 use crate::memory;
-use crate::metric::Metric;
 use crate::quant::{CodeQuery, Interleaved};
 
 /// Words that are read one after the other in the time of a hop of a walk, words of two codes a byte counted twice: 5,600 on
@@ -18,12 +17,13 @@ const WORDS_A_HOP: usize = if cfg!(test) { 500 } else { 6_000 };
 const HOPS_BESIDE: usize = 12;
 
 impl<'a, A: Arch> Ground<'a, A> {
-    /// The codes to read for a request; none where a walk may do less than all.
-    fn codes_to_read(&self, request: &Request<'_>) -> Option<&'a Interleaved> {
-        let all = self.version.derived.read_whole(request.shards)?;
-        let held = self.version.graph.held.len() as u64;
+    /// The codes to read for a request; none where a walk is the better way, or may do less than all.
+    fn codes_to_read(&self, request: &Request<'_>, kept: usize) -> Option<&'a Interleaved> {
+        let held = self.version.graph.held.len();
+        let all = self.version.derived.read_whole(&self.codes.codec, held, request.shards)?;
         let wants_all = request.filter.is_none() && request.ends.reach.is_none();
-        (wants_all && request.ends.allow(held)).then_some(all)
+        let is_less = all.work() <= (request.ef + HOPS_BESIDE) * WORDS_A_HOP;
+        (wants_all && is_less && request.ends.allow((held + kept) as u64)).then_some(all)
     }
 
     /// Estimates all rows that may be near and keeps the best that are admitted, as many as a walk would; none where a walk is
@@ -36,32 +36,29 @@ impl<'a, A: Arch> Ground<'a, A> {
         scratch: &mut Scratch,
         effort: &mut Effort,
     ) -> Option<Stage> {
-        let all = self.codes_to_read(request)?;
-        let work = (request.ef + HOPS_BESIDE) * WORDS_A_HOP;
-        let is_dot = self.points.space.metric() == Metric::Dot;
-        if !is_dot && all.work() > work {
-            return None;
-        }
         let mut kept = self.limits(request).kept;
         if request.admit.is_some() {
             kept += kept.div_ceil(HIDDEN_DIVISOR);
         }
+        let all = self.codes_to_read(request, kept)?;
         let mut looking = all.look(self.arch, query, kept);
-        // Only now is known how long a row must be.
-        if is_dot && looking.work() > work {
-            return None;
-        }
         let Scratch { pool, candidates, .. } = &mut *scratch;
         pool.reset(kept);
         while let Some((rows, estimates)) = looking.next(pool.bound()) {
-            pool.insert_all(self.arch, rows, estimates);
+            if !rows.is_empty() {
+                pool.insert_all(self.arch, rows, estimates);
+            }
+            if request.ends.are_due(effort.distances + looking.estimated) {
+                break;
+            }
         }
         effort.distances += looking.estimated;
         candidates.clear();
         memory::extend(candidates, pool.iter());
         if let Some(admit) = request.admit {
             candidates.retain(|near| admit(near.row));
-            if candidates.len() < request.k + SPARE / 2 {
+            let are_enough = candidates.len() >= request.k + SPARE / 2;
+            if !are_enough && !request.ends.are_due(effort.distances) {
                 return None;
             }
         }
