@@ -182,7 +182,7 @@ impl Interleaved {
             rows: 0,
             since: 0,
         };
-        keys.iter().for_each(|key| all.insert(codec, *key, block(*key)));
+        all.insert_all(codec, &keys, block);
         all
     }
 
@@ -212,7 +212,7 @@ impl Interleaved {
             ..*self
         };
         gone.iter().for_each(|key| all.remove(*key));
-        come.iter().for_each(|key| all.insert(codec, *key, block(*key)));
+        all.insert_all(codec, come, block);
         all.since += come.len();
         Some(all)
     }
@@ -224,16 +224,19 @@ impl Interleaved {
         self.rows -= 1;
     }
 
+    fn insert_all<'a>(&mut self, codec: &Codec, keys: &[u32], block: impl Fn(u32) -> &'a [u8]) {
+        let end = keys.iter().max().map_or(0, |last| *last as usize + 1).max(self.places.len());
+        let missing = end - self.places.len();
+        memory::reserve_exact(&mut self.places, missing);
+        memory::resize(&mut self.places, end, NOWHERE);
+        keys.iter().for_each(|key| self.insert(codec, *key, block(*key)));
+    }
+
     fn insert(&mut self, codec: &Codec, key: u32, block: &[u8]) {
         let place = self.free.pop().unwrap_or(self.rows as u32) as usize;
         let (group, lane) = (place / SCAN_ROWS, place % SCAN_ROWS);
         if group == self.taken.len() {
             self.grow();
-        }
-        if key as usize >= self.places.len() {
-            let missing = key as usize + 1 - self.places.len();
-            memory::reserve_exact(&mut self.places, missing.max(GROUPS * SCAN_ROWS));
-            memory::resize(&mut self.places, key as usize + 1, NOWHERE);
         }
         self.places[key as usize] = place as u32;
         self.taken[group] |= 1 << lane;

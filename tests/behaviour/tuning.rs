@@ -98,21 +98,22 @@ fn held_out_queries_reach_the_recall_that_was_asked_for() {
 fn a_higher_recall_takes_more_breadth_and_the_answer_says_how_much() {
     let _watchdog = watchdog(300);
     let engine = Engine::builder().build().unwrap();
-    // Of fewer all codes are read, at any breadth.
-    let (rows, _) = rows_and_queries(16_000);
-    let items = collection(&engine, graph(Metric::L2), &rows);
+    let (rows, _) = rows_and_queries(6_000);
+    // Codes of so few rows would all be read, at any breadth.
+    let hnsw = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::hnsw());
+    let items = collection(&engine, hnsw, &rows);
     let table = items.calibrate().unwrap();
     let breadths = [0.5, 0.9, 0.97, 0.995].map(|target| ef(&items, 10, SearchParams::recall(target)));
     assert!(breadths.is_sorted() && breadths[0] >= 10 && breadths[3] > breadths[0], "{breadths:?}");
     assert_eq!(ef(&items, 10, SearchParams::ef_search(77)), 77);
-    assert_eq!(ef(&items, 90, SearchParams::ef_search(77)), 77, "the graph needs no breadth of k");
+    assert_eq!(ef(&items, 90, SearchParams::ef_search(77)), 77, "a graph needs no breadth of k");
     assert_eq!(ef(&items, 10, SearchParams::recall(1.0)), 0);
     let stats = items.stats().tuning;
     assert_eq!(stats.calibration, Some(table.clone()));
     let asked = stats.targets.iter().find(|listed| listed.target == SearchParams::recall(0.97)).unwrap();
     assert_eq!((asked.choices[1].k, asked.choices[1].ef), (10, breadths[2]));
     assert_eq!(asked.choices[1].reach, Reach::Reached);
-    assert_eq!((table.number, table.rows, table.samples), (1, 16_000, 400));
+    assert_eq!((table.number, table.rows, table.samples), (1, 6_000, 400));
     for curve in &table.curves {
         assert!(curve.points.iter().all(|point| point.recall_at_least <= point.recall));
         assert!(curve.points.iter().all(|point| point.p50 <= point.p99 && point.p50 > Duration::ZERO));

@@ -9,6 +9,7 @@
 //! * One flat graph (`links`), up to 64 links a row, started from rows drawn at
 //!   random; built by the same codes. Searches of large graphs start from entry
 //!   points ([`entries`](mod@entries)).
+//! * Where all codes are few they are read one after the other, and nothing is walked through ([`scan`]).
 //! * Codes are trained on the rows themselves, again whenever their number has
 //!   grown fourfold or they were turned over ([`train`]), and when the index is
 //!   optimized.
