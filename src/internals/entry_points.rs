@@ -28,19 +28,24 @@ impl ArchJob for Scan<'_> {
     }
 }
 
+/// The blocks of rows of `dim` numbers.
+pub(super) fn blocks(codec: &Codec, rows: &[f32], dim: usize) -> Vec<Vec<u8>> {
+    let mut encoder = Encoder::default();
+    let block = |(at, row): (usize, &[f32])| {
+        let mut words = vec![0; codec.shape().words()];
+        codec.encode(row, at as u32, &mut encoder, &mut words);
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    };
+    rows.chunks_exact(dim).enumerate().map(block).collect()
+}
+
 impl Entries {
     /// Of rows of `dim` numbers, with codes of so many lines of 64 bytes, 1 at least.
     #[must_use]
     pub fn new(rows: &[f32], dim: usize, lines: usize) -> Entries {
         let shape = Shape { bits: Bits::Four, lines };
         let codec = Codec::train(rows, dim, shape, true, SEED);
-        let mut encoder = Encoder::default();
-        let block = |(at, row): (usize, &[f32])| {
-            let mut words = vec![0; shape.words()];
-            codec.encode(row, at as u32, &mut encoder, &mut words);
-            words.iter().flat_map(|word| word.to_ne_bytes()).collect()
-        };
-        let blocks: Vec<Vec<u8>> = rows.chunks_exact(dim).enumerate().map(block).collect();
+        let blocks = blocks(&codec, rows, dim);
         let points = EntryPoints::new(&codec, Vec::new(), |_| &[]);
         let query = CodeQuery::default();
         let mut entries = Entries { codec, blocks, points, query, estimates: Vec::new() };

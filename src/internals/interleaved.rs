@@ -1,9 +1,10 @@
 //! Codes that are read one after the other, by themselves.
 
+use super::entry_points::blocks;
 use crate::id::Row;
 use crate::index::Pool;
 use crate::kernel::{Arch, ArchJob, kernels};
-use crate::quant::{Bits, CodeQuery, Codec, Encoder, Interleaved, Measure, Shape};
+use crate::quant::{Bits, CodeQuery, Codec, Interleaved, Measure, Shape};
 
 /// Seed of the codec: any number.
 const SEED: u64 = 42;
@@ -65,13 +66,7 @@ impl Copies {
     pub fn new(rows: &[f32], dim: usize, (lines, four): (usize, bool), dot: bool) -> Copies {
         let shape = Shape { bits: if four { Bits::Four } else { Bits::Seven }, lines };
         let codec = Codec::train(rows, dim, shape, !dot, SEED);
-        let mut encoder = Encoder::default();
-        let block = |(at, row): (usize, &[f32])| {
-            let mut words = vec![0; shape.words()];
-            codec.encode(row, at as u32, &mut encoder, &mut words);
-            words.iter().flat_map(|word| word.to_ne_bytes()).collect()
-        };
-        let blocks: Vec<Vec<u8>> = rows.chunks_exact(dim).enumerate().map(block).collect();
+        let blocks = blocks(&codec, rows, dim);
         let keys = 0..blocks.len() as u32;
         let interleaved = Interleaved::new(&codec, dot, keys, |key| &blocks[key as usize]);
         let measure = if dot { Measure::NegatedDot } else { Measure::SquaredL2 };
