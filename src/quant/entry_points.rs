@@ -5,10 +5,9 @@
 //! in the place of that of a list. They err too much to tell near rows apart, but a walk that begins in the right
 //! region needs no more. Thirty-two rows are scanned at once ([`kernel::scan`](crate::kernel)).
 
-use super::block::{HEADER, Header};
+use super::block::Header;
 use super::codec::Codec;
 use super::query::CodeQuery;
-use super::shape::{Bits, Shape};
 use crate::kernel::{Arch, SCAN_POSITION, SCAN_ROWS, SCAN_STEP};
 use crate::memory::{self, Lined};
 
@@ -101,7 +100,7 @@ impl EntryPoints {
 
     fn encode(&mut self, codec: &Codec, at: usize, block: &[u8]) {
         let mut numbers = [0; MOST_POSITIONS * SIGNS];
-        twice_numbers(codec.shape(), block, &mut numbers);
+        codec.shape().twice_numbers(block, &mut numbers);
         let used = &numbers[..codec.rank().min(self.stride / SCAN_POSITION * SIGNS)];
         for (position, four) in used.chunks(SIGNS).enumerate() {
             let signs = four.iter().rev().fold(0, |signs, twice| signs << 1 | u8::from(*twice >= 0));
@@ -220,20 +219,6 @@ impl Best {
     }
 }
 
-/// Twice the whole or half numbers that codes stand for.
-fn twice_numbers(shape: Shape, block: &[u8], numbers: &mut [i32]) {
-    let codes = &block[HEADER..shape.bytes()];
-    let twice = |code: u8| 2 * i32::from(code) - shape.bits.twice_offset();
-    match shape.bits {
-        Bits::Seven => numbers.iter_mut().zip(codes).for_each(|(number, code)| *number = twice(*code)),
-        Bits::Four => {
-            let (low, high) = numbers.split_at_mut(codes.len().min(numbers.len()));
-            low.iter_mut().zip(codes).for_each(|(number, code)| *number = twice(code & 15));
-            high.iter_mut().zip(codes).for_each(|(number, code)| *number = twice(code >> 4));
-        }
-    }
-}
-
 /// For each sign of a code all bits where it is set.
 const IS_SET: [[i32; SCAN_POSITION]; SIGNS] = {
     let mut set = [[0; SCAN_POSITION]; SIGNS];
@@ -284,7 +269,7 @@ mod tests {
     use super::*;
     use crate::id::mix;
     use crate::kernel::{ArchJob, Level, Portable, kernels};
-    use crate::quant::{Encoder, Measure};
+    use crate::quant::{Bits, Encoder, Measure, Shape};
 
     fn vector(dim: usize, seed: u64) -> Vec<f32> {
         let unit = |at: u64| (mix(seed << 32 ^ at) >> 40) as f32 / (1 << 24) as f32 - 0.5;

@@ -67,17 +67,9 @@ pub(crate) struct Interleaved {
 
 /// The length of what the codes of a block stand for.
 fn length(codec: &Codec, block: &[u8]) -> f32 {
-    let (shape, rank) = (codec.shape(), codec.rank());
-    let codes = &block[HEADER..shape.bytes()];
-    let square = |code: u8| -> i32 { (2 * i32::from(code) - shape.bits.twice_offset()).pow(2) };
-    let squares: i32 = match shape.bits {
-        Bits::Seven => codes[..rank].iter().map(|code| square(*code)).sum(),
-        Bits::Four => {
-            let (low, high) = (rank.min(codes.len()), rank.saturating_sub(codes.len()));
-            let low: i32 = codes[..low].iter().map(|code| square(code & 15)).sum();
-            low + codes[..high].iter().map(|code| square(code >> 4)).sum::<i32>()
-        }
-    };
+    let mut numbers = memory::filled(0, codec.rank());
+    codec.shape().twice_numbers(block, &mut numbers);
+    let squares: i32 = numbers.iter().map(|twice| twice * twice).sum();
     let length = Header::read(block).scale * (squares as f32).sqrt() / 2.0;
     // Of what is no number nothing is known.
     if length.is_nan() { f32::INFINITY } else { length }

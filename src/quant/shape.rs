@@ -81,6 +81,23 @@ impl Shape {
         }
     }
 
+    /// Twice the whole or half numbers that the codes of a block stand for, as many as there is room for.
+    ///
+    /// # Panics
+    /// When the block is shorter than the shape says.
+    pub(super) fn twice_numbers(self, block: &[u8], numbers: &mut [i32]) {
+        let codes = &block[HEADER..self.bytes()];
+        let twice = |code: u8| 2 * i32::from(code) - self.bits.twice_offset();
+        match self.bits {
+            Bits::Seven => numbers.iter_mut().zip(codes).for_each(|(number, code)| *number = twice(*code)),
+            Bits::Four => {
+                let (low, high) = numbers.split_at_mut(codes.len().min(numbers.len()));
+                low.iter_mut().zip(codes).for_each(|(number, code)| *number = twice(code & 15));
+                high.iter_mut().zip(codes).for_each(|(number, code)| *number = twice(code >> 4));
+            }
+        }
+    }
+
     /// The place of a coordinate among [`places`](Shape::places). With four
     /// bits, places from `bytes()` on are the high halves of the bytes.
     pub(super) fn place(self, coordinate: usize) -> usize {

@@ -39,6 +39,7 @@ impl CollectionConfig {
                 let row = links + codes + PLACES + ENTRIES;
                 let anew = links + 3 * codes + 2 * PLACES + ENTRIES;
                 let (moved, more_tables) = (elsewhere(links), usize::from(self.metric == Metric::Dot));
+                // Beside the code of a row its place and whether it is free, in lists with room; chunks have empty places.
                 let (copied, most_copied) = (codes + 2 * PLACES, MOST_READ + MOST_READ / 2);
                 let sizes = IndexSizes { codec, row, anew, moved, more_tables, ..IndexSizes::default() };
                 IndexSizes { copied, most_copied, ..sizes }

@@ -9,8 +9,8 @@ use super::{GraphOptions, GraphVersion};
 use crate::bits::RowSet;
 use crate::quant::{Codec, Copies, EntryPoints, Interleaved};
 
-/// Bytes of codes that may be read one after the other instead of being walked through, those of all shards of a
-/// search together: they stay in the second cache of a core.
+/// Bytes of codes that a shard keeps to read one after the other, and that a search of all shards together may read: they
+/// stay in the second cache of a core.
 pub(crate) const MOST_READ: usize = if cfg!(test) { 40 << 10 } else { 1 << 20 };
 
 /// A node of a row that is copied may have a number up to so many times that of all rows, beside so many.
@@ -69,10 +69,10 @@ impl Derived {
         }
     }
 
-    /// The codes, where a search of so many shards like this one reads all of theirs.
+    /// The codes of so many rows, where a search of so many shards like this one reads all of theirs.
     pub(super) fn read_whole(&self, codec: &Codec, rows: usize, shards: usize) -> Option<&Interleaved> {
-        let bytes = Interleaved::bytes_for(codec, rows).saturating_mul(shards);
-        self.interleaved.as_deref().filter(|_| bytes <= MOST_READ)
+        let all = self.interleaved.as_deref()?;
+        (Interleaved::bytes_for(codec, rows).saturating_mul(shards) <= MOST_READ).then_some(all)
     }
 
     /// What these keep that the others have not.
@@ -111,6 +111,7 @@ fn interleaved_after(
 ) -> Option<Arc<Interleaved>> {
     let held = &version.graph.held;
     let count = held.len() + batch.absorb.len() - batch.forget.len();
+    // Of many rows not even the set is copied.
     if Interleaved::bytes_for(codec, count) > MOST_READ {
         return None;
     }
@@ -121,8 +122,5 @@ fn interleaved_after(
     let before = version.derived.interleaved.as_ref();
     let after =
         before.and_then(|all| all.after(codec, &batch.forget, &batch.absorb, |node| source.code(node)));
-    match after {
-        Some(after) => Some(Arc::new(after)),
-        None => interleaved(&now, codec, source, &version.options),
-    }
+    after.map(Arc::new).or_else(|| interleaved(&now, codec, source, &version.options))
 }

@@ -17,13 +17,18 @@ const WORDS_A_HOP: usize = if cfg!(test) { 500 } else { 6_000 };
 const HOPS_BESIDE: usize = 12;
 
 impl<'a, A: Arch> Ground<'a, A> {
-    /// The codes to read for a request; none where a walk is the better way, or may do less than all.
-    fn codes_to_read(&self, request: &Request<'_>, kept: usize) -> Option<&'a Interleaved> {
+    /// The codes to read for a request, and how many candidates to keep; none where a walk is the better way, or may do
+    /// less than all.
+    fn codes_to_read(&self, request: &Request<'_>) -> Option<(&'a Interleaved, usize)> {
         let held = self.version.graph.held.len();
         let all = self.version.derived.read_whole(&self.codes.codec, held, request.shards)?;
+        let mut kept = self.limits(request).kept;
+        if request.admit.is_some() {
+            kept += kept.div_ceil(HIDDEN_DIVISOR);
+        }
         let wants_all = request.filter.is_none() && request.ends.reach.is_none();
         let is_less = all.work() <= (request.ef + HOPS_BESIDE) * WORDS_A_HOP;
-        (wants_all && is_less && request.ends.allow((held + kept) as u64)).then_some(all)
+        (wants_all && is_less && request.ends.allow((held + kept) as u64)).then_some((all, kept))
     }
 
     /// Estimates all rows that may be near and keeps the best that are admitted, as many as a walk would; none where a walk is
@@ -36,11 +41,7 @@ impl<'a, A: Arch> Ground<'a, A> {
         scratch: &mut Scratch,
         effort: &mut Effort,
     ) -> Option<Stage> {
-        let mut kept = self.limits(request).kept;
-        if request.admit.is_some() {
-            kept += kept.div_ceil(HIDDEN_DIVISOR);
-        }
-        let all = self.codes_to_read(request, kept)?;
+        let (all, kept) = self.codes_to_read(request)?;
         let mut looking = all.look(self.arch, query, kept);
         let Scratch { pool, candidates, .. } = &mut *scratch;
         pool.reset(kept);

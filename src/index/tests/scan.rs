@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fixture::{Fixture, Kind, METRICS, Threads, clustered, unlimited};
 use crate::codec::{Decoder, Encoder};
 use crate::id::Row;
-use crate::index::{Coding, Effort, Ends, GraphOptions, Index, QuantizedGraph, Request, RowFilter, Saved};
+use crate::index::{Coding, Ends, GraphOptions, Index, QuantizedGraph, Request, RowFilter, Saved};
 use crate::metric::Metric;
 use crate::stop::{Stop, Terms};
 
@@ -14,13 +14,9 @@ const FEW: u32 = 800;
 
 const KINDS: [Kind; 3] = [Kind::GRAPHS[0], Kind::SEVEN, Kind::FOUR];
 
-fn effort(fixture: &Fixture, request: impl Fn(Request<'_>) -> Effort) -> Effort {
-    request(unlimited(&fixture.prepared(&clustered(DIM, 20, 1, 3)), 10, 40))
-}
-
 fn reads_all(fixture: &Fixture) -> bool {
-    let search = |request: Request<'_>| fixture.search_in(&*fixture.index.version(), &request).1;
-    effort(fixture, search).hops == 0
+    let query = fixture.prepared(&clustered(DIM, 20, 1, 3));
+    fixture.search_in(&*fixture.index.version(), &unlimited(&query, 10, 40)).1.hops == 0
 }
 
 #[test]
