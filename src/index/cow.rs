@@ -222,25 +222,6 @@ impl BlockView {
         })
     }
 
-    /// The bytes of `count` blocks that stand one after the other, from that of
-    /// `first` on; `None` when they do not. All of them must have been written
-    /// before the version was published.
-    ///
-    /// # Panics
-    /// As `block`.
-    #[inline]
-    pub(super) fn bytes_of_run(&self, first: u32, count: u32) -> Option<&[u8]> {
-        let last = first.checked_add(count.checked_sub(1)?)?;
-        let has_moved = |section: u32| self.moved.get(section as usize).is_some_and(Option::is_some);
-        if (first >> SECTION_SHIFT..=last >> SECTION_SHIFT).any(has_moved) {
-            return None;
-        }
-        let words = self.home.run(first, last)?;
-        // SAFETY: as in `bytes_of`: every block of the run is at home in this
-        // version, since none of its sections has one that is not.
-        Some(unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) })
-    }
-
     /// Like `block`, but `None` for a key beyond all that were written.
     #[inline]
     pub(crate) fn get(&self, key: u32) -> Option<&[Word]> {
@@ -333,6 +314,11 @@ impl Blocks {
             unread_homes: RowSet::default(),
             unread_from: 0,
         }
+    }
+
+    /// Words of a block.
+    pub(super) fn stride(&self) -> usize {
+        self.view.home.stride()
     }
 
     /// Writes a block for the version in the making; words that are not given

@@ -6,11 +6,12 @@
 //! through the bounds, reads the further levels of rows that may still be as
 //! near, and measures what these leave.
 
+use super::pool::Pool;
 use super::sifted::Sifted;
 use super::{Points, Request};
 use crate::bits::{RowSet, ones};
 use crate::id::Row;
-use crate::kernel::prefetch;
+use crate::kernel::{Arch, ArchJob, SCAN_ROWS, kernels, prefetch};
 use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
@@ -36,12 +37,14 @@ pub(super) struct SiftScratch {
     grain: Grain,
     /// The admitted rows, as bits.
     admitted: Vec<u64>,
-    /// What is known of each row, and its bound: infinite of rows that are not
+    /// What is known of each row, where there are further levels, and its bound: infinite of rows that are not
     /// admitted, or measured already.
     products: Vec<f32>,
     keys: Vec<f32>,
+    /// The least bound of each block when it was read: infinite of those that were not.
+    leasts: Vec<f32>,
     /// The rows of the least bounds.
-    least: TopK,
+    least: Pool,
 }
 
 /// Rows that wait for a level, or to be measured.
@@ -89,7 +92,7 @@ pub(super) fn search(
         return None;
     }
     let mut sift = Sift { sifted, points, request, scratch, found, measured: 0 };
-    sift.first_pass();
+    kernels().level.run(FirstPass { sifted, request, scratch: &mut *sift.scratch });
     sift.measure_least();
     sift.second_pass();
     request.ends.spend(sift.measured);
@@ -114,81 +117,98 @@ impl SiftScratch {
     }
 }
 
-/// The least of some keys.
-#[inline]
-fn least_of(keys: &[f32]) -> f32 {
-    let mut lanes = [f32::INFINITY; 16];
-    let (chunks, rest) = keys.as_chunks::<16>();
-    for chunk in chunks {
-        for (lane, key) in lanes.iter_mut().zip(chunk) {
-            *lane = if *key < *lane { *key } else { *lane };
+/// The least of some keys. (In halves: compilers make one step of many lanes of each.)
+#[inline(always)]
+fn least_of(keys: &[f32; SCAN_ROWS]) -> f32 {
+    let mut lanes = *keys;
+    let mut count = SCAN_ROWS;
+    while count > 1 {
+        count /= 2;
+        for lane in 0..count {
+            let (one, other) = (lanes[lane], lanes[lane + count]);
+            lanes[lane] = if one < other { one } else { other };
         }
     }
-    lanes.iter().chain(rest).fold(f32::INFINITY, |least, key| if *key < least { *key } else { least })
+    lanes[0]
+}
+
+/// Reading the first level of all rows.
+struct FirstPass<'a> {
+    sifted: &'a Sifted,
+    request: &'a Request<'a>,
+    scratch: &'a mut SiftScratch,
+}
+
+impl ArchJob for FirstPass<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Arch>(self, arch: A) {
+        let SiftScratch { grain, admitted, products, keys, leasts, least } = self.scratch;
+        let sieve = &*self.sifted.sieve;
+        leasts.clear();
+        memory::resize(leasts, admitted.len(), f32::INFINITY);
+        least.reset(self.request.k * FIRST_SHARE);
+        // Of blocks that are not read nobody looks at what stands here.
+        memory::lengthen(keys, admitted.len() * BLOCK);
+        memory::lengthen(products, if sieve.levels() > 1 { keys.len() } else { 0 });
+        let mut products = products.as_chunks_mut::<SCAN_ROWS>().0.iter_mut();
+        let blocks = admitted.iter().zip(keys.as_chunks_mut::<BLOCK>().0).zip(&mut *leasts);
+        for (at, ((word, keys), least_of_block)) in blocks.enumerate() {
+            if *word != 0 && at % BLOCKS_BETWEEN == 0 && self.request.ends.are_due_now(0) {
+                return;
+            }
+            for (half, keys) in keys.as_chunks_mut::<SCAN_ROWS>().0.iter_mut().enumerate() {
+                let (group, admitted) = (2 * at + half, (word >> (half * SCAN_ROWS)) as u32);
+                let products = products.next();
+                if admitted == 0 {
+                    keys.fill(f32::INFINITY);
+                    continue;
+                }
+                let [known, mut bounds] = sieve.first_keys(arch, grain, self.sifted.group(group as u32));
+                if admitted != u32::MAX {
+                    hide(&mut bounds, admitted);
+                }
+                if arch.within(&bounds, least.bound()) != 0 {
+                    let first = (group * SCAN_ROWS) as Row;
+                    let rows: [Row; SCAN_ROWS] = std::array::from_fn(|lane| first + lane as Row);
+                    least.insert_all(arch, &rows, &bounds);
+                }
+                let least = least_of(&bounds);
+                *least_of_block = if least < *least_of_block { least } else { *least_of_block };
+                *keys = bounds;
+                if let Some(products) = products {
+                    *products = known;
+                }
+            }
+        }
+    }
+}
+
+/// Makes the bounds of rows that are not admitted infinite.
+#[inline(always)]
+fn hide(keys: &mut [f32; SCAN_ROWS], admitted: u32) {
+    for (lane, key) in keys.iter_mut().enumerate() {
+        *key = if admitted >> lane & 1 == 1 { *key } else { f32::INFINITY };
+    }
 }
 
 impl Sift<'_> {
-    fn first_pass(&mut self) {
-        let SiftScratch { grain, admitted, products, keys, least } = &mut *self.scratch;
-        let places = admitted.len() * BLOCK;
-        products.clear();
-        memory::resize(products, places, 0.0);
-        keys.clear();
-        memory::resize(keys, places, f32::INFINITY);
-        least.reset(self.request.k * FIRST_SHARE);
-        let (sieve, blocks) = (&*self.sifted.sieve, &self.sifted.levels[0]);
-        let parts = products.chunks_exact_mut(BLOCK).zip(keys.chunks_exact_mut(BLOCK));
-        for ((at, word), (products, keys)) in admitted.iter().enumerate().zip(parts) {
-            if *word == 0 {
-                continue;
-            }
-            if at % BLOCKS_BETWEEN == 0 && self.request.ends.are_due_now(0) {
-                return;
-            }
-            let first = (at * BLOCK) as Row;
-            let mut codes: [&[u8]; BLOCK] = [&[]; BLOCK];
-            let run = if *word == u64::MAX { blocks.bytes_of_run(first, BLOCK as u32) } else { None };
-            if let Some(run) = run {
-                for (code, block) in codes.iter_mut().zip(run.chunks_exact(run.len() / BLOCK)) {
-                    *code = block;
-                }
-                sieve.keys(grain, 0, &codes, products, keys);
-            } else {
-                let mut count = 0;
-                for bit in ones(*word) {
-                    codes[count] = blocks.bytes_of(first + bit);
-                    count += 1;
-                }
-                let (mut known, mut bounds) = ([0.0; BLOCK], [0.0; BLOCK]);
-                sieve.keys(grain, 0, &codes[..count], &mut known, &mut bounds);
-                for (place, bit) in ones(*word).enumerate() {
-                    products[bit as usize] = known[place];
-                    keys[bit as usize] = bounds[place];
-                }
-            }
-            if least_of(keys) < least.bound() {
-                for (row, key) in (first..).zip(&*keys) {
-                    if *key < f32::INFINITY {
-                        least.offer(Neighbor { distance: *key, row });
-                    }
-                }
-            }
-        }
-    }
-
     /// Measures the rows of the least bounds.
     fn measure_least(&mut self) {
-        let mut least = std::mem::take(&mut self.scratch.least);
+        let least = std::mem::take(&mut self.scratch.least);
         let mut waiting = Waiting::new();
-        for part in least.sorted().chunks(BLOCK) {
-            // What the first pass found is worth a first block in any case.
-            if self.measured > 0 && self.request.ends.are_due(self.measured) {
-                break;
+        for near in least.iter().filter(|near| near.distance < f32::INFINITY) {
+            waiting.push(near.row);
+            self.scratch.keys[near.row as usize] = f32::INFINITY;
+            if waiting.is_full() {
+                self.measure(&mut waiting);
+                if self.request.ends.are_due(self.measured) {
+                    break;
+                }
             }
-            part.iter().for_each(|near| waiting.push(near.row));
-            self.measure(&mut waiting);
-            part.iter().for_each(|near| self.scratch.keys[near.row as usize] = f32::INFINITY);
         }
+        self.measure(&mut waiting);
         self.scratch.least = least;
     }
 
@@ -198,10 +218,10 @@ impl Sift<'_> {
         let mut uses = vec![Use::default(); levels];
         let mut limit = self.limit(0);
         for at in 0..self.scratch.admitted.len() {
-            let keys = &self.scratch.keys[at * BLOCK..][..BLOCK];
-            if least_of(keys) > limit {
+            if self.scratch.leasts[at] > limit {
                 continue;
             }
+            let keys = &self.scratch.keys[at * BLOCK..][..BLOCK];
             if self.request.ends.are_due(self.measured) {
                 return;
             }
@@ -249,7 +269,7 @@ impl Sift<'_> {
     fn near(&mut self, level: usize, waiting: &Waiting) -> Waiting {
         let limit = self.limit(level);
         let SiftScratch { grain, products, .. } = &mut *self.scratch;
-        let (blocks, rows) = (&self.sifted.levels[level], &waiting.rows[..waiting.count]);
+        let (blocks, rows) = (self.sifted.further(level), &waiting.rows[..waiting.count]);
         let mut codes: [&[u8]; BLOCK] = [&[]; BLOCK];
         let (mut known, mut keys) = ([0.0; BLOCK], [0.0; BLOCK]);
         for ((code, known), row) in codes.iter_mut().zip(&mut known).zip(rows) {

@@ -1,4 +1,6 @@
 //! The codes that an exact search rules rows out by, in copy-on-write blocks.
+//!
+//! The first level is read of all rows, so 32 of them stand interleaved in a block; further ones are read of few, so each row has its own.
 
 use std::sync::{Arc, Weak};
 
@@ -7,7 +9,8 @@ use super::parallel::parallel_map;
 use super::training::sample;
 use super::{Executor, Points};
 use crate::bits::RowSet;
-use crate::id::Row;
+use crate::id::{Row, mix};
+use crate::kernel::SCAN_ROWS;
 use crate::memory::{self, Memory};
 use crate::metric::Metric;
 use crate::pause::pause;
@@ -46,8 +49,10 @@ pub(super) struct Sifted {
     pub(super) sieve: Arc<Sieve>,
     /// Rows that were held when the sieve was trained.
     pub(super) trained: usize,
-    /// By level.
-    pub(super) levels: Vec<BlockView>,
+    /// The first level, by group of rows.
+    groups: BlockView,
+    /// Further levels, by row.
+    further: Vec<BlockView>,
 }
 
 /// The writer's side of the codes.
@@ -55,7 +60,8 @@ pub(super) struct Sifted {
 pub(super) struct SiftedBlocks {
     sieve: Arc<Sieve>,
     trained: usize,
-    levels: Vec<Blocks>,
+    groups: Blocks,
+    further: Vec<Blocks>,
 }
 
 /// Codes of rows that no version holds yet.
@@ -151,8 +157,9 @@ pub(super) fn encode(
 impl SiftedBlocks {
     /// No codes yet, of a sieve that was trained when there were so many rows.
     pub(super) fn empty(sieve: Arc<Sieve>, trained: usize) -> SiftedBlocks {
-        let levels = (0..sieve.levels()).map(|level| Blocks::new(sieve.words(level))).collect();
-        SiftedBlocks { sieve, trained, levels }
+        let groups = Blocks::new(sieve.words(0) * SCAN_ROWS);
+        let further = (1..sieve.levels()).map(|level| Blocks::new(sieve.words(level))).collect();
+        SiftedBlocks { sieve, trained, groups, further }
     }
 
     fn filled(sieve: Arc<Sieve>, codes: &FreshCodes) -> SiftedBlocks {
@@ -162,39 +169,95 @@ impl SiftedBlocks {
     }
 
     pub(super) fn write(&mut self, codes: &FreshCodes, epoch: Epoch) {
-        let all = codes.words.chunks_exact(self.sieve.all_words());
-        for (row, mut words) in codes.rows.iter().zip(all) {
-            for (level, blocks) in self.levels.iter_mut().enumerate() {
-                let (own, rest) = words.split_at(self.sieve.words(level));
+        let mut words = &codes.words[..];
+        for rows in codes.rows.chunk_by(|one, other| group_of(*one) == group_of(*other)) {
+            let (own, rest) = words.split_at(rows.len() * self.sieve.all_words());
+            self.write_group(rows, own, epoch);
+            words = rest;
+        }
+    }
+
+    /// Rows of one group.
+    fn write_group(&mut self, rows: &[Row], words: &[u32], epoch: Epoch) {
+        let Some(group) = rows.first().map(|row| group_of(*row)) else { return };
+        let own = self.sieve.words(0);
+        let before = self.groups.newest(group);
+        let mut all = before.unwrap_or_else(|| memory::filled(0, own * SCAN_ROWS));
+        for (row, words) in rows.iter().zip(words.chunks_exact(self.sieve.all_words())) {
+            let (first, mut words) = words.split_at(own);
+            for (lanes, word) in all.as_chunks_mut::<SCAN_ROWS>().0.iter_mut().zip(first) {
+                lanes[lane_of(*row)] = *word;
+            }
+            for blocks in &mut self.further {
+                let (own, rest) = words.split_at(blocks.stride());
                 blocks.write(*row, own, epoch);
                 words = rest;
             }
         }
+        self.groups.write(group, &all, epoch);
     }
 
     pub(super) fn publish(&mut self, epoch: Epoch, versions: &Versions) -> Sifted {
-        let levels = self.levels.iter_mut().map(|blocks| blocks.publish(epoch, versions));
-        Sifted { sieve: Arc::clone(&self.sieve), trained: self.trained, levels: levels.collect() }
+        let further = self.further.iter_mut().map(|blocks| blocks.publish(epoch, versions)).collect();
+        let groups = self.groups.publish(epoch, versions);
+        Sifted { sieve: Arc::clone(&self.sieve), trained: self.trained, groups, further }
     }
 
     /// True when further versions without a change would save nothing.
     pub(super) fn is_settled(&self) -> bool {
-        self.levels.iter().all(Blocks::is_settled)
+        self.all().all(Blocks::is_settled)
     }
 
     /// The memory of all codes, for as long as somebody has it.
     pub(super) fn shared(&self) -> impl Iterator<Item = Weak<Memory>> + '_ {
-        self.levels.iter().flat_map(Blocks::shared)
+        self.all().flat_map(Blocks::shared)
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.levels.iter().map(Blocks::bytes).sum::<usize>() + self.sieve.bytes()
+        self.all().map(Blocks::bytes).sum::<usize>() + self.sieve.bytes()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Blocks> {
+        std::iter::once(&self.groups).chain(&self.further)
     }
 }
 
 impl Sifted {
+    /// The first level of the rows of a group of which at least one has codes, a word of each after the other. Where others
+    /// would stand may be anything.
+    ///
+    /// # Panics
+    /// When no row about there ever had codes.
+    #[inline(always)]
+    pub(super) fn group(&self, group: u32) -> &[[u32; SCAN_ROWS]] {
+        self.groups.words_of(group).as_chunks().0
+    }
+
+    /// A level after the first, by row.
+    ///
+    /// # Panics
+    /// When there is none such.
+    #[inline]
+    pub(super) fn further(&self, level: usize) -> &BlockView {
+        &self.further[level - 1]
+    }
+
     /// A number that names the codes of the held rows.
     pub(super) fn digest(&self, held: &RowSet) -> u64 {
-        self.levels.iter().fold(0, |hash, level| level.digest(held.iter(), hash))
+        let first = |hash, row: Row| {
+            let lanes = self.group(group_of(row)).iter();
+            lanes.fold(hash, |hash, lanes| mix(hash ^ u64::from(lanes[lane_of(row)])))
+        };
+        let first = held.iter().fold(0, first);
+        self.further.iter().fold(first, |hash, level| level.digest(held.iter(), hash))
     }
+}
+
+/// Rows of a group are as many as kernels take together.
+const fn group_of(row: Row) -> u32 {
+    row / SCAN_ROWS as u32
+}
+
+const fn lane_of(row: Row) -> usize {
+    row as usize % SCAN_ROWS
 }

@@ -85,31 +85,6 @@ impl Pages {
         }
     }
 
-    /// The words of the blocks from `first` to `last`; `None` when they stand
-    /// in more than one page.
-    ///
-    /// # Panics
-    /// When one has no memory.
-    #[cfg(not(all(vecino_loom, test)))]
-    #[inline]
-    pub(crate) fn run(&self, first: u32, last: u32) -> Option<&[Word]> {
-        assert!(last < self.limit);
-        if first > last || first >> self.shift != last >> self.shift {
-            return None;
-        }
-        let words = (last - first + 1) as usize * self.stride as usize;
-        let start = self.block(first).as_ptr();
-        // SAFETY: both blocks are in one strip (`block` says so of each), which
-        // holds all in between, and the strip lives as long as `self`.
-        Some(unsafe { std::slice::from_raw_parts(start, words) })
-    }
-
-    /// The same; never under the model checker, whose words are larger.
-    #[cfg(all(vecino_loom, test))]
-    pub(crate) fn run(&self, _first: u32, _last: u32) -> Option<&[Word]> {
-        None
-    }
-
     /// The words of a block.
     #[cfg(all(vecino_loom, test))]
     pub(crate) fn block(&self, at: u32) -> &[Word] {

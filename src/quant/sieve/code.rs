@@ -1,6 +1,6 @@
 //! From a vector to what a sieve keeps of it.
 
-use super::{Level, MAX_SQUARED_LENGTH, OFFSET, REACH, ROUNDING, Sieve, UNDERFLOW};
+use super::{HEADER_WORDS, Level, MAX_SQUARED_LENGTH, OFFSET, REACH, ROUNDING, Sieve, UNDERFLOW};
 use crate::memory;
 use crate::quant::arithmetic::{largest_magnitude, nearest, nearest_byte};
 use crate::quant::projection::WEIGHT;
@@ -47,20 +47,7 @@ pub(super) struct Progress {
 impl Dust {
     const UNKNOWN: Dust = Dust { scale: 0.0, rest: 0.0, length: 0.0, error: f32::INFINITY };
 
-    pub(super) fn read(block: &[u8]) -> Dust {
-        let (words, _) = block.as_chunks::<4>();
-        match words {
-            [scale, rest, length, error, ..] => Dust {
-                scale: f32::from_ne_bytes(*scale),
-                rest: f32::from_ne_bytes(*rest),
-                length: f32::from_ne_bytes(*length),
-                error: f32::from_ne_bytes(*error),
-            },
-            _ => Dust::UNKNOWN,
-        }
-    }
-
-    fn words(self) -> [u32; 4] {
+    fn words(self) -> [u32; HEADER_WORDS] {
         [self.scale, self.rest, self.length, self.error].map(f32::to_bits)
     }
 }
@@ -73,12 +60,12 @@ impl Sieve {
     pub(crate) fn encode(&self, vector: &[f32], work: &mut Screen, mut words: &mut [u32]) {
         let mut progress = self.start(vector, &mut work.centred);
         for level in &self.levels {
-            let (own, rest) = words.split_at_mut(level.bytes() / size_of::<u32>());
+            let (own, rest) = words.split_at_mut(level.bytes / size_of::<u32>());
             words = rest;
             self.project(level, &work.centred, &mut work.coordinates);
             let scale = scale(&work.coordinates, REACH);
             work.block.clear();
-            memory::resize(&mut work.block, level.bytes(), 0);
+            memory::resize(&mut work.block, level.bytes, 0);
             let inverse = inverse(scale);
             let codes = &mut work.block[super::HEADER..];
             for (code, value) in codes.iter_mut().zip(&work.coordinates) {
@@ -89,7 +76,7 @@ impl Sieve {
             for (word, bytes) in own.iter_mut().zip(work.block.chunks_exact(4)) {
                 *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             }
-            own[..4].copy_from_slice(&dust.words());
+            own[..HEADER_WORDS].copy_from_slice(&dust.words());
         }
     }
 

@@ -17,7 +17,9 @@
 //!
 //! Coordinates stand in *levels*, those of the most spread first: a search
 //! reads the first level of every row and the next only of rows that the
-//! levels before could not rule out.
+//! levels before could not rule out. So the first level of 32 rows stands
+//! interleaved, as [`kernel`](crate::kernel) multiplies it; a block of the others is
+//! whole lines of one row.
 //!
 //! Projecting first and refining where needed is old (the VA-file of Weber,
 //! Schek, Blott: VLDB 1998); the rounding is that of [`Codec`](super::Codec).
@@ -32,8 +34,9 @@ use crate::kernel::Kernels;
 pub(crate) use code::Screen;
 pub(crate) use query::{Grain, Kind};
 
-/// Bytes before the codes of a level: four floats.
-const HEADER: usize = 16;
+/// Words before the codes of a level: four floats.
+const HEADER_WORDS: usize = 4;
+const HEADER: usize = HEADER_WORDS * size_of::<u32>();
 
 /// What a code is above the number that it stands for, and the largest
 /// magnitude that it can stand for with either sign.
@@ -69,8 +72,8 @@ pub(crate) struct Sieve {
 
 /// Some of the directions.
 struct Level {
-    /// Lines of 64 bytes in a block.
-    lines: usize,
+    /// Of a block of one row.
+    bytes: usize,
     /// One after the other.
     directions: Vec<f32>,
     count: usize,
@@ -93,7 +96,7 @@ impl Sieve {
 
     /// Words of 32 bits in a block of a level.
     pub(crate) fn words(&self, level: usize) -> usize {
-        self.levels[level].bytes() / size_of::<u32>()
+        self.levels[level].bytes / size_of::<u32>()
     }
 
     /// Words of all levels.

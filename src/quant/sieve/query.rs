@@ -1,8 +1,8 @@
 //! A query before the sieve: bounds for rows, and what bounds are held against.
 
 use super::code::{Dust, Screen, inverse, rounded_up, scale, weight};
-use super::{ARITHMETIC, HEADER, OFFSET, ROUNDING, Sieve};
-use crate::kernel::LINE;
+use super::{ARITHMETIC, HEADER, HEADER_WORDS, OFFSET, ROUNDING, Sieve};
+use crate::kernel::{Arch, SCAN_ROWS};
 use crate::memory::{self, Lined};
 use crate::quant::projection::WEIGHT;
 
@@ -59,7 +59,7 @@ impl Sieve {
             self.project(level, &work.centred, &mut work.coordinates);
             let scale = scale(&work.coordinates, WEIGHT);
             let inverse = inverse(scale);
-            own.weights.fill_anew(0, level.lines * LINE);
+            own.weights.fill_anew(0, level.bytes);
             let weights = &mut own.weights[HEADER..][..level.count];
             for (weight_of, value) in weights.iter_mut().zip(&work.coordinates) {
                 *weight_of = weight(value * inverse);
@@ -72,9 +72,31 @@ impl Sieve {
         query.levels.iter().all(|level| level.dust.error.is_finite())
     }
 
-    /// Adds a level to what is known of at most [`MOST`] rows: `products`
-    /// (zeros before the first level) grow by it, and `keys` are such that a
-    /// row whose key exceeds [`Sieve::limit`] of a bound is certainly farther.
+    /// What the first level says of 32 rows whose words stand interleaved: the products of what is kept of them, and
+    /// keys such that a row whose key exceeds [`Sieve::limit`] of a bound is certainly farther. Where no row stands
+    /// they mean nothing.
+    ///
+    /// # Panics
+    /// When a row has other than [`Sieve::words`] of the first level.
+    #[inline(always)]
+    pub(crate) fn first_keys<A: Arch>(
+        &self,
+        arch: A,
+        query: &Grain,
+        words: &[[u32; SCAN_ROWS]],
+    ) -> [[f32; SCAN_ROWS]; 2] {
+        let (own, mut products, mut keys) = (&query.levels[0], [0.0; SCAN_ROWS], [0.0; SCAN_ROWS]);
+        let (headers, codes) = words.split_at(HEADER_WORDS);
+        if let Some(headers) = headers.first_chunk() {
+            let dots = arch.interleaved_byte_dots(&own.weights[HEADER..], codes);
+            own.add_products(headers, &dots, &mut products);
+            own.bounds(query.kind, headers, &products, &mut keys);
+        }
+        [products, keys]
+    }
+
+    /// Adds a further level to what is known of at most [`MOST`] rows: `products` grow by it, and `keys` are as those of
+    /// the first.
     ///
     /// # Panics
     /// When blocks are not those of the level, there are more than [`MOST`] or
@@ -91,15 +113,10 @@ impl Sieve {
         let count = blocks.len();
         let mut dots = [0; MOST];
         (self.kernels.byte_dots)(&own.weights, blocks, &mut dots[..count]);
-        let rows = Rows::read(blocks);
+        let headers = headers(blocks);
         let (products, keys) = (&mut products[..count], &mut keys[..count]);
-        for ((dot, scale), product) in dots.iter().zip(&rows.scales).zip(&mut *products) {
-            *product += own.dust.scale * scale * (dot - own.surplus) as f32;
-        }
-        match query.kind {
-            Kind::SquaredL2 | Kind::Cosine => own.distances(&rows, products, keys),
-            Kind::NegatedDot => own.negated_products(&rows, products, keys),
-        }
+        own.add_products(&headers, &dots, products);
+        own.bounds(query.kind, &headers, products, keys);
     }
 
     /// The largest key at which a row may still be within `bound`, as the
@@ -127,54 +144,62 @@ impl Sieve {
     }
 }
 
-/// The headers of some blocks.
-struct Rows {
-    scales: [f32; MOST],
-    rests: [f32; MOST],
-    lengths: [f32; MOST],
-    errors: [f32; MOST],
-}
+/// The headers of some blocks, word by word: see [`Dust`].
+type Headers<const N: usize> = [[u32; N]; HEADER_WORDS];
 
-impl Rows {
-    #[inline]
-    fn read(blocks: &[&[u8]]) -> Rows {
-        let zeros = [0.0; MOST];
-        let mut rows = Rows { scales: zeros, rests: zeros, lengths: zeros, errors: zeros };
-        for (at, block) in blocks.iter().enumerate() {
-            let Dust { scale, rest, length, error } = Dust::read(block);
-            rows.scales[at] = scale;
-            rows.rests[at] = rest;
-            rows.lengths[at] = length;
-            rows.errors[at] = error;
+#[inline]
+fn headers(blocks: &[&[u8]]) -> Headers<MOST> {
+    let mut headers = [[0; MOST]; HEADER_WORDS];
+    for (at, block) in blocks.iter().enumerate() {
+        for (words, word) in headers.iter_mut().zip(block.as_chunks().0) {
+            words[at] = u32::from_ne_bytes(*word);
         }
-        rows
     }
+    headers
 }
 
 impl LevelQuery {
+    /// Adds the products of this level.
+    #[inline(always)]
+    fn add_products<const N: usize>(&self, headers: &Headers<N>, dots: &[i32; N], products: &mut [f32]) {
+        let (scale, surplus) = (self.dust.scale, self.surplus);
+        for ((product, dot), own) in products.iter_mut().zip(dots).zip(&headers[0]) {
+            *product += scale * f32::from_bits(*own) * (dot - surplus) as f32;
+        }
+    }
+
+    #[inline(always)]
+    fn bounds<const N: usize>(&self, kind: Kind, headers: &Headers<N>, products: &[f32], keys: &mut [f32]) {
+        match kind {
+            Kind::SquaredL2 | Kind::Cosine => self.distances(headers, products, keys),
+            Kind::NegatedDot => self.negated_products(headers, products, keys),
+        }
+    }
+
     /// Least distances of what is kept, less the error of the row.
-    #[inline]
-    fn distances(&self, rows: &Rows, products: &[f32], keys: &mut [f32]) {
+    #[inline(always)]
+    fn distances<const N: usize>(&self, headers: &Headers<N>, products: &[f32], keys: &mut [f32]) {
         let own = self.dust;
         let squared = own.length * own.length;
-        for (at, (key, product)) in keys.iter_mut().zip(products).enumerate().take(MOST) {
-            let lengths = squared + rows.lengths[at] * rows.lengths[at];
-            let distance = lengths - 2.0 * (product + own.rest * rows.rests[at]) - ARITHMETIC * lengths;
+        for (at, (key, product)) in keys.iter_mut().zip(products).enumerate().take(N) {
+            let [_, rest, length, error] = [0, 1, 2, 3].map(|word| f32::from_bits(headers[word][at]));
+            let lengths = squared + length * length;
+            let distance = lengths - 2.0 * (product + own.rest * rest) - ARITHMETIC * lengths;
             let distance = if distance > 0.0 { distance } else { 0.0 };
-            *key = distance.sqrt() - rows.errors[at];
+            *key = distance.sqrt() - error;
         }
     }
 
     /// Negated largest products of what is kept, with all errors.
-    #[inline]
-    fn negated_products(&self, rows: &Rows, products: &[f32], keys: &mut [f32]) {
+    #[inline(always)]
+    fn negated_products<const N: usize>(&self, headers: &Headers<N>, products: &[f32], keys: &mut [f32]) {
         let own = self.dust;
         let whole = own.length + own.error;
-        for (at, (key, product)) in keys.iter_mut().zip(products).enumerate().take(MOST) {
-            let (length, error) = (rows.lengths[at], rows.errors[at]);
+        for (at, (key, product)) in keys.iter_mut().zip(products).enumerate().take(N) {
+            let [_, rest, length, error] = [0, 1, 2, 3].map(|word| f32::from_bits(headers[word][at]));
             let errors = own.error * length + error * whole;
             let slack = self.slack * whole * (length + error);
-            let most = product + own.rest * rows.rests[at] + errors + slack;
+            let most = product + own.rest * rest + errors + slack;
             // Not a number: nothing is known.
             *key = if most < f32::INFINITY { -most } else { f32::NEG_INFINITY };
         }

@@ -4,8 +4,8 @@
 use super::query::MOST;
 use super::{Grain, Kind, Screen, Sieve};
 use crate::id::mix;
-use crate::kernel::Kernels;
 use crate::kernel::isa::Isa;
+use crate::kernel::{Arch, ArchJob, Kernels, SCAN_ROWS};
 
 const KINDS: [Kind; 3] = [Kind::SquaredL2, Kind::Cosine, Kind::NegatedDot];
 
@@ -54,6 +54,32 @@ fn kernel_distance(kernels: &Kernels, kind: Kind, a: &[f32], b: &[f32]) -> f32 {
     }
 }
 
+/// The keys of the first level, of a group.
+struct FirstKeys<'a>(&'a Sieve, &'a Grain, &'a [[u32; SCAN_ROWS]]);
+
+impl ArchJob for FirstKeys<'_> {
+    type Output = [[f32; SCAN_ROWS]; 2];
+
+    fn run<A: Arch>(self, arch: A) -> Self::Output {
+        self.0.first_keys(arch, self.1, self.2)
+    }
+}
+
+/// The same of any number of blocks.
+fn first_keys(sieve: &Sieve, query: &Grain, blocks: &[&[u8]], products: &mut [f32], keys: &mut [f32]) {
+    for (at, blocks) in blocks.chunks(SCAN_ROWS).enumerate() {
+        let mut group = vec![[0; SCAN_ROWS]; sieve.words(0)];
+        for (lane, block) in blocks.iter().enumerate() {
+            let words = block.as_chunks().0;
+            group.iter_mut().zip(words).for_each(|(lanes, word)| lanes[lane] = u32::from_ne_bytes(*word));
+        }
+        let part = at * SCAN_ROWS..at * SCAN_ROWS + blocks.len();
+        let found = sieve.kernels.level.run(FirstKeys(sieve, query, &group));
+        products[part.clone()].copy_from_slice(&found[0][..blocks.len()]);
+        keys[part].copy_from_slice(&found[1][..blocks.len()]);
+    }
+}
+
 /// Each level's keys of the rows.
 fn keys(sieve: &Sieve, query: &Grain, rows: &[Vec<f32>]) -> Vec<Vec<f32>> {
     let mut work = Screen::default();
@@ -71,7 +97,11 @@ fn keys(sieve: &Sieve, query: &Grain, rows: &[Vec<f32>]) -> Vec<Vec<f32>> {
         for (at, codes) in codes.chunks(MOST).enumerate() {
             let blocks: Vec<&[u8]> = codes.iter().map(|code| &code[from..from + bytes]).collect();
             let part = at * MOST..at * MOST + codes.len();
-            sieve.keys(query, level, &blocks, &mut products[part.clone()], &mut keys[part]);
+            let (products, keys) = (&mut products[part.clone()], &mut keys[part]);
+            match level {
+                0 => first_keys(sieve, query, &blocks, products, keys),
+                _ => sieve.keys(query, level, &blocks, products, keys),
+            }
         }
         from += bytes;
         keys

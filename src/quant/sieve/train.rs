@@ -9,11 +9,15 @@ use crate::quant::principal::{Sample, combine};
 /// Told apart from the seeds of other training.
 const ROTATION: u64 = 0x51e7_e000;
 
-/// Lines of a row in all levels together.
-const LINES: usize = 5;
+/// Coordinates of a row in all levels together.
+const MOST: usize = 288;
 
-/// What the first level may have: more would be read of every row.
-const FIRST_LINES: [usize; 3] = [1, 2, 4];
+/// What the first level may have of them: more would be read of every row.
+const FIRST: [usize; 3] = [48, 112, 240];
+
+/// The first level has all coordinates if they are no more than the next of these and one in so many again: then nothing
+/// is left that is known by its length alone.
+const WHOLE_DIVISOR: usize = 3;
 
 /// The share of the rows' squared lengths that the first level must hold.
 const ENOUGH: f64 = 0.7;
@@ -27,17 +31,6 @@ const MOST_DELTA: f64 = 0.05;
 /// Exponents that a unit may have: its square must be a normal double.
 const EXPONENTS: f64 = 126.0;
 
-impl Level {
-    pub(super) fn bytes(&self) -> usize {
-        self.lines * LINE
-    }
-
-    /// Coordinates that fit into so many lines.
-    pub(super) fn room(lines: usize) -> usize {
-        lines * LINE - HEADER
-    }
-}
-
 impl Sieve {
     /// Trains on rows of `dim` numbers, one after the other, as they are
     /// compared. `centred` = false leaves the origin where it is, which inner
@@ -45,17 +38,18 @@ impl Sieve {
     pub(crate) fn train(samples: &[f32], dim: usize, centred: bool, seed: u64) -> Sieve {
         let kernels = kernels();
         let sample = Sample::new(samples, dim, centred);
-        let rank = (Level::room(1) + Level::room(LINES - 1)).min(dim);
+        let rank = MOST.min(dim);
         let directions = sample.spread(kernels).directions(rank, seed);
         let unit = unit(samples, &sample.mean, dim);
         let mut random = Directions::new(seed ^ ROTATION);
         let (mut levels, mut first) = (Vec::new(), 0);
-        for lines in lines(samples, &sample.mean, &directions, dim, kernels.dot) {
-            let count = Level::room(lines).min(rank - first);
+        for count in counts(samples, &sample.mean, &directions, dim, kernels.dot) {
             let part = &directions[first * dim..][..count * dim];
+            // The first level stands interleaved by words, others in lines.
+            let unit = if first == 0 { size_of::<u32>() } else { LINE };
             first += count;
             levels.push(Level {
-                lines: (HEADER + count).div_ceil(LINE),
+                bytes: (HEADER + count).next_multiple_of(unit),
                 directions: turned(part, count, dim, &kernels, &mut random),
                 count,
                 is_last_of_all: first == dim,
@@ -72,9 +66,9 @@ impl Sieve {
     }
 }
 
-/// The lines of the levels that suit rows whose directions of most spread are
+/// The coordinates of the levels that suit rows whose directions of most spread are
 /// these.
-fn lines(
+fn counts(
     samples: &[f32],
     mean: &[f32],
     directions: &[f32],
@@ -92,13 +86,15 @@ fn lines(
             *sum += f64::from(dot(direction, &centred)).powi(2);
         }
     }
-    let holds_enough = |lines: &usize| {
-        let held: f64 = along[..Level::room(*lines).min(rank)].iter().sum();
-        held >= ENOUGH * whole
-    };
-    let first = FIRST_LINES.into_iter().find(holds_enough).unwrap_or(LINES);
-    let left = dim.saturating_sub(Level::room(first));
-    if 2 * left > dim && first < LINES { vec![first, LINES - first] } else { vec![first] }
+    let holds_enough = |first: &usize| along[..rank.min(*first)].iter().sum::<f64>() >= ENOUGH * whole;
+    let first = FIRST.into_iter().find(holds_enough).unwrap_or(rank).min(rank);
+    if rank == dim && dim <= first + first / WHOLE_DIVISOR {
+        vec![dim]
+    } else if 2 * (dim - first) > dim && first < rank {
+        vec![first, rank - first]
+    } else {
+        vec![first]
+    }
 }
 
 /// Directions of the same span, turned at random so that all coordinates
