@@ -98,3 +98,49 @@ fn a_waker_may_do_what_it_likes() {
         });
     }
 }
+
+/// A write that nobody sees for long, and a future that waits for it; whoever wakes it closes the engine.
+fn waiting(engine: &Engine) -> Arc<Woken> {
+    let config = CollectionConfig::new(2, Metric::L2).index(IndexSpec::Flat);
+    let items = engine.create_collection("items", config).unwrap();
+    items.upsert(Record::new(1, [0.0, 0.0])).unwrap().wait().unwrap();
+    let write = items.upsert(Record::new(2, [0.0, 0.0])).unwrap();
+    let task: Task = Box::pin(async move { drop(write.wait_async().await) });
+    let (task, times) = (Mutex::new(Some(task)), AtomicUsize::new(0));
+    let woken = Arc::new(Woken { habit: Habit::Closes, task, engine: engine.clone(), times });
+    woken.poll();
+    woken
+}
+
+#[test]
+fn a_waker_may_close_the_engine_while_another_thread_does() {
+    let _watchdog = watchdog(60);
+    for _ in 0..20 {
+        let engine = Engine::builder().publish_interval(Duration::from_secs(10)).build().unwrap();
+        let woken = waiting(&engine);
+        // The future is told that nothing comes any more, on a thread of the engine.
+        engine.close().unwrap();
+        eventually("it was woken", || woken.times.load(Ordering::SeqCst) > 0);
+    }
+}
+
+#[test]
+fn a_folder_that_a_waker_closed_opens_with_all_that_was_visible() {
+    let _watchdog = watchdog(60);
+    for round in 0..5 {
+        let path = std::env::temp_dir().join(format!("vecino-wakers-{}-{round}", std::process::id()));
+        let interval = Duration::from_millis(100);
+        let engine = Engine::builder().publish_interval(interval).open(&path).unwrap();
+        let woken = waiting(&engine);
+        eventually("it was woken", || woken.times.load(Ordering::SeqCst) > 0);
+        let mut again = None;
+        eventually("the folder is free", || {
+            again = Engine::builder().open(&path).ok();
+            again.is_some()
+        });
+        let items = again.as_ref().and_then(|engine| engine.collection("items").ok()).unwrap();
+        assert_eq!(items.len(), 2);
+        again.unwrap().close().unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+}

@@ -7,7 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, ThreadId};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -21,6 +21,7 @@ pub(crate) struct Pool {
     threads: usize,
     pool: RwLock<Option<Arc<ThreadPool>>>,
     handles: Mutex<Vec<JoinHandle<()>>>,
+    own: Vec<ThreadId>,
     closing: Arc<AtomicBool>,
 }
 
@@ -48,6 +49,7 @@ impl Pool {
         Ok(Pool {
             threads,
             pool: RwLock::new(Some(Arc::new(pool))),
+            own: handles.iter().map(|handle| handle.thread().id()).collect(),
             handles: Mutex::new(handles),
             closing: Arc::new(AtomicBool::new(false)),
         })
@@ -57,7 +59,12 @@ impl Pool {
         self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Tells running jobs to stop and joins the threads.
+    /// Whether it is one of these threads.
+    pub(crate) fn has_thread(&self, thread: ThreadId) -> bool {
+        self.own.contains(&thread)
+    }
+
+    /// Tells running jobs to stop and joins the threads; not to be called on one of them.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         let pool = self.pool.write().unwrap_or_else(PoisonError::into_inner).take();

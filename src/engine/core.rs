@@ -1,8 +1,8 @@
 //! The running engine: its threads, how to reach them, how to end them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use tracing::{error, info};
@@ -42,7 +42,11 @@ pub(super) struct Core {
     pub(super) worker_signals: Vec<Signals<Signal>>,
     reports: Signals<Report>,
     closed: AtomicBool,
+    /// Somebody ends it.
+    ending: AtomicBool,
+    /// Held by who joins them: the threads themselves never wait for it.
     threads: Mutex<Vec<JoinHandle<()>>>,
+    own: Mutex<Vec<ThreadId>>,
     next_collection: AtomicU64,
 }
 
@@ -118,7 +122,9 @@ impl Core {
             worker_signals: lines.signals,
             reports: reports.clone(),
             closed: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             threads: Mutex::default(),
+            own: Mutex::default(),
             next_collection: AtomicU64::new(0),
         };
         let jobs = (Arc::clone(&pool) as Arc<dyn Background>, reports.clone());
@@ -151,7 +157,8 @@ impl Core {
 
     pub(super) fn spawn(&self, name: String, body: impl FnOnce() + Send + 'static) -> Result<(), BuildError> {
         let handle = thread::Builder::new().name(name).spawn(body).map_err(BuildError::Thread)?;
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+        lock(&self.own).push(handle.thread().id());
+        lock(&self.threads).push(handle);
         Ok(())
     }
 
@@ -184,10 +191,38 @@ impl Core {
     }
 
     /// Ends all threads and joins them. Who calls it second waits until the
-    /// first is done.
-    pub(super) fn close(&self) {
+    /// first is done. A thread of the engine itself (that runs a waker) cannot wait for its own end:
+    /// there a thread is begun that does.
+    pub(super) fn close(self: &Arc<Core>) {
         self.closed.store(true, Ordering::Release);
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_own_thread() {
+            return self.end();
+        }
+        if self.ending.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let core = Arc::clone(self);
+        let closing = thread::Builder::new().name("vecino-closing".to_owned());
+        if closing.spawn(move || core.end()).is_err() {
+            self.tell();
+        }
+    }
+
+    fn is_own_thread(&self) -> bool {
+        let own = thread::current().id();
+        self.pool.has_thread(own) || lock(&self.own).contains(&own)
+    }
+
+    /// Tells all threads to end, as far as there is room to tell them: for one of themselves.
+    fn tell(&self) {
+        self.worker_signals.iter().for_each(|worker| worker.offer(Signal::Close));
+        self.reports.offer(Report::Close);
+        self.files().into_iter().for_each(|files| files.end());
+    }
+
+    fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        let mut threads = lock(&self.threads);
         self.worker_signals.iter().for_each(|worker| worker.send(Signal::Close));
         self.reports.send(Report::Close);
         self.files().into_iter().for_each(|files| files.end());
@@ -195,10 +230,8 @@ impl Core {
         if threads.is_empty() {
             return;
         }
-        let own = std::thread::current().id();
         for thread in threads.drain(..) {
-            // A waker may close the engine, on a thread of the engine: that ends by itself.
-            if thread.thread().id() != own && thread.join().is_err() {
+            if thread.join().is_err() {
                 error!("a thread of the engine ended by a panic");
             }
         }
@@ -208,8 +241,14 @@ impl Core {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Drop for Core {
     fn drop(&mut self) {
-        self.close();
+        self.closed.store(true, Ordering::Release);
+        // Whoever owned the engine has closed it, unless it never came up.
+        if self.is_own_thread() { self.tell() } else { self.end() }
     }
 }

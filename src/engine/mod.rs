@@ -198,6 +198,9 @@ impl Engine {
     /// first when they matter. Those that are visible are on the medium, whatever
     /// their [`Durability`], if the engine has a folder. Closing twice is fine.
     ///
+    /// On a thread of the engine itself, where an executor may run what a future was woken for, this only begins: the
+    /// threads end once that has returned, and only then can the folder be opened anew.
+    ///
     /// # Errors
     /// [`Gone::LogFailed`] when a log could not be written to its end.
     pub fn close(&self) -> Result<(), Gone> {
