@@ -19,7 +19,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use common::{eventually, watchdog};
-use vecino::{Collection, CollectionConfig, Engine, IndexSpec, Metric, Query, Record};
+use vecino::{
+    Backpressure, Collection, CollectionConfig, Engine, IndexSpec, Metric, Query, Record, WriteError,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Habit {
@@ -142,5 +144,53 @@ fn a_folder_that_a_waker_closed_opens_with_all_that_was_visible() {
         assert_eq!(items.len(), 2);
         again.unwrap().close().unwrap();
         std::fs::remove_dir_all(&path).unwrap();
+    }
+}
+
+/// A collection that is full to its budget, and the first record for which there is no room.
+fn full(engine: &Engine) -> (Collection, Record) {
+    const DIM: usize = 64;
+    let config = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Flat).memory_budget(4 << 20);
+    let items = engine.create_collection("items", config).unwrap();
+    let impatient = items.backpressure(Backpressure::Reject);
+    for id in 0.. {
+        let record = || Record::new(id, vec![id as f32; DIM]);
+        match impatient.upsert(record()) {
+            Ok(_) => {}
+            Err(WriteError::Budget { .. }) => {
+                items.flush().unwrap();
+                if let Err(WriteError::Budget { .. }) = impatient.upsert(record()) {
+                    return (items, record());
+                }
+            }
+            Err(WriteError::Full { .. }) => _ = items.flush().unwrap(),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    unreachable!("a budget has an end")
+}
+
+#[test]
+fn a_waker_of_a_write_that_waits_for_memory_may_do_what_it_likes() {
+    for habit in [Habit::Polls, Habit::Drops, Habit::Panics, Habit::Closes] {
+        let _watchdog = watchdog(60);
+        let engine = Engine::builder().workers(2).build().unwrap();
+        let (items, record) = full(&engine);
+        let (id, writer) = (record.id().clone(), items.clone());
+        let task: Task = Box::pin(async move { drop(writer.upsert_async(record).await) });
+        let (task, times) = (Mutex::new(Some(task)), AtomicUsize::new(0));
+        let woken = Arc::new(Woken { habit, task, engine: engine.clone(), times });
+        woken.poll();
+        let _ = items.delete_batch(0..1_500u64);
+        eventually("it was woken", || woken.times.load(Ordering::SeqCst) > 0);
+        match habit {
+            Habit::Polls => eventually("it was written", || items.get(id.clone()).unwrap().is_some()),
+            Habit::Closes => eventually("the engine is closed", || items.delete(3u64).is_err()),
+            _ => _ = items.flush().unwrap(),
+        }
+        if habit != Habit::Closes {
+            assert_eq!(items.stats().rebuilt, 0);
+        }
+        engine.close().unwrap();
     }
 }

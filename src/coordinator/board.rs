@@ -258,6 +258,11 @@ impl Board {
         });
     }
 
+    /// Whoever waits for memory looks again whether that makes sense.
+    pub(crate) fn wake_writers(&self) {
+        self.account.wake();
+    }
+
     /// A shard, or the log, has failed, or had no memory. Takes out all who wait.
     pub(crate) fn lose(&mut self) -> Vec<Waiter> {
         (self.is_lost, self.changed) = (true, true);

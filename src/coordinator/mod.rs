@@ -290,6 +290,8 @@ impl Coordinator {
                 Report::LeftOut { collection, shard, seq } => {
                     if let Some(board) = self.boards.get(&collection) {
                         board.context.health.leave_out(shard, seq);
+                        // After some it counts as failed.
+                        board.wake_writers();
                     }
                 }
                 Report::ShardFailed { collection, shard } => self.fail_shard(collection, shard),
@@ -489,6 +491,8 @@ impl Coordinator {
     fn fail_shard(&mut self, collection: CollectionId, shard: usize) {
         let Some(board) = self.boards.get_mut(&collection) else { return };
         board.context.health.fail(shard);
+        // Nothing is written any more: whoever waits for memory waits in vain.
+        board.wake_writers();
         let lost = board.context.lost(None).unwrap_or(Gone::Closed);
         self.turn_away(collection, &lost);
     }

@@ -199,12 +199,14 @@ impl Collection {
         shared.request(Request::Register { collection: shared.id, board: Box::new(board) })?;
         let rebuilder: Arc<dyn Rebuilder> =
             Arc::new(FromView { id: shared.id, config: shared.config, context: Arc::clone(&shared.context) });
+        let first = cell.pin();
         for (shard, (worker, state)) in shared.core.writes.iter().zip(states).enumerate() {
             let meter = Meter::new(&shared.account, shard);
             meter.show(&state.measure(), false);
             let (state, rebuilder) = (Box::new(state), Arc::clone(&rebuilder));
             let (collection, tolls) = (shared.id, shared.tolls[shard].clone());
-            let command = WriteCommand::Create { collection, state, rebuilder, meter, tolls };
+            let view = Arc::clone(&first.shards[shard]);
+            let command = WriteCommand::Create { collection, state, view, rebuilder, meter, tolls };
             let permit = worker.acquire(Backpressure::Wait).map_err(|_| Gone::Closed)?;
             worker.send(permit, command).map_err(|_| Gone::Closed)?;
         }

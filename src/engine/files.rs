@@ -82,8 +82,9 @@ impl Files {
 
     /// Makes it durable that a collection is gone.
     pub(super) fn drop_collection<E: From<Gone> + From<FileError>>(&self, collection: u64) -> Result<(), E> {
+        self.with(|folder| Ok::<_, E>(folder.drop_collection(collection)?))?;
         lock(&self.collections).remove(&collection);
-        self.with(|folder| Ok(folder.drop_collection(collection)?))
+        Ok(())
     }
 
     /// Writes a checkpoint of a collection's newest snapshot; false when that

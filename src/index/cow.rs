@@ -35,6 +35,9 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// Keys of the smallest first page: small indexes stay small.
 const FIRST_KEYS: u32 = if cfg!(all(vecino_loom, test)) { 2 } else { 64 };
 
+/// The same of large blocks.
+const FEW_KEYS: u32 = 2;
+
 /// Keys of a section, as a power of two: what a version rebuilds when one of
 /// them moves.
 const SECTION_SHIFT: u32 = 12;
@@ -285,6 +288,8 @@ pub(crate) struct Blocks {
     /// For every key its overlay slot, or [`NONE`]: at home.
     slot_of: Vec<u32>,
     slots: Slots,
+    /// Places come in so many.
+    least: u32,
     /// Keys with a slot, as the sections will say it.
     moved_bits: Vec<[u32; SECTION_KEYS / 32]>,
     /// Sections to rebuild before the version is published.
@@ -301,12 +306,22 @@ pub(crate) struct Blocks {
 
 impl Blocks {
     pub(crate) fn new(stride: usize) -> Blocks {
+        Blocks::with_least(FIRST_KEYS, stride)
+    }
+
+    /// Blocks that are large: of few keys not even this many have places.
+    pub(super) fn large(stride: usize) -> Blocks {
+        Blocks::with_least(FEW_KEYS, stride)
+    }
+
+    fn with_least(least: u32, stride: usize) -> Blocks {
         let (home, overlay) = (Pages::new(stride), Pages::new(stride));
         Blocks {
             view: BlockView { keys: 0, home, moved: Vec::new(), overlay },
             written: RowSet::default(),
             slot_of: Vec::new(),
-            slots: Slots::default(),
+            slots: Slots::new(least),
+            least,
             moved_bits: Vec::new(),
             touched: RowSet::default(),
             away: 0,
@@ -403,10 +418,10 @@ impl Blocks {
         if key < from {
             return;
         }
-        let to = key.saturating_add(1).checked_next_multiple_of(FIRST_KEYS).unwrap_or(u32::MAX);
+        let to = key.saturating_add(1).checked_next_multiple_of(self.least).unwrap_or(u32::MAX);
         self.view.home.reserve(to, from);
         (from..to).for_each(|key| fill(self.view.home.block(key), &[]));
-        let roomy = room(to as usize, FIRST_KEYS as usize, self.view.home.page() as usize);
+        let roomy = room(to as usize, self.least as usize, self.view.home.page() as usize);
         reserve_exact(&mut self.slot_of, roomy.saturating_sub(from as usize));
         self.slot_of.resize(to as usize, NONE);
         resize(&mut self.moved_bits, (to as usize).div_ceil(SECTION_KEYS), [0; SECTION_KEYS / 32]);

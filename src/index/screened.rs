@@ -38,7 +38,7 @@ struct ScreenedVersion {
     held: RowSet,
     /// Rows that have codes: some of those held.
     coded: RowSet,
-    /// By row; none until they are wanted.
+    /// None until they are wanted.
     sifted: Option<Sifted>,
     lease: Lease,
 }

@@ -38,7 +38,7 @@ pub(super) struct SiftScratch {
     /// The admitted rows, as bits.
     admitted: Vec<u64>,
     /// What is known of each row, where there are further levels, and its bound: infinite of rows that are not
-    /// admitted, or measured already.
+    /// admitted, or measured already. Of blocks that were not read they mean nothing.
     products: Vec<f32>,
     keys: Vec<f32>,
     /// The least bound of each block when it was read: infinite of those that were not.
@@ -105,11 +105,12 @@ impl SiftScratch {
         self.admitted.clear();
         memory::append(&mut self.admitted, held.words());
         let Some(admit) = request.admit else { return held.len() };
-        for (at, word) in self.admitted.iter_mut().enumerate() {
-            if at % BLOCKS_BETWEEN == 0 && request.ends.are_due_now(0) {
-                *word = 0;
-                continue;
+        for at in 0..self.admitted.len() {
+            if at.is_multiple_of(BLOCKS_BETWEEN) && request.ends.are_due_now(0) {
+                self.admitted[at..].fill(0);
+                break;
             }
+            let word = &mut self.admitted[at];
             let refused = ones(*word).filter(|bit| !admit((at * BLOCK) as Row + bit));
             *word &= !refused.fold(0u64, |refused, bit| refused | 1 << bit);
         }
@@ -155,7 +156,7 @@ impl ArchJob for FirstPass<'_> {
         let mut products = products.as_chunks_mut::<SCAN_ROWS>().0.iter_mut();
         let blocks = admitted.iter().zip(keys.as_chunks_mut::<BLOCK>().0).zip(&mut *leasts);
         for (at, ((word, keys), least_of_block)) in blocks.enumerate() {
-            if *word != 0 && at % BLOCKS_BETWEEN == 0 && self.request.ends.are_due_now(0) {
+            if at.is_multiple_of(BLOCKS_BETWEEN) && self.request.ends.are_due_now(0) {
                 return;
             }
             for (half, keys) in keys.as_chunks_mut::<SCAN_ROWS>().0.iter_mut().enumerate() {

@@ -134,9 +134,11 @@ pub(super) fn train(points: Points<'_>, rows: &[Row]) -> Sieve {
 pub(super) fn encode(
     sieve: &Sieve,
     points: Points<'_>,
-    rows: Vec<Row>,
+    mut rows: Vec<Row>,
     executor: &dyn Executor,
 ) -> FreshCodes {
+    // Those of a group are written together.
+    rows.sort_unstable();
     let mut workers: Vec<(Screen, Vec<f32>)> = Vec::new();
     workers.resize_with(executor.width().max(1), Default::default);
     let pieces = rows.len().div_ceil(PIECE);
@@ -157,7 +159,7 @@ pub(super) fn encode(
 impl SiftedBlocks {
     /// No codes yet, of a sieve that was trained when there were so many rows.
     pub(super) fn empty(sieve: Arc<Sieve>, trained: usize) -> SiftedBlocks {
-        let groups = Blocks::new(sieve.words(0) * SCAN_ROWS);
+        let groups = Blocks::large(sieve.words(0) * SCAN_ROWS);
         let further = (1..sieve.levels()).map(|level| Blocks::new(sieve.words(level))).collect();
         SiftedBlocks { sieve, trained, groups, further }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::expiry::EXPIRES;
+use super::expiry::{EXPIRES, is_within_expires};
 use super::limits::{FIELDS, LIST, PayloadError, TEXT_BYTES, is_path};
 use super::value::Value;
 use crate::memory;
@@ -133,6 +133,7 @@ impl Payload {
         if self.len() > FIELDS {
             return Err(PayloadError::Fields { count: self.len(), most: FIELDS });
         }
+        self.check_own_field()?;
         let text = self.check_fields()?;
         if text > TEXT_BYTES {
             return Err(PayloadError::Text { bytes: text, most: TEXT_BYTES });
@@ -142,7 +143,13 @@ impl Payload {
 
     /// Whether it can be stored, though it may have grown by merges beyond what a caller's may be.
     pub(crate) fn check_stored(&self) -> Result<(), PayloadError> {
+        self.check_own_field()?;
         self.check_fields().map(drop)
+    }
+
+    /// Nothing may stand within the field of the time at which a record expires, which may come later.
+    fn check_own_field(&self) -> Result<(), PayloadError> {
+        if self.paths().any(is_within_expires) { Err(PayloadError::Expiry { found: None }) } else { Ok(()) }
     }
 
     /// Whether each field can be stored; gives the bytes of texts.

@@ -19,6 +19,11 @@ pub(crate) const NEVER: Timestamp = Timestamp(i64::MAX);
 /// A time at which nothing has expired yet.
 pub(crate) const BEFORE_ALL: Timestamp = Timestamp(i64::MIN);
 
+/// True for a field within that one: beside it no file could hold it.
+pub(super) fn is_within_expires(path: &str) -> bool {
+    path.strip_prefix(EXPIRES).is_some_and(|rest| rest.starts_with('.'))
+}
+
 impl Payload {
     /// When the record expires.
     pub(crate) fn expires(&self) -> Timestamp {
@@ -32,6 +37,12 @@ impl Payload {
     pub(crate) fn expiring(mut self, expires: Timestamp) -> Payload {
         self.put(EXPIRES.into(), Value::Time(expires));
         self
+    }
+
+    /// The same of a stored one, in which earlier versions may have left fields within that field.
+    pub(crate) fn stored_expiring(mut self, expires: Timestamp) -> Payload {
+        self.retain(|path| !is_within_expires(path));
+        self.expiring(expires)
     }
 }
 

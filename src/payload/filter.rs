@@ -144,7 +144,7 @@ impl Filter {
     }
 
     /// The field is in a range of numbers, moments or texts: one member of a
-    /// list must be above its beginning and below its end.
+    /// list must be above its beginning and below its end. One without ends holds every number and every moment.
     ///
     /// ```
     /// use vecino::{Filter, Payload};

@@ -328,7 +328,8 @@ impl Test {
                 Test::Range(Range {
                     ints: int(low_value, true).zip(int(high_value, false)),
                     floats: Some(floats),
-                    times: None,
+                    // Of what has no ends nobody said that it is about numbers.
+                    times: one.is_none().then_some((i64::MIN, i64::MAX)),
                 })
             }
         })
@@ -357,6 +358,15 @@ mod tests {
 
     fn range(low: Bound<Value>, high: Bound<Value>) -> Test {
         Test::range(low, high).unwrap()
+    }
+
+    #[test]
+    fn a_range_without_ends_holds_all_numbers_and_moments() {
+        let all = range(Bound::Unbounded, Bound::Unbounded);
+        for value in [Value::Int(i64::MIN), Value::Float(-0.5), Value::Time(Timestamp(7))] {
+            assert!(all.holds(&value), "{value}");
+        }
+        assert!(!all.holds(&Value::Null) && !all.holds(&Value::from("a")));
     }
 
     #[test]

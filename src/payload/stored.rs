@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::document::Payload;
 use super::edit::Edit;
+use super::expiry::{EXPIRES, is_within_expires};
 use super::value::{Timestamp, Value};
 use crate::codec::{Decoder, Encoder, Malformed};
 
@@ -37,7 +38,11 @@ pub(crate) fn decode_fields(input: &mut Decoder<'_>) -> Result<Payload, Malforme
         }
         fields.push((path.into(), decode_value(input, true)?));
     }
-    let payload = Payload::of_sorted(fields);
+    let mut payload = Payload::of_sorted(fields);
+    if payload.get(EXPIRES).is_some() {
+        // Once written beside it, and of no use.
+        payload.retain(|path| !is_within_expires(path));
+    }
     input.check(payload.check_fields().is_ok(), "a payload cannot be stored")?;
     Ok(payload)
 }
@@ -150,6 +155,22 @@ mod tests {
                 assert!(decode_edit(&mut Decoder::new(&bytes[..end])).is_err());
             }
         }
+    }
+
+    // Earlier versions could write them.
+    #[test]
+    fn what_stands_within_the_field_of_an_expiry_goes_when_there_is_one() {
+        let read = |payload: &Payload| {
+            let mut out = Encoder::default();
+            encode_payload(payload, &mut out);
+            decode_fields(&mut Decoder::new(out.as_slice()))
+        };
+        let inner = Payload::new().with("$expires.at", "tomorrow").with("a", 1);
+        assert_eq!(read(&inner), Ok(inner.clone()));
+        assert!(inner.check().is_err() && inner.check_stored().is_err());
+        let expected = Payload::new().with("a", 1).with("$expires", Timestamp(5));
+        assert_eq!(inner.clone().stored_expiring(Timestamp(5)), expected);
+        assert_eq!(read(&inner.with("$expires", Timestamp(5))), Ok(expected));
     }
 
     #[test]

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use super::fault::{FileError, Operation, failed};
 use super::frame::{END, FILE_HEADER, FRAME_HEADER, FrameWriter};
 use super::log::{ClosedLog, FileNumbers, Log};
-use super::manifest::{Change, CheckpointAt, Contents, Cut, Entry, MANIFEST, Manifest};
+use super::manifest::{
+    Change, CheckpointAt, Contents, Cut, DRAFT as MANIFEST_DRAFT, Entry, MANIFEST, Manifest,
+};
 use super::recover::{GiveUp, GivenUp, Logs, parse_name};
 use super::storage::{Disk, Guard, Storage};
 use super::{EntryHead, checkpoint};
@@ -131,9 +133,12 @@ fn check_is_new(storage: &dyn Storage, names: &[String]) -> Result<(), FileError
 /// # Errors
 /// [`FileError::Failed`] when it would.
 pub(crate) fn check_target(disk: &Disk, file: &str) -> Result<(), FileError> {
-    let is_own_name = [MANIFEST, LOCK].contains(&file)
-        || parse_name(file).is_some()
-        || checkpoint::parse_name(file).is_some();
+    let file_of = file.strip_suffix(DAMAGED).unwrap_or(file);
+    let is_own_name = [MANIFEST, LOCK].contains(&file_of)
+        || file_of == MANIFEST_DRAFT
+        || checkpoint::is_draft(file_of)
+        || parse_name(file_of).is_some()
+        || checkpoint::parse_name(file_of).is_some();
     let refused = |why: &str| {
         let fault = std::io::Error::new(std::io::ErrorKind::AlreadyExists, why);
         Err(failed(Operation::Create, file, &fault))

@@ -34,7 +34,7 @@ pub(crate) struct FileNumbers(AtomicU64);
 
 impl FileNumbers {
     pub(super) fn after(last: u64) -> FileNumbers {
-        FileNumbers(AtomicU64::new(last.wrapping_add(1)))
+        FileNumbers(AtomicU64::new(last.saturating_add(1)))
     }
 
     pub(super) fn draw(&self) -> u64 {
@@ -179,7 +179,8 @@ impl Log {
         if self.writer.length() < self.file_bytes {
             return Ok(None);
         }
-        let closed = self.close()?;
+        // What was added and not said to be in the log must not be followed by anything, whatever it was that failed.
+        let closed = self.close().inspect_err(|fault| self.writer.poison(fault))?;
         let next = Log::begin(&self.storage, &self.numbers, self.worker, self.number, self.file_bytes);
         // Nothing may be added to a file that has ended.
         *self = next.inspect_err(|fault| self.writer.poison(fault))?;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::checkpoint::SHARDS_MOST;
 use super::fault::{FileError, Operation, damaged, failed};
 use super::frame::{FILE_HEADER, FileHeader, Frame, FrameFile, FrameKind, FrameWriter};
 use super::storage::Storage;
@@ -13,7 +14,7 @@ use crate::codec::{Decoder, Encoder, Malformed};
 use crate::id::Seq;
 
 pub(super) const MANIFEST: &str = "manifest";
-const DRAFT: &str = "manifest.new";
+pub(super) const DRAFT: &str = "manifest.new";
 
 /// The letter of its header.
 const LETTER: u8 = b'M';
@@ -217,6 +218,9 @@ impl Contents {
                 if workers == 0 || [&first, &opened].iter().any(|numbers| numbers.len() != workers as usize) {
                     return Err("there is not one log for every worker");
                 }
+                if workers as usize > SHARDS_MOST {
+                    return Err("there are more workers than there can be");
+                }
                 *self = Contents { workers, next_collection, first, opened, ..Contents::default() };
             }
             Change::Created { collection, name, config, checkpoint } => {
@@ -380,5 +384,18 @@ mod tests {
         assert!(entry.counts(7, Seq(10)));
         Manifest::publish(&folder, expected.clone(), 9).unwrap();
         assert_eq!(Contents::read(&folder), Ok((expected, 9)));
+    }
+
+    #[test]
+    fn more_workers_than_there_can_be_are_refused() {
+        let base = |workers: usize| {
+            let first = vec![0; workers];
+            Contents { workers: workers as u32, opened: first.clone(), first, ..Contents::default() }
+        };
+        let folder = Simulator::new(1);
+        Manifest::publish(&folder, base(SHARDS_MOST), 7).unwrap();
+        assert_eq!(Contents::read(&folder).unwrap().0.workers as usize, SHARDS_MOST);
+        Manifest::publish(&folder, base(SHARDS_MOST + 1), 8).unwrap();
+        assert!(matches!(Contents::read(&folder), Err(FileError::Damaged { .. })));
     }
 }

@@ -142,8 +142,9 @@ impl ShardView {
         let everything = Filter::all([]);
         let filter = request.filter.unwrap_or(&everything);
         let resolved = scratch.filters.take(self, request, filter);
-        let excluded = request.excluded.map_or(0, ExclusionSet::len);
-        let estimated = resolved.count.saturating_sub(excluded);
+        // Excluded records may be on other shards, gone, or refused anyhow: no more than half is taken for them.
+        let excluded = request.excluded.map_or(0, ExclusionSet::len).div_ceil(request.shards.max(1));
+        let estimated = resolved.count - excluded.min(resolved.count / 2);
         let rows = self.high_water() as usize;
         let mut done =
             FilterStats { plan: FilterPlan::Scan, rows, estimated, matching: estimated, visited: 0 };

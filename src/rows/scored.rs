@@ -141,7 +141,7 @@ impl ShardView {
             effort.distances += done.distances;
             effort.hops += done.hops;
             let is_short = scratch.found.is_short();
-            let farthest = rank(&scorer, scratch, request.k, &mut ranked);
+            let farthest = rank(&scorer, scratch, (request.k, reach), &mut ranked);
             limit = limit.min(ranked.bound() + most);
             if is_last || is_short || farthest >= limit || request.ends.are_due(0) {
                 break;
@@ -158,13 +158,15 @@ impl ShardView {
     }
 }
 
-/// The k best by rank of what was found; gives the distance of the farthest.
-fn rank(scorer: &Scorer<'_>, scratch: &mut ShardScratch, k: usize, ranked: &mut TopK) -> f32 {
+/// The k best by rank of what was found within reach; gives the distance of the farthest that was found. (Indexes may give rows
+/// beyond what they were asked for.)
+fn rank(scorer: &Scorer<'_>, scratch: &mut ShardScratch, (k, reach): (usize, f32), ranked: &mut TopK) -> f32 {
     let ShardScratch { found, bonuses, .. } = scratch;
     let found = found.sorted();
     ranked.reset(k);
     bonuses.0.clear();
-    for Neighbor { distance, row } in found {
+    let within = found.partition_point(|near| near.distance <= reach);
+    for Neighbor { distance, row } in &found[..within] {
         let bonus = scorer.bonus(*row);
         memory::push(&mut bonuses.0, (*row, bonus));
         ranked.offer(Neighbor { distance: distance - bonus, row: *row });

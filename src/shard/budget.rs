@@ -16,6 +16,7 @@ use event_listener::{Event, Listener};
 use super::batch::dead_most;
 use super::footprint::{Contents, IndexSizes, RowSizes};
 use super::refusal::Backpressure;
+use super::wakes::FutureEvent;
 use crate::error::BudgetScope;
 use crate::rows::{Directory, ShardMeasure};
 
@@ -56,11 +57,16 @@ impl Gauge {
 pub(crate) struct EngineBudget {
     gauge: Gauge,
     changed: Event,
+    futures: FutureEvent,
 }
 
 impl EngineBudget {
     pub(crate) fn new(limit: Option<usize>) -> Arc<EngineBudget> {
-        Arc::new(EngineBudget { gauge: Gauge::new(limit), changed: Event::new() })
+        Arc::new(EngineBudget {
+            gauge: Gauge::new(limit),
+            changed: Event::new(),
+            futures: FutureEvent::default(),
+        })
     }
 
     /// The limit, if there is one.
@@ -73,9 +79,17 @@ impl EngineBudget {
         self.gauge.used()
     }
 
-    /// Whoever waits looks again.
+    /// Whoever waits looks again: maybe at once, on this thread. So nobody calls this who holds a lock.
     fn wake(&self) {
         self.changed.notify(usize::MAX);
+        self.futures.call_all();
+    }
+
+    /// The same, if there is a reason.
+    fn wake_if(&self, is_less: bool) {
+        if is_less {
+            self.wake();
+        }
     }
 }
 
@@ -307,15 +321,17 @@ impl Account {
             }
             return Err(denied);
         }
+        let mut is_less = false;
         for shard in &mut shards {
             let due = self.due(shard);
             if grows {
                 // What it is more was taken above.
                 shard.charged = shard.charged.max(due);
             }
-            self.charge(shard, due);
+            is_less |= self.charge(shard, due);
         }
         drop(shards);
+        self.engine.wake_if(is_less);
         Ok(needs
             .iter()
             .map(|need| Grant { account: Arc::clone(self), need: *need, is_sent: false })
@@ -341,12 +357,15 @@ impl Account {
         let before = self.replace_index_sizes(index);
         let more = shards.iter().map(|shard| self.due(shard).saturating_sub(shard.charged)).sum();
         self.take(more).inspect_err(|_| _ = self.replace_index_sizes(before))?;
+        let mut is_less = false;
         for shard in &mut shards {
             let due = self.due(shard);
             // What it is more was taken above.
             shard.charged = shard.charged.max(due);
-            self.charge(shard, due);
+            is_less |= self.charge(shard, due);
         }
+        drop(shards);
+        self.engine.wake_if(is_less);
         Ok(())
     }
 
@@ -354,10 +373,13 @@ impl Account {
     pub(crate) fn assume(&self, index: IndexSizes) {
         let mut shards = self.lock_all();
         let _ = self.replace_index_sizes(index);
+        let mut is_less = false;
         for shard in &mut shards {
             let due = self.due(shard);
-            self.charge(shard, due);
+            is_less |= self.charge(shard, due);
         }
+        drop(shards);
+        self.engine.wake_if(is_less);
     }
 
     /// What a shard is to count as.
@@ -403,15 +425,13 @@ impl Account {
         Ok(())
     }
 
-    /// Counts a shard as so many bytes, whatever the limits.
-    fn charge(&self, shard: &mut ShardAccount, bytes: usize) {
+    /// Counts a shard as so many bytes, whatever the limits. True when these are fewer than before: then whoever waits is to
+    /// look again, once no lock is held.
+    #[must_use]
+    fn charge(&self, shard: &mut ShardAccount, bytes: usize) -> bool {
         self.gauge.change(shard.charged, bytes);
         self.engine.gauge.change(shard.charged, bytes);
-        let is_less = bytes < shard.charged;
-        shard.charged = bytes;
-        if is_less {
-            self.engine.wake();
-        }
+        std::mem::replace(&mut shard.charged, bytes) > bytes
     }
 
     /// A worker tells what its shard holds: all writes that were applied are in it.
@@ -430,7 +450,9 @@ impl Account {
             shard.stride.max(measure.stride)
         };
         let bytes = self.due(&shard);
-        self.charge(&mut shard, bytes);
+        let is_less = self.charge(&mut shard, bytes);
+        drop(shard);
+        self.engine.wake_if(is_less);
     }
 
     /// Memory for all parts of a write, as patiently as `backpressure` says; `is_open` tells whether
@@ -479,7 +501,7 @@ impl Account {
             return Ok(grants);
         }
         loop {
-            let listener = self.engine.changed.listen();
+            let listener = self.engine.futures.listen();
             match self.promise(needs) {
                 Err(denied @ Denied::Short { .. }) => {
                     if denied.is_final() || !is_open() || backpressure == Backpressure::Reject {
@@ -547,7 +569,9 @@ impl Drop for Grant {
         }
         shard.promised.subtract(Promised::of(&self.need));
         let bytes = self.account.due(&shard);
-        self.account.charge(&mut shard, bytes);
+        let is_less = self.account.charge(&mut shard, bytes);
+        drop(shard);
+        self.account.engine.wake_if(is_less);
     }
 }
 

@@ -86,6 +86,8 @@ pub(crate) enum WriteCommand {
     Create {
         collection: CollectionId,
         state: Box<ShardState<Keep>>,
+        /// What readers see of it.
+        view: Arc<ShardView>,
         rebuilder: Arc<dyn Rebuilder>,
         meter: Meter,
         /// They learn what its work takes.

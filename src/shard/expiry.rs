@@ -16,7 +16,7 @@ impl<T> ShardState<T> {
         let Some(row) = self.live_row(&change.id) else { return };
         if change.applies(self.rows().payloads().expires(row)) {
             let payloads = self.rows_mut().payloads_mut();
-            let after = payloads.get(row).expiring(change.expires);
+            let after = payloads.get(row).stored_expiring(change.expires);
             payloads.change(row, after, seq);
         }
     }

@@ -46,6 +46,11 @@ impl Turns {
         let counted = micros(took).saturating_mul(SHARE as i64);
         self.ahead = if searches_wait { self.ahead.saturating_sub(counted) } else { 0 };
     }
+
+    /// It was the turn of writes, and none could be applied: what searches are ahead by is nobody's.
+    pub(super) fn had_nothing_to_write(&mut self) {
+        self.ahead = self.ahead.min(0);
+    }
 }
 
 fn micros(time: Duration) -> i64 {
@@ -98,6 +103,18 @@ mod tests {
         assert_eq!(turns.for_writes(), WRITES);
         turns.wrote(Duration::from_secs(10), false);
         assert_eq!(turns.for_searches(), SEARCHES);
+    }
+
+    #[test]
+    fn writes_are_not_owed_what_they_could_not_use() {
+        let mut turns = Turns::default();
+        turns.searched(Duration::from_secs(20), true);
+        turns.had_nothing_to_write();
+        assert_eq!(turns.for_writes(), WRITES);
+        // What searches wait for is not forgotten.
+        turns.wrote(Duration::from_millis(5), true);
+        turns.had_nothing_to_write();
+        assert_eq!(turns.for_searches(), Duration::from_millis(10));
     }
 
     #[test]

@@ -94,6 +94,11 @@ impl Hosted {
         self.meter.show(measure, self.state.is_changing() && !self.is_uncounted);
     }
 
+    /// Whether its writes wait for memory, or for nothing that comes.
+    fn waits(&self) -> bool {
+        self.is_paused() || self.is_lost() || self.held_up.is_some()
+    }
+
     /// The state for readers, if there is one that can be shown: in the midst of a write that
     /// took rows out of the index there is none, and what nobody has is changed where it stands.
     fn show(&mut self) -> Option<Arc<ShardView>> {
@@ -285,8 +290,8 @@ impl Worker {
             }
         }
         if busy {
-            let writes_wait =
-                self.ports.writes.has_next() || self.shards.values().any(|hosted| hosted.state.can_step());
+            let can_step = |hosted: &Hosted| !hosted.waits() && hosted.state.can_step();
+            let writes_wait = self.ports.writes.has_next() || self.shards.values().any(can_step);
             self.turns.searched(began.elapsed(), writes_wait);
         }
         busy
@@ -381,6 +386,8 @@ impl Worker {
         busy |= self.do_overdue();
         if busy {
             self.turns.wrote(began.elapsed(), self.ports.queries.has_next());
+        } else {
+            self.turns.had_nothing_to_write();
         }
         busy
     }
@@ -389,8 +396,8 @@ impl Worker {
     /// place in the mailbox any more.
     fn take_write(&mut self, command: WriteCommand, permit: Option<Permit>) {
         match command {
-            WriteCommand::Create { collection, state, rebuilder, meter, tolls } => {
-                self.host(collection, *state, rebuilder, (meter, tolls));
+            WriteCommand::Create { collection, state, view, rebuilder, meter, tolls } => {
+                self.host(collection, (*state, view), rebuilder, (meter, tolls));
             }
             WriteCommand::Write { collection, seq, mutations, verdict, grant, .. } => {
                 if let Some(hosted) = self.shards.get_mut(&collection) {
@@ -439,12 +446,12 @@ impl Worker {
     fn host(
         &mut self,
         collection: CollectionId,
-        mut state: ShardState<Keep>,
+        (state, view): (ShardState<Keep>, Arc<ShardView>),
         rebuilder: Arc<dyn Rebuilder>,
         (meter, tolls): (Meter, ShardTolls),
     ) {
         let hosted = Hosted {
-            troubles: Troubles::new(Arc::new(state.view())),
+            troubles: Troubles::new(view),
             rebuilder,
             meter,
             tolls,

@@ -365,3 +365,17 @@ fn an_expiry_is_a_field_that_only_its_own_calls_change() {
     items.expire(1, None).unwrap().wait().unwrap();
     assert!(!items.contains(1).unwrap(), "what has expired stays so");
 }
+
+// No file could hold both.
+#[test]
+fn nothing_can_stand_within_the_field_of_an_expiry() {
+    let clock = Arc::new(ManualClock::default());
+    let (engine, items) = collection(&clock, 1, config(IndexSpec::Flat));
+    let inner = Record::new(1, [0.0; DIM]).with("$expires.at", "tomorrow");
+    let refused = items.upsert(inner.clone()).unwrap_err();
+    assert!(matches!(refused, WriteError::Payload { fault: PayloadError::Expiry { .. }, .. }), "{refused}");
+    let soon = items.upsert(inner.ttl(second())).unwrap_err();
+    assert!(matches!(soon, WriteError::Payload { .. }), "{soon}");
+    assert_eq!(items.len(), 0);
+    engine.close().unwrap();
+}

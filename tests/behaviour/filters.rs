@@ -324,6 +324,23 @@ fn excluded_records_are_left_out_and_the_nearest_others_found() {
     }
 }
 
+// What is excluded may be on other shards, or not there at all.
+#[test]
+fn a_large_set_of_excluded_records_does_not_make_a_search_look_at_everything() {
+    let _watchdog = watchdog(120);
+    let queries = queries();
+    for workers in [1, 2] {
+        let place = place(Metric::L2, IndexSpec::graph(), workers, &queries);
+        let mut seen = ExclusionSet::new();
+        seen.extend(0..ROWS as u64 / 4);
+        seen.extend(1_000_000..1_000_000 + ROWS as u64);
+        let query = Query::new(&queries[0]).ef_search(10).exclude_set(&seen);
+        let answer = place.items.search(&query).unwrap();
+        assert_eq!(answer.len(), 10);
+        assert_eq!(answer.stats().filter.unwrap().plan, FilterPlan::Walk, "{workers} workers");
+    }
+}
+
 #[test]
 fn exact_searches_under_a_filter_are_exact_with_and_without_codes() {
     let queries = clustered(5, 30, CODED_DIM, CLUSTERS);

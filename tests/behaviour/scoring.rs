@@ -162,6 +162,29 @@ fn a_scoring_goes_together_with_a_distance_that_bounds_it_and_with_expiry() {
     assert_eq!(ids(&query), ["6", "7", "8"]);
 }
 
+// Some indexes give rows beyond the distance that they were asked for.
+#[test]
+fn a_scoring_never_brings_back_what_lies_beyond_the_distance() {
+    let _watchdog = watchdog(240);
+    for index in index_specs() {
+        let engine = Engine::builder().build().unwrap();
+        let config = CollectionConfig::new(1, Metric::L2).index(index);
+        let items = engine.create_collection("items", config).unwrap();
+        let record = |id: u64| Record::new(id, [id as f32]).with("importance", id as i64);
+        items.upsert_batch((0..3_000).map(record)).unwrap().wait().unwrap();
+        items.flush().unwrap();
+        let scoring = Scoring::new().share("importance", 3_000.0, 1.0);
+        let query = Query::new(&[0.0]).top(10).within(9.0).scoring(scoring);
+        let odd = query.clone().exclude([1, 3]);
+        let answers = [items.search(&query), items.search(&odd), block_on(items.search_async(query.clone()))];
+        for answer in answers {
+            let answer = answer.unwrap();
+            assert!(answer.hits().iter().all(|hit| hit.distance <= 9.0), "{index:?}: {:?}", answer.hits());
+            assert!(!answer.hits().is_empty() && answer.len() <= 4, "{index:?}");
+        }
+    }
+}
+
 #[test]
 fn the_time_of_a_scoring_can_be_said() {
     let engine = Engine::builder().build().unwrap();

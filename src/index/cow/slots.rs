@@ -4,11 +4,8 @@
 //! The lowest free slot is taken first. So what a large batch needed falls free
 //! from the top once its blocks are home, and its memory is given back.
 
-use super::{Epoch, FIRST_KEYS, Versions};
+use super::{Epoch, Versions};
 use crate::memory::{self, Pages};
-
-/// Slots of the smallest overlay.
-const FIRST_SLOTS: u32 = FIRST_KEYS;
 
 /// An overlay grows by one slot for so many.
 const GROWTH: u32 = 4;
@@ -25,8 +22,10 @@ struct Retired {
 }
 
 /// The writer's list of slots.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Slots {
+    /// Slots of the smallest overlay.
+    first: u32,
     /// For every slot the version that its block was written for.
     born: Vec<u64>,
     retired: Vec<Retired>,
@@ -35,6 +34,10 @@ pub(super) struct Slots {
 }
 
 impl Slots {
+    pub(super) fn new(first: u32) -> Slots {
+        Slots { first, born: Vec::new(), retired: Vec::new(), free: Vec::new() }
+    }
+
     /// The version that the block of a slot was written for.
     pub(super) fn born(&self, slot: u32) -> u64 {
         self.born[slot as usize]
@@ -56,7 +59,7 @@ impl Slots {
     /// new slot, the others become free.
     fn grow(&mut self, overlay: &mut Pages) -> u32 {
         let slots = self.born.len() as u32;
-        let grown = slots + (slots / GROWTH).clamp(FIRST_SLOTS, overlay.page());
+        let grown = slots + (slots / GROWTH).clamp(self.first, overlay.page());
         overlay.reserve(grown, slots);
         memory::resize(&mut self.born, grown as usize, 0);
         memory::extend(&mut self.free, (slots + 1..grown).rev());
@@ -99,9 +102,9 @@ impl Slots {
         let taken = slots - at_top;
         if taken == 0 {
             overlay.shrink(0, 0);
-            *self = Slots::default();
-        } else if slots > FIRST_SLOTS && taken <= slots / SPARSE {
-            let left = taken.saturating_mul(2).max(FIRST_SLOTS);
+            *self = Slots::new(self.first);
+        } else if slots > self.first && taken <= slots / SPARSE {
+            let left = taken.saturating_mul(2).max(self.first);
             overlay.shrink(left, taken);
             self.born.truncate(left as usize);
             self.born.shrink_to_fit();

@@ -15,12 +15,12 @@ pub(crate) struct Disk {
 impl Disk {
     /// The folder, made if it does not exist (its parent must).
     pub(crate) fn new(folder: &Path) -> io::Result<Disk> {
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
         match fs::create_dir(folder) {
-            Ok(()) => {
-                let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
-                sync_folder(parent.unwrap_or(Path::new(".")))?;
-            }
-            Err(fault) if fault.kind() == io::ErrorKind::AlreadyExists => {}
+            Ok(()) => sync_folder(parent)?,
+            // Who made it may have been killed before it was durable. Not everybody may read the folder around it.
+            Err(fault) if fault.kind() == io::ErrorKind::AlreadyExists => drop(sync_folder(parent)),
             Err(fault) => return Err(fault),
         }
         Disk::existing(folder)

@@ -60,6 +60,7 @@ struct FirstKeys<'a>(&'a Sieve, &'a Grain, &'a [[u32; SCAN_ROWS]]);
 impl ArchJob for FirstKeys<'_> {
     type Output = [[f32; SCAN_ROWS]; 2];
 
+    #[inline(always)]
     fn run<A: Arch>(self, arch: A) -> Self::Output {
         self.0.first_keys(arch, self.1, self.2)
     }

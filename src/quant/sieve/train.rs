@@ -9,7 +9,7 @@ use crate::quant::principal::{Sample, combine};
 /// Told apart from the seeds of other training.
 const ROTATION: u64 = 0x51e7_e000;
 
-/// Coordinates of a row in all levels together.
+/// Coordinates of a row in all levels together, at most.
 const MOST: usize = 288;
 
 /// What the first level may have of them: more would be read of every row.
