@@ -6,12 +6,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::engine::{Collection, CollectionConfig, Engine};
-use crate::error::{BudgetScope, WriteError};
+use crate::engine::{Collection, CollectionConfig, Engine, IndexSpec};
+use crate::error::{BudgetScope, Gone, WriteError};
 use crate::id::mix;
 use crate::metric::Metric;
 use crate::shard::{Background, Backpressure, Width, WriteCommand};
-use crate::snapshot::Record;
+use crate::snapshot::{Record, shard_of};
 
 const DIM: usize = 32;
 
@@ -274,4 +274,35 @@ fn a_log_that_brings_all_shards_to_their_limit_is_replayed() {
     drop(items);
     engine.close().unwrap();
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+// Its own shard has nothing to tell any more.
+#[test]
+fn who_waits_for_memory_hears_that_another_shard_failed() {
+    let engine = super::engine();
+    let config = CollectionConfig::new(DIM, Metric::L2).index(IndexSpec::Flat).memory_budget(BUDGET);
+    let items = engine.create_collection("items", config).unwrap();
+    let impatient = items.backpressure(Backpressure::Reject);
+    let mut ids = (0..).filter(|id: &u64| shard_of(&(*id).into(), super::WORKERS) == 0);
+    let mut refused = 0;
+    while refused < 2 {
+        let id = ids.next().unwrap();
+        match impatient.upsert(Record::new(id, vector(id, 0))) {
+            Ok(_) => refused = 0,
+            Err(WriteError::Budget { .. }) => {
+                refused += 1;
+                items.flush().unwrap();
+            }
+            Err(WriteError::Full { .. }) => _ = items.flush().unwrap(),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let id = ids.next().unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| items.upsert(Record::new(id, vector(id, 0))).map(drop));
+        (0..3).for_each(|_| super::inject(&items, false));
+        let told = waiting.join().unwrap();
+        assert!(matches!(told, Err(WriteError::Gone(Gone::ShardFailed { shard: 1, .. }))), "{told:?}");
+    });
+    engine.close().unwrap();
 }
