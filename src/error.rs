@@ -47,7 +47,8 @@ pub enum Gone {
         bytes: usize,
     },
     /// The log could not be written, so no write can be kept any more; reads
-    /// go on. Opening the folder again heals it.
+    /// go on. Opening the folder again heals it; a checkpoint ([`Engine::checkpoint`](crate::Engine::checkpoint)) then puts all
+    /// into new files.
     #[error("writes are not accepted any more: {0}")]
     LogFailed(FileError),
 }

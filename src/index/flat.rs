@@ -201,7 +201,7 @@ impl Index for Flat {
         let epoch = self.versions.begin_after(&mut self.newest, |newest| &mut newest.lease);
         match (change.codes, &mut self.codes) {
             (SiftedChange::Replace(codes), own) => {
-                let before = own.replace(codes);
+                let before = own.replace(*codes);
                 self.left.add(before.iter().flat_map(SiftedBlocks::shared));
             }
             (SiftedChange::Add(codes), Some(own)) if held.len() > 0 => own.write(&codes, epoch),

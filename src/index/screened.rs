@@ -48,7 +48,7 @@ enum CodeChange {
     Keep,
     Add(FreshCodes),
     /// Others, which only these rows have so far.
-    Begin(SiftedBlocks, FreshCodes),
+    Begin(Box<SiftedBlocks>, FreshCodes),
     Drop,
 }
 
@@ -140,7 +140,7 @@ impl Index for Screened {
             CodeChange::Keep => None,
             CodeChange::Add(fresh) => Some(fresh),
             CodeChange::Begin(codes, fresh) => {
-                coded = self.replace_codes(Some(codes));
+                coded = self.replace_codes(Some(*codes));
                 Some(fresh)
             }
             CodeChange::Drop => {
@@ -312,7 +312,7 @@ impl IndexVersion for ScreenedVersion {
                 let sieve = Arc::new(train(points, &held));
                 let fresh =
                     encode(&sieve, points, memory::collect(held.iter().copied().take(PIECE)), executor);
-                CodeChange::Begin(SiftedBlocks::empty(sieve, held.len()), fresh)
+                CodeChange::Begin(Box::new(SiftedBlocks::empty(sieve, held.len())), fresh)
             }
         };
         Some(Plan(Box::new(ScreenedPlan { inner: None, absorb: Vec::new(), forget: Vec::new(), codes })))

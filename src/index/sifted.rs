@@ -79,7 +79,7 @@ pub(super) enum SiftedChange {
     None,
     Add(FreshCodes),
     /// A new sieve, and the codes of all rows by it.
-    Replace(SiftedBlocks),
+    Replace(Box<SiftedBlocks>),
     /// Too few rows are left for them.
     Drop,
 }
@@ -112,7 +112,7 @@ pub(super) fn change(
         let held = (turn.held)();
         let sieve = Arc::new(train(points, &held));
         let codes = encode(&sieve, points, held, executor);
-        return SiftedChange::Replace(SiftedBlocks::filled(sieve, &codes));
+        return SiftedChange::Replace(Box::new(SiftedBlocks::filled(sieve, &codes)));
     }
     let least = if turn.optimize { LEAST_ROWS } else { KEPT_FROM };
     match sifted {

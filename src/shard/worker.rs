@@ -227,9 +227,10 @@ impl Worker {
                 patience = SETTLE_FIRST;
                 continue;
             }
-            let held_up = worker.shards.values().any(|hosted| hosted.held_up.is_some());
-            let limit = worker.shards.values().any(|hosted| !hosted.settled).then_some(patience);
-            let limit = if held_up { Some(LOOK) } else { limit };
+            let waits = |hosted: &Hosted| hosted.held_up.as_ref().is_some_and(|held_up| !held_up.was_over());
+            let looks = |hosted: &Hosted| !hosted.settled || hosted.held_up.is_some();
+            let limit = worker.shards.values().any(looks).then_some(patience);
+            let limit = if worker.shards.values().any(waits) { Some(LOOK) } else { limit };
             let limit = limit.into_iter().chain(worker.next_try()).chain(worker.next_overdue()).min();
             let WorkerPorts { writes, queries, signals, .. } = &worker.ports;
             if !wait_for_any(writes, queries, signals, limit) {

@@ -35,6 +35,11 @@ impl HeldUp {
         if !for_us {
             self.waited += since;
         }
+        self.was_over()
+    }
+
+    /// Whether it had waited long enough when it looked last: from then on it need not look often.
+    pub(super) fn was_over(&self) -> bool {
         self.waited >= MOST
     }
 }
