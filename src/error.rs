@@ -118,6 +118,16 @@ pub enum CollectionError {
         /// The most allowed.
         most: usize,
     },
+    /// A setting is not one of those that there are.
+    #[error("{parameter} is {value}, but must be {allowed}")]
+    Choice {
+        /// Its name.
+        parameter: &'static str,
+        /// What it was set to.
+        value: usize,
+        /// What it may be, in words.
+        allowed: &'static str,
+    },
     /// The default of its searches is a target that cannot be.
     #[error(transparent)]
     Params(#[from] ParamsError),

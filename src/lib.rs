@@ -73,7 +73,7 @@
 //! # Limits
 //! Dimension 65,536 (`Graph` up to 8,192, beyond it builds HNSW with 16 links); 2^31 - 2 rows a
 //! shard; 64 shards; a million records a
-//! batch; 256 fields a payload, with paths of 255 bytes, lists of 1,024 members and 1 MiB of texts;
+//! batch; 256 fields a payload, with paths of 255 bytes, lists of 1,024 members and 1 MiB of texts (in one write: merges may make more);
 //! filters 32 deep, with 16,384 values; vectors up to a length of 6.5e18 (so that no distance overflows) and,
 //! under cosine, from 1e-30 (so that there is a direction).
 //!

@@ -138,7 +138,9 @@ impl EngineBuilder {
     }
 
     /// Reports searches that take longer than this as `slow query` events
-    /// (level WARN). Default: never, and then searches are not timed.
+    /// (level WARN): those of [`Collection::search`](crate::Collection::search), without what they waited for a write, and of
+    /// [`Collection::search_async`](crate::Collection::search_async), with all that they waited. Default: never, and then
+    /// searches are not timed.
     pub fn slow_query(mut self, limit: Duration) -> Self {
         self.slow_query = Some(limit);
         self

@@ -10,8 +10,9 @@ use super::stats::{self, CollectionStats};
 use crate::clock::{Clock, Wall};
 use crate::coordinator::{Admission, AskCoordinator, Board, Broom, ENTRY_BYTES_MOST, IdDirectory, Request};
 use crate::durability::Durability;
-use crate::error::{CollectionError, Gone};
+use crate::error::{CollectionError, Gone, Operation};
 use crate::id::{Generation, Seq};
+use crate::persist::unless_short;
 use crate::rows::{CELL_BYTES, Directory};
 use crate::shard::{
     Account, AccountSetup, AskWorkers, Backpressure, CollectionId, Keep, Meter, Rebuilder, Refusal, RowSizes,
@@ -162,8 +163,11 @@ impl Collection {
         let calibrator = AskCoordinator { requests: core.requests.clone(), collection: blueprint.id };
         let screener = AskWorkers { workers: core.worker_signals.clone(), collection: blueprint.id };
         let clock = Arc::clone(&core.clock);
-        let first =
-            blueprint.publish(clock, Arc::clone(&core.pool) as _, Box::new(calibrator), Box::new(screener));
+        let helpers = Arc::clone(&core.pool) as _;
+        let name = blueprint.name.clone();
+        let first = unless_short(Operation::Read, &name, || {
+            Ok(blueprint.publish(clock, helpers, Box::new(calibrator), Box::new(screener)))
+        })?;
         let Blueprint { id, config, states, last, .. } = blueprint;
         let searching = Arc::new(SearchTolls::new(config.dimension()));
         let tolls = |_: &ShardState<Keep>| ShardTolls {

@@ -89,7 +89,8 @@ impl Collection {
     /// Puts a record in the place of a certain version of it: nobody has
     /// written it since. The version of a record is the number of the write
     /// that it comes from ([`Write::seq`], [`Snapshot::version`](crate::Snapshot::version)); it
-    /// survives restarts. Blocks until that is decided.
+    /// survives restarts. Changes of its payload or expiry alone leave the version as it is, so who changes payloads
+    /// in that way ([`Collection::merge_payload`]) is not noticed here. Blocks until that is decided.
     ///
     /// # Errors
     /// As [`Collection::upsert`].

@@ -30,8 +30,8 @@ pub enum IndexSpec {
     /// Exact while there are few records, a graph once there are many; where small codes cannot tell
     /// near records apart, HNSW ([`ShardStats::index`](crate::ShardStats::index) says what it is). The default.
     Auto(AutoConfig),
-    /// Compares with every record: exact, O(records x dimension) a search, no
-    /// memory beside the records.
+    /// Exact. From 2,048 records a shard and 32 dimensions on, small codes (of up to 320 bytes a record) rule most records out
+    /// for certain, and the others are compared; O(records) a search.
     Flat,
     /// Compares with small codes of every record, then with the vectors of the best.
     QuantizedFlat(FlatConfig),
@@ -256,19 +256,18 @@ impl GraphConfig {
     fn check(&self) -> Result<(), CollectionError> {
         bounded("degree", self.degree, defaults::GRAPH_DEGREE_STEP, defaults::GRAPH_DEGREE_MOST)?;
         if !self.degree.is_multiple_of(defaults::GRAPH_DEGREE_STEP) {
-            let (least, most) = (defaults::GRAPH_DEGREE_STEP, defaults::GRAPH_DEGREE_MOST);
-            return Err(setting("degree", self.degree, least, most));
+            return Err(choice("degree", self.degree, "a multiple of 32 from 32 to 256"));
         }
         bounded("ef_construction", self.ef_construction, 1, defaults::EF_CONSTRUCTION_MOST)?;
         bounded("ef_search", self.ef_search, 1, defaults::EF_SEARCH_MOST)?;
         match self.code_bits {
             None | Some(4 | 7) => {}
-            Some(bits) => return Err(setting("code_bits", bits, 4, 7)),
+            Some(bits) => return Err(choice("code_bits", bits, "4 or 7")),
         }
         let bytes = self.code_bytes.unwrap_or(defaults::CODE_BYTES);
         bounded("code_bytes", bytes, defaults::CODE_LINE, defaults::CODE_BYTES_MOST)?;
         if !bytes.is_multiple_of(defaults::CODE_LINE) {
-            return Err(setting("code_bytes", bytes, defaults::CODE_LINE, defaults::CODE_BYTES_MOST));
+            return Err(choice("code_bytes", bytes, "a multiple of 64 from 64 to 512"));
         }
         Ok(())
     }
@@ -561,6 +560,11 @@ fn bounded(parameter: &'static str, value: usize, least: usize, most: usize) -> 
         return Ok(());
     }
     Err(setting(parameter, value, least, most))
+}
+
+/// Not every number between the bounds is allowed.
+fn choice(parameter: &'static str, value: usize, allowed: &'static str) -> CollectionError {
+    CollectionError::Choice { parameter, value, allowed }
 }
 
 fn setting(parameter: &'static str, value: usize, least: usize, most: usize) -> CollectionError {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::collection::Collection;
-use super::write::Write;
+use super::defaults;
+use super::write::{Write, check_size};
 use crate::error::WriteError;
 use crate::id::RecordId;
 use crate::memory;
@@ -83,6 +84,7 @@ impl Collection {
     ) -> Result<Write, WriteError> {
         let change = |id| Mutation::Expiry(NewExpiry { id, now, expires, gain });
         let changes: Vec<Mutation> = memory::unless_short(|| memory::collect(ids.map(change)))?;
+        check_size(changes.len())?;
         self.write(changes)
     }
 
@@ -93,7 +95,7 @@ impl Collection {
         let (expires, now) = self.shared.context.wall.after(ttl);
         let gain = (expires.saturating_sub(now) / RENEWALS).max(1);
         let change = Change { now: Timestamp(now), expires: Timestamp(expires), gain: Some(gain) };
-        let ids = answer.hits().iter().map(|hit| hit.id.copy());
+        let ids = answer.hits().iter().take(defaults::BATCH_RECORDS_MOST).map(|hit| hit.id.copy());
         let _ = self.backpressure(Backpressure::Reject).change_expiries(ids, change);
     }
 

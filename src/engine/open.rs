@@ -14,7 +14,7 @@ use super::reindex::switched;
 use super::{Engine, EngineBuilder, defaults};
 use crate::coordinator::give_way;
 use crate::durability::Durability;
-use crate::error::{FileError, Gone, OpenError, Operation, WaitError};
+use crate::error::{CollectionError, FileError, Gone, OpenError, Operation, WaitError};
 use crate::id::{RecordId, Row, Seq};
 use crate::index::Saved;
 use crate::persist::checkpoint::{Checkpoint, LoadedShard};
@@ -161,7 +161,10 @@ fn restore_all(core: &Arc<Core>, found: &mut Found) -> Result<BTreeMap<u64, Coll
             blueprint.states = restored;
         }
         blueprint.last = last;
-        let collection = Collection::create(core, blueprint).map_err(|_| Gone::Closed)?;
+        let collection = Collection::create(core, blueprint).map_err(|fault| match fault {
+            CollectionError::File(fault) => OpenError::File(fault),
+            _ => OpenError::Gone(Gone::Closed),
+        })?;
         collections.insert(id, collection);
     }
     Ok(collections)

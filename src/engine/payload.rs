@@ -31,8 +31,8 @@ impl Collection {
         self.update_payloads([PayloadUpdate::set(id, payload)])
     }
 
-    /// Sets some fields of a record's payload and leaves the others and its
-    /// vector alone: see [`PayloadUpdate::merge`].
+    /// Sets some fields of a record's payload and leaves the others, its
+    /// vector and its version alone: see [`PayloadUpdate::merge`].
     ///
     /// # Errors
     /// As [`Collection::upsert`].

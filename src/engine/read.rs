@@ -56,9 +56,9 @@ impl Collection {
             begun = begin(queries, || self.shared.context.wall.clock().elapsed())?;
             queries = &begun;
         }
-        let demanding = queries.iter().max_by_key(|query| query.required());
+        // Each as patiently as it says; what is visible already is not waited for.
         let wait = |query| self.shared.await_required(query).or_else(|fault| tolerate(query, fault));
-        demanding.map_or(Ok(()), wait)?;
+        queries.iter().try_for_each(wait)?;
         // Of those that came before it, too, one may have been left out.
         queries
             .iter()
@@ -71,7 +71,8 @@ impl Collection {
     /// that was accepted before the call; with [`Query::at_least`] that write is
     /// enough, and with `at_least(Seq(0))` whatever is published, so that the
     /// search waits for no write. It waits no longer than the query's [`deadline`](Query::deadline), then answers with what was
-    /// seen by then, if it is nothing; nor than [`wait_at_most`](Query::wait_at_most), which is an error then.
+    /// seen by then, if it is nothing; nor than [`wait_at_most`](Query::wait_at_most), which is an error then, as a deadline
+    /// is that passes while it waits for a write that was asked for, unless the query [allows that](Query::allow_partial).
     ///
     /// It costs a way to the workers and back, so on one shard
     /// [`Collection::search`] answers sooner; with several and idle processors the

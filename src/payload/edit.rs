@@ -30,7 +30,8 @@ impl PayloadUpdate {
     }
 
     /// These fields are to be as given, the others stay. A field that had
-    /// fields within, or that stands where a field is to have some, goes.
+    /// fields within, or that stands where a field is to have some, goes. What may stand in a payload is limited for each
+    /// write, not for what a record grows to by many of them.
     pub fn merge(id: impl Into<RecordId>, payload: Payload) -> PayloadUpdate {
         PayloadUpdate { id: id.into(), edit: Edit::Merge(payload) }
     }

@@ -104,6 +104,9 @@ impl Query<'_> {
     /// its turn too late computes nothing. Each shard gets the same share of
     /// the time that is left, so a search over several may end a little early.
     ///
+    /// One that passes while the search waits for a write ([`Query::at_least`]) is
+    /// [`SearchError::AtLeast`](crate::SearchError::AtLeast), unless [`Query::allow_partial`] says that it may do without.
+    ///
     /// ```
     /// # use std::time::Duration;
     /// # use vecino::{CollectionConfig, Completeness, Engine, Metric, Query, Record};

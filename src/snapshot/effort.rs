@@ -14,7 +14,7 @@ pub(super) fn breadth_of(published: &Published, query: &Query<'_>, k: usize) -> 
     let context = &published.context;
     match query.search_params().or(context.search).map(|params| params.goal()) {
         None => Some(published.ef_search().max(least_for(published, k))),
-        Some(Goal::Breadth(ef)) => Some(ef),
+        Some(Goal::Breadth(ef)) => Some(ef.max(1)),
         Some(Goal::Target(target)) => {
             context.tuning.note(target);
             breadth_for(published, target, k).0

@@ -174,7 +174,8 @@ impl Snapshot {
         self.sight().find(&id.into()).is_some()
     }
 
-    /// The version of a record: the number of the write that it comes from.
+    /// The version of a record: the number of the write that it comes from. Changes of its payload or expiry alone leave it
+    /// as it is.
     /// `None`: the snapshot shows no record with this id. O(1), like
     /// [`Snapshot::get`]. (Records of files of format 1 have version 0.)
     pub fn version(&self, id: impl Into<RecordId>) -> Option<Seq> {

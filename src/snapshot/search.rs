@@ -587,6 +587,8 @@ fn merged(published: Sight<'_>, query: &Query<'_>, parts: Vec<Answer>) -> Answer
     let ef = parts.first().map_or(0, |part| part.stats.ef);
     let nothing = Found { merged: &[], effort: Effort::default(), filter: None, prepared: None };
     let mut merged = nothing.answer(published, query, ef);
+    // Lost ones have no part.
+    merged.stats.shards = parts.len() as u32;
     let (mut cut, mut hits) = (None, Vec::new());
     for part in parts {
         cut = cut.max(part.completeness.cut());
@@ -600,8 +602,7 @@ fn merged(published: Sight<'_>, query: &Query<'_>, parts: Vec<Answer>) -> Answer
     }
     // Equal distances stay in the order of shard and row.
     hits.sort_unstable_by(|(a, at), (b, place)| a.rank().total_cmp(&b.rank()).then(at.cmp(place)));
-    let nearest = hits.into_iter().map(|(hit, _)| hit).take(candidates(query, 0));
-    memory::extend(&mut merged.hits, nearest);
+    memory::extend(&mut merged.hits, hits.into_iter().map(|(hit, _)| hit).take(candidates(query, 0)));
     diversify_hits(published, query, &mut merged.hits);
     merged.hits.truncate(query.k());
     merged.completeness = completeness(published, query, cut, &merged);

@@ -12,13 +12,13 @@ fn refuses(engine: &Engine, config: CollectionConfig, name: &str, wrong: usize) 
     match engine.create_collection("items", config) {
         Err(CollectionError::Setting { parameter, value, least, most }) => {
             assert_eq!((parameter, value), (name, wrong));
-            // Of codes, not every number between the bounds is allowed.
-            assert!(
-                value < least
-                    || value > most
-                    || name.starts_with("code_")
-                    || ["bits_per_code", "degree"].contains(&name)
-            );
+            assert!(value < least || value > most);
+        }
+        // Not every number between the bounds is allowed.
+        Err(fault @ CollectionError::Choice { parameter, value, allowed }) => {
+            assert_eq!((parameter, value), (name, wrong));
+            assert!(name.starts_with("code_") || ["bits_per_code", "degree"].contains(&name));
+            assert_eq!(fault.to_string(), format!("{name} is {wrong}, but must be {allowed}"));
         }
         other => panic!("{config:?}: {other:?}"),
     }

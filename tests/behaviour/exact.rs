@@ -158,7 +158,7 @@ fn many_exact_searches_make_them_cheap_and_what_that_takes_is_counted() {
         // Each gives back what only older versions needed when it has a moment.
         eventually("bytes of codes", || {
             let [asked, rested] = bytes();
-            asked > rested + 6_000 * 64
+            asked > rested + 6_000 * (DIM + 16)
         });
         // What is emptied gives them back.
         for items in [&twins.asked, &twins.rested] {

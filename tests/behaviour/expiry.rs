@@ -379,3 +379,11 @@ fn nothing_can_stand_within_the_field_of_an_expiry() {
     assert_eq!(items.len(), 0);
     engine.close().unwrap();
 }
+
+#[test]
+fn no_more_records_are_touched_at_once_than_a_batch_holds() {
+    let clock = Arc::new(ManualClock::default());
+    let (_engine, items) = collection(&clock, 1, config(IndexSpec::Flat));
+    let refused = items.touch_all(0..1_000_001u64, second());
+    assert!(matches!(refused, Err(WriteError::BatchTooLarge { got: 1_000_001, most: 1_000_000 })));
+}

@@ -2,9 +2,11 @@
 //! a distance, many hits, records like others, and unlike each other.
 
 use crate::common::{METRICS, block_on, clustered, distance, index_specs};
+use std::time::Duration;
+
 use vecino::{
     Answer, Collection, CollectionConfig, Completeness, Engine, Example, IndexSpec, Metric, ParamsError,
-    Query, Record, RecordId, SearchError,
+    Query, Record, RecordId, SearchError, WaitError,
 };
 
 const DIM: usize = 24;
@@ -306,4 +308,24 @@ fn queries_of_a_batch_may_differ_in_everything() {
         let alone = world.items.search(query).unwrap();
         assert_eq!((answer.hits(), answer.completeness()), (alone.hits(), alone.completeness()));
     }
+}
+
+#[test]
+fn each_query_of_a_batch_waits_as_patiently_as_it_says() {
+    let engine = Engine::builder().publish_interval(Duration::from_secs(10)).build().unwrap();
+    let items = engine.create_collection("items", CollectionConfig::new(1, Metric::L2)).unwrap();
+    items.upsert(Record::new(1, [0.0])).unwrap().wait().unwrap();
+    let unseen = items.upsert(Record::new(2, [0.0])).unwrap().seq();
+    let patient = Query::new(&[0.0]).at_least(unseen).wait_at_most(Duration::from_millis(50));
+    let other = Query::new(&[0.0]).at_least(unseen).allow_partial().wait_at_most(Duration::from_millis(1));
+    let late = |answers: Result<Vec<Answer>, SearchError>| {
+        let _: Vec<Answer> = match answers {
+            Err(SearchError::AtLeast(WaitError::Timeout { .. })) => return,
+            other => other.unwrap(),
+        };
+        panic!("nobody could see it");
+    };
+    late(items.search_batch(&[patient.clone(), other.clone()]));
+    late(items.search_batch(&[other.clone(), patient]));
+    assert_eq!(items.search_batch(&[other]).unwrap()[0].len(), 1);
 }

@@ -1,6 +1,6 @@
 //! Parameters of indexes that keep rows in lists, or codes in one list.
 
-use super::{IndexSpec, bounded, setting};
+use super::{IndexSpec, bounded, choice};
 use crate::engine::defaults;
 use crate::error::CollectionError;
 use crate::index::{IvfOptions, ListStorage, MAX_LISTS};
@@ -229,7 +229,7 @@ pub(super) fn check_codes(
     bounded("num_subquantizers", num_subquantizers, 1, dimension.min(defaults::SUBQUANTIZERS_MOST))?;
     match bits_per_code {
         4 | 8 => Ok(()),
-        bits => Err(setting("bits_per_code", bits, 4, 8)),
+        bits => Err(choice("bits_per_code", bits, "4 or 8")),
     }
 }
 

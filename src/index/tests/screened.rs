@@ -138,7 +138,7 @@ fn there_are_no_codes_before_they_are_wanted_and_none_for_few_rows() {
     assert!(fixture.index.want_exact() && !fixture.index.want_exact());
     while keep_up(&mut fixture) {}
     assert!(exactly(&fixture, &*fixture.index.version(), &request).is_some());
-    assert!(fixture.index.bytes() > lean + 2_500 * 64, "codes are counted");
+    assert!(fixture.index.bytes() > lean + 2_500 * (DIM + 16), "codes are counted");
     let all: Vec<Row> = fixture.held.iter().copied().skip(100).collect();
     fixture.change(&[], &all, &Threads(2));
     assert!(!keep_up(&mut fixture));
