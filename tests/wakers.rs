@@ -131,7 +131,7 @@ fn a_folder_that_a_waker_closed_opens_with_all_that_was_visible() {
     let _watchdog = watchdog(60);
     for round in 0..5 {
         let path = std::env::temp_dir().join(format!("vecino-wakers-{}-{round}", std::process::id()));
-        let interval = Duration::from_millis(100);
+        let interval = Duration::from_secs(1);
         let engine = Engine::builder().publish_interval(interval).open(&path).unwrap();
         let woken = waiting(&engine);
         eventually("it was woken", || woken.times.load(Ordering::SeqCst) > 0);

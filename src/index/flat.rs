@@ -23,7 +23,7 @@ use crate::vector::BLOCK;
 /// The rows held, as of one moment.
 struct FlatVersion {
     held: RowSet,
-    /// By row; none while there are few.
+    /// None while there are few.
     sifted: Option<Sifted>,
     lease: Lease,
 }

@@ -21,6 +21,9 @@ use crate::vector::BLOCK;
 /// Rows measured after the first pass: so many times k.
 const FIRST_SHARE: usize = 4;
 
+/// So many of the least bounds are kept in order while they are read; of more it is found afterwards which they are.
+const KEPT_IN_ORDER: usize = if cfg!(test) { 64 } else { 1_024 };
+
 /// With so many of the rows asked for, nothing can be ruled out that pays.
 const MOST_SHARE: usize = 16;
 
@@ -149,7 +152,9 @@ impl ArchJob for FirstPass<'_> {
         let sieve = &*self.sifted.sieve;
         leasts.clear();
         memory::resize(leasts, admitted.len(), f32::INFINITY);
-        least.reset(self.request.k * FIRST_SHARE);
+        let (wanted, kept) = (self.request.k * FIRST_SHARE, least);
+        let are_few = wanted <= KEPT_IN_ORDER;
+        kept.reset(if are_few { wanted } else { 0 });
         // Of blocks that are not read nobody looks at what stands here.
         memory::lengthen(keys, admitted.len() * BLOCK);
         memory::lengthen(products, if sieve.levels() > 1 { keys.len() } else { 0 });
@@ -170,10 +175,10 @@ impl ArchJob for FirstPass<'_> {
                 if admitted != u32::MAX {
                     hide(&mut bounds, admitted);
                 }
-                if arch.within(&bounds, least.bound()) != 0 {
+                if are_few && arch.within(&bounds, kept.bound()) != 0 {
                     let first = (group * SCAN_ROWS) as Row;
                     let rows: [Row; SCAN_ROWS] = std::array::from_fn(|lane| first + lane as Row);
-                    least.insert_all(arch, &rows, &bounds);
+                    kept.insert_all(arch, &rows, &bounds);
                 }
                 let least = least_of(&bounds);
                 *least_of_block = if least < *least_of_block { least } else { *least_of_block };
@@ -197,9 +202,35 @@ fn hide(keys: &mut [f32; SCAN_ROWS], admitted: u32) {
 impl Sift<'_> {
     /// Measures the rows of the least bounds.
     fn measure_least(&mut self) {
+        let wanted = self.request.k * FIRST_SHARE;
+        if wanted > KEPT_IN_ORDER {
+            let mut all = self.bounds();
+            let least = wanted.min(all.len());
+            if least < all.len() {
+                all.select_nth_unstable_by(least, Neighbor::order);
+            }
+            return self.measure_all(all[..least].iter().copied());
+        }
         let least = std::mem::take(&mut self.scratch.least);
+        self.measure_all(least.iter().filter(|near| near.distance < f32::INFINITY));
+        self.scratch.least = least;
+    }
+
+    /// The bounds of all rows that were read.
+    fn bounds(&self) -> Vec<Neighbor> {
+        let SiftScratch { keys, leasts, .. } = &*self.scratch;
+        let read = leasts.iter().zip(keys.as_chunks::<BLOCK>().0).enumerate();
+        let read = read.filter(|(_, (least, _))| **least < f32::INFINITY);
+        let near = read.flat_map(|(at, (_, keys))| {
+            let rows = ((at * BLOCK) as Row..).zip(keys);
+            rows.map(|(row, key)| Neighbor { distance: *key, row })
+        });
+        memory::collect(near.filter(|near| near.distance < f32::INFINITY))
+    }
+
+    fn measure_all(&mut self, rows: impl Iterator<Item = Neighbor>) {
         let mut waiting = Waiting::new();
-        for near in least.iter().filter(|near| near.distance < f32::INFINITY) {
+        for near in rows {
             waiting.push(near.row);
             self.scratch.keys[near.row as usize] = f32::INFINITY;
             if waiting.is_full() {
@@ -210,7 +241,6 @@ impl Sift<'_> {
             }
         }
         self.measure(&mut waiting);
-        self.scratch.least = least;
     }
 
     fn second_pass(&mut self) {

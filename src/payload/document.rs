@@ -143,7 +143,6 @@ impl Payload {
 
     /// Whether it can be stored, though it may have grown by merges beyond what a caller's may be.
     pub(crate) fn check_stored(&self) -> Result<(), PayloadError> {
-        self.check_own_field()?;
         self.check_fields().map(drop)
     }
 

@@ -81,10 +81,10 @@ pub enum PayloadError {
     /// [`Collection::expire`](crate::Collection::expire) only.
     #[error("the field $expires {}", match found {
         Some(found) => format!("is {found}, which is no moment"),
-        None => "is no field to update: see touch and expire".to_owned(),
+        None => "is changed by touch and expire alone, and has no fields within".to_owned(),
     })]
     Expiry {
-        /// What was to stand there; `None`: an update names the field.
+        /// What was to stand there; `None`: an update names the field, or there are fields within it.
         found: Option<String>,
     },
     /// JSON that is to be a payload is none.

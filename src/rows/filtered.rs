@@ -142,9 +142,7 @@ impl ShardView {
         let everything = Filter::all([]);
         let filter = request.filter.unwrap_or(&everything);
         let resolved = scratch.filters.take(self, request, filter);
-        // Excluded records may be on other shards, gone, or refused anyhow: no more than half is taken for them.
-        let excluded = request.excluded.map_or(0, ExclusionSet::len).div_ceil(request.shards.max(1));
-        let estimated = resolved.count - excluded.min(resolved.count / 2);
+        let estimated = self.left_of(request, &resolved);
         let rows = self.high_water() as usize;
         let mut done =
             FilterStats { plan: FilterPlan::Scan, rows, estimated, matching: estimated, visited: 0 };
@@ -172,6 +170,26 @@ impl ShardView {
         scratch.filtered = Some(done);
         scratch.filters.give_back(resolved);
         effort
+    }
+
+    /// About how many of the rows that pass a filter are not excluded. Excluded records may be on other shards, gone, or
+    /// refused anyhow: where they are many, some rows are asked.
+    fn left_of(&self, request: &ShardRequest<'_>, resolved: &Resolved) -> usize {
+        const ASKED: usize = 256;
+        let excluded = request.excluded.map_or(0, ExclusionSet::len).div_ceil(request.shards.max(1));
+        if excluded <= resolved.count / 2 {
+            return resolved.count - excluded;
+        }
+        let rows = self.high_water() as usize;
+        let some = (0..ASKED).map(|at| (at * rows / ASKED) as Row);
+        let (mut passing, mut left) = (0, 0);
+        for row in some.filter(|row| resolved.contains(*row)) {
+            passing += 1;
+            left += usize::from(self.lets_in(request, row));
+        }
+        let estimated = (resolved.count * left).checked_div(passing);
+        // Where none of them passes there are few.
+        estimated.unwrap_or(resolved.count - excluded.min(resolved.count))
     }
 
     /// True when `lets_in` holds for every row of the index.

@@ -96,7 +96,8 @@ impl Hosted {
 
     /// Whether its writes wait for memory, or for nothing that comes.
     fn waits(&self) -> bool {
-        self.is_paused() || self.is_lost() || self.held_up.is_some()
+        let is_held_up = self.held_up.as_ref().is_some_and(|held_up| !held_up.was_over());
+        self.is_paused() || self.is_lost() || is_held_up
     }
 
     /// The state for readers, if there is one that can be shown: in the midst of a write that
