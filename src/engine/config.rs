@@ -562,6 +562,14 @@ fn bounded(parameter: &'static str, value: usize, least: usize, most: usize) -> 
     Err(setting(parameter, value, least, most))
 }
 
+/// The words below say so.
+const _: () = assert!(
+    defaults::GRAPH_DEGREE_STEP == 32
+        && defaults::GRAPH_DEGREE_MOST == 256
+        && defaults::CODE_LINE == 64
+        && defaults::CODE_BYTES_MOST == 512
+);
+
 /// Not every number between the bounds is allowed.
 fn choice(parameter: &'static str, value: usize, allowed: &'static str) -> CollectionError {
     CollectionError::Choice { parameter, value, allowed }

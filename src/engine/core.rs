@@ -1,7 +1,7 @@
 //! The running engine: its threads, how to reach them, how to end them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tracing::{error, info};
 
 use super::builder::EngineBuilder;
 use super::defaults;
-use super::files::Files;
+use super::files::{Files, lock};
 use crate::clock::Clock;
 use crate::coordinator::{Coordinator, Pool, Request, stay_on};
 use crate::durability::Durability;
@@ -42,8 +42,6 @@ pub(super) struct Core {
     pub(super) worker_signals: Vec<Signals<Signal>>,
     reports: Signals<Report>,
     closed: AtomicBool,
-    /// Somebody ends it.
-    ending: AtomicBool,
     /// Held by who joins them: the threads themselves never wait for it.
     threads: Mutex<Vec<JoinHandle<()>>>,
     own: Mutex<Vec<ThreadId>>,
@@ -122,7 +120,6 @@ impl Core {
             worker_signals: lines.signals,
             reports: reports.clone(),
             closed: AtomicBool::new(false),
-            ending: AtomicBool::new(false),
             threads: Mutex::default(),
             own: Mutex::default(),
             next_collection: AtomicU64::new(0),
@@ -194,11 +191,12 @@ impl Core {
     /// first is done. A thread of the engine itself (that runs a waker) cannot wait for its own end:
     /// there a thread is begun that does.
     pub(super) fn close(self: &Arc<Core>) {
-        self.closed.store(true, Ordering::Release);
+        let was_closed = self.closed.swap(true, Ordering::AcqRel);
         if !self.is_own_thread() {
             return self.end();
         }
-        if self.ending.swap(true, Ordering::AcqRel) {
+        // Whoever closed it first ends it, too.
+        if was_closed {
             return;
         }
         let core = Arc::clone(self);
@@ -221,7 +219,6 @@ impl Core {
     }
 
     fn end(&self) {
-        self.ending.store(true, Ordering::Release);
         let mut threads = lock(&self.threads);
         self.worker_signals.iter().for_each(|worker| worker.send(Signal::Close));
         self.reports.send(Report::Close);
@@ -239,10 +236,6 @@ impl Core {
         self.files().into_iter().for_each(|files| files.close());
         info!("engine closed");
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Core {

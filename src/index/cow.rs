@@ -331,11 +331,6 @@ impl Blocks {
         }
     }
 
-    /// Words of a block.
-    pub(super) fn stride(&self) -> usize {
-        self.view.home.stride()
-    }
-
     /// Writes a block for the version in the making; words that are not given
     /// become [`NONE`].
     ///

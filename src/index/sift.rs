@@ -11,7 +11,7 @@ use super::sifted::Sifted;
 use super::{Points, Request};
 use crate::bits::{RowSet, ones};
 use crate::id::Row;
-use crate::kernel::{Arch, ArchJob, SCAN_ROWS, kernels, prefetch};
+use crate::kernel::{Arch, ArchJob, SCAN_ROWS, prefetch};
 use crate::memory;
 use crate::metric::Metric;
 use crate::neighbor::{Neighbor, TopK};
@@ -95,7 +95,7 @@ pub(super) fn search(
         return None;
     }
     let mut sift = Sift { sifted, points, request, scratch, found, measured: 0 };
-    kernels().level.run(FirstPass { sifted, request, scratch: &mut *sift.scratch });
+    sifted.sieve.level().run(FirstPass { sifted, request, scratch: &mut *sift.scratch });
     sift.measure_least();
     sift.second_pass();
     request.ends.spend(sift.measured);
@@ -119,6 +119,11 @@ impl SiftScratch {
         }
         self.admitted.iter().map(|word| word.count_ones() as usize).sum()
     }
+}
+
+/// Rows that are measured after the first pass.
+fn wanted(request: &Request<'_>) -> usize {
+    request.k * FIRST_SHARE
 }
 
 /// The least of some keys. (In halves: compilers make one step of many lanes of each.)
@@ -148,11 +153,11 @@ impl ArchJob for FirstPass<'_> {
 
     #[inline(always)]
     fn run<A: Arch>(self, arch: A) {
-        let SiftScratch { grain, admitted, products, keys, leasts, least } = self.scratch;
+        let SiftScratch { grain, admitted, products, keys, leasts, least: kept } = self.scratch;
         let sieve = &*self.sifted.sieve;
         leasts.clear();
         memory::resize(leasts, admitted.len(), f32::INFINITY);
-        let (wanted, kept) = (self.request.k * FIRST_SHARE, least);
+        let wanted = wanted(self.request);
         let are_few = wanted <= KEPT_IN_ORDER;
         kept.reset(if are_few { wanted } else { 0 });
         // Of blocks that are not read nobody looks at what stands here.
@@ -202,7 +207,7 @@ fn hide(keys: &mut [f32; SCAN_ROWS], admitted: u32) {
 impl Sift<'_> {
     /// Measures the rows of the least bounds.
     fn measure_least(&mut self) {
-        let wanted = self.request.k * FIRST_SHARE;
+        let wanted = wanted(self.request);
         if wanted > KEPT_IN_ORDER {
             let mut all = self.bounds();
             let least = wanted.min(all.len());

@@ -190,8 +190,8 @@ impl SiftedBlocks {
             for (lanes, word) in all.as_chunks_mut::<SCAN_ROWS>().0.iter_mut().zip(first) {
                 lanes[lane_of(*row)] = *word;
             }
-            for blocks in &mut self.further {
-                let (own, rest) = words.split_at(blocks.stride());
+            for (level, blocks) in (1..).zip(&mut self.further) {
+                let (own, rest) = words.split_at(self.sieve.words(level));
                 blocks.write(*row, own, epoch);
                 words = rest;
             }

@@ -133,7 +133,10 @@ impl Payload {
         if self.len() > FIELDS {
             return Err(PayloadError::Fields { count: self.len(), most: FIELDS });
         }
-        self.check_own_field()?;
+        // When a record expires may be said later.
+        if self.paths().any(is_within_expires) {
+            return Err(PayloadError::Expiry { found: None });
+        }
         let text = self.check_fields()?;
         if text > TEXT_BYTES {
             return Err(PayloadError::Text { bytes: text, most: TEXT_BYTES });
@@ -144,11 +147,6 @@ impl Payload {
     /// Whether it can be stored, though it may have grown by merges beyond what a caller's may be.
     pub(crate) fn check_stored(&self) -> Result<(), PayloadError> {
         self.check_fields().map(drop)
-    }
-
-    /// Nothing may stand within the field of the time at which a record expires, which may come later.
-    fn check_own_field(&self) -> Result<(), PayloadError> {
-        if self.paths().any(is_within_expires) { Err(PayloadError::Expiry { found: None }) } else { Ok(()) }
     }
 
     /// Whether each field can be stored; gives the bytes of texts.

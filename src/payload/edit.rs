@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::document::{Payload, check_path};
 use super::expiry::{EXPIRES, NEVER};
-use super::limits::PayloadError;
+use super::limits::{PayloadError, is_within};
 use crate::id::RecordId;
 
 /// What becomes of the payload of a record.
@@ -100,11 +100,6 @@ impl Edit {
 /// When a record expires is not changed by the way.
 fn check_own(path: &str) -> Result<(), PayloadError> {
     if is_within(path, EXPIRES) { Err(PayloadError::Expiry { found: None }) } else { Ok(()) }
-}
-
-/// True for the field itself and for those within it.
-fn is_within(path: &str, outer: &str) -> bool {
-    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 #[cfg(test)]

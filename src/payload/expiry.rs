@@ -4,6 +4,7 @@
 use super::block::Block;
 use super::document::Payload;
 use super::filter::Filter;
+use super::limits::is_within;
 use super::mask::{ROWS, SHIFT};
 use super::resolve::Resolver;
 use super::store::{PayloadStore, PayloadView, place};
@@ -21,7 +22,7 @@ pub(crate) const BEFORE_ALL: Timestamp = Timestamp(i64::MIN);
 
 /// True for a field within that one: beside it no file could hold it.
 pub(super) fn is_within_expires(path: &str) -> bool {
-    path.strip_prefix(EXPIRES).is_some_and(|rest| rest.starts_with('.'))
+    path != EXPIRES && is_within(path, EXPIRES)
 }
 
 impl Payload {

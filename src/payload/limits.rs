@@ -145,3 +145,8 @@ pub enum FilterError {
 pub(super) fn is_path(path: &str) -> bool {
     path.len() <= PATH_BYTES && path.split('.').all(|name| !name.is_empty())
 }
+
+/// True for the field itself and for those within it.
+pub(super) fn is_within(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}

@@ -32,6 +32,9 @@ const MEASURED_A_HOP: f64 = 32.0;
 /// which asks for each row whether it passes, and rules most out by codes.
 const SIFT_DIVISOR: usize = 8;
 
+/// Rows that are asked how many of all that pass a filter are excluded: some microseconds, and an error of some percent.
+const ASKED_ROWS: usize = 256;
+
 /// Filters whose rows a thread remembers: those of a few shards.
 const REMEMBERED: usize = 4;
 
@@ -175,13 +178,12 @@ impl ShardView {
     /// About how many of the rows that pass a filter are not excluded. Excluded records may be on other shards, gone, or
     /// refused anyhow: where they are many, some rows are asked.
     fn left_of(&self, request: &ShardRequest<'_>, resolved: &Resolved) -> usize {
-        const ASKED: usize = 256;
         let excluded = request.excluded.map_or(0, ExclusionSet::len).div_ceil(request.shards.max(1));
         if excluded <= resolved.count / 2 {
             return resolved.count - excluded;
         }
         let rows = self.high_water() as usize;
-        let some = (0..ASKED).map(|at| (at * rows / ASKED) as Row);
+        let some = (0..ASKED_ROWS).map(|at| (at * rows / ASKED_ROWS) as Row);
         let (mut passing, mut left) = (0, 0);
         for row in some.filter(|row| resolved.contains(*row)) {
             passing += 1;

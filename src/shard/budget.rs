@@ -84,13 +84,6 @@ impl EngineBudget {
         self.changed.notify(usize::MAX);
         self.futures.call_all();
     }
-
-    /// The same, if there is a reason.
-    fn wake_if(&self, is_less: bool) {
-        if is_less {
-            self.wake();
-        }
-    }
 }
 
 /// What a part of a write takes.
@@ -321,17 +314,7 @@ impl Account {
             }
             return Err(denied);
         }
-        let mut is_less = false;
-        for shard in &mut shards {
-            let due = self.due(shard);
-            if grows {
-                // What it is more was taken above.
-                shard.charged = shard.charged.max(due);
-            }
-            is_less |= self.charge(shard, due);
-        }
-        drop(shards);
-        self.engine.wake_if(is_less);
+        self.charge(shards, grows);
         Ok(needs
             .iter()
             .map(|need| Grant { account: Arc::clone(self), need: *need, is_sent: false })
@@ -353,33 +336,19 @@ impl Account {
 
     /// From now on records take so much in indexes, if that fits.
     pub(crate) fn expect(&self, index: IndexSizes) -> Result<(), Denied> {
-        let mut shards = self.lock_all();
+        let shards = self.lock_all();
         let before = self.replace_index_sizes(index);
         let more = shards.iter().map(|shard| self.due(shard).saturating_sub(shard.charged)).sum();
         self.take(more).inspect_err(|_| _ = self.replace_index_sizes(before))?;
-        let mut is_less = false;
-        for shard in &mut shards {
-            let due = self.due(shard);
-            // What it is more was taken above.
-            shard.charged = shard.charged.max(due);
-            is_less |= self.charge(shard, due);
-        }
-        drop(shards);
-        self.engine.wake_if(is_less);
+        self.charge(shards, true);
         Ok(())
     }
 
     /// Records do take so much in indexes, whatever the limits.
     pub(crate) fn assume(&self, index: IndexSizes) {
-        let mut shards = self.lock_all();
+        let shards = self.lock_all();
         let _ = self.replace_index_sizes(index);
-        let mut is_less = false;
-        for shard in &mut shards {
-            let due = self.due(shard);
-            is_less |= self.charge(shard, due);
-        }
-        drop(shards);
-        self.engine.wake_if(is_less);
+        self.charge(shards, false);
     }
 
     /// What a shard is to count as.
@@ -425,13 +394,22 @@ impl Account {
         Ok(())
     }
 
-    /// Counts a shard as so many bytes, whatever the limits. True when these are fewer than before: then whoever waits is to
-    /// look again, once no lock is held.
-    #[must_use]
-    fn charge(&self, shard: &mut ShardAccount, bytes: usize) -> bool {
-        self.gauge.change(shard.charged, bytes);
-        self.engine.gauge.change(shard.charged, bytes);
-        std::mem::replace(&mut shard.charged, bytes) > bytes
+    /// Counts shards as what they are to count as, whatever the limits; what that is more `is_taken` already, or is not.
+    /// Where one is less than before whoever waits looks again, once no lock is held.
+    fn charge<'a>(&self, mut shards: impl AsMut<[MutexGuard<'a, ShardAccount>]>, is_taken: bool) {
+        let mut is_less = false;
+        for shard in shards.as_mut() {
+            let (due, before) = (self.due(shard), shard.charged);
+            let counted = if is_taken { before.max(due) } else { before };
+            self.gauge.change(counted, due);
+            self.engine.gauge.change(counted, due);
+            shard.charged = due;
+            is_less |= due < before;
+        }
+        drop(shards);
+        if is_less {
+            self.engine.wake();
+        }
     }
 
     /// A worker tells what its shard holds: all writes that were applied are in it.
@@ -449,10 +427,7 @@ impl Account {
         } else {
             shard.stride.max(measure.stride)
         };
-        let bytes = self.due(&shard);
-        let is_less = self.charge(&mut shard, bytes);
-        drop(shard);
-        self.engine.wake_if(is_less);
+        self.charge([shard], false);
     }
 
     /// Memory for all parts of a write, as patiently as `backpressure` says; `is_open` tells whether
@@ -568,10 +543,7 @@ impl Drop for Grant {
             return;
         }
         shard.promised.subtract(Promised::of(&self.need));
-        let bytes = self.account.due(&shard);
-        let is_less = self.account.charge(&mut shard, bytes);
-        drop(shard);
-        self.account.engine.wake_if(is_less);
+        self.account.charge([shard], false);
     }
 }
 

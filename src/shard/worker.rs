@@ -96,8 +96,12 @@ impl Hosted {
 
     /// Whether its writes wait for memory, or for nothing that comes.
     fn waits(&self) -> bool {
-        let is_held_up = self.held_up.as_ref().is_some_and(|held_up| !held_up.was_over());
-        self.is_paused() || self.is_lost() || is_held_up
+        self.is_paused() || self.is_lost() || self.waits_for_readers()
+    }
+
+    /// Whether it is held up, and has not waited long enough.
+    fn waits_for_readers(&self) -> bool {
+        self.held_up.as_ref().is_some_and(|held_up| !held_up.was_over())
     }
 
     /// The state for readers, if there is one that can be shown: in the midst of a write that
@@ -228,10 +232,10 @@ impl Worker {
                 patience = SETTLE_FIRST;
                 continue;
             }
-            let waits = |hosted: &Hosted| hosted.held_up.as_ref().is_some_and(|held_up| !held_up.was_over());
             let looks = |hosted: &Hosted| !hosted.settled || hosted.held_up.is_some();
             let limit = worker.shards.values().any(looks).then_some(patience);
-            let limit = if worker.shards.values().any(waits) { Some(LOOK) } else { limit };
+            let limit =
+                if worker.shards.values().any(Hosted::waits_for_readers) { Some(LOOK) } else { limit };
             let limit = limit.into_iter().chain(worker.next_try()).chain(worker.next_overdue()).min();
             let WorkerPorts { writes, queries, signals, .. } = &worker.ports;
             if !wait_for_any(writes, queries, signals, limit) {

@@ -1,9 +1,9 @@
 //! The questions of recommenders and memories, against naive twins: all within
 //! a distance, many hits, records like others, and unlike each other.
 
-use crate::common::{METRICS, block_on, clustered, distance, index_specs};
 use std::time::Duration;
 
+use crate::common::{METRICS, block_on, clustered, distance, index_specs};
 use vecino::{
     Answer, Collection, CollectionConfig, Completeness, Engine, Example, IndexSpec, Metric, ParamsError,
     Query, Record, RecordId, SearchError, WaitError,

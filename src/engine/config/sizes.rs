@@ -24,7 +24,7 @@ impl CollectionConfig {
         // Blocks that moved have a quarter more places than they need.
         let elsewhere = |bytes: usize| bytes + bytes / 4 + PLACES;
         match self.index {
-            // Codes for sifting, of at most five lines.
+            // Codes for sifting, of at most as many bytes as five lines.
             IndexSpec::Flat => {
                 let codes = code_bytes_most(self.dimension, 5);
                 let codec = self.dimension * (2 * codes + 2 * WORD);

@@ -15,8 +15,7 @@ pub(crate) struct Disk {
 impl Disk {
     /// The folder, made if it does not exist (its parent must).
     pub(crate) fn new(folder: &Path) -> io::Result<Disk> {
-        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
+        let parent = parent_of(folder);
         match fs::create_dir(folder) {
             Ok(()) => sync_folder(parent)?,
             // Who made it may have been killed before it was durable. Not everybody may read the folder around it.
@@ -37,8 +36,7 @@ impl Disk {
     /// The folder that a file is in, and its name there.
     pub(crate) fn around(file: &Path) -> io::Result<(Disk, String)> {
         let name = file.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidFilename)?;
-        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-        Ok((Disk::existing(parent.unwrap_or(Path::new(".")))?, name.to_owned()))
+        Ok((Disk::existing(parent_of(file))?, name.to_owned()))
     }
 
     /// Whether there is something of this name that is no file: a folder, a device.
@@ -140,6 +138,11 @@ impl DiskFile {
     fn check_named(&self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// The folder that something is in.
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The system lets go of the lock with the file.

@@ -30,7 +30,7 @@ mod query;
 mod tests;
 mod train;
 
-use crate::kernel::Kernels;
+use crate::kernel::{self, Kernels};
 pub(crate) use code::Screen;
 pub(crate) use query::{Grain, Kind};
 
@@ -102,6 +102,11 @@ impl Sieve {
     /// Words of all levels.
     pub(crate) fn all_words(&self) -> usize {
         (0..self.levels()).map(|level| self.words(level)).sum()
+    }
+
+    /// What loops over keys are best compiled for.
+    pub(crate) fn level(&self) -> kernel::Level {
+        self.kernels.level
     }
 
     /// Bytes that it holds.

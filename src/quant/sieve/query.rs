@@ -85,9 +85,9 @@ impl Sieve {
         query: &Grain,
         words: &[[u32; SCAN_ROWS]],
     ) -> [[f32; SCAN_ROWS]; 2] {
-        let (own, mut products, mut keys) = (&query.levels[0], [0.0; SCAN_ROWS], [0.0; SCAN_ROWS]);
-        let (headers, codes) = words.split_at(HEADER_WORDS);
-        if let Some(headers) = headers.first_chunk() {
+        let (own, mut products, mut keys) =
+            (&query.levels[0], [0.0; SCAN_ROWS], [f32::NEG_INFINITY; SCAN_ROWS]);
+        if let Some((headers, codes)) = words.split_first_chunk() {
             let dots = arch.interleaved_byte_dots(&own.weights[HEADER..], codes);
             own.add_products(headers, &dots, &mut products);
             own.bounds(query.kind, headers, &products, &mut keys);

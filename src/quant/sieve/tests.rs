@@ -75,7 +75,7 @@ fn first_keys(sieve: &Sieve, query: &Grain, blocks: &[&[u8]], products: &mut [f3
             group.iter_mut().zip(words).for_each(|(lanes, word)| lanes[lane] = u32::from_ne_bytes(*word));
         }
         let part = at * SCAN_ROWS..at * SCAN_ROWS + blocks.len();
-        let found = sieve.kernels.level.run(FirstKeys(sieve, query, &group));
+        let found = sieve.level().run(FirstKeys(sieve, query, &group));
         products[part.clone()].copy_from_slice(&found[0][..blocks.len()]);
         keys[part].copy_from_slice(&found[1][..blocks.len()]);
     }
