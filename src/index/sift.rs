@@ -21,8 +21,9 @@ use crate::vector::BLOCK;
 /// Rows measured after the first pass: so many times k.
 const FIRST_SHARE: usize = 4;
 
-/// So many of the least bounds are kept in order while they are read; of more it is found afterwards which they are.
-const KEPT_IN_ORDER: usize = if cfg!(test) { 64 } else { 1_024 };
+/// So many of the least bounds are kept in order while they are read; of more it is found afterwards which they are. (GloVe:
+/// 4,000 in order take 2.2 ms, afterwards 3.0; 20,000 14.0 and 3.9.)
+const KEPT_IN_ORDER: usize = if cfg!(test) { 64 } else { 4_096 };
 
 /// With so many of the rows asked for, nothing can be ruled out that pays.
 const MOST_SHARE: usize = 16;
